@@ -1,0 +1,43 @@
+# What each target does: docs/contributing.md. Only git, make and Python >= 3.11 are expected on the machine.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: install install-dev demo test test-long bench lint format lock clean
+
+install: .venv/installed
+install-dev: .venv/installed-dev
+demo: install
+	$(BIN)/hedgerow demo
+test: install-dev
+	$(BIN)/python -m pytest -q -m "not long"
+test-long: install-dev
+	$(BIN)/python -m pytest -q -m long --timeout=3600
+bench: install-dev
+	$(BIN)/python bench/run.py
+lint: install-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+format: install-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# Pins and hashes of everything, without naming a registry's host. uv is needed only here: pip install uv.
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url --no-annotate --no-header -q -o requirements.lock
+	uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --no-annotate --no-header -q -c requirements.lock -o requirements-run.lock
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hedgerow needs Python 3.11 or newer: make PYTHON=python3.11 install")'
+	$(PYTHON) -m venv .venv
+.venv/installed: .venv/bin/python pyproject.toml requirements-run.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-run.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	touch $@
+.venv/installed-dev: .venv/bin/python pyproject.toml requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	touch $@ .venv/installed
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
