@@ -1,0 +1,209 @@
+"""The only HTTP: sends one request, paced and retried, and returns the whole body of a 200.
+
+One pooled httpx client; bodies are read raw and gunzipped with isal (facts/performance.md §3: a third of httpx's own
+cost). The key goes in one header, to the configured host only, and redirects are refused. Each kind of failure is
+retried in one layer: here what is transient whatever is asked; in the sweep what a smaller question may cure.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from urllib.parse import urlsplit
+
+import httpx
+import stamina
+from isal import isal_zlib
+
+from extractors import decode, errors
+from extractors.pacing import Pacing
+from extractors.queries import Request
+
+MAX_BODY_BYTES = 64 * 2**20  # design.md, reading rule 4
+PREFIXES = ("environments", "projects")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where to ask, and the personal API key, which no repr shows."""
+
+    host: str
+    key: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.host)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"host must be an http(s) address: {self.host!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to go on after transient failures: attempts and total seconds, both bounded, with jitter."""
+
+    attempts: int = 8
+    total_s: float = 300.0
+    first_s: float = 0.5
+    longest_s: float = 30.0
+    server_error_waits_s: tuple[float, ...] = (5.0, 20.0, 35.0)  # three times over 60 s (design.md, reading rule 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status, lower-case headers and the plain body of one answer, and when the server says it sent it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    served_at: datetime | None
+
+
+class Client:
+    """Sends requests of one source. Not thread-safe; one per reading thread.
+
+    *on_retry(error, wait_s)* hears what is tried again. *prefixes*: resource → address prefix that this server has.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        pacing: Pacing,
+        *,
+        patience: Patience | None = None,
+        transport: httpx.BaseTransport | None = None,
+        on_retry: Callable[[errors.SourceError, float], None] = lambda error, wait_s: None,
+        sleep: Callable[[float], object] = time.sleep,
+        user_agent: str = "hedgerow",
+    ) -> None:
+        self._pacing = pacing
+        self.patience = patience or Patience()
+        self._on_retry = on_retry
+        self._sleep = sleep
+        self.prefixes: dict[str, str] = {}
+        self.requests: dict[str, int] = {}
+        self.served_at: datetime | None = None
+        self._key = source.key
+        self._http = httpx.Client(
+            base_url=source.host.rstrip("/"),
+            headers={"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "gzip"},
+            timeout=httpx.Timeout(30.0, connect=10.0, read=100.0),
+            follow_redirects=False,
+            trust_env=True,
+            transport=transport,
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def send(self, request: Request, *, alone: bool = False) -> Answer:
+        """The answer of *request* once it is a 200; otherwise the error that decode.checked names.
+
+        Transient failures are retried within the patience; 429 waits what Retry-After says and does not count as an
+        attempt. RangeTooHeavy, BodyCut and ServerFault of a divisible request are raised at once.
+        """
+        hook = _Backoff(divisible=request.divisible, on_retry=self._on_retry)
+        patience = self.patience
+        for attempt in stamina.retry_context(
+            on=hook,
+            attempts=patience.attempts,
+            timeout=patience.total_s,
+            wait_initial=patience.first_s,
+            wait_max=patience.longest_s,
+            wait_jitter=patience.first_s,
+        ):
+            with attempt:
+                return self._send_within_limits(request, alone=alone)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def wait(self, seconds: float, error: errors.SourceError) -> None:
+        """Pause before the caller asks again after *error*."""
+        self._on_retry(error, seconds)
+        self._sleep(seconds)
+
+    def _send_within_limits(self, request: Request, *, alone: bool) -> Answer:
+        """Ask by the prefix known for the resource; the first 404 `Endpoint not found.` switches it (design.md, Address)."""
+        resource = request.resource.split("/")[0]
+        untried = [prefix for prefix in PREFIXES if prefix != self.prefixes.get(resource, PREFIXES[0])]
+        while True:
+            prefix = self.prefixes.get(resource, PREFIXES[0])
+            with self._pacing.turn(request.bucket, request.project_id, alone=alone):
+                answer = self._exchange(prefix, request)
+            try:
+                decode.checked(answer.status, answer.headers, answer.body)
+            except errors.LimitsExhausted as exc:
+                self._pacing.pause(self._pacing.block(request.bucket, exc.retry_after_s or 1.0))
+                continue
+            except errors.EndpointMissing:
+                if not untried:
+                    raise
+                self.prefixes[resource] = untried.pop()
+                continue
+            return answer
+
+    def _exchange(self, prefix: str, request: Request) -> Answer:
+        address = f"/api/{prefix}/{request.project_id}/{request.resource}"
+        headers = {"Authorization": f"Bearer {self._key}"}
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+        self.requests[request.bucket] = self.requests.get(request.bucket, 0) + 1
+        method = "GET" if request.body is None else "POST"
+        try:
+            with self._http.stream(
+                method, address, params=list(request.params) or None, content=request.body, headers=headers
+            ) as response:
+                return self._whole(response)
+        except httpx.ReadTimeout as exc:
+            raise errors.RangeTooHeavy(f"no answer in time from {self._http.base_url.host}") from exc
+        except (httpx.TransportError, httpx.InvalidURL) as exc:
+            raise errors.SourceUnavailable(
+                f"cannot reach {self._http.base_url.host}: {_plain(exc)}", hint="check POSTHOG_HOST and the network"
+            ) from exc
+
+    def _whole(self, response: httpx.Response) -> Answer:
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        served_at = decode.served_at(headers)
+        self.served_at = served_at or self.served_at
+        try:
+            body = _body(response, gzipped=headers.get("content-encoding", "") == "gzip")
+        except (httpx.RemoteProtocolError, httpx.ReadError, zlib.error, EOFError) as exc:
+            raise errors.BodyCut(f"the answer was cut: {_plain(exc)}") from exc
+        return Answer(response.status_code, headers, body, served_at)
+
+
+def _body(response: httpx.Response, *, gzipped: bool) -> bytes:
+    """The plain body; raises BodyCut over 64 MiB and zlib.error or EOFError for a broken gzip stream."""
+    inflate = isal_zlib.decompressobj(wbits=31) if gzipped else None
+    parts: list[bytes] = []
+    total = 0
+    for piece in response.iter_raw():
+        plain = inflate.decompress(piece) if inflate else piece
+        total += len(plain)
+        if total > MAX_BODY_BYTES:
+            raise errors.BodyCut(f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB")
+        parts.append(plain)
+    if inflate and not inflate.eof:
+        raise EOFError("gzip stream ends early")
+    return b"".join(parts)
+
+
+def _plain(exc: Exception) -> str:
+    """The error's own words on one line."""
+    return " ".join(str(exc).split())[:200] or type(exc).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class _Backoff:
+    """stamina's hook: False gives up, True waits with exponential back-off, seconds wait exactly that."""
+
+    divisible: bool
+    on_retry: Callable[[errors.SourceError, float], None]
+
+    def __call__(self, exc: Exception) -> bool | float:
+        if not isinstance(exc, errors.SourceError) or not exc.transient:
+            return False
+        if self.divisible and isinstance(exc, errors.RangeTooHeavy | errors.BodyCut | errors.ServerFault):
+            return False
+        self.on_retry(exc, exc.retry_after_s or 0.0)
+        return True if exc.retry_after_s is None else exc.retry_after_s

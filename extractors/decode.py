@@ -1,0 +1,320 @@
+"""Pure decoding: (status, headers, body) → values, or a typed error. No I/O, no clock.
+
+Knows the answer shapes of facts/posthog-api.md §1.5, §1.7, §1.9, §5 and what real servers sent
+(facts/posthog-observed.md). Does not know which request is asked next.
+
+`properties` is never parsed into Python objects: msgspec keeps the received bytes (facts/performance.md §2), so a
+30-digit integer, `-0.0`, key order and duplicate keys stay what they were.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from extractors import errors
+
+RAW_ROWS = pa.schema(
+    [
+        pa.field("uuid", pa.string(), nullable=False),
+        pa.field("event", pa.string(), nullable=False),
+        pa.field("distinct_id", pa.string(), nullable=False),
+        pa.field("timestamp", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field("properties", pa.string(), nullable=False),
+        pa.field("elements_chain", pa.string(), nullable=False),
+    ]
+)
+"""Rows of a page as the list shows them; `properties` is the object's text as received."""
+
+REJECTS = pa.schema(
+    [
+        pa.field("at", pa.timestamp("us", "UTC")),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+    ]
+)
+"""Rows that cannot be typed, with the reason and the text as received; `at` is null where no time could be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One decoded page. *more*: the answer had a `next`; *cursor*: the time inside that `next`, if it has one."""
+
+    rows: pa.Table
+    rejects: pa.Table
+    more: bool
+    cursor: datetime | None
+
+    @property
+    def received(self) -> int:
+        """Rows the server sent, readable or not."""
+        return int(self.rows.num_rows + self.rejects.num_rows)
+
+
+class _Row(msgspec.Struct):
+    id: str
+    event: str
+    distinct_id: str
+    timestamp: str
+    properties: msgspec.Raw
+    elements_chain: str | None = None
+
+
+class _List(msgspec.Struct):
+    results: list[_Row]
+    next: str | None = None
+
+
+class _Error(msgspec.Struct):
+    type: str | None = None
+    code: str | None = None
+    detail: str | None = None
+
+
+class _Query(msgspec.Struct):
+    results: list[list[int | float | str | None]]
+    hasMore: bool | None = None  # noqa: N815 (the server's spelling)
+    is_cached: bool | None = None
+
+
+_UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_BRACE = ord("{")
+
+_list_decoder = msgspec.json.Decoder(_List)
+_row_decoder = msgspec.json.Decoder(_Row)
+_error_decoder = msgspec.json.Decoder(_Error)
+_query_decoder = msgspec.json.Decoder(_Query)
+
+
+def checked(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
+    """The body of a 200 or 201; any other status raises the error that says what the user or the caller can do.
+
+    Headers: lower-case names. Source of the table: facts/posthog-api.md §1.9, §5.3 to §5.5.
+    """
+    if status in (200, 201):
+        return body
+    detail, code = _error_detail(body)
+    what = f"PostHog answered {status}" + (f" ({detail})" if detail else "")
+    if status == 401:
+        raise errors.AccessDenied(
+            what,
+            hint="check POSTHOG_PERSONAL_API_KEY: a personal API key (phx_…) of a user of this project, on this host",
+        )
+    if status == 403:
+        raise errors.AccessDenied(
+            what,
+            hint="give the personal API key the scope query:read and access to this project",
+        )
+    if status == 404 and detail.startswith("Endpoint not found"):
+        raise errors.EndpointMissing(what, hint="is POSTHOG_HOST the address of the PostHog app?")
+    if status == 404 and (code == "not_found" or not detail):
+        raise errors.AccessDenied(what, hint="check POSTHOG_PROJECT_ID and POSTHOG_HOST: this host has no such project")
+    if status == 429:
+        raise errors.LimitsExhausted(what, retry_after_s=retry_after_s(headers) or 1.0)
+    if status in (504, 512, 513):
+        raise errors.RangeTooHeavy(what)
+    if status in (502, 503):
+        raise errors.SourceUnavailable(what, retry_after_s=retry_after_s(headers), hint="run again later")
+    if status >= 500:
+        raise errors.ServerFault(what)
+    if 300 <= status < 400:
+        raise errors.UnusableAnswer(
+            f"PostHog answered {status}, a redirect, which an API call never follows",
+            hint="check POSTHOG_HOST (https, no path)",
+        )
+    raise errors.RequestRefused(what)
+
+
+def _error_detail(body: bytes) -> tuple[str, str]:
+    """(detail, code) of PostHog's error object; empty for proxies' HTML and everything else."""
+    try:
+        error = _error_decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return "", ""
+    return (error.detail or "")[:200], error.code or ""
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds of a Retry-After header (whole seconds or an HTTP date, RFC 9110 §10.2.3)."""
+    text = headers.get("retry-after", "").strip()
+    if text.isdigit():
+        return float(text)
+    try:
+        at = parsedate_to_datetime(text) if text else None
+        sent = served_at(headers)
+    except ValueError:
+        return None
+    return max(0.0, (at - sent).total_seconds()) if at and at.tzinfo and sent else None
+
+
+def served_at(headers: Mapping[str, str]) -> datetime | None:
+    """The server's clock, from the `Date` header, in whole seconds."""
+    try:
+        at = parsedate_to_datetime(headers.get("date", ""))
+    except ValueError:
+        return None
+    return at.astimezone(UTC) if at.tzinfo else None
+
+
+def page(body: bytes) -> Page:
+    """Decode one page of the events list.
+
+    Raises BodyCut if the body is not the whole JSON document it should be (also for HTML with status 200). Rows that
+    cannot be typed come back in `rejects`, none is dropped.
+    """
+    try:
+        text = body.decode("utf-8")  # msgspec.Raw does not check UTF-8 (facts/performance.md §2)
+        answer = _list_decoder.decode(body)
+        rows = _table(answer.results)
+    except (msgspec.MsgspecError, UnicodeDecodeError, pa.ArrowInvalid, RecursionError):
+        return _page_row_by_row(body)
+    del text
+    return Page(rows, REJECTS.empty_table(), more=bool(answer.next), cursor=_cursor(answer.next))
+
+
+def _table(rows: Sequence[_Row]) -> pa.Table:
+    """Columns of a page. Raises ArrowInvalid for a timestamp without zone or beyond microseconds."""
+    for row in rows:
+        # An object's bytes start with a brace: anything else would land as JSON that is no object.
+        if memoryview(row.properties)[0] != _BRACE:
+            raise msgspec.ValidationError("`properties` is not an object")
+    uuids = pa.array([row.id for row in rows], pa.string())
+    if not pc.all(pc.match_substring_regex(uuids, _UUID), min_count=0).as_py():
+        raise msgspec.ValidationError("`id` is not a uuid in canonical form")
+    return pa.table(
+        [
+            uuids,
+            pa.array([row.event for row in rows], pa.string()),
+            pa.array([row.distinct_id for row in rows], pa.string()),
+            pa.array([row.timestamp for row in rows], pa.string()).cast(pa.timestamp("us", "UTC")),
+            _texts([row.properties for row in rows]),
+            pa.array([row.elements_chain or "" for row in rows], pa.string()),
+        ],
+        schema=RAW_ROWS,
+    )
+
+
+def _texts(parts: Sequence[msgspec.Raw]) -> pa.Array:
+    """An Arrow string column out of byte slices with one copy (facts/performance.md §2, route b2)."""
+    ends, total = [0], 0
+    for part in parts:
+        total += len(part)
+        ends.append(total)
+    offsets = pa.array(ends, pa.int32()).buffers()[1]
+    return pa.StringArray.from_buffers(len(parts), offsets, pa.py_buffer(b"".join(parts)))
+
+
+def _cursor(next_address: str | None) -> datetime | None:
+    """The time in `next`'s `after`; the address itself is never followed."""
+    if not next_address:
+        return None
+    try:
+        after = parse_qs(urlsplit(next_address).query).get("after", [""])[-1]
+        at = datetime.fromisoformat(after)
+    except ValueError:
+        return None
+    return at.astimezone(UTC) if at.tzinfo else None
+
+
+def _page_row_by_row(body: bytes) -> Page:
+    """The slow way for a page with at least one bad row: type every row by itself, keep what fails as text.
+
+    Raises BodyCut if not even the rows' borders can be found.
+    """
+    scan = json.JSONDecoder().raw_decode
+    text = body.decode("utf-8", "surrogateescape")
+    try:
+        document, end = scan(text, len(text) - len(text.lstrip()))
+        results = document["results"]
+        next_address = document.get("next")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise errors.BodyCut(
+            f"page is not the JSON of an events list: {len(body)} bytes, {type(exc).__name__}"
+        ) from exc
+    if not isinstance(results, list) or text[end:].strip():
+        raise errors.BodyCut(f"page is not the JSON of an events list: {len(body)} bytes, no list of results")
+    good: list[pa.Table] = []
+    rejects: list[tuple[datetime | None, str, str]] = []
+    for piece in _pieces(text, len(results)):
+        raw = piece.encode("utf-8", "surrogateescape")
+        try:
+            raw.decode("utf-8")
+            good.append(_table([_row_decoder.decode(raw)]))
+        except (msgspec.MsgspecError, UnicodeDecodeError, pa.ArrowInvalid, RecursionError) as exc:
+            rejects.append((_time_of(piece), _reason(exc), raw.decode("utf-8", "backslashreplace")))
+    at, reasons, texts = zip(*rejects, strict=True) if rejects else ((), (), ())
+    return Page(
+        pa.concat_tables([RAW_ROWS.empty_table(), *good]).combine_chunks(),
+        pa.table([list(at), list(reasons), list(texts)], schema=REJECTS),
+        more=bool(next_address),
+        cursor=_cursor(next_address if isinstance(next_address, str) else None),
+    )
+
+
+def _pieces(text: str, count: int) -> list[str]:
+    """The text of each element of the document's `results` array."""
+    scan = json.JSONDecoder().raw_decode
+    blank = " \t\r\n"
+    at = _after_key(text, "results")
+    pieces: list[str] = []
+    while len(pieces) < count:
+        while text[at] in blank + ",[" if not pieces else text[at] in blank + ",":
+            at += 1
+        _, end = scan(text, at)
+        pieces.append(text[at:end])
+        at = end
+    return pieces
+
+
+def _after_key(text: str, key: str) -> int:
+    """Position after the colon of a top-level *key* of the JSON object in *text*."""
+    decoder = json.JSONDecoder()
+    at = text.index("{") + 1
+    while True:
+        while text[at] in " \t\r\n,":
+            at += 1
+        name, at = decoder.raw_decode(text, at)
+        at = text.index(":", at) + 1
+        if name == key:
+            return at
+        while text[at] in " \t\r\n":
+            at += 1
+        _, at = decoder.raw_decode(text, at)
+
+
+def _time_of(piece: str) -> datetime | None:
+    """The row's own time, if that much can be read."""
+    try:
+        at = datetime.fromisoformat(str(json.loads(piece)["timestamp"]))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return at.astimezone(UTC) if at.tzinfo else None
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(exc, UnicodeDecodeError):
+        return "not UTF-8"
+    if isinstance(exc, RecursionError):
+        return "nested too deeply"
+    return str(exc)[:200]
+
+
+def query_rows(body: bytes) -> tuple[tuple[int | float | str | None, ...], ...]:
+    """Result rows of POST /query. Raises UnusableAnswer for a cached or cut-off answer (design.md, Probe)."""
+    try:
+        answer = _query_decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise errors.BodyCut(f"answer of /query is not the JSON expected: {len(body)} bytes") from exc
+    if answer.is_cached:
+        raise errors.UnusableAnswer("answer of /query came from a cache although a fresh one was asked")
+    if answer.hasMore:
+        raise errors.UnusableAnswer("answer of /query is cut off (hasMore)")
+    return tuple(tuple(row) for row in answer.results)

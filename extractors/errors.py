@@ -1,0 +1,66 @@
+"""What can go wrong while asking PostHog, sorted by what the caller can do about it.
+
+Messages: lower case, one line, what and which and expected and found; the remedy is `hint`. Never a key, never a whole
+body. Exit statuses (contract.md §3): AccessDenied 10, every other SourceError 11.
+"""
+
+from __future__ import annotations
+
+
+class SourceError(Exception):
+    """Base of everything an extractor raises. *transient*: the same request may succeed later."""
+
+    transient = False
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.retry_after_s = retry_after_s
+
+
+class AccessDenied(SourceError):
+    """Key, scope or project is not right (401, 403, 404 of the project): only the user can mend it."""
+
+
+class SourceUnavailable(SourceError):
+    """The server cannot be reached or keeps failing; everything committed stays and a later run goes on."""
+
+    transient = True
+
+
+class LimitsExhausted(SourceError):
+    """The source's rate limits ask for a longer wait than the run may take."""
+
+
+class UnusableAnswer(SourceError):
+    """An answer that contradicts the question or cannot be read; going on could lose events."""
+
+
+class TimeZoneFault(UnusableAnswer):
+    """The server labels project-local times as UTC (facts/posthog-api.md §1.7)."""
+
+
+class EndpointMissing(SourceError):
+    """404 `Endpoint not found.`: this server does not have the address (another prefix may)."""
+
+
+class RequestRefused(SourceError):
+    """400, 402, 405 and other refusals of this one question; asking again gives the same."""
+
+
+class RangeTooHeavy(SourceError):
+    """504, 512, 513, or no answer in time: ask for a shorter range (facts/posthog-api.md §5.5)."""
+
+    transient = True
+
+
+class ServerFault(SourceError):
+    """A bare 500: a bad question, a neighbour's concurrency or a passing fault; the status cannot tell (§1.9)."""
+
+    transient = True
+
+
+class BodyCut(SourceError):
+    """The body ended early, was too large, or is not the JSON it claims to be: ask for fewer rows."""
+
+    transient = True

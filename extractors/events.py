@@ -1,0 +1,301 @@
+"""Reading the events list without losing an event: the reading rule of design.md as an ascending sweep.
+
+Knows the rule and nothing of windows that are landed, of tables or of Prefect. One request at a time; what it has read
+comes out as passages, each with the time before which nothing is missing any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from extractors import decode, errors, queries, ties
+from extractors.client import Answer, Client
+from extractors.queries import EventFilter, Narrowing
+from extractors.window import MICROSECOND, Range, iso
+from extractors.zone import HourCount, ZoneCheck
+
+FIRST_LIMIT = 10_000  # servers of 2023 give that many at a time; today's clamp to 1,000, which is learned
+MAX_SPAN = timedelta(days=365)  # over 366 days the server answers a bare 500 (facts/posthog-api.md §1.9)
+MIN_SPAN = timedelta(seconds=1)
+MAX_HALVINGS = 8
+MAX_CUTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Rows in ascending order of time, and *passed*: all events before it are in this passage or an earlier one.
+
+    *unproven*: microseconds that hold more events than could be told apart; they may miss some.
+    """
+
+    rows: pa.Table
+    rejects: pa.Table
+    passed: datetime
+    unproven: tuple[datetime, ...] = ()
+
+
+@dataclass(slots=True)
+class Learned:
+    """What the answers of a server taught: rows it gives at most, and whether HogQL works in filters and in /query."""
+
+    page_cap: int | None = None
+    hogql_filter: bool = True
+    query: bool = True
+
+
+class EventsReader:
+    """Reads ranges of one project's events."""
+
+    def __init__(self, client: Client, project_id: int, *, events: EventFilter) -> None:
+        self._client = client
+        self._project_id = project_id
+        self._events = events
+        self.learned = Learned()
+
+    def now(self) -> datetime:
+        """The server's clock, by one cheap list request, which also tries the key and the project.
+
+        Raises UnusableAnswer if the server sends no Date header.
+        """
+        guess = Range(queries.EPOCH, queries.EPOCH + MIN_SPAN)
+        answer = self._client.send(queries.events_page(self._project_id, guess, limit=1, events=EventFilter()))
+        if answer.served_at is None:
+            raise errors.UnusableAnswer("the server sends no Date header, so its clock is not known")
+        return answer.served_at
+
+    def hour_counts(self, rng: Range) -> Mapping[datetime, HourCount] | None:
+        """Rows per UTC hour of *rng* by /query, only hours that have any; None where the server refuses the query."""
+        counts: dict[datetime, HourCount] = {}
+        start = rng.start
+        while start < rng.end:
+            part = Range(start, min(rng.end, start + MAX_SPAN))
+            rows = self._query(queries.hour_counts(self._project_id, part, events=self._events))
+            if rows is None:
+                return None
+            for hour, count, least in rows:
+                counts[start + int(hour or 0) * timedelta(hours=1)] = HourCount(int(count or 0), str(least))
+            start = part.end
+        return counts
+
+    def earliest(self) -> datetime | None:
+        """Time of the first event, by query, else by ascending sweeps of one row; None for an empty project."""
+        rows = self._query(queries.earliest(self._project_id, events=self._events))
+        if rows is not None:
+            micros, count = rows[0]
+            return queries.EPOCH + timedelta(microseconds=int(micros or 0)) if count else None
+        start, end = queries.EPOCH, self.now() + timedelta(days=1)
+        while start < end:
+            part = Range(start, min(end, start + MAX_SPAN))
+            page = self._page(part, 1)
+            if page.rows.num_rows:
+                return _first(page.rows)
+            start = part.end
+        return None
+
+    def sweep(
+        self,
+        rng: Range,
+        *,
+        window_end: Callable[[datetime], datetime],
+        hours: Mapping[datetime, HourCount] | None = None,
+    ) -> Iterator[Passage]:
+        """All events of *rng*, ascending, in passages; the last one has passed = rng.end.
+
+        *window_end(t)*: end of the window that holds t, which bounds the range asked after a full page. *hours*: counts
+        by query, where they are known; rows that agree with them need no time-zone check.
+        Raises SourceUnavailable naming the range that cannot be read, TimeZoneFault, UnusableAnswer.
+        """
+        zone = ZoneCheck(hours or {}, self._exactly)
+        cursor, span = rng.start, window_end(rng.start) - rng.start
+        ceiling, halvings, cuts = MAX_SPAN, 0, 0
+        limit = self.learned.page_cap or FIRST_LIMIT
+        seen: frozenset[tuple[object, ...]] = frozenset()
+        while cursor < rng.end:
+            asked = Range(cursor, min(rng.end, cursor + min(span, ceiling)))
+            try:
+                page = self._page(asked, limit)
+            except errors.RangeTooHeavy as exc:
+                halvings += 1
+                if asked.duration <= MIN_SPAN or halvings > MAX_HALVINGS:
+                    raise errors.SourceUnavailable(f"{exc} for the range {asked}", hint="run again later") from exc
+                ceiling = max(MIN_SPAN, asked.duration / 2)
+                continue
+            except errors.BodyCut as exc:
+                cuts += 1
+                if cuts > MAX_CUTS:
+                    raise errors.SourceUnavailable(f"{exc}, again and again, for the range {asked}") from exc
+                limit = max(1, limit // 2)
+                continue
+            halvings = cuts = 0
+            ceiling = min(MAX_SPAN, ceiling * 2)
+            if page.more and page.received < limit:
+                limit = self._learn_cap(page.received, asked)
+            else:
+                limit = min(self.learned.page_cap or FIRST_LIMIT, limit * 2)
+            zone.check(page, asked)
+            fresh = _unseen(page.rows, cursor, seen)
+            if not page.more:
+                yield Passage(fresh, page.rejects, asked.end)
+                cursor, seen, span = asked.end, frozenset(), min(MAX_SPAN, asked.duration * 2)
+                continue
+            first, last = _bounds(page, asked)
+            if first == last:
+                yield self._microsecond(last, limit)
+                cursor, seen = last + MICROSECOND, frozenset()
+            else:
+                seen = (seen if last == cursor else frozenset()) | _keys_at(page.rows, last)
+                yield Passage(fresh, page.rejects, last)
+                cursor = last
+            # A window at least, so that the server can prune; more where a window holds less than a page, so that
+            # the partial page at a window's end is not wasted.
+            span = max(window_end(cursor) - cursor, 2 * (last - asked.start))
+
+    def _learn_cap(self, received: int, asked: Range) -> int:
+        """The server gave fewer rows than asked although there are more: its cap, silently (§0.4)."""
+        if received == 0:
+            raise errors.UnusableAnswer(f"an empty page claims that more follow, for the range {asked}")
+        self.learned.page_cap = received
+        return received
+
+    def _page(self, asked: Range, limit: int, narrowing: Narrowing | None = None) -> decode.Page:
+        """One page; its rows lie in *asked*, ascend, and pass the filter."""
+        request = queries.events_page(
+            self._project_id,
+            asked,
+            limit=limit,
+            events=self._events,
+            hogql=self.learned.hogql_filter,
+            narrowing=narrowing,
+        )
+        page = decode.page(self._send_patiently(request, asked).body)
+        if page.rows.num_rows:
+            times = page.rows["timestamp"]
+            low, high = pc.min(times).as_py(), pc.max(times).as_py()
+            if low < asked.start or high >= asked.end:
+                stray = low if low < asked.start else high
+                raise errors.UnusableAnswer(
+                    f"a row outside the range asked: {iso(stray)}, expected {asked}",
+                    hint="the server ignores a bound or shifts times; nothing of this page was landed",
+                )
+            if not _ascends(times):
+                raise errors.UnusableAnswer(f"rows do not ascend by time for the range {asked}")
+        return decode.Page(self._passing(page.rows), page.rejects, page.more, page.cursor) if self._drops() else page
+
+    def _send_patiently(self, request: queries.Request, asked: Range) -> Answer:
+        """A bare 500 may be a neighbour's concurrency: ask again alone, three times over a minute, then call it heavy."""
+        try:
+            return self._client.send(request)
+        except errors.ServerFault as exc:
+            fault = exc
+        for wait_s in self._client.patience.server_error_waits_s:
+            self._client.wait(wait_s, fault)
+            try:
+                return self._client.send(request, alone=True)
+            except errors.ServerFault as exc:
+                fault = exc
+        raise errors.RangeTooHeavy(f"{fault}, four times in a row,") from fault
+
+    def _microsecond(self, at: datetime, limit: int) -> Passage:
+        """All events of one microsecond (design.md, reading rule 3)."""
+        asked = Range(at, at + MICROSECOND)
+        page = self._page(asked, limit)
+        if not page.more:
+            return Passage(page.rows, page.rejects, asked.end)
+        pages, proven = self._split(asked, limit, page)
+        rows = _distinct(pa.concat_tables([page.rows, *(part.rows for part in pages)]))
+        rejects = pa.concat_tables([part.rejects for part in [page, *pages]])
+        if not proven:
+            counted = self._query(queries.identity_count(self._project_id, asked, events=self._events))
+            proven = counted is not None and counted[0][0] == rows.num_rows
+        return Passage(rows, rejects, asked.end, () if proven else (at,))
+
+    def _split(self, asked: Range, limit: int, page: decode.Page) -> tuple[list[decode.Page], bool]:
+        def ask(narrowing: Narrowing) -> decode.Page:
+            return self._page(asked, limit, narrowing)
+
+        if self.learned.hogql_filter:
+            try:
+                return ties.by_uuid(ask, page)
+            except (errors.RangeTooHeavy, errors.RequestRefused):
+                self.learned.hogql_filter = False
+        return ties.by_names(ask, page), False
+
+    def _exactly(self, asked: Range) -> set[str]:
+        rows = self._page(asked, self.learned.page_cap or FIRST_LIMIT).rows
+        return set(rows["uuid"].to_pylist())
+
+    def _query(self, request: queries.Request) -> tuple[tuple[int | float | str | None, ...], ...] | None:
+        """Rows of a query, or None where this server or key does not answer queries (remembered for the run)."""
+        if not self.learned.query:
+            return None
+        try:
+            return decode.query_rows(self._client.send(request).body)
+        except errors.LimitsExhausted:
+            raise
+        except (errors.AccessDenied, errors.EndpointMissing, errors.RequestRefused, errors.SourceError):
+            self.learned.query = False
+            return None
+
+    def _drops(self) -> bool:
+        """Whether rows that the filter excludes can come although they were not asked for."""
+        return bool(self._events.identity) and not self.learned.hogql_filter
+
+    def _passing(self, rows: pa.Table) -> pa.Table:
+        """Rows that the filter lets pass: what the server could not be asked is dropped after reading."""
+        keep = pa.scalar(True)
+        if self._events.include:
+            keep = pc.is_in(rows["event"], value_set=pa.array(self._events.include))
+        if self._events.exclude:
+            keep = pc.and_(keep, pc.invert(pc.is_in(rows["event"], value_set=pa.array(self._events.exclude))))
+        return rows.filter(keep)
+
+
+_KEY = ("uuid", "event", "distinct_id", "properties", "elements_chain")
+
+
+def _first(rows: pa.Table) -> datetime:
+    at: datetime = rows["timestamp"][0].as_py()
+    return at
+
+
+def _bounds(page: decode.Page, asked: Range) -> tuple[datetime, datetime]:
+    """First and last time of a full page."""
+    if not page.rows.num_rows:
+        raise errors.UnusableAnswer(f"a full page has no row that can be read, for the range {asked}")
+    return _first(page.rows), page.rows["timestamp"][-1].as_py()
+
+
+def _ascends(times: pa.ChunkedArray) -> bool:
+    if len(times) < 2:
+        return True
+    micros = times.combine_chunks().cast(pa.int64())
+    return bool(pc.all(pc.less_equal(micros[:-1], micros[1:])).as_py())
+
+
+def _keys_at(rows: pa.Table, at: datetime) -> frozenset[tuple[object, ...]]:
+    """What tells rows of one timestamp apart, content included: an unmerged copy that differs is another row."""
+    here = rows.filter(pc.equal(rows["timestamp"], pa.scalar(at, pa.timestamp("us", "UTC"))))
+    return frozenset(zip(*(here[name].to_pylist() for name in _KEY), strict=True))
+
+
+def _unseen(rows: pa.Table, cursor: datetime, seen: frozenset[tuple[object, ...]]) -> pa.Table:
+    """Drop the rows at the cursor that an earlier page has brought."""
+    if not seen or not rows.num_rows:
+        return rows
+    again = pc.sum(pc.equal(rows["timestamp"], pa.scalar(cursor, pa.timestamp("us", "UTC")))).as_py()
+    head, tail = rows.slice(0, again), rows.slice(again)
+    keep = [key not in seen for key in zip(*(head[name].to_pylist() for name in _KEY), strict=True)]
+    return pa.concat_tables([head.filter(pa.array(keep, pa.bool_())), tail])
+
+
+def _distinct(rows: pa.Table) -> pa.Table:
+    """Each row once, by content."""
+    keys: dict[tuple[object, ...], int] = {}
+    for index, key in enumerate(zip(*(rows[name].to_pylist() for name in _KEY), strict=True)):
+        keys.setdefault(key, index)
+    return rows.take(pa.array(sorted(keys.values()), pa.int64()))

@@ -1,0 +1,206 @@
+"""Keeps requests inside the source's limits before they are refused, shared by every process of one key.
+
+The limits are sliding windows per key (facts/posthog-api.md §5.4): 240 a minute and 1,200 an hour for the events list,
+two at a time per project. Request times lie in a small JSON file, one section per bucket, changed under flock and
+replaced whole, so that restarts and neighbours count too. A request is written down before it is sent: a crash can only
+make us slower. Slots for requests in flight are locked files; the lock dies with its process.
+
+Knows no HTTP. Clock and sleep are given.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from extractors.errors import LimitsExhausted
+from extractors.queries import Bucket
+
+MINUTE_S, HOUR_S = 60.0, 3600.0
+# The server stamps a request later than we do, by the way there; a second more on each window absorbs the difference
+# between two such ways (1.6 % of a minute, 0.03 % of an hour).
+MARGIN_S = 1.0
+SLOT_POLL_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Requests allowed in any 60 s and in any 3,600 s."""
+
+    per_minute: int
+    per_hour: int
+
+    def __post_init__(self) -> None:
+        if self.per_minute < 1 or self.per_hour < 1:
+            raise ValueError(f"a limit needs at least one request: {self.per_minute}/min, {self.per_hour}/h")
+
+
+# The list's limit is a setting; the others are PostHog's own (§5.4), the query one its newer form.
+QUERY, VALUES, REST = Limit(240, 2400), Limit(60, 300), Limit(480, 4800)
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A pause that was decided: how long, and why in words for people."""
+
+    seconds: float
+    reason: str
+
+
+@dataclass(slots=True)
+class _Section:
+    at: list[float] = field(default_factory=list)
+    blocked_until: float = 0.0
+
+
+def due_in_s(times: list[float], limit: Limit, now: float) -> tuple[float, str]:
+    """Seconds until one more request keeps *limit*, and which limit says so. Pure; *times* ascending, seconds."""
+    waits = []
+    for allowed, span, name in ((limit.per_minute, MINUTE_S, "a minute"), (limit.per_hour, HOUR_S, "an hour")):
+        recent = [at for at in times if at > now - span - MARGIN_S]
+        if len(recent) >= allowed:
+            waits.append((recent[-allowed] + span + MARGIN_S - now, f"{allowed} requests {name}"))
+    return max(waits, default=(0.0, ""))
+
+
+class Pacing:
+    """The shared budget of one host and key. Thread-safe through the file locks.
+
+    *max_wait_s*: a single wait longer than this raises LimitsExhausted instead (None: no bound).
+    *on_wait* hears every wait before it starts; *sleep* may return early to stop.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        host: str,
+        key: str,
+        limits: dict[Bucket, Limit],
+        in_flight: int = 2,
+        max_wait_s: float | None = None,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], object] = time.sleep,
+        on_wait: Callable[[Wait], None] = lambda wait: None,
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # A name that tells neither host nor key.
+        name = hashlib.sha256(f"{host}\n{key}".encode()).hexdigest()[:24]
+        self._file = directory / f"{name}.json"
+        self._lock = directory / f"{name}.lock"
+        self._slots = directory / name
+        self._limits = limits
+        self._in_flight = in_flight
+        self.max_wait_s = max_wait_s
+        self._clock, self._sleep, self._on_wait = clock, sleep, on_wait
+        self.waited_s = 0.0
+
+    @contextmanager
+    def turn(self, bucket: Bucket, project_id: int, *, alone: bool = False) -> Iterator[None]:
+        """Wait for a free slot of the project and for the bucket's limits, then hold the slot for one request.
+
+        *alone*: hold every slot of the project, for a question that failed beside a neighbour's.
+        """
+        with ExitStack() as held:
+            if bucket is Bucket.LIST:
+                self._take_slots(held, project_id, self._in_flight if alone else 1)
+            while wait := self._reserve(bucket):
+                self.pause(wait)
+            yield
+
+    def block(self, bucket: Bucket, seconds: float) -> Wait:
+        """Note a Retry-After for every process of the key; returns the wait it means."""
+        with self._sections() as sections:
+            section = sections.setdefault(bucket, _Section())
+            section.blocked_until = max(section.blocked_until, self._clock() + seconds)
+        return Wait(seconds, "PostHog asked to wait (429)")
+
+    def pause(self, wait: Wait) -> None:
+        """Say it, then sleep; raises LimitsExhausted where the wait is longer than the run may take."""
+        if self.max_wait_s is not None and wait.seconds > self.max_wait_s:
+            raise LimitsExhausted(
+                f"the source's limits ask for a wait of {wait.seconds:.0f} s ({wait.reason}), "
+                f"more than the {self.max_wait_s:.0f} s allowed",
+                hint="everything landed stays; run again later, or allow a longer --max-wait",
+            )
+        self._on_wait(wait)
+        self.waited_s += wait.seconds
+        self._sleep(wait.seconds)
+
+    def used(self, bucket: Bucket) -> tuple[int, int]:
+        """Requests of the last minute and of the last hour, by every process of the key."""
+        now = self._clock()
+        with self._sections() as sections:
+            times = sections.get(bucket, _Section()).at
+        return sum(at > now - MINUTE_S for at in times), sum(at > now - HOUR_S for at in times)
+
+    def _reserve(self, bucket: Bucket) -> Wait | None:
+        """Write the request down and return None, or the wait that comes first."""
+        with self._sections() as sections:
+            section = sections.setdefault(bucket, _Section())
+            now = self._clock()
+            # A clock set back must not block for hours: what lies ahead of now counts as now.
+            section.at = sorted(min(at, now) for at in section.at if at > now - HOUR_S - MARGIN_S)
+            if section.blocked_until - now > 2 * HOUR_S:
+                section.blocked_until = 0.0
+            if section.blocked_until > now:
+                return Wait(section.blocked_until - now, "PostHog asked to wait (429)")
+            seconds, name = due_in_s(section.at, self._limits[bucket], now)
+            if seconds > 0:
+                return Wait(seconds, f"the limit of {name} is used up")
+            section.at.append(now)
+        return None
+
+    @contextmanager
+    def _sections(self) -> Iterator[dict[str, _Section]]:
+        with self._lock.open("a") as lock:
+            os.chmod(self._lock, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            sections = _read(self._file)
+            yield sections
+            text = json.dumps({name: {"at": s.at, "blocked_until": s.blocked_until} for name, s in sections.items()})
+            new = self._file.with_suffix(".new")
+            new.write_text(text)
+            os.chmod(new, 0o600)
+            new.replace(self._file)
+
+    def _take_slots(self, held: ExitStack, project_id: int, count: int) -> None:
+        """Lock *count* of the project's slots.
+
+        One is whichever is free first; all are taken in order, so that two who want all cannot block each other.
+        """
+        files = [Path(f"{self._slots}.{project_id}.slot{number}") for number in range(self._in_flight)]
+        if count == len(files):
+            for file in files:
+                fcntl.flock(held.enter_context(file.open("a")), fcntl.LOCK_EX)
+            return
+        while True:
+            for file in files:
+                slot = file.open("a")
+                try:
+                    fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    slot.close()
+                    continue
+                held.enter_context(slot)
+                return
+            time.sleep(SLOT_POLL_S)
+
+
+def _read(file: Path) -> dict[str, _Section]:
+    """The sections of *file*; a file that is missing or not ours counts as empty (a 429 corrects us)."""
+    try:
+        stored = json.loads(file.read_text())
+        return {
+            str(name): _Section([float(at) for at in section["at"]], float(section["blocked_until"]))
+            for name, section in stored.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}

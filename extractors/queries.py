@@ -1,0 +1,186 @@
+"""Pure construction of every request hedgerow sends: no I/O, no clock, no key.
+
+Each request is built from the plan and never from an address found in an answer (design.md, reading rule 5).
+Addresses and parameters: facts/posthog-api.md §1 and §10.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from extractors.window import MICROSECOND, Range
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+QUERY_MAX_ROWS = 50_000  # the server's own maximum (§10); without a LIMIT it answers 100
+
+
+class Bucket(StrEnum):
+    """Which of the source's rate limits a request counts against (facts/posthog-api.md §5.4)."""
+
+    LIST = "list"
+    QUERY = "query"
+    VALUES = "values"
+    REST = "rest"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, without host, prefix and key.
+
+    *resource* is the part after `/api/<prefix>/<project>/`. *divisible*: the caller can ask for less, so a heavy range,
+    a cut body or a 500 goes back to it at once instead of being retried as it is.
+    """
+
+    project_id: int
+    resource: str
+    bucket: Bucket
+    params: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    divisible: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which event names belong to the stream; part of the stream's identity (contract.md §2)."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "include", tuple(sorted(set(self.include))))
+        object.__setattr__(self, "exclude", tuple(sorted(set(self.exclude))))
+
+    @property
+    def identity(self) -> str:
+        """Text that is equal exactly when two filters let the same events pass; empty for no filter."""
+        if not self.include and not self.exclude:
+            return ""
+        return json.dumps({"include": self.include, "exclude": self.exclude}, ensure_ascii=False)
+
+    @property
+    def hogql(self) -> str:
+        """The same condition in HogQL, empty for no filter."""
+        parts = []
+        if self.include:
+            parts.append(f"event IN ({', '.join(map(quoted, self.include))})")
+        if self.exclude:
+            parts.append(f"event NOT IN ({', '.join(map(quoted, self.exclude))})")
+        return " AND ".join(parts)
+
+    @property
+    def single(self) -> str | None:
+        """The one name that `event=` can express, if that is all the filter says."""
+        return self.include[0] if len(self.include) == 1 and not self.exclude else None
+
+
+def quoted(text: str) -> str:
+    """A HogQL string literal; names are data, whatever they contain."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def instant(at: datetime) -> str:
+    """UTC with microseconds and an explicit zone: the one form every server version reads alike (§1.3)."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def hogql_instant(at: datetime) -> str:
+    """A HogQL constant that does not depend on the project's time zone (§10)."""
+    return f"toDateTime64('{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """Further conditions of one page: a HogQL expression, or one event and one distinct id."""
+
+    hogql: str = ""
+    event: str | None = None
+    distinct_id: str | None = None
+
+
+def events_page(
+    project_id: int,
+    rng: Range,
+    *,
+    limit: int,
+    events: EventFilter,
+    hogql: bool = True,
+    narrowing: Narrowing | None = None,
+) -> Request:
+    """One ascending page of the events list over *rng*.
+
+    Both bounds of the endpoint are exclusive, hence `after` = start − 1 µs (§0.3); ascending order switches the lying
+    window probe off (§0.2). Without *hogql* only a filter of one name is sent; the reader drops the rest.
+    """
+    narrowing = narrowing or Narrowing()
+    params = [
+        ("orderBy", '["timestamp"]'),
+        ("after", instant(rng.start - MICROSECOND)),
+        ("before", instant(rng.end)),
+        ("limit", str(limit)),
+    ]
+    conditions = []
+    event = narrowing.event if narrowing.event is not None else events.single
+    if event is not None:
+        params.append(("event", event))
+    if hogql and events.single is None and events.hogql:
+        conditions.append(events.hogql)
+    if narrowing.hogql:
+        conditions.append(narrowing.hogql)
+    if narrowing.distinct_id is not None:
+        params.append(("distinct_id", narrowing.distinct_id))
+    if conditions:
+        params.append(("properties", json.dumps([{"type": "hogql", "key": key} for key in conditions])))
+    return Request(project_id, "events/", Bucket.LIST, tuple(params), divisible=True)
+
+
+def uuid_between(low: str | None, high: str | None) -> str:
+    """HogQL: the uuid's text lies in [low, high); None is open. Slices need no order (facts/posthog-observed.md)."""
+    bounds = []
+    if low is not None:
+        bounds.append(f"toString(uuid) >= {quoted(low)}")
+    if high is not None:
+        bounds.append(f"toString(uuid) < {quoted(high)}")
+    return " AND ".join(bounds)
+
+
+def query(project_id: int, hogql: str) -> Request:
+    """POST /query, past every cache. *hogql* must carry its own LIMIT (§10)."""
+    body = {"query": {"kind": "HogQLQuery", "query": hogql}, "refresh": "force_blocking"}
+    return Request(project_id, "query/", Bucket.QUERY, body=json.dumps(body).encode())
+
+
+def _where(rng: Range, events: EventFilter) -> str:
+    conditions = [f"timestamp >= {hogql_instant(rng.start)}", f"timestamp < {hogql_instant(rng.end)}"]
+    if events.hogql:
+        conditions.append(f"({events.hogql})")
+    return " AND ".join(conditions)
+
+
+def hour_counts(project_id: int, rng: Range, *, events: EventFilter) -> Request:
+    """Rows and least uuid of every UTC hour of *rng* that has any: columns hour number from rng.start, count, uuid.
+
+    The digits-and-dateDiff form works on servers of 2023 and 2026 alike and does not know a project time zone (§10).
+    """
+    hour = f"intDiv(dateDiff('microsecond', {hogql_instant(rng.start)}, timestamp), 3600000000)"
+    inner = f"SELECT {hour} AS h, toString(uuid) AS u FROM events WHERE {_where(rng, events)}"  # noqa: S608
+    return query(
+        project_id,
+        f"SELECT h, count() AS n, min(u) AS m FROM ({inner}) GROUP BY h ORDER BY h LIMIT {QUERY_MAX_ROWS}",  # noqa: S608
+    )
+
+
+def identity_count(project_id: int, rng: Range, *, events: EventFilter) -> Request:
+    """How many distinct (uuid, event, distinct_id, timestamp) *rng* holds: one row, one number."""
+    columns = "uuid AS u, event AS e, distinct_id AS di, timestamp AS ts"
+    inner = f"SELECT DISTINCT {columns} FROM events WHERE {_where(rng, events)}"  # noqa: S608
+    return query(project_id, f"SELECT count() AS n FROM ({inner}) LIMIT 1")  # noqa: S608
+
+
+def earliest(project_id: int, *, events: EventFilter) -> Request:
+    """The first timestamp in microseconds since 1970, and the number of rows: one row."""
+    condition = f" WHERE {events.hogql}" if events.hogql else ""
+    first = f"dateDiff('microsecond', {hogql_instant(EPOCH)}, min(timestamp))"
+    return query(project_id, f"SELECT {first} AS m, count() AS n FROM events{condition} LIMIT 1")  # noqa: S608
