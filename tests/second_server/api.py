@@ -1,0 +1,424 @@
+"""PostHog Cloud of late 2026, as far as the facts go: events list, one event, POST query; request in, answer out.
+
+Knows limits, windows, errors, throttles and faults. Knows no sockets (server.py), no SQL tables (rows.py) and no HogQL
+(engine.py). Not modelled: CSV, events/values, `personal_api_key` outside the header, `Start`/`End` in relative dates,
+the slow-down of `offset`. Section marks (§) are posthog-api.md's; "seen" points at posthog-observed.md or a sample.
+"""
+
+import json
+import math
+import re
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+from zoneinfo import ZoneInfo
+
+from .engine import IMPLICIT_LIMIT, Engine, QueryError
+from .rows import Condition, Store, filters, isoformat, micros
+
+DEFAULT_LIMIT = 100  # §1.2
+MAX_LIMIT = 1000  # §0.4: larger is clamped without a word
+MAX_OFFSET = 50_000  # §1.2: what the code says; the OpenAPI text says 100,000
+MAX_RANGE = timedelta(days=366)  # §0.5
+PROBES_S = (60, 300, 900, 3600, 21_600, 86_400)  # §1.5
+REMEMBERED = timedelta(hours=24)  # §1.5: how long a window that worked is tried first
+RUNNING_AT_ONCE = 2  # §5.4
+
+ADDRESS = re.compile(r"/api/(?:projects|environments)/([^/]+)/(events|query)(?:/([^/]+))?/?")
+RELATIVE = re.compile(r"-?(\d+)?([hdwmMsqy])")  # §1.3: searched anywhere in the text
+FAULTS = frozenset({"429", "500", "502html", "503", "504", "cut"})
+HTML_502 = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer. *cut*: announce the whole body, send half, close."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    content_type: str = "application/json"
+    cut: bool = False
+
+
+class ApiError(Exception):
+    """An error that PostHog answers in words (§1.9, §5)."""
+
+    def __init__(self, status: int, kind: str, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.code = code
+
+    def answer(self, *headers: tuple[str, str]) -> Answer:
+        """The error object of §1.9, `attr` always null."""
+        shown = {"type": self.kind, "code": self.code, "detail": str(self), "attr": None}
+        return Answer(self.status, _json(shown), headers)
+
+
+class Throttled(Exception):
+    """Too many requests; the oldest leaves its window in *wait_s* whole seconds."""
+
+    def __init__(self, wait_s: int) -> None:
+        super().__init__(f"throttled for {wait_s} s")
+        self.wait_s = wait_s
+
+    def answer(self) -> Answer:
+        """429 in the words of samples/server-1.43/error_429_throttled.json."""
+        detail = f"Request was throttled. Expected available in {self.wait_s} second{'' if self.wait_s == 1 else 's'}."
+        return ApiError(429, "throttled_error", "throttled", detail).answer(("Retry-After", str(self.wait_s)))
+
+
+def server_error() -> ApiError:
+    """The bare 500 that any plain exception becomes (§1.9)."""
+    return ApiError(500, "server_error", "error", "A server error occurred.")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the project needs of one HTTP request. *params*: the last of repeated ones wins."""
+
+    method: str
+    target: str
+    host: str
+    authorization: str
+    body: bytes = b""
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.target).path
+
+    @property
+    def params(self) -> dict[str, str]:
+        return dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
+
+
+class Throttle:
+    """Sliding windows as Django REST framework counts them: refused requests do not count (§5.4)."""
+
+    def __init__(self, *, per_minute: int | None, per_hour: int | None) -> None:
+        limits = ((per_minute, timedelta(minutes=1)), (per_hour, timedelta(hours=1)))
+        self._limits = [(most, length) for most, length in limits if most is not None]
+        self._seen: deque[datetime] = deque()
+
+    def admit(self, now: Callable[[], datetime]) -> None:
+        """Count one request, or raise Throttled. Reads the clock only when a limit is set."""
+        if not self._limits:
+            return
+        at = now()
+        while self._seen and self._seen[0] <= at - timedelta(hours=1):
+            self._seen.popleft()
+        waits = []
+        for most, length in self._limits:
+            inside = [one for one in self._seen if one > at - length]
+            if len(inside) >= most:
+                waits.append(length - (at - inside[-most]))
+        if waits:
+            raise Throttled(math.ceil(max(waits).total_seconds()))
+        self._seen.append(at)
+
+
+def moment(text: str, *, zone: ZoneInfo, now: datetime) -> datetime:
+    """Instant of an `after` or `before`; never an error: what cannot be read is now, or relative to it (§1.3)."""
+    plain_day = re.fullmatch(r"(\d{4})-(\d{1,2})-(\d{1,2})", text)
+    if plain_day:  # `2021-1-1` is accepted too
+        text = f"{plain_day[1]}-{plain_day[2]:0>2}-{plain_day[3]:0>2}"
+    try:
+        at = datetime.fromisoformat(text)
+        return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
+    except ValueError:
+        pass
+    found = RELATIVE.search(text)
+    if found is None or found[1] is None:
+        return now
+    amount, unit = int(found[1]), found[2]
+    seconds = {"h": 3600, "d": 86_400, "w": 604_800, "M": 60, "s": 1}.get(unit)
+    if seconds is not None:
+        return now - timedelta(seconds=seconds * amount)
+    return _months_before(now, amount * {"m": 1, "q": 3, "y": 12}[unit])
+
+
+def _months_before(at: datetime, months: int) -> datetime:
+    year, month0 = divmod(at.year * 12 + at.month - 1 - months, 12)
+    first_of_next = datetime(year + month0 // 11, (month0 + 1) % 12 + 1, 1, tzinfo=UTC)
+    last_day = (first_of_next - timedelta(days=1)).day
+    return at.replace(year=year, month=month0 + 1, day=min(at.day, last_day))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What second_server() was asked for."""
+
+    key: str
+    project_id: int
+    zone: ZoneInfo
+    now: Callable[[], datetime]
+    query_allowed: bool
+    hogql_filter_allowed: bool
+    faults: Mapping[int, str]
+
+    def __post_init__(self) -> None:
+        unknown = set(self.faults.values()) - FAULTS
+        if unknown:
+            raise ValueError(f"faults: expected of {sorted(FAULTS)}, found {sorted(unknown)}")
+
+
+@dataclass(slots=True)
+class SecondServer:
+    """A running server: where it is, and what it has been asked. *errors* tells what is behind each bare 500."""
+
+    url: str
+    key: str
+    list_requests: int = 0
+    query_requests: int = 0
+    statuses: list[int] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+class Project:
+    """Requests in, answers out, for one project and one key."""
+
+    def __init__(self, store: Store, settings: Settings, seen: SecondServer, throttles: Mapping[str, Throttle]) -> None:
+        self._store = store
+        self._settings = settings
+        self._seen = seen
+        self._throttles = throttles
+        self._engine = Engine(zone=settings.zone.key, project_id=settings.project_id)
+        self._lock = threading.Lock()
+        self._running = threading.Semaphore(RUNNING_AT_ONCE)
+        self._windows: dict[tuple[bool, bool, bool], tuple[int, int, datetime]] = {}
+        self._cached: dict[str, dict[str, Any]] = {}
+
+    def respond(self, request: Request) -> Answer:
+        """The answer to *request*, whatever happens."""
+        try:
+            answer = self._routed(request)
+        except ApiError as exc:
+            where = f'Bearer resource_metadata="http://{request.host}/.well-known/oauth-protected-resource"'
+            answer = exc.answer(*([("WWW-Authenticate", where)] if exc.status == 401 else []))  # §5.3
+        except Throttled as exc:
+            answer = exc.answer()
+        except Exception as exc:  # as in PostHog: every plain exception is a bare 500 (§1.9)
+            with self._lock:
+                self._seen.errors.append(f"{request.method} {request.target}: {exc!r}")
+            answer = server_error().answer()
+        with self._lock:
+            self._seen.statuses.append(answer.status)
+        return answer
+
+    def close(self) -> None:
+        """Free both copies of the events."""
+        self._engine.close()
+        self._store.close()
+
+    def _routed(self, request: Request) -> Answer:
+        found = ADDRESS.fullmatch(request.path)
+        if found is None or (found[2] == "query" and found[3]):
+            raise ApiError(404, "invalid_request", "not_found", "Endpoint not found.")
+        project, endpoint, event_uuid = found.groups()
+        fault = self._counted(request, endpoint, event_uuid)
+        if fault not in (None, "cut"):
+            return _fault(fault)
+        self._authorize(request, project)
+        if request.method != ("POST" if endpoint == "query" else "GET"):
+            detail = f'Method "{request.method}" not allowed.'
+            raise ApiError(405, "invalid_request", "method_not_allowed", detail)
+        if endpoint == "query" and not self._settings.query_allowed:
+            raise ApiError(
+                403, "authentication_error", "permission_denied", "API key missing required scope 'query:read'"
+            )
+        with self._lock:
+            self._throttles[endpoint].admit(self._settings.now)
+        if endpoint == "query":
+            return self._query(request)
+        if event_uuid:
+            return self._detail(event_uuid)
+        if not self._running.acquire(blocking=False):
+            raise RuntimeError("more events lists at once than allowed")  # a 500 (§5.4)
+        try:
+            return self._list(request, cut=fault == "cut")
+        finally:
+            self._running.release()
+
+    def _counted(self, request: Request, endpoint: str, event_uuid: str | None) -> str | None:
+        with self._lock:
+            if endpoint == "query":
+                self._seen.query_requests += 1
+                return None
+            if event_uuid or request.method != "GET":
+                return None
+            self._seen.list_requests += 1
+            return self._settings.faults.get(self._seen.list_requests)
+
+    def _authorize(self, request: Request, project: str) -> None:
+        scheme, _, key = request.authorization.partition(" ")
+        if scheme != "Bearer" or not key.strip():
+            detail = "Authentication credentials were not provided."
+            raise ApiError(401, "authentication_error", "not_authenticated", detail)
+        if key.strip() != self._settings.key:
+            detail = "Personal API key found in request Authorization header is invalid."
+            raise ApiError(401, "authentication_error", "authentication_failed", detail)
+        if project not in ("@current", str(self._settings.project_id)):
+            raise ApiError(404, "invalid_request", "not_found", "Project not found.")
+
+    def _list(self, request: Request, *, cut: bool) -> Answer:
+        params, now = request.params, self._settings.now()
+        order = json.loads(params.get("orderBy") or '["-timestamp"]')
+        descending = order == ["-timestamp"]
+        asked = int(params.get("limit") or DEFAULT_LIMIT)
+        limit = min(asked, MAX_LIMIT) if asked > 0 else DEFAULT_LIMIT
+        offset = _offset(params.get("offset", ""))
+        after, before = self._bounds(params, now)
+        conditions = self._conditions(params, (micros(after), micros(before)), now)
+
+        def page(start: datetime) -> list[tuple[int, bytes]]:
+            bounds = Condition("us > ? AND us < ?", (micros(start), micros(before)))
+            return self._store.page([bounds, *conditions], descending=descending, limit=limit + 1, offset=offset)
+
+        rows = None
+        if descending:
+            open_range = not (params.get("after") and params.get("before"))
+            windows = [s for s in PROBES_S if open_range or timedelta(seconds=s) < before - after]
+            shape = ("event" in params, "distinct_id" in params, limit < MAX_LIMIT)
+            half = max(min(asked, MAX_LIMIT) // 2, 1)
+            rows = self._probed(windows, shape, half, lambda s: page(max(after, before - timedelta(seconds=s))))
+        if rows is None:
+            rows = page(after)
+
+        following = None
+        if len(rows) > limit:
+            # `["-timestamp", "x"]` sorts upwards and yet moves `before` (§1.4).
+            moved = "before" if order[:1] == ["-timestamp"] else "after"
+            following = f"http://{request.host}{request.path}?" + urlencode(
+                {**params, moved: isoformat(rows[limit - 1][0])}
+            )
+        shown = b",".join(body for _, body in rows[:limit])
+        body = b'{"next":%b,"results":[%b]}' % (_json(following), shown)
+        return Answer(200, body, (("X-PostHog-Warn", "https://posthog.com/docs/api/events"),), cut=cut)
+
+    def _bounds(self, params: Mapping[str, str], now: datetime) -> tuple[datetime, datetime]:
+        """(after, before), both exclusive, with the defaults of §1.2."""
+
+        def given(name: str) -> datetime | None:
+            return moment(params[name], zone=self._settings.zone, now=now) if params.get(name) else None
+
+        before = given("before") or now + timedelta(seconds=5)
+        after = given("after") or before - timedelta(hours=24)
+        if before - after > MAX_RANGE:
+            raise ValueError(f"range of {before - after} is too long")
+        return after, before
+
+    def _conditions(self, params: Mapping[str, str], bounds_us: tuple[int, int], now: datetime) -> list[Condition]:
+        conditions = []
+        if params.get("event"):
+            conditions.append(Condition("event = ?", (params["event"],)))
+        if "distinct_id" in params:  # an empty one filters for an empty id (§1.4)
+            conditions.append(Condition("distinct_id = ?", (params["distinct_id"],)))
+        if params.get("person_id"):
+            if not params["person_id"].isdigit():
+                uuid.UUID(params["person_id"])
+            conditions.append(Condition("0"))  # nobody is known: an unknown person is an empty answer (§1.4)
+        if params.get("action_id"):
+            int(params["action_id"])
+            conditions.append(Condition("0"))
+        if params.get("properties"):
+            try:
+                decoded = json.loads(params["properties"])
+            except ValueError as exc:
+                raise ApiError(400, "validation_error", "invalid_input", "Properties are unparsable!") from exc
+
+            def matching(expression: str) -> list[int]:
+                if not self._settings.hogql_filter_allowed:
+                    raise QueryError("hogql filters are switched off")
+                return self._engine.matching(expression, bounds_us, lines=self._store.json_lines(), now=now)
+
+            conditions.append(filters(decoded, matching))
+        return conditions
+
+    def _probed(
+        self,
+        windows: list[int],
+        shape: tuple[bool, bool, bool],
+        half: int,
+        page: Callable[[int], list[tuple[int, bytes]]],
+    ) -> list[tuple[int, bytes]] | None:
+        """Rows of the first window, in seconds back, that holds *half* a page; None if none does (§1.5)."""
+        now = self._settings.now()
+        with self._lock:
+            window_s, returned, at = self._windows.get(shape, (0, 0, now))
+        if window_s in windows and returned >= half and now - at < REMEMBERED:
+            windows = [window_s, *windows]
+        for window_s in windows:
+            rows = page(window_s)
+            if len(rows) >= half:
+                with self._lock:
+                    self._windows[shape] = (window_s, len(rows), now)
+                return rows
+        return None
+
+    def _detail(self, event_uuid: str) -> Answer:
+        try:
+            canonical = str(uuid.UUID(event_uuid))
+        except ValueError:
+            # Without `attr` (§2.1, seen: error_retrieve_bad_id.json).
+            return Answer(400, _json({"detail": "Invalid UUID", "code": "invalid", "type": "validation_error"}))
+        body = self._store.one(canonical)
+        if body is None:
+            raise ApiError(404, "invalid_request", "not_found", f"No events exist for event UUID {event_uuid}")
+        return Answer(200, body)
+
+    def _query(self, request: Request) -> Answer:
+        try:
+            asked = json.loads(request.body)
+            kind, sql = asked["query"]["kind"], asked["query"]["query"]
+        except (ValueError, KeyError, TypeError) as exc:
+            raise ApiError(400, "validation_error", "invalid_input", "query.kind and query.query are needed") from exc
+        if kind != "HogQLQuery":
+            raise ApiError(400, "validation_error", "invalid_input", f"Query kind {kind} is not understood.")
+        fresh = asked.get("refresh") in ("force_blocking", True)  # `true` is the older spelling (§10)
+        with self._lock:
+            known = None if fresh else self._cached.get(sql)
+        if known is not None:
+            return Answer(200, _json({**known, "is_cached": True}))
+        try:
+            table = self._engine.select(sql, lines=self._store.json_lines(), now=self._settings.now())
+        except QueryError as exc:
+            raise ApiError(400, "validation_error", "invalid_input", str(exc)) from exc
+        found: dict[str, Any] = {"query": sql, "columns": table.columns, "types": table.types, "results": table.results}
+        if table.has_more is not None:
+            found |= {"hasMore": table.has_more, "limit": IMPLICIT_LIMIT}
+        with self._lock:
+            self._cached[sql] = found
+        return Answer(200, _json({**found, "is_cached": False}))
+
+
+def _offset(text: str) -> int:
+    """Rows to skip: what is no number, and less than 0, counts as 0 (§1.2; -1 seen accepted)."""
+    found = int(text) if re.fullmatch(r"-?\d+", text) else 0
+    if found > MAX_OFFSET:
+        detail = f"Offset is deprecated. Max supported offset value is {MAX_OFFSET}"
+        raise ApiError(400, "validation_error", "invalid_input", detail)
+    return max(found, 0)
+
+
+def _fault(name: str) -> Answer:
+    match name:
+        case "429":
+            return Throttled(1).answer()
+        case "500":
+            return server_error().answer()
+        case "502html":
+            return Answer(502, HTML_502, content_type="text/html")
+        case "503":
+            return ApiError(503, "server_error", "error", "Queries are a little too busy right now.").answer()
+        case _:
+            return ApiError(504, "server_error", "error", "Query has hit the max execution time.").answer()
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,235 @@
+"""Events of one project in SQLite: rows in, finished JSON bodies out.
+
+Knows the shape of a list row, order and property filters. Knows nothing of HTTP, limits, windows or HogQL.
+Sources: posthog-api.md §1.4, §1.5, §1.7; posthog-observed.md "Rows".
+"""
+
+import json
+import random
+import re
+import sqlite3
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+TIE_PRIME = 2_147_483_647  # a prime above any row number: n * salt % prime never collides, so every salt is a new order
+
+# The keys a property filter may have; any other fails schema validation (§1.4).
+FILTER_KEYS = {"key", "value", "operator", "type", "label"}
+LEGACY_KEYS = {"property_type", "property_type_format"}
+
+ELEMENT = re.compile(r'((?:[^;"]|"(?:[^"\\]|\\.)*")+)')
+HEAD_AND_ATTRIBUTES = re.compile(r'(.*?)(?::(?=[\w-]+=")(.*))?', re.DOTALL)
+ATTRIBUTE = re.compile(r'([^="]+)="((?:[^"\\]|\\.)*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One stored event. *timestamp* aware UTC; *properties* JSON object text, shown verbatim, digit for digit.
+
+    *created_at* None means: created at *timestamp*.
+    """
+
+    uuid: str
+    event: str
+    distinct_id: str
+    timestamp: datetime
+    properties: str
+    elements_chain: str = ""
+    created_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if str(uuid.UUID(self.uuid)) != self.uuid:
+            raise ValueError(f"row uuid: expected canonical lower case, found {self.uuid!r}")
+        for at in (self.timestamp, self.created_at or self.timestamp):
+            if at.utcoffset() != timedelta(0):
+                raise ValueError(f"row time: expected aware UTC, found {at!r}")
+        if not (self.properties.startswith("{") and self.properties.endswith("}")):
+            raise ValueError(f"row properties: expected a JSON object, found {self.properties[:40]!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A piece of SQL WHERE with its parameters."""
+
+    sql: str
+    params: tuple[Any, ...] = ()
+
+
+def micros(at: datetime) -> int:
+    """Microseconds since 1970, exact."""
+    return (at - EPOCH) // timedelta(microseconds=1)
+
+
+def isoformat(us: int) -> str:
+    """ISO text of *us* in UTC; no fraction when it is zero (§1.7)."""
+    return (EPOCH + timedelta(microseconds=us)).isoformat()
+
+
+def elements(chain: str) -> list[dict[str, Any]]:
+    """Elements of *chain*, innermost first. Values keep their backslashes (seen: list_autocapture_seeded.json)."""
+    found = []
+    for order, part in enumerate(ELEMENT.findall(chain)):
+        match = HEAD_AND_ATTRIBUTES.fullmatch(part)
+        assert match is not None
+        tag, *classes = match[1].split(".")
+        attributes = dict(ATTRIBUTE.findall(match[2] or ""))
+        nth_child, nth_of_type = attributes.get("nth-child"), attributes.get("nth-of-type")
+        found.append(
+            {
+                "event": None,
+                "text": attributes.get("text"),
+                "tag_name": tag,
+                "attr_class": classes or None,
+                "href": attributes.get("href"),
+                "attr_id": attributes.get("attr_id"),
+                "nth_child": int(nth_child) if nth_child else None,
+                "nth_of_type": int(nth_of_type) if nth_of_type else None,
+                "attributes": {name: value for name, value in attributes.items() if name.startswith("attr__")},
+                "order": order,
+            }
+        )
+    return found
+
+
+def body(row: Row) -> bytes:
+    """*row* as the list shows it, keys in the order of §1.7; `person` is always null: nobody is identified here."""
+    return (
+        f'{{"id":{_json(row.uuid)},"distinct_id":{_json(row.distinct_id)},"properties":{row.properties},'
+        f'"event":{_json(row.event)},"timestamp":"{row.timestamp.isoformat()}","person":null,'
+        f'"elements":{_json(elements(row.elements_chain)) if row.elements_chain else "[]"},'
+        f'"elements_chain":{_json(row.elements_chain)}}}'
+    ).encode()
+
+
+def filters(found: Any, matching: Callable[[str], list[int]]) -> Condition:
+    """The WHERE of a decoded `properties` value: a list (all must hold) or a group with `values`, nested as given.
+
+    *matching* answers a HogQL expression with row numbers. Raises ValueError for what the schema refuses.
+    """
+    if isinstance(found, list) or not found:
+        found = {"type": "AND", "values": found or []}
+    if "values" in found:
+        parts = [filters(value, matching) for value in found["values"]]
+        if found.get("type") not in ("AND", "OR"):
+            raise ValueError(f"filter group: expected AND or OR, found {found.get('type')!r}")
+        if not parts:
+            return Condition("1")
+        joined = f" {found['type']} ".join(part.sql for part in parts)
+        return Condition(f"({joined})", tuple(param for part in parts for param in part.params))
+    unknown = found.keys() - FILTER_KEYS - LEGACY_KEYS
+    if unknown:
+        raise ValueError(f"filter keys: found {sorted(unknown)}")
+    if found.get("type") == "hogql":
+        return Condition("n IN (SELECT value FROM json_each(?))", (json.dumps(matching(found["key"])),))
+    if found.get("type", "event") != "event":
+        raise ValueError(f"filter type: expected event or hogql, found {found['type']!r}")
+    property_matches("{}", json.dumps(found))  # an unknown operator must fail even when no row is looked at
+    return Condition("property_matches(properties, ?)", (json.dumps(found),))
+
+
+def property_matches(properties: str, wanted: str) -> bool:
+    """Whether the property filter *wanted* (JSON) holds; values compare as text, as PostHog stores them."""
+    condition = json.loads(wanted, parse_int=str, parse_float=str)
+    found = json.loads(properties, parse_int=str, parse_float=str).get(condition["key"])
+    operator = condition.get("operator") or "exact"
+    value = condition.get("value")
+    values = [_text(one) for one in (value if isinstance(value, list) else [value])]
+    text = None if found is None else _text(found)
+    positive, negated = {
+        "exact": ("exact", False),
+        "is_not": ("exact", True),
+        "icontains": ("icontains", False),
+        "not_icontains": ("icontains", True),
+        "regex": ("regex", False),
+        "not_regex": ("regex", True),
+        "is_set": ("is_set", False),
+        "is_not_set": ("is_set", True),
+        "gt": ("gt", False),
+        "lt": ("lt", False),
+    }[operator]
+    if text is None:
+        return negated
+    match positive:
+        case "exact":
+            holds = text in values
+        case "icontains":
+            holds = values[0].lower() in text.lower()
+        case "regex":
+            holds = re.search(values[0], text) is not None
+        case "gt":
+            holds = float(text) > float(values[0])
+        case "lt":
+            holds = float(text) < float(values[0])
+        case _:
+            holds = True
+    return holds != negated
+
+
+class Store:
+    """The events table. One connection behind a lock; rows never change after loading."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(":memory:", check_same_thread=False)
+        self._db.create_function("property_matches", 2, property_matches, deterministic=True)
+        self._db.execute(
+            "CREATE TABLE events (n INTEGER PRIMARY KEY, us INTEGER, uuid TEXT, event TEXT, distinct_id TEXT,"
+            " properties TEXT, elements_chain TEXT, created_us INTEGER, body BLOB)"
+        )
+        self._db.executemany("INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?)", map(_record, enumerate(rows, start=1)))
+        self._db.execute("CREATE INDEX by_time ON events (us)")
+        self._db.execute("CREATE INDEX by_uuid ON events (uuid)")
+
+    def page(
+        self, conditions: list[Condition], *, descending: bool, limit: int, offset: int
+    ) -> list[tuple[int, bytes]]:
+        """(microseconds, JSON body) of up to *limit* rows by time; equal times come in a new order each call."""
+        sql = (
+            f"SELECT us, body FROM events WHERE {' AND '.join(part.sql for part in conditions)}"
+            f" ORDER BY us {'DESC' if descending else 'ASC'}, n * ? % {TIE_PRIME} LIMIT ? OFFSET ?"
+        )
+        params = [param for part in conditions for param in part.params]
+        with self._lock:
+            return self._db.execute(sql, (*params, random.randrange(1, TIE_PRIME), limit, offset)).fetchall()
+
+    def one(self, event_uuid: str) -> bytes | None:
+        """JSON body of the first row with *event_uuid*."""
+        with self._lock:
+            found = self._db.execute("SELECT body FROM events WHERE uuid = ? LIMIT 1", (event_uuid,)).fetchone()
+        return None if found is None else found[0]
+
+    def json_lines(self) -> Iterator[str]:
+        """Every row as one JSON object a line, names as in the table but without the body."""
+        with self._lock:
+            table = self._db.execute(
+                "SELECT n, us, uuid, event, distinct_id, properties, elements_chain, created_us FROM events"
+            )
+            names = [column[0] for column in table.description]
+            for record in table:
+                yield json.dumps(dict(zip(names, record, strict=True))) + "\n"
+
+    def close(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._db.close()
+
+
+def _record(numbered: tuple[int, Row]) -> tuple[Any, ...]:
+    n, row = numbered
+    us = micros(row.timestamp)
+    created_us = us if row.created_at is None else micros(row.created_at)
+    ids = (row.uuid, row.event, row.distinct_id)
+    return (n, us, *ids, row.properties, row.elements_chain, created_us, body(row))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else _json(value)

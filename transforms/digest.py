@@ -1,0 +1,111 @@
+"""Order-free digests: what the source showed and what was landed, as sums modulo 2^64.
+
+Sums make digests of parts add up to the digest of the whole. Definitions: design.md, "What the ledger proves"; the
+source form was equal between HogQL and DuckDB on a real server (facts/posthog-api.md §10).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import astuple, dataclass
+
+import polars as pl
+import pyarrow as pa
+
+from transforms.schema import DIGESTED
+
+MODULUS = 2**64
+_PRIME = 1_000_003
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDigest:
+    """Five sums over distinct (uuid, event, distinct_id, timestamp): count, Σu, Σt, Σut, Σun (mod 2^64).
+
+    u: the uuid's last ten hex digits; t: µs of the UTC day; n: bytes of event + 31 · bytes of distinct_id; the factors
+    of the products are taken modulo 1000003 (n is not).
+    """
+
+    count: int = 0
+    u: int = 0
+    t: int = 0
+    ut: int = 0
+    un: int = 0
+
+    def __add__(self, other: SourceDigest) -> SourceDigest:
+        return SourceDigest(*((a + b) % MODULUS for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def __str__(self) -> str:
+        return ":".join(map(str, astuple(self)))
+
+    @staticmethod
+    def parse(text: str) -> SourceDigest:
+        return SourceDigest(*map(int, text.split(":")))
+
+
+def source(keys: pl.DataFrame) -> SourceDigest:
+    """Digest of distinct keys: columns uuid, timestamp, _n (bytes of event + 31 · bytes of distinct_id, as read)."""
+    if keys.is_empty():
+        return SourceDigest()
+    u = pl.col("uuid").str.slice(-10).str.to_integer(base=16, dtype=pl.Int64)
+    t = pl.col("timestamp").dt.epoch("us") % 86_400_000_000
+    sums = keys.select(
+        u.sum().alias("u"),
+        t.sum().alias("t"),
+        ((u % _PRIME) * (t % _PRIME)).sum().alias("ut"),
+        ((u % _PRIME) * pl.col("_n")).sum().alias("un"),
+    ).row(0)
+    return SourceDigest(keys.height, *(int(value) % MODULUS for value in sums))
+
+
+def key_bytes(rows: pl.DataFrame) -> pl.Series:
+    """n of every row: bytes of event + 31 · bytes of distinct_id."""
+    n = pl.col("event").str.len_bytes().cast(pl.Int64) + 31 * pl.col("distinct_id").str.len_bytes().cast(pl.Int64)
+    return rows.select(n.alias("_n")).to_series()
+
+
+def row_hashes(rows: pl.DataFrame) -> pl.Series:
+    """64 bits of every row over all landed columns but `_loaded_at`: the first eight bytes of an MD5, big-endian.
+
+    The text hashed is, column by column, `<bytes>:<text>` or `~` for null; timestamps as µs since 1970. MD5 because
+    DuckDB has it too, so that anyone can recompute it in SQL (docs/ledger.md); it is no secret.
+    """
+    parts: list[pl.Expr] = []
+    for name in DIGESTED:
+        column = pl.col(name)
+        if rows.schema[name] == pl.Datetime("us", "UTC"):
+            column = column.dt.epoch("us")
+        text = column.cast(pl.String)
+        parts.append(
+            pl.when(text.is_null())
+            .then(pl.lit("~"))
+            .otherwise(pl.concat_str(text.str.len_bytes().cast(pl.String), pl.lit(":"), text))
+        )
+    texts = rows.select(pl.concat_str(parts).alias("text")).to_series().cast(pl.Binary).to_arrow()
+    return pl.Series("_h", [_first_eight(text.as_buffer()) for text in texts], dtype=pl.UInt64)
+
+
+def _first_eight(text: pa.Buffer) -> int:
+    return int.from_bytes(hashlib.md5(text, usedforsecurity=False).digest()[:8], "big")
+
+
+def landed(hashes: pl.Series) -> int:
+    """Σ of row hashes modulo 2^64; the halves are summed apart so that nothing overflows on the way."""
+    if hashes.is_empty():
+        return 0
+    high, low = int((hashes // 2**32).sum()), int((hashes % 2**32).sum())
+    return (high * 2**32 + low) % MODULUS
+
+
+LANDED_SQL = (
+    "coalesce(sum(('0x' || md5("
+    + " || ".join(
+        f"CASE WHEN {text} IS NULL THEN '~' ELSE strlen({text}) || ':' || {text} END"
+        for text in (
+            f"epoch_us({name})::VARCHAR" if name in ("timestamp", "created_at") else f"{name}::VARCHAR"
+            for name in DIGESTED
+        )
+    )
+    + ")[1:16])::UBIGINT::HUGEINT) % 18446744073709551616, 0)::VARCHAR"
+)
+"""The landed digest as one DuckDB aggregate over the events table."""

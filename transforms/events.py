@@ -1,0 +1,88 @@
+"""Raw rows of a page → landed rows, and the rows of a window → one per event, with the sums that prove it.
+
+Two steps: `from_page` types, applies privacy and hashes once per page; `settled` removes copies once per window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+import pyarrow as pa
+
+from transforms import digest, privacy
+from transforms.digest import SourceDigest
+from transforms.schema import EVENTS
+
+MARKS = [pa.field("_n", pa.int64()), pa.field("_h", pa.uint64()), pa.field("_shown", pa.bool_())]
+STAGED = pa.schema([*EVENTS, *MARKS])
+"""EVENTS and, per row: bytes of its key as read, its hash as landed, and whether privacy lets it be written."""
+
+_IDENTITY = ["uuid", "event", "distinct_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The rows of one window, one per event, and their sums. Always source = landed + suppressed + copies."""
+
+    rows: pa.Table
+    source: SourceDigest
+    landed_rows: int
+    landed_digest: int
+    suppressed_rows: int
+    copies: int
+    unmerged: bool
+
+
+def from_page(raw: pa.Table, *, project_id: int, loaded_at: datetime, rules: privacy.Rules) -> pa.Table:
+    """Rows of one page in the schema STAGED.
+
+    *raw*: uuid, event, distinct_id, properties, elements_chain (text) and timestamp (µs, UTC). Columns that the events
+    list cannot supply are null (contract.md §4). Shape: raw.num_rows × len(STAGED).
+    """
+    rows = pl.DataFrame(pl.from_arrow(raw)).select(
+        pl.lit(project_id, pl.Int64).alias("project_id"),
+        "uuid",
+        "event",
+        "distinct_id",
+        pl.lit(None, pl.String).alias("person_id"),
+        "properties",
+        pl.lit(None, pl.String).alias("person_properties"),
+        "elements_chain",
+        "timestamp",
+        pl.lit(None, pl.Datetime("us", "UTC")).alias("created_at"),
+        pl.lit(loaded_at).cast(pl.Datetime("us", "UTC")).alias("_loaded_at"),
+    )
+    read = rows.with_columns(digest.key_bytes(rows), pl.lit(True).alias("_shown"))
+    written = privacy.applied(read, rules)
+    return written.with_columns(digest.row_hashes(written)).select(STAGED.names).to_arrow().cast(STAGED)
+
+
+def settled(staged: pa.Table) -> Settled:
+    """One row per event out of all rows read for a window (schema STAGED, any order of ties, copies included).
+
+    Equal copies become one row. Of different copies of one event the latest by time, then the one with the greatest
+    hash stays, and the window is `unmerged` (design.md, Copies). All rows lie in one UTC date.
+    """
+    keys = pl.DataFrame(pl.from_arrow(staged.select([*_IDENTITY, "timestamp", "_n", "_h", "_shown"]))).with_row_index()
+    if keys["uuid"].n_unique() == keys.height:
+        kept, read, unmerged = keys, keys, False
+    else:
+        distinct = keys.unique([*_IDENTITY, "timestamp", "_h"], keep="first")
+        read = distinct.unique([*_IDENTITY, "timestamp"], keep="first")
+        ordered = distinct.sort("timestamp", "_h")
+        kept = ordered.unique(_IDENTITY, keep="last", maintain_order=True).sort("index")
+        unmerged = kept.height < distinct.height
+    shown = kept.filter("_shown")
+    whole = shown.height == staged.num_rows
+    rows = staged if whole else staged.take(shown["index"].cast(pl.Int64).to_arrow())
+    return Settled(
+        rows=rows.select(EVENTS.names),
+        source=digest.source(read),
+        landed_rows=shown.height,
+        landed_digest=digest.landed(shown["_h"]),
+        suppressed_rows=kept.height - shown.height,
+        copies=read.height - kept.height,
+        unmerged=unmerged,
+    )
