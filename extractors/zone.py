@@ -105,5 +105,5 @@ class ZoneCheck:
 def _fault(found: str) -> TimeZoneFault:
     return TimeZoneFault(
         f"the server labels local times as UTC: {found}",
-        hint="a known fault of PostHog builds of mid 2026 in projects not set to UTC: set the project's time zone to UTC or upgrade",
+        hint="a fault of some PostHog builds of 2026: set the project's time zone to UTC, or upgrade PostHog",
     )

@@ -1,0 +1,195 @@
+"""What to read, decided from the ledger, the range wanted and the source's clock. Pure: no I/O, no clock.
+
+Words: window, step, settle, mark, hull: design.md, "The one idea".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from extractors.window import DAY, STEPS, Range, Window, dates, midnight, windows_of
+from sinks.base import Entry, Ledger, State
+
+WINDOW_ROWS = 50_000
+OVERRUN_ROWS = 2 * WINDOW_ROWS
+UNKNOWN_STEP = timedelta(hours=1)
+FIRST_RANGE = timedelta(days=30)
+HISTORY = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One window to land: *covers* is what the ledger will claim, *reads* the part that is asked and replaced.
+
+    *reads* is *covers*, or for an unsettled window its tail. *step_known*: the date's step is written already.
+    """
+
+    window: Window
+    covers: Range
+    reads: Range
+    state: State
+    step: timedelta
+    step_known: bool
+    previous: Entry | None
+
+    def __post_init__(self) -> None:
+        if not (self.window.covers(self.covers) and self.covers.covers(self.reads)):
+            raise ValueError(f"target does not nest: {self.window}, {self.covers}, {self.reads}")
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Targets whose reads follow one another without a gap: one ascending reading."""
+
+    targets: tuple[Target, ...]
+
+    @property
+    def range(self) -> Range:
+        return Range(self.targets[0].reads.start, self.targets[-1].reads.end)
+
+
+def wanted_range(
+    ledger: Ledger, *, since: datetime | None, until: datetime | None, now: datetime, settle: timedelta
+) -> Range | None:
+    """The range a sync is for; None where nothing can be there yet.
+
+    Without *since*: from the mark less the settle time, at first from midnight 30 days ago, so that the same command
+    on the same day cuts no window twice.
+    """
+    if since is None:
+        since = ledger.mark - settle if ledger.mark else midnight((now - FIRST_RANGE).date())
+    end = min(until, now) if until else now
+    return Range(since, end) if since < end else None
+
+
+def unplanned_dates(ledger: Ledger, rng: Range) -> list[date]:
+    """Dates of *rng* that have no step yet."""
+    return [day for day in dates(rng) if day not in ledger.steps]
+
+
+def steps_for(
+    days: Iterable[date], hour_rows: Mapping[datetime, int] | None, *, now: datetime
+) -> dict[date, timedelta]:
+    """The step of every date: the longest that is expected to hold at most 50,000 rows (design.md, Step).
+
+    *hour_rows*: rows per UTC hour, from HISTORY before the first date on; None where the source does not count.
+    A date that is not over yet is expected to be as busy as the busiest hour of the week before it.
+    """
+    if hour_rows is None:
+        return dict.fromkeys(days, UNKNOWN_STEP)
+    by_date: dict[date, dict[int, int]] = {}
+    for hour, rows in hour_rows.items():
+        by_date.setdefault(hour.date(), {})[hour.hour] = rows
+    steps = {}
+    for day in days:
+        rows_by_hour = by_date.get(day, {})
+        if midnight(day) + DAY > now:
+            recent = [max(hours.values()) for other, hours in by_date.items() if day - HISTORY <= other <= day]
+            rows_by_hour = dict.fromkeys(range(24), max(recent, default=0))
+        steps[day] = _longest_step(rows_by_hour)
+    return steps
+
+
+def _longest_step(rows_by_hour: Mapping[int, int]) -> timedelta:
+    for step in STEPS:
+        hours = step / timedelta(hours=1)
+        if hours >= 1:
+            width = int(hours)
+            fullest = max(sum(rows_by_hour.get(hour + i, 0) for i in range(width)) for hour in range(0, 24, width))
+        else:
+            fullest = int(max(rows_by_hour.values(), default=0) * hours)
+        if fullest <= WINDOW_ROWS:
+            return step
+    return STEPS[-1]
+
+
+def finer_step(step: timedelta, rows: int, span: timedelta) -> timedelta | None:
+    """A shorter step for a date whose first window has *rows* in *span* already; None where there is none."""
+    for shorter in STEPS:
+        if shorter < step and rows * (shorter / span) <= WINDOW_ROWS:
+            return shorter
+    return STEPS[-1] if step > STEPS[-1] else None
+
+
+def targets(
+    ledger: Ledger, steps: Mapping[date, timedelta], rng: Range, *, now: datetime, settle: timedelta
+) -> list[Target]:
+    """Windows of *rng* that are not landed as wanted, in order. *steps* names those of dates new to the ledger."""
+    found = []
+    for day in dates(rng):
+        known = ledger.steps.get(day)
+        step = known or steps[day]
+        for window in windows_of(day, step):
+            need = window.overlap(rng)
+            if need is None:
+                continue
+            entry = ledger.entries.get(window.start)
+            target = _target(
+                window, need, entry, settled=window.end <= now - settle, step=step, step_known=known is not None
+            )
+            if target is not None:
+                found.append(target)
+    return found
+
+
+def unfinished(ledger: Ledger, rng: Range | None, *, now: datetime, settle: timedelta) -> list[Target]:
+    """Windows outside *rng* that the ledger calls stale, or open although they have settled; in order."""
+    found = []
+    for start, entry in sorted(ledger.entries.items()):
+        window = Window(entry.start, entry.end)
+        settled = window.end <= now - settle
+        if (
+            entry.state.settled
+            or (entry.state is State.OPEN and not settled)
+            or (rng is not None and rng.overlap(window))
+        ):
+            continue
+        covered = Range(entry.covered_start, entry.covered_end)
+        # An open window is read to its end once it has settled; a stale one keeps the range it covered.
+        need = Range(covered.start, window.end) if entry.state is State.OPEN else covered
+        target = _target(window, need, entry, settled=settled, step=ledger.steps[start.date()], step_known=True)
+        if target is not None:
+            found.append(target)
+    return found
+
+
+def _target(
+    window: Window, need: Range, entry: Entry | None, *, settled: bool, step: timedelta, step_known: bool
+) -> Target | None:
+    state = State.LANDED if settled else State.OPEN
+    if entry is None:
+        return Target(window, need, need, state, step, step_known, None)
+    covered = Range(entry.covered_start, entry.covered_end)
+    if entry.state.settled and covered.covers(need):
+        return None
+    covers = covered.hull(need)
+    reads = covers
+    if not settled and entry.state is State.OPEN and entry.base is not None:
+        tail_start = entry.base.until
+        if covers.start == covered.start and covers.start < tail_start < covers.end:
+            reads = Range(tail_start, covers.end)
+    return Target(window, covers, reads, state, step, step_known, entry)
+
+
+def recut(target: Target, step: timedelta) -> list[Target]:
+    """The same part of a date in shorter windows; only for a date whose step is not written yet."""
+    parts = []
+    for window in windows_of(target.window.start.date(), step):
+        covers = window.overlap(target.covers)
+        if covers is not None:
+            parts.append(Target(window, covers, covers, target.state, step, False, None))
+    return parts
+
+
+def sweeps(found: Iterable[Target]) -> Iterator[Sweep]:
+    """Group targets whose reads touch."""
+    group: list[Target] = []
+    for target in found:
+        if group and group[-1].reads.end != target.reads.start:
+            yield Sweep(tuple(group))
+            group = []
+        group.append(target)
+    if group:
+        yield Sweep(tuple(group))

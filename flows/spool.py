@@ -1,0 +1,83 @@
+"""Rows of the window being read: in memory up to a bound, then as Arrow IPC beside the destination.
+
+A killed process leaves at most one file; the next run removes it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+
+MAX_MEMORY_BYTES = 16 * 2**20
+
+
+class Spool:
+    """Appends tables of one schema and gives them back as one table, memory-mapped where they were spilled."""
+
+    def __init__(self, directory: Path, schema: pa.Schema, *, max_memory_bytes: int = MAX_MEMORY_BYTES) -> None:
+        self._directory = directory
+        self._schema = schema
+        self._max_memory_bytes = max_memory_bytes
+        self._reset()
+
+    def _reset(self) -> None:
+        self._held: list[pa.Table] = []
+        self._held_bytes = 0
+        self._file: tempfile._TemporaryFileWrapper[bytes] | None = None
+        self._writer: pa.RecordBatchFileWriter | None = None
+        self.num_rows = 0
+
+    def append(self, table: pa.Table) -> None:
+        if table.num_rows == 0:
+            return
+        self.num_rows += table.num_rows
+        self._held.append(table)
+        self._held_bytes += table.nbytes
+        if self._held_bytes > self._max_memory_bytes:
+            self._spill()
+
+    def take(self) -> pa.Table:
+        """All rows in the order they came; the spool is empty afterwards."""
+        if self._writer is None or self._file is None:
+            table = pa.concat_tables([self._schema.empty_table(), *self._held])
+        else:
+            self._spill()
+            self._writer.close()
+            self._file.flush()
+            with pa.memory_map(self._file.name) as mapped:
+                table = pa.ipc.open_file(mapped).read_all()
+            self._file.close()  # the mapping keeps the pages until the table is dropped
+        self._reset()
+        return table
+
+    def _spill(self) -> None:
+        if self._file is None:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file = tempfile.NamedTemporaryFile(dir=self._directory, suffix=".arrow")  # noqa: SIM115
+            self._writer = pa.ipc.new_file(pa.PythonFile(self._file, mode="w"), self._schema)
+        assert self._writer is not None
+        for table in self._held:
+            self._writer.write_table(table)
+        self._held, self._held_bytes = [], 0
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        self._reset()
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def clear(directory: Path) -> None:
+    """Remove what a killed run left; harmless beside a running one on POSIX, whose open file lives on without a name."""
+    for file in directory.glob("*.arrow"):
+        file.unlink(missing_ok=True)

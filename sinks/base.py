@@ -1,0 +1,169 @@
+"""The contract of a destination: rows and their ledger entry become durable together, or not at all.
+
+Knows windows only as pairs of aware datetimes and digests only as text. Implementations: sinks/memory (the reference),
+sinks/duckdb_file. One conformance suite holds them to the contracts written here (tests/sinks/conformance.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+import pyarrow as pa
+
+FORMAT = 1
+"""Format number of the bookkeeping; older is migrated additively, newer is refused."""
+
+
+class State(StrEnum):
+    """What is known of a window (contract.md §4, design.md)."""
+
+    OPEN = "open"
+    LANDED = "landed"
+    VERIFIED = "verified"
+    UNMERGED = "unmerged"
+    DISPUTED = "disputed"
+    HELD = "held"
+    STALE = "stale"
+
+    @property
+    def settled(self) -> bool:
+        """Read whole after it settled, and not to be read again without a reason."""
+        return self not in (State.OPEN, State.STALE)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts and digests of one range. Always source = landed + quarantined + suppressed + copies."""
+
+    source_rows: int
+    source_digest: str
+    landed_rows: int
+    landed_digest: str
+    quarantined_rows: int = 0
+    suppressed_rows: int = 0
+    copies: int = 0
+
+    def __post_init__(self) -> None:
+        accounted = self.landed_rows + self.quarantined_rows + self.suppressed_rows + self.copies
+        if self.source_rows != accounted:
+            raise ValueError(f"tally does not add up: {self.source_rows} rows at the source, {accounted} accounted for")
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The part of an open window that the next sweep does not read again: everything before *until*."""
+
+    until: datetime
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the ledger: what the destination holds of a window, and what the source showed when it was read.
+
+    [start, end) is the window, [covered_start, covered_end) the part that was asked. *generation* counts landings; 0 is
+    a window never landed. *base* is set for open windows only.
+    """
+
+    project_id: int
+    stream: str
+    start: datetime
+    end: datetime
+    covered_start: datetime
+    covered_end: datetime
+    state: State
+    read_at: datetime
+    tally: Tally
+    generation: int = 0
+    base: Base | None = None
+
+    def __post_init__(self) -> None:
+        if not self.start <= self.covered_start < self.covered_end <= self.end:
+            raise ValueError(f"covered range {self.covered_start} .. {self.covered_end} is not inside the window")
+
+    @property
+    def key(self) -> tuple[int, str, datetime]:
+        return self.project_id, self.stream, self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """One window to land: its new entry, the rows of [replace_start, covered_end), and what could not be typed.
+
+    *entry.generation* is the generation expected at the destination; landing raises it by one. Rows that the window
+    holds from *replace_start* on are replaced, earlier ones stay. *rows*: transforms' EVENTS schema; *rejects*: at,
+    reason, text. *step* is written for the window's date if the date has none.
+    """
+
+    entry: Entry
+    rows: pa.Table
+    rejects: pa.Table
+    replace_start: datetime
+    step: timedelta
+
+    def __post_init__(self) -> None:
+        if not self.entry.covered_start <= self.replace_start < self.entry.covered_end:
+            raise ValueError(f"replaced range starts outside the covered one: {self.replace_start}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """All that the destination knows of one stream, read once per run. Keys of entries: window starts."""
+
+    entries: Mapping[datetime, Entry] = field(default_factory=dict)
+    steps: Mapping[date, timedelta] = field(default_factory=dict)
+    mark: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One line of the history of runs."""
+
+    run_id: str
+    command: str
+    project_id: int
+    stream: str
+    started_at: datetime
+    finished_at: datetime
+    outcome: str
+    windows: int
+    rows: int
+    requests: int
+    waited_s: float
+    error: str = ""
+
+
+class Sink(Protocol):
+    """A destination of one stream of windows per project. Not thread-safe; one writer thread per instance."""
+
+    def prepare(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool) -> None:
+        """Create or migrate the bookkeeping, and check host and filter of the stream.
+
+        With *rebuild* a changed filter is stored and every window becomes stale, in one commit; rows stay. Idempotent.
+        Raises HostChanged, FilterChanged, DestinationUnusable, DestinationBusy; then nothing was changed.
+        """
+
+    def ledger(self, project_id: int, stream: str) -> Ledger:
+        """Everything known of the stream; empty for a stream or destination that does not exist yet."""
+
+    def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
+        """Land windows, each by itself all or nothing, in order; returns the new entries.
+
+        Per window: compare the generation, replace the rows, write the entry and, with the last window, *mark* (the
+        bound of the last complete sweep; never moves back). An equal landed digest rewrites only the entry. After an
+        error the windows before the failing one are landed, it and the later ones are as before.
+        Raises GenerationConflict, DestinationBusy, DestinationUnusable.
+        """
+
+    def record(self, run: Run) -> None:
+        """Append to the history of runs."""
+
+    def runs(self, project_id: int, *, limit: int) -> list[Run]:
+        """The latest runs, newest first."""
+
+    def rows(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
+        """Landed rows of [start, end) as text columns, sorted by timestamp, uuid, event, distinct_id."""

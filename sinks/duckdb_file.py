@@ -1,0 +1,357 @@
+"""The DuckDB destination: one transaction per window, and the file open only while it is used.
+
+DuckDB 2.0 locks the whole file for one writing process (facts/stack.md §3), so every call opens, works and closes; a
+busy file is tried again until the lock timeout. Settings and compression: design.md, facts/performance.md §4.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from sinks import errors
+from sinks.base import FORMAT, Base, Entry, Landing, Ledger, Run, State, Tally
+
+SCHEMA = """
+CREATE SCHEMA IF NOT EXISTS hedgerow;
+CREATE TABLE IF NOT EXISTS hedgerow.meta (key VARCHAR NOT NULL, value VARCHAR NOT NULL);
+CREATE TABLE IF NOT EXISTS hedgerow.streams (
+    project_id BIGINT NOT NULL, stream VARCHAR NOT NULL, filter VARCHAR NOT NULL, mark TIMESTAMPTZ);
+CREATE TABLE IF NOT EXISTS hedgerow.steps (
+    project_id BIGINT NOT NULL, stream VARCHAR NOT NULL, date DATE NOT NULL, step_s INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS hedgerow.windows (
+    project_id BIGINT NOT NULL, stream VARCHAR NOT NULL, window_start TIMESTAMPTZ NOT NULL, window_end TIMESTAMPTZ NOT NULL,
+    covered_start TIMESTAMPTZ NOT NULL, covered_end TIMESTAMPTZ NOT NULL, state VARCHAR NOT NULL, generation BIGINT NOT NULL,
+    read_at TIMESTAMPTZ NOT NULL, source_rows BIGINT NOT NULL, source_digest VARCHAR NOT NULL, landed_rows BIGINT NOT NULL,
+    landed_digest VARCHAR NOT NULL, quarantined_rows BIGINT NOT NULL, suppressed_rows BIGINT NOT NULL, copies BIGINT NOT NULL,
+    base VARCHAR);
+CREATE TABLE IF NOT EXISTS hedgerow.quarantine (
+    project_id BIGINT NOT NULL, stream VARCHAR NOT NULL, window_start TIMESTAMPTZ NOT NULL, "at" TIMESTAMPTZ,
+    reason VARCHAR NOT NULL, text VARCHAR NOT NULL, read_at TIMESTAMPTZ NOT NULL);
+CREATE TABLE IF NOT EXISTS hedgerow.runs (
+    run_id VARCHAR NOT NULL, command VARCHAR NOT NULL, project_id BIGINT NOT NULL, stream VARCHAR NOT NULL,
+    started_at TIMESTAMPTZ NOT NULL, finished_at TIMESTAMPTZ NOT NULL, outcome VARCHAR NOT NULL, windows BIGINT NOT NULL,
+    rows BIGINT NOT NULL, requests BIGINT NOT NULL, waited_s DOUBLE NOT NULL, error VARCHAR NOT NULL);
+CREATE TABLE IF NOT EXISTS events (
+    project_id BIGINT NOT NULL, uuid UUID NOT NULL, event VARCHAR NOT NULL, distinct_id VARCHAR NOT NULL, person_id VARCHAR,
+    properties JSON NOT NULL USING COMPRESSION zstd, person_properties JSON, elements_chain VARCHAR USING COMPRESSION zstd,
+    "timestamp" TIMESTAMPTZ NOT NULL, created_at TIMESTAMPTZ, _loaded_at TIMESTAMPTZ NOT NULL);
+"""
+"""Format 1. A later format only adds: columns with defaults, tables."""
+
+CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "memory_limit": "150MB",
+    "threads": 2,
+    "preserve_insertion_order": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
+WINDOW = "project_id = ? AND stream = ? AND window_start = ?"
+COLUMNS = (
+    "project_id, stream, window_start, window_end, covered_start, covered_end, state, generation, read_at, source_rows, "
+    "source_digest, landed_rows, landed_digest, quarantined_rows, suppressed_rows, copies, base"
+)
+LOCK_POLL_S = 0.1
+
+# Two connections of one process share DuckDB's lock, so threads of a process take turns here.
+_turns: dict[Path, threading.RLock] = {}
+
+
+class DuckDBSink:
+    """A DuckDB file. *lock_timeout_s*: how long to wait for another process; *on_wait* hears the holder once."""
+
+    def __init__(
+        self, path: Path, *, lock_timeout_s: float = 60.0, on_wait: Callable[[str], None] = lambda holder: None
+    ) -> None:
+        self.path = path.absolute()
+        self._lock_timeout_s = lock_timeout_s
+        self._on_wait = on_wait
+        self._turn = _turns.setdefault(self.path, threading.RLock())
+
+    def prepare(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool) -> None:
+        with self._open() as db, _transaction(db):
+            self._migrate(db)
+            known = db.execute("SELECT value FROM hedgerow.meta WHERE key = ?", [f"host:{project_id}"]).fetchone()
+            if known is None:
+                db.execute("INSERT INTO hedgerow.meta VALUES (?, ?)", [f"host:{project_id}", host])
+            elif known[0] != host:
+                raise errors.HostChanged(
+                    f"project {project_id} in {self.path.name} comes from {known[0]}, not from {host}",
+                    hint="use another destination for another PostHog host",
+                )
+            row = db.execute(
+                "SELECT filter FROM hedgerow.streams WHERE project_id = ? AND stream = ?", [project_id, stream]
+            ).fetchone()
+            if row is None:
+                db.execute("INSERT INTO hedgerow.streams VALUES (?, ?, ?, NULL)", [project_id, stream, event_filter])
+            elif row[0] != event_filter and not rebuild:
+                raise errors.FilterChanged(
+                    f"stream {stream!r} of project {project_id} was landed with the event filter {row[0] or 'none'}, "
+                    f"now it is {event_filter or 'none'}",
+                    hint="go back to the old filter, or land everything again with --rebuild",
+                )
+            if rebuild:
+                db.execute(
+                    "UPDATE hedgerow.streams SET filter = ? WHERE project_id = ? AND stream = ?",
+                    [event_filter, project_id, stream],
+                )
+                db.execute(
+                    "UPDATE hedgerow.windows SET state = ?, base = NULL WHERE project_id = ? AND stream = ?",
+                    [State.STALE, project_id, stream],
+                )
+
+    def ledger(self, project_id: int, stream: str) -> Ledger:
+        if not self.path.exists():
+            return Ledger()
+        with self._open(read_only=True) as db:
+            if not _known(db):
+                return Ledger()
+            of = [project_id, stream]
+            windows = db.execute(f"SELECT {COLUMNS} FROM hedgerow.windows WHERE project_id = ? AND stream = ?", of)
+            entries = {entry.start: entry for entry in map(_entry, windows.fetchall())}
+            steps = db.execute("SELECT date, step_s FROM hedgerow.steps WHERE project_id = ? AND stream = ?", of)
+            known: dict[date, timedelta] = {day: timedelta(seconds=step_s) for day, step_s in steps.fetchall()}
+            row = db.execute("SELECT mark FROM hedgerow.streams WHERE project_id = ? AND stream = ?", of).fetchone()
+            return Ledger(entries, known, row[0].astimezone(UTC) if row and row[0] else None)
+
+    def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
+        landed = []
+        with self._open() as db:
+            for number, landing in enumerate(landings):
+                with _transaction(db):
+                    landed.append(_land(db, landing))
+                    if mark is not None and number == len(landings) - 1:
+                        db.execute(
+                            "UPDATE hedgerow.streams SET mark = greatest(?::TIMESTAMPTZ, coalesce(mark, ?::TIMESTAMPTZ)) "
+                            "WHERE project_id = ? AND stream = ?",
+                            [mark, mark, landing.entry.project_id, landing.entry.stream],
+                        )
+        return landed
+
+    def record(self, run: Run) -> None:
+        with self._open() as db:
+            values = list(asdict(run).values())
+            db.execute(f"INSERT INTO hedgerow.runs VALUES ({', '.join('?' * len(values))})", values)
+
+    def runs(self, project_id: int, *, limit: int) -> list[Run]:
+        if not self.path.exists():
+            return []
+        with self._open(read_only=True) as db:
+            if not _known(db):
+                return []
+            rows = db.execute(
+                "SELECT * FROM hedgerow.runs WHERE project_id = ? ORDER BY started_at DESC LIMIT ?", [project_id, limit]
+            ).fetchall()
+            return [Run(*(_utc(value) for value in row)) for row in rows]
+
+    def rows(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
+        with self._open(read_only=True) as db:
+            return db.execute(
+                "SELECT * REPLACE (uuid::VARCHAR AS uuid, properties::VARCHAR AS properties, "
+                "person_properties::VARCHAR AS person_properties) FROM events "
+                'WHERE project_id = ? AND "timestamp" >= ? AND "timestamp" < ? '
+                'ORDER BY "timestamp", uuid::VARCHAR, event, distinct_id',
+                [project_id, start, end],
+            ).to_arrow_table()
+
+    @contextmanager
+    def query(self, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The result of *sql* on the file, opened for reading only. Raises duckdb.Error for bad SQL."""
+        if not self.path.exists():
+            raise errors.DestinationUnusable(f"no such file: {self.path}", hint="run hedgerow sync first")
+        with self._open(read_only=True) as db:
+            yield db.execute(sql)
+
+    def _migrate(self, db: duckdb.DuckDBPyConnection) -> None:
+        """Create the tables of this format; a newer format is refused, an older one is added to."""
+        if _known(db):
+            row = db.execute("SELECT value FROM hedgerow.meta WHERE key = 'format'").fetchone()
+            found = int(row[0]) if row else 0
+            if found > FORMAT:
+                raise errors.DestinationUnusable(
+                    f"{self.path.name} was written by a newer hedgerow: format {found}, this one knows {FORMAT}",
+                    hint="upgrade hedgerow",
+                )
+            if found == FORMAT:
+                return
+        db.execute(SCHEMA)
+        db.execute("DELETE FROM hedgerow.meta WHERE key = 'format'")
+        db.execute("INSERT INTO hedgerow.meta VALUES ('format', ?)", [str(FORMAT)])
+
+    @contextmanager
+    def _open(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._turn:
+            db = self._connect(read_only=read_only)
+            try:
+                yield db
+            except duckdb.Error as exc:
+                raise _translated(exc, self.path) from exc
+            finally:
+                db.close()
+
+    def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+        deadline = time.monotonic() + self._lock_timeout_s
+        told = False
+        config = CONFIG | {"temp_directory": f"{self.path}.tmp"}
+        while True:
+            try:
+                db = duckdb.connect(str(self.path), read_only=read_only, config=config)
+            except duckdb.Error as exc:
+                error = _translated(exc, self.path)
+                if not isinstance(error, errors.DestinationBusy) or time.monotonic() > deadline:
+                    raise error from exc
+                if not told:
+                    self._on_wait(str(error))
+                    told = True
+                time.sleep(LOCK_POLL_S)
+                continue
+            db.execute("SET TimeZone = 'UTC'")
+            return db
+
+
+def _known(db: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the file has our bookkeeping."""
+    query = "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'hedgerow' AND table_name = 'meta'"
+    row = db.execute(query).fetchone()
+    return bool(row and row[0])
+
+
+@contextmanager
+def _transaction(db: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    db.execute("BEGIN")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
+    """One window inside the running transaction."""
+    entry = landing.entry
+    key = list(entry.key)
+    row = db.execute(f"SELECT {COLUMNS} FROM hedgerow.windows WHERE {WINDOW}", key).fetchone()
+    known = _entry(row) if row else None
+    found = known.generation if known else 0
+    if found != entry.generation:
+        raise errors.GenerationConflict(f"{entry.start:%Y-%m-%dT%H:%MZ}", expected=entry.generation, found=found)
+    if known is None or not _same_rows(known, entry):
+        if known is not None and known.tally.landed_rows:
+            db.execute(
+                'DELETE FROM events WHERE project_id = ? AND "timestamp" >= ? AND "timestamp" < ?',
+                [entry.project_id, landing.replace_start, entry.end],
+            )
+        if landing.rows.num_rows:
+            db.register("landing", landing.rows)
+            db.execute("INSERT INTO events BY NAME SELECT * FROM landing")
+            db.unregister("landing")
+    _quarantine(db, landing, anew=known is not None and known.tally.quarantined_rows > 0)
+    new = replace(entry, generation=found + 1)
+    values = _values(new)
+    db.execute(f"DELETE FROM hedgerow.windows WHERE {WINDOW}", key)
+    db.execute(f"INSERT INTO hedgerow.windows ({COLUMNS}) VALUES ({', '.join('?' * len(values))})", values)
+    _write_step(db, landing)
+    return new
+
+
+def _same_rows(known: Entry, new: Entry) -> bool:
+    """The window's rows would be what they are: then only the ledger row is rewritten."""
+    return (known.tally.landed_rows, known.tally.landed_digest) == (new.tally.landed_rows, new.tally.landed_digest)
+
+
+def _quarantine(db: duckdb.DuckDBPyConnection, landing: Landing, *, anew: bool) -> None:
+    entry = landing.entry
+    if anew:
+        db.execute(
+            f'DELETE FROM hedgerow.quarantine WHERE {WINDOW} AND ("at" IS NULL OR "at" >= ?)',
+            [*entry.key, landing.replace_start],
+        )
+    if landing.rejects.num_rows:
+        db.register("rejects", landing.rejects)
+        db.execute(
+            'INSERT INTO hedgerow.quarantine SELECT ?, ?, ?, "at", reason, text, ? FROM rejects',
+            [*entry.key, entry.read_at],
+        )
+        db.unregister("rejects")
+
+
+def _write_step(db: duckdb.DuckDBPyConnection, landing: Landing) -> None:
+    """A date's step is written once and never changed."""
+    entry, day = landing.entry, landing.entry.start.date()
+    row = db.execute(
+        "SELECT step_s FROM hedgerow.steps WHERE project_id = ? AND stream = ? AND date = ?",
+        [entry.project_id, entry.stream, day],
+    ).fetchone()
+    step_s = int(landing.step.total_seconds())
+    if row is None:
+        db.execute("INSERT INTO hedgerow.steps VALUES (?, ?, ?, ?)", [entry.project_id, entry.stream, day, step_s])
+    elif row[0] != step_s:
+        raise errors.GenerationConflict(f"{day} (step)", expected=step_s, found=row[0])
+
+
+def _values(entry: Entry) -> list[object]:
+    base = None
+    if entry.base is not None:
+        base = json.dumps({"until": entry.base.until.isoformat(), "tally": asdict(entry.base.tally)})
+    return [
+        entry.project_id,
+        entry.stream,
+        entry.start,
+        entry.end,
+        entry.covered_start,
+        entry.covered_end,
+        entry.state,
+        entry.generation,
+        entry.read_at,
+        *asdict(entry.tally).values(),
+        base,
+    ]
+
+
+def _entry(row: Sequence[object]) -> Entry:
+    (project_id, stream, start, end, covered_start, covered_end, state, generation, read_at, *tally, base) = map(
+        _utc, row
+    )
+    stored = json.loads(base) if base else None
+    return Entry(
+        project_id=project_id,
+        stream=stream,
+        start=start,
+        end=end,
+        covered_start=covered_start,
+        covered_end=covered_end,
+        state=State(state),
+        read_at=read_at,
+        tally=Tally(*tally),
+        generation=generation,
+        base=Base(datetime.fromisoformat(stored["until"]), Tally(**stored["tally"])) if stored else None,
+    )
+
+
+def _utc(value: object):  # type: ignore[no-untyped-def]  # any column's value
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
+
+
+def _translated(exc: duckdb.Error, path: Path) -> errors.SinkError:
+    """DuckDB's error in our terms: who holds the file, or why it cannot be used."""
+    text = " ".join(str(exc).split())
+    if "Could not set lock" in text or "Conflicting lock" in text:
+        holder = re.search(r"held in (.*?)(?: by user|\. |$)", text)
+        return errors.DestinationBusy(
+            f"{path.name} is open in another process" + (f": {holder[1]}" if holder else ""),
+            hint="close the other connection (DuckDB locks the whole file), or allow a longer [duckdb] lock_timeout",
+        )
+    return errors.DestinationUnusable(
+        f"cannot use {path.name}: {text[:300]}", hint="check path, permissions and disk; nothing half-written stays"
+    )

@@ -1,0 +1,82 @@
+"""The reference sink: a destination as plain values, for tests to compare the others with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sinks import errors
+from sinks.base import Entry, Landing, Ledger, Run, State
+
+Stream = tuple[int, str]
+ORDER = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinct_id")]
+
+
+class MemorySink:
+    """Obeys the contract of sinks.base.Sink in memory."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[int, str] = {}
+        self._filters: dict[Stream, str] = {}
+        self._entries: dict[Stream, dict[datetime, Entry]] = {}
+        self._steps: dict[Stream, dict[date, timedelta]] = {}
+        self._marks: dict[Stream, datetime] = {}
+        self._rows: dict[tuple[int, str, datetime], pa.Table] = {}
+        self._runs: list[Run] = []
+
+    def prepare(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool) -> None:
+        if self._hosts.setdefault(project_id, host) != host:
+            raise errors.HostChanged(f"project {project_id} was landed from another host: {self._hosts[project_id]}")
+        known = self._filters.setdefault((project_id, stream), event_filter)
+        if known != event_filter and not rebuild:
+            raise errors.FilterChanged(f"stream {stream!r} was landed under another filter: {known or 'none'}")
+        if rebuild:
+            self._filters[project_id, stream] = event_filter
+            entries = self._entries.get((project_id, stream), {})
+            for start, entry in entries.items():
+                entries[start] = replace(entry, state=State.STALE, base=None)
+
+    def ledger(self, project_id: int, stream: str) -> Ledger:
+        key = (project_id, stream)
+        return Ledger(dict(self._entries.get(key, {})), dict(self._steps.get(key, {})), self._marks.get(key))
+
+    def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
+        landed = []
+        for number, landing in enumerate(landings):
+            entry = landing.entry
+            stream = (entry.project_id, entry.stream)
+            known = self._entries.setdefault(stream, {}).get(entry.start)
+            found = known.generation if known else 0
+            if found != entry.generation:
+                raise errors.GenerationConflict(str(entry.start), expected=entry.generation, found=found)
+            rows = landing.rows
+            if entry.key in self._rows and landing.replace_start > entry.covered_start:
+                kept = self._rows[entry.key]
+                bound = pa.scalar(landing.replace_start, pa.timestamp("us", "UTC"))
+                rows = pa.concat_tables([kept.filter(pc.less(kept["timestamp"], bound)), rows])
+            self._rows[entry.key] = rows
+            landed.append(replace(entry, generation=found + 1))
+            self._entries[stream][entry.start] = landed[-1]
+            self._steps.setdefault(stream, {}).setdefault(entry.start.date(), landing.step)
+            if mark is not None and number == len(landings) - 1:
+                self._marks[stream] = max(mark, self._marks.get(stream, mark))
+        return landed
+
+    def record(self, run: Run) -> None:
+        self._runs.append(run)
+
+    def runs(self, project_id: int, *, limit: int) -> list[Run]:
+        return [run for run in reversed(self._runs) if run.project_id == project_id][:limit]
+
+    def rows(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
+        parts = [rows for (project, _, _), rows in self._rows.items() if project == project_id]
+        if not parts:
+            return pa.table({})
+        rows = pa.concat_tables(parts)
+        low, high = (pa.scalar(at, pa.timestamp("us", "UTC")) for at in (start, end))
+        inside = pc.and_(pc.greater_equal(rows["timestamp"], low), pc.less(rows["timestamp"], high))
+        return rows.filter(inside).sort_by(ORDER)
