@@ -83,13 +83,17 @@ def run(
     sink: Sink,
     spool_directory: Path,
     clock: Callable[[], datetime],
+    outcome: Outcome,
     on_progress: Callable[[Progress], None] = lambda progress: None,
-) -> Outcome:
-    """Land everything of *order* that the ledger does not have. Raises SourceError and SinkError; what is landed stays."""
+) -> None:
+    """Land everything of *order* that the ledger does not have; *outcome* says so far what was done, also after an error.
+
+    Raises SourceError and SinkError; what is landed stays.
+    """
     now = reader.now()
     ledger = sink.ledger(order.project_id, STREAM)
     wanted = plan.wanted_range(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
-    outcome = Outcome(wanted=wanted)
+    outcome.wanted = wanted
     hours: Mapping[datetime, HourCount] = {}
     found: list[Target] = []
     if wanted is not None:
@@ -104,7 +108,6 @@ def run(
         for number, sweep in enumerate(planned):
             mark = wanted.end if order.marks and wanted is not None and number == len(planned) - 1 else None
             loader.load(sweep, reader, hours, mark=mark)
-    return outcome
 
 
 def _steps(

@@ -154,6 +154,16 @@ class DuckDBSink:
             ).fetchall()
             return [Run(*(_utc(value) for value in row)) for row in rows]
 
+    def projects(self) -> tuple[int, ...]:
+        """Projects that the file knows, in order."""
+        if not self.path.exists():
+            return ()
+        with self._open(read_only=True) as db:
+            if not _known(db):
+                return ()
+            rows = db.execute("SELECT DISTINCT project_id FROM hedgerow.streams ORDER BY 1").fetchall()
+            return tuple(row[0] for row in rows)
+
     def rows(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
         with self._open(read_only=True) as db:
             return db.execute(
@@ -166,11 +176,14 @@ class DuckDBSink:
 
     @contextmanager
     def query(self, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The result of *sql* on the file, opened for reading only. Raises duckdb.Error for bad SQL."""
+        """The result of *sql* on the file, opened for reading only. Raises BadQuery for SQL that DuckDB refuses."""
         if not self.path.exists():
             raise errors.DestinationUnusable(f"no such file: {self.path}", hint="run hedgerow sync first")
         with self._open(read_only=True) as db:
-            yield db.execute(sql)
+            try:
+                yield db.execute(sql)
+            except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as exc:
+                raise errors.BadQuery(str(exc), hint="the tables: events, hedgerow.windows, hedgerow.runs") from exc
 
     def _migrate(self, db: duckdb.DuckDBPyConnection) -> None:
         """Create the tables of this format; a newer format is refused, an older one is added to."""

@@ -41,3 +41,7 @@ class FilterChanged(SinkError):
 
 class HostChanged(SinkError):
     """The project id was landed from another host (exit status 2)."""
+
+
+class BadQuery(SinkError):
+    """SQL of the user that DuckDB refuses (exit status 2)."""

@@ -1,0 +1,244 @@
+"""The command line: reads flags, runs the pipeline without Prefect, turns outcomes into exit statuses (contract.md §3)."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.settings import Loaded, SettingsError, duration, load
+
+app = typer.Typer(
+    name="hedgerow",
+    help="Moves PostHog events into DuckDB: none lost, none doubled, and it proves it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+DONE, BUG, USAGE, INCOMPLETE, ACCESS, SOURCE, DESTINATION, INTERRUPTED = 0, 1, 2, 3, 10, 11, 12, 130
+
+Destination = Annotated[str | None, typer.Option("--destination", help="duckdb:PATH.")]
+Project = Annotated[str | None, typer.Option("--project", help="Project id; several, separated by commas.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no summary.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more; a traceback for errors.")]
+Since = Annotated[str | None, typer.Option(help="Start: ISO 8601 (no zone = UTC), 7d, 36h, or earliest.")]
+Until = Annotated[str | None, typer.Option(help="End, not included: ISO 8601, 1h, or now.")]
+MaxWait = Annotated[
+    str | None, typer.Option("--max-wait", help="Longest wait for the source's limits, such as 10m; then exit 11.")
+]
+
+
+def _settings(destination: str | None = None, project: str | None = None) -> Loaded:
+    return load({"destination.address": destination, "source.project_id": project})
+
+
+def _run(
+    command: str,
+    loaded: Loaded,
+    *,
+    since: str | None,
+    until: str | None,
+    rebuild: bool,
+    max_wait: str | None,
+    json_output: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    from flows import report, wiring
+
+    try:
+        longest = duration(max_wait) if max_wait else None
+    except ValueError as exc:
+        raise SettingsError(f"--max-wait: {exc}") from None
+    reports = []
+    for project_id in wiring.projects(loaded.settings):
+        with report.progress(project_id, quiet=quiet, verbose=verbose) as listener:
+            reports.append(
+                wiring.load_events(
+                    loaded.settings,
+                    project_id,
+                    command=command,
+                    since=since,
+                    until=until,
+                    rebuild=rebuild,
+                    max_wait=longest,
+                    listener=listener,
+                )
+            )
+    report.loaded(reports, json_output=json_output, quiet=quiet)
+    if any(done.problems for done in reports):
+        raise typer.Exit(INCOMPLETE)
+
+
+@app.command()
+def sync(
+    streams: Annotated[list[str] | None, typer.Argument(help="Streams; all when none is named. Now: events.")] = None,
+    since: Since = None,
+    until: Until = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Land everything again, after a change of the filter.")
+    ] = False,
+    max_wait: MaxWait = None,
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Bring the destination up to date from its ledger; at first the last 30 days."""
+    for stream in streams or []:
+        if stream != "events":
+            raise SettingsError(f"unknown stream {stream!r}", hint="expected events")
+    loaded = _settings(destination, project)
+    _run(
+        "sync",
+        loaded,
+        since=since,
+        until=until,
+        rebuild=rebuild,
+        max_wait=max_wait,
+        json_output=json_output,
+        quiet=quiet,
+        verbose=verbose,
+    )
+
+
+@app.command()
+def backfill(
+    since: Annotated[str, typer.Option(help="Start: ISO 8601 (no zone = UTC), 90d, or earliest.")],
+    until: Annotated[str, typer.Option(help="End, not included: ISO 8601, 1h, or now.")],
+    max_wait: MaxWait = None,
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Fill the windows of a past range that are not landed yet; safe beside a sync; resumes."""
+    loaded = _settings(destination, project)
+    _run(
+        "backfill",
+        loaded,
+        since=since,
+        until=until,
+        rebuild=False,
+        max_wait=max_wait,
+        json_output=json_output,
+        quiet=quiet,
+        verbose=verbose,
+    )
+
+
+@app.command()
+def status(destination: Destination = None, project: Project = None, json_output: Json = False) -> None:
+    """Coverage, freshness, rows and last runs per project. Asks PostHog nothing."""
+    from flows import pipeline, report, wiring
+
+    settings = _settings(destination, project).settings
+    sink = wiring.sink_of(settings)
+    ids = settings.source.project_id or sink.projects()
+    summaries = [report.status(one, sink.ledger(one, pipeline.STREAM), sink.runs(one, limit=5)) for one in ids]
+    if json_output:
+        report.as_json({"destination": settings.destination.address, "streams": summaries})
+        return
+    if not summaries:
+        report.say("nothing landed yet: run hedgerow sync")
+    for summary in summaries:
+        report.show_status(summary)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="SQL for DuckDB; the table is events.")],
+    csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
+    parquet: Annotated[Path | None, typer.Option("--parquet", help="Write a Parquet file.")] = None,
+    destination: Destination = None,
+    json_output: Json = False,
+) -> None:
+    """Run a query on the destination, opened for reading only, and print the result."""
+    from flows import report, wiring
+
+    with wiring.sink_of(_settings(destination).settings).query(query) as result:
+        if parquet is not None:
+            import pyarrow.parquet as pq
+
+            table = result.to_arrow_table()
+            assert table is not None
+            pq.write_table(table, parquet, compression="zstd")
+            report.note(f"{table.num_rows:,} rows written to {parquet}")
+            return
+        names = [column[0] for column in result.description or []]
+        rows = result.fetchall()
+    if json_output:
+        report.as_json([dict(zip(names, row, strict=True)) for row in rows])
+    elif csv:
+        report.write_csv(names, rows)
+    else:
+        report.show_table(names, rows)
+
+
+@app.command()
+def settings(destination: Destination = None, project: Project = None, json_output: Json = False) -> None:
+    """What is in force and where it came from; secrets are masked."""
+    from flows import report
+    from flows.settings import shown
+
+    lines = shown(_settings(destination, project))
+    if json_output:
+        report.as_json({name: {"value": value, "from": origin} for name, value, origin in lines})
+    else:
+        report.show_table(["setting", "value", "from"], lines)
+
+
+def main() -> None:
+    """Entry point: every known error is one or two lines on stderr and its exit status; the rest is a bug here."""
+    verbose = "-v" in sys.argv or "--verbose" in sys.argv
+    try:
+        sys.exit(app(standalone_mode=False) or DONE)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted; everything committed stays, the next run goes on from there", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(DONE)
+    except Exception as exc:
+        code, text = _explained(exc)
+        if verbose or code == BUG:
+            traceback.print_exc()
+        _fail(text, code)
+
+
+def _explained(exc: Exception) -> tuple[int, str]:
+    """Exit status and message of an error."""
+    from extractors.errors import AccessDenied, SourceError
+    from sinks.errors import BadQuery, FilterChanged, HostChanged, SinkError
+
+    format_message = getattr(exc, "format_message", None)  # typer's usage errors, whose base class it does not export
+    if format_message is not None:
+        return USAGE, f"{format_message()}\n  hedgerow --help shows commands and options"
+    hint = getattr(exc, "hint", "")
+    text = f"{exc}\n  {hint}" if hint else str(exc)
+    if isinstance(exc, SettingsError | BadQuery | FilterChanged | HostChanged):
+        return USAGE, text
+    if isinstance(exc, AccessDenied):
+        return ACCESS, text
+    if isinstance(exc, SourceError):
+        return SOURCE, text
+    if isinstance(exc, SinkError):
+        return DESTINATION, text
+    return BUG, f"this is a bug in hedgerow: {type(exc).__name__}: {exc}"
+
+
+def _fail(text: str, code: int) -> None:
+    sys.stderr.write(f"hedgerow: {text}\n")
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

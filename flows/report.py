@@ -1,0 +1,199 @@
+"""What a person or a script gets to see: progress, results, status. Decides no work.
+
+Results go to stdout, everything else to stderr; with --json one document on stdout and nothing else there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from extractors.errors import SourceError
+from extractors.pacing import Wait
+from flows import pipeline
+from flows.wiring import Listener, Report
+from sinks.base import Entry, Ledger, Run, State
+
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def plain(value: object) -> object:
+    """*value* as JSON can say it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return str(value)
+
+
+def as_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, default=plain, ensure_ascii=False, indent=2) + "\n")
+
+
+def say(text: str) -> None:
+    """A line of result for people."""
+    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def note(text: str, *, style: str = "") -> None:
+    """A line beside the result, on stderr."""
+    errors.print(text, style=style, markup=False)
+
+
+@contextmanager
+def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listener]:
+    """A listener that shows a bar on a terminal, lines about waits and retries elsewhere too, nothing with *quiet*."""
+    if quiet:
+        yield Listener()
+        return
+    columns = [
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rows]:,} rows {task.fields[speed]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    ]
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task(f"project {project_id} · windows", total=None, rows=0, speed="")
+
+        def moved(at: pipeline.Progress) -> None:
+            elapsed = bar.tasks[0].elapsed or 0
+            speed = f"· {at.rows / elapsed:,.0f}/s" if elapsed > 1 else ""
+            bar.update(task, completed=at.windows_done, total=at.windows_planned, rows=at.rows, speed=speed)
+
+        def waited(wait: Wait) -> None:
+            if wait.seconds >= 1 or verbose:
+                note(f"waiting {_span(wait.seconds)}: {wait.reason}")
+
+        def retried(error: SourceError, wait_s: float) -> None:
+            note(f"trying again{f' in {wait_s:.0f} s' if wait_s else ''}: {error}")
+
+        yield Listener(
+            progress=moved, wait=waited, retry=retried, busy=lambda text: note(f"waiting for the file: {text}")
+        )
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def loaded(reports: Sequence[Report], *, json_output: bool, quiet: bool) -> None:
+    """The result of a sync or backfill."""
+    if json_output:
+        as_json({"runs": [asdict(report) for report in reports]})
+    for report in reports:
+        if not json_output and not quiet:
+            span = f" of {_day(report.since)} .. {_day(report.until)}" if report.since else ""
+            say(
+                f"project {report.project_id}: {report.rows:,} events landed in {report.windows:,} windows{span} "
+                f"· {report.requests} requests · {report.seconds:.1f} s"
+                + (f" (waited {_span(report.waited_s)})" if report.waited_s >= 1 else "")
+            )
+        for problem in report.problems:
+            note(f"incomplete: project {report.project_id}: {problem}", style="yellow")
+
+
+def _day(at: datetime | None) -> str:
+    if at is None:
+        return "–"
+    text = at.isoformat(timespec="minutes").replace("+00:00", "Z")
+    return text.removesuffix("T00:00Z")
+
+
+def status(project_id: int, ledger: Ledger, runs: Sequence[Run]) -> dict[str, Any]:
+    """Coverage, freshness and rows of one project's events."""
+    entries = sorted(ledger.entries.values(), key=lambda entry: entry.start)
+    states = {state.value: sum(entry.state is state for entry in entries) for state in State}
+    return {
+        "project_id": project_id,
+        "stream": pipeline.STREAM,
+        "windows": len(entries),
+        "states": {state: count for state, count in states.items() if count},
+        "rows": sum(entry.tally.landed_rows for entry in entries),
+        "quarantined": sum(entry.tally.quarantined_rows for entry in entries),
+        "covered": [{"since": start, "until": end} for start, end in covered(entries)],
+        "mark": ledger.mark,
+        "runs": [asdict(run) for run in runs],
+    }
+
+
+def covered(entries: Iterable[Entry]) -> list[tuple[datetime, datetime]]:
+    """Covered ranges, joined where they touch; *entries* in order."""
+    ranges: list[tuple[datetime, datetime]] = []
+    for entry in entries:
+        if ranges and ranges[-1][1] == entry.covered_start:
+            ranges[-1] = (ranges[-1][0], entry.covered_end)
+        else:
+            ranges.append((entry.covered_start, entry.covered_end))
+    return ranges
+
+
+def show_status(summary: Mapping[str, Any]) -> None:
+    say(f"project {summary['project_id']} · {summary['stream']}")
+    if not summary["windows"]:
+        say("  nothing landed yet: run hedgerow sync")
+    else:
+        states = ", ".join(f"{count:,} {state}" for state, count in summary["states"].items())
+        say(f"  {summary['rows']:,} rows in {summary['windows']:,} windows ({states})")
+        for part in summary["covered"]:
+            say(f"  covered {_day(part['since'])} .. {_day(part['until'])}")
+        if summary["quarantined"]:
+            say(f"  {summary['quarantined']:,} rows in quarantine")
+        say(f"  up to date as of {_day(summary['mark'])}" if summary["mark"] else "  no sync has finished yet")
+    for run in summary["runs"]:
+        took = (run["finished_at"] - run["started_at"]).total_seconds()
+        what = f"{_day(run['started_at'])} {run['command']}: {run['outcome']}"
+        line = f"  {what}, {run['rows']:,} rows, {run['requests']} requests, {took:.1f} s"
+        say(line + (f" · {run['error']}" if run["error"] else ""))
+
+
+def show_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A result of SQL for people."""
+    table = Table(*names)
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+
+
+def write_csv(names: Sequence[str], rows: Iterable[Sequence[object]], file: Path | None = None) -> None:
+    """CSV to *file* or stdout; text that a spreadsheet would run as a formula is quoted with an apostrophe."""
+    import csv
+
+    with file.open("w", newline="", encoding="utf-8") if file else _stdout() as out:
+        writer = csv.writer(out)
+        writer.writerow(names)
+        writer.writerows([_harmless(value) for value in row] for row in rows)
+
+
+@contextmanager
+def _stdout() -> Iterator[Any]:
+    yield sys.stdout
+
+
+def _harmless(value: object) -> object:
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return value

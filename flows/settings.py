@@ -1,0 +1,256 @@
+"""Settings: flag, then environment, then `.env`, then `hedgerow.toml`, then default (contract.md §2).
+
+The only place that reads the environment. Unknown keys of the file are errors; each value remembers where it came from.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import platformdirs
+from dotenv import dotenv_values
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+TOML_FILE = "hedgerow.toml"
+ENVIRONMENT = {
+    "POSTHOG_HOST": "source.host",
+    "POSTHOG_PROJECT_ID": "source.project_id",
+    "POSTHOG_PERSONAL_API_KEY": "source.key",
+    "HEDGEROW_DESTINATION": "destination.address",
+    "HEDGEROW_STATE_DIR": "source.state_dir",
+}
+SECRETS = frozenset({"source.key"})
+KEY_HELP = (
+    "make a personal API key in PostHog under Settings → Personal API keys, with the scope query:read "
+    "and access to the project, and set POSTHOG_PERSONAL_API_KEY in the environment or in .env"
+)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+class SettingsError(Exception):
+    """Something the user gave is wrong or missing (exit status 2)."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def duration(value: object) -> timedelta:
+    """`10m`, `36h`, `7d`, `90s`, or a timedelta. Raises ValueError."""
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", str(value))
+    if not match:
+        raise ValueError(f"{value!r} is no duration: expected a number and a unit, such as 90s, 10m, 36h or 7d")
+    try:
+        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    except OverflowError as exc:
+        raise ValueError(f"{value!r} is too long a duration") from exc
+
+
+def instant(text: str, *, now: datetime) -> datetime:
+    """ISO 8601 (no zone = UTC, a bare date = midnight), `7d` or `36h` ago, or `now`. Raises SettingsError."""
+    cleaned = text.strip()
+    if cleaned == "now":
+        return now
+    try:
+        if re.fullmatch(r"\d+(\.\d+)?[smhdw]", cleaned):
+            return now - duration(cleaned)
+        at = datetime.fromisoformat(cleaned)
+    except (ValueError, OverflowError) as exc:
+        raise SettingsError(
+            f"{text!r} is no time: {exc}",
+            hint="give ISO 8601 such as 2026-01-31 or 2026-01-31T06:00Z, or 7d, 36h, now, earliest",
+        ) from exc
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def _names(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _project_ids(value: object) -> object:
+    """A number, several separated by commas, or a list."""
+    parts = value if isinstance(value, list) else str(value).split(",")
+    ids = []
+    for part in parts:
+        text = str(part).strip()
+        if not text.isdigit() or int(text) == 0:
+            raise ValueError(f"{text!r} is no project id: expected a number (PostHog: Settings → Project ID)")
+        ids.append(int(text))
+    return ids
+
+
+def _host(value: object) -> object:
+    text = str(value).strip().rstrip("/")
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{text!r} is no address: expected https://… such as https://us.posthog.com")
+    if parts.hostname.endswith(".i.posthog.com"):
+        raise ValueError(
+            f"{text!r} is PostHog's ingestion host: the app is {text.replace('.i.posthog.com', '.posthog.com')}"
+        )
+    if parts.path or parts.query or parts.username:
+        raise ValueError(f"{text!r} has more than a host: expected {parts.scheme}://{parts.hostname}")
+    return text
+
+
+def _key(value: object) -> object:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value).strip()
+    if text.startswith("phc_"):
+        raise ValueError("this is a project token (phc_…), which cannot read; " + KEY_HELP)
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("this is no API key: expected phx_…")
+    return text
+
+
+Duration = Annotated[timedelta, BeforeValidator(duration)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceSettings(_Table):
+    host: Annotated[str, BeforeValidator(_host)] = "https://us.posthog.com"
+    project_id: Annotated[tuple[int, ...], BeforeValidator(_project_ids)] = ()
+    key: Annotated[SecretStr | None, BeforeValidator(_key)] = None
+    requests_per_minute: int = Field(default=240, ge=1)
+    requests_per_hour: int = Field(default=1200, ge=1)
+    in_flight: int = Field(default=2, ge=1, le=16)
+    state_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_state_dir("hedgerow")))
+
+
+class DestinationSettings(_Table):
+    address: str = "duckdb:posthog.duckdb"
+
+
+class EventsSettings(_Table):
+    include: Names = ()
+    exclude: Names = ()
+    settle: Duration = timedelta(minutes=10)
+    lookback: Duration = timedelta(days=30)
+    reread_at: tuple[Duration, ...] = tuple(timedelta(hours=hours) for hours in (1, 6, 24, 72))
+
+
+class DuckDBSettings(_Table):
+    lock_timeout: Duration = timedelta(seconds=60)
+
+
+class Settings(_Table):
+    """Everything in force."""
+
+    source: SourceSettings = Field(default_factory=SourceSettings)
+    destination: DestinationSettings = Field(default_factory=DestinationSettings)
+    events: EventsSettings = Field(default_factory=EventsSettings)
+    duckdb: DuckDBSettings = Field(default_factory=DuckDBSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings and, by dotted name, where each given one came from."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+
+def load(flags: Mapping[str, object] | None = None, *, directory: Path | None = None) -> Loaded:
+    """Settings of *directory* (default: the working one) and the environment, overridden by *flags* (dotted names).
+
+    Raises SettingsError naming the key, where it came from, and what was expected.
+    """
+    directory = directory or Path.cwd()
+    dotenv = dotenv_values(directory / ".env")
+    values: dict[str, object] = {}
+    origins: dict[str, str] = {}
+    layers: list[tuple[str, Mapping[str, object | None]]] = [
+        (TOML_FILE, _file_values(directory / TOML_FILE)),
+        (".env", {key: dotenv.get(name) for name, key in ENVIRONMENT.items()}),
+        ("environment", {key: os.environ.get(name) for name, key in ENVIRONMENT.items()}),
+        ("flag", flags or {}),
+    ]
+    for origin, layer in layers:
+        for key, value in layer.items():
+            if value is not None and value != "":
+                values[key], origins[key] = value, origin
+    tables: dict[str, dict[str, object]] = {}
+    for key, value in values.items():
+        table, _, name = key.partition(".")
+        tables.setdefault(table, {})[name] = value
+    try:
+        return Loaded(Settings.model_validate(tables), origins)
+    except ValidationError as exc:
+        raise _explained(exc, origins) from None
+
+
+def _file_values(file: Path) -> dict[str, object]:
+    """Dotted names and values of hedgerow.toml; empty where there is none."""
+    try:
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise SettingsError(f"cannot read {file.name}: {exc}", hint="see docs/settings.md for an example") from exc
+    values: dict[str, object] = {}
+    for table, content in tables.items():
+        if not isinstance(content, dict):
+            raise SettingsError(f"{file.name}: unknown key {table!r}", hint=f"expected the tables {_tables()}")
+        for name, value in content.items():
+            if f"{table}.{name}" in SECRETS:
+                raise SettingsError(f"{file.name}: no secret belongs in this file: [{table}] {name}", hint=KEY_HELP)
+            values[f"{table}.{name}"] = value
+    return values
+
+
+def _tables() -> str:
+    return ", ".join(f"[{name}]" for name in Settings.model_fields)
+
+
+def known_keys() -> list[str]:
+    """All settings by dotted name."""
+    keys = []
+    for table, field in Settings.model_fields.items():
+        assert isinstance(field.annotation, type)
+        assert issubclass(field.annotation, BaseModel)
+        keys += [f"{table}.{name}" for name in field.annotation.model_fields]
+    return keys
+
+
+def _explained(exc: ValidationError, origins: Mapping[str, str]) -> SettingsError:
+    """The first fault in our words; never the value of a secret."""
+    fault = exc.errors(include_input=False, include_url=False)[0]
+    key = ".".join(str(part) for part in fault["loc"][:2])
+    origin = origins.get(key, TOML_FILE)
+    if fault["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, known_keys(), n=1)
+        hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known_keys())}"
+        return SettingsError(f"unknown setting {key} in {origin}", hint=hint)
+    text = str(fault["msg"]).removeprefix("Value error, ")
+    variable = next((name for name, dotted in ENVIRONMENT.items() if dotted == key and origin != TOML_FILE), key)
+    return SettingsError(f"{variable} (from {origin}): {text}", hint="hedgerow settings shows what is in force")
+
+
+def shown(loaded: Loaded) -> list[tuple[str, str, str]]:
+    """(name, value, origin) of every setting, secrets masked."""
+    lines = []
+    for key in known_keys():
+        table, _, name = key.partition(".")
+        value = getattr(getattr(loaded.settings, table), name)
+        if key in SECRETS:
+            text = "set (hidden)" if value is not None else "–"
+        elif isinstance(value, tuple):
+            text = ", ".join(map(str, value)) or "–"
+        else:
+            text = str(value)
+        lines.append((key, text, loaded.origins.get(key, "default")))
+    return lines

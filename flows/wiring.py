@@ -1,0 +1,236 @@
+"""Builds the parts of a run out of the settings. The clock is read here and nowhere else."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from extractors import pacing
+from extractors.client import Client, Source
+from extractors.errors import SourceError
+from extractors.events import EventsReader
+from extractors.pacing import Limit, Pacing, Wait
+from extractors.queries import Bucket, EventFilter
+from flows import pipeline, spool
+from flows.settings import KEY_HELP, Settings, SettingsError, instant
+from sinks.base import Run
+from sinks.duckdb_file import DuckDBSink
+from sinks.errors import SinkError
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Whom a run tells what happens: progress, waits for the limits, retries, a busy destination."""
+
+    progress: Callable[[pipeline.Progress], None] = lambda progress: None
+    wait: Callable[[Wait], None] = lambda wait: None
+    retry: Callable[[SourceError, float], None] = lambda error, wait_s: None
+    busy: Callable[[str], None] = lambda holder: None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one run over one project did, for people and for --json."""
+
+    project_id: int
+    stream: str
+    since: datetime | None
+    until: datetime | None
+    windows: int
+    rows: int
+    copies: int
+    quarantined: int
+    requests: int
+    waited_s: float
+    seconds: float
+    problems: tuple[str, ...]
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def projects(settings: Settings) -> tuple[int, ...]:
+    """The projects to load. Raises SettingsError that tells a newcomer what to set."""
+    missing = []
+    if settings.source.key is None:
+        missing.append("POSTHOG_PERSONAL_API_KEY")
+    if not settings.source.project_id:
+        missing.append("POSTHOG_PROJECT_ID")
+    if missing:
+        raise SettingsError(
+            f"not set: {' and '.join(missing)}",
+            hint=f"{KEY_HELP}; the project id stands in PostHog under Settings → Project "
+            "(EU cloud: also POSTHOG_HOST=https://eu.posthog.com). Without PostHog: hedgerow demo",
+        )
+    return settings.source.project_id
+
+
+def sink_of(settings: Settings, listener: Listener | None = None) -> DuckDBSink:
+    """The destination. Raises SettingsError for a scheme that is not known."""
+    scheme, _, rest = settings.destination.address.partition(":")
+    if scheme != "duckdb" or not rest:
+        raise SettingsError(
+            f"unknown destination {settings.destination.address!r}",
+            hint="expected duckdb:PATH, such as duckdb:posthog.duckdb",
+        )
+    path = Path(rest)
+    if not path.absolute().parent.is_dir():
+        raise SettingsError(
+            f"no such directory: {path.absolute().parent}", hint="make it, or choose another destination"
+        )
+    lock_timeout_s = settings.duckdb.lock_timeout.total_seconds()
+    return DuckDBSink(path, lock_timeout_s=lock_timeout_s, on_wait=(listener or Listener()).busy)
+
+
+@contextmanager
+def reader_of(
+    settings: Settings, project_id: int, *, listener: Listener, max_wait: timedelta | None
+) -> Iterator[tuple[EventsReader, Client, Pacing]]:
+    """A reader of the project's events, with its client and budget."""
+    source = settings.source
+    assert source.key is not None
+    key = source.key.get_secret_value()
+    budget = Pacing(
+        source.state_dir,
+        host=source.host,
+        key=key,
+        limits={
+            Bucket.LIST: Limit(source.requests_per_minute, source.requests_per_hour),
+            Bucket.QUERY: pacing.QUERY,
+            Bucket.VALUES: pacing.VALUES,
+            Bucket.REST: pacing.REST,
+        },
+        in_flight=source.in_flight,
+        max_wait_s=max_wait.total_seconds() if max_wait is not None else None,
+        on_wait=listener.wait,
+    )
+    client = Client(Source(source.host, key), budget, on_retry=listener.retry)
+    try:
+        yield EventsReader(client, project_id, events=filter_of(settings)), client, budget
+    finally:
+        client.close()
+
+
+def filter_of(settings: Settings) -> EventFilter:
+    return EventFilter(settings.events.include, settings.events.exclude)
+
+
+def load_events(
+    settings: Settings,
+    project_id: int,
+    *,
+    command: str,
+    since: str | None = None,
+    until: str | None = None,
+    rebuild: bool = False,
+    max_wait: timedelta | None = None,
+    listener: Listener | None = None,
+) -> Report:
+    """Sync or backfill the events of one project and write the run into the history.
+
+    *since*, *until*: as on the command line. Raises SettingsError, SourceError, SinkError; what is landed stays.
+    """
+    listener = listener or Listener()
+    started_at = now()
+    sink = sink_of(settings, listener)
+    sink.prepare(
+        project_id,
+        pipeline.STREAM,
+        host=settings.source.host,
+        event_filter=filter_of(settings).identity,
+        rebuild=rebuild,
+    )
+    spools = Path(f"{sink.path}.spool")
+    spool.clear(spools)
+    outcome, error = pipeline.Outcome(), ""
+    with reader_of(settings, project_id, listener=listener, max_wait=max_wait) as (reader, client, budget):
+        try:
+            order = pipeline.Order(
+                project_id=project_id,
+                since=_since(since, reader, at=started_at),
+                until=instant(until, now=started_at) if until else None,
+                settle=settings.events.settle,
+                marks=command == "sync",
+            )
+            if order.since and order.until and order.since >= order.until:
+                raise SettingsError(
+                    f"--since {since} is not before --until {until}", hint="the range is [since, until)"
+                )
+            pipeline.run(
+                order,
+                reader=reader,
+                sink=sink,
+                spool_directory=spools,
+                clock=now,
+                outcome=outcome,
+                on_progress=listener.progress,
+            )
+        except BaseException as exc:
+            error = f"{type(exc).__name__}: {exc}"[:500]
+            raise
+        finally:
+            if spools.is_dir() and not any(spools.iterdir()):
+                spools.rmdir()
+            report = _report(project_id, outcome, client, budget, started_at=started_at)
+            # The history must not hide the error that ended the run.
+            with suppress(SinkError) if error else nullcontext():
+                _record(sink, report, command=command, started_at=started_at, error=error)
+    return report
+
+
+def _since(text: str | None, reader: EventsReader, *, at: datetime) -> datetime | None:
+    if text is None:
+        return None
+    if text.strip() == "earliest":
+        return reader.earliest()
+    return instant(text, now=at)
+
+
+def _report(
+    project_id: int, outcome: pipeline.Outcome, client: Client, budget: Pacing, *, started_at: datetime
+) -> Report:
+    problems = [
+        f"the microsecond {at.isoformat()} holds more events than could be told apart" for at in outcome.unproven
+    ]
+    if outcome.quarantined:
+        problems.append(f"{outcome.quarantined} rows could not be typed: see hedgerow.quarantine")
+    problems += [f"the window at {at.isoformat()} holds different copies of one event" for at in outcome.unmerged]
+    wanted = outcome.wanted
+    return Report(
+        project_id=project_id,
+        stream=pipeline.STREAM,
+        since=wanted.start if wanted else None,
+        until=wanted.end if wanted else None,
+        windows=outcome.windows,
+        rows=outcome.rows,
+        copies=outcome.copies,
+        quarantined=outcome.quarantined,
+        requests=sum(client.requests.values()),
+        waited_s=round(budget.waited_s, 3),
+        seconds=round((now() - started_at).total_seconds(), 3),
+        problems=tuple(problems),
+    )
+
+
+def _record(sink: DuckDBSink, report: Report, *, command: str, started_at: datetime, error: str) -> None:
+    sink.record(
+        Run(
+            run_id=str(uuid.uuid4()),
+            command=command,
+            project_id=report.project_id,
+            stream=report.stream,
+            started_at=started_at,
+            finished_at=now(),
+            outcome="failed" if error else "incomplete" if report.problems else "done",
+            windows=report.windows,
+            rows=report.rows,
+            requests=report.requests,
+            waited_s=report.waited_s,
+            error=error or "; ".join(report.problems)[:500],
+        )
+    )
