@@ -1,0 +1,212 @@
+"""Seeded events in the shapes that real SDKs send (facts/event-shapes.md), and the truth a destination must equal."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import uuid
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event as the source shows it; *properties* is the text of a JSON object, kept to the letter."""
+
+    uuid: str
+    event: str
+    distinct_id: str
+    timestamp: datetime
+    properties: str
+    elements_chain: str = ""
+    created_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.timestamp.utcoffset() != timedelta(0):
+            raise ValueError(f"timestamp must be UTC: {self.timestamp!r}")
+        if self.properties[:1] != "{":
+            raise ValueError(f"properties must be the text of an object: {self.properties[:20]!r}")
+
+    @property
+    def micros(self) -> int:
+        """Microseconds since 1970."""
+        return (self.timestamp - EPOCH) // MICROSECOND
+
+    def rendered(self) -> bytes:
+        """The row of the events list, keys in the server's order (§1.7); the fraction is left out when it is zero."""
+        head = f'{{"id":{_text(self.uuid)},"distinct_id":{_text(self.distinct_id)},"properties":{self.properties},'
+        tail = f'"event":{_text(self.event)},"timestamp":"{self.timestamp.isoformat()}","person":null,"elements":[],'
+        return (head + tail + f'"elements_chain":{_text(self.elements_chain)}}}').encode()
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+class Dataset:
+    """Events of one project, sorted by time; may change while it is served."""
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self._lock = threading.Lock()
+        self.version = 0
+        self._set(events)
+
+    def _set(self, events: Iterable[Event]) -> None:
+        self.events: tuple[Event, ...] = tuple(sorted(events, key=lambda event: event.micros))
+        self.micros = [event.micros for event in self.events]
+        self.version += 1
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def add(self, events: Iterable[Event]) -> None:
+        with self._lock:
+            self._set([*self.events, *events])
+
+    def delete(self, uuids: Iterable[str]) -> None:
+        doomed = frozenset(uuids)
+        with self._lock:
+            self._set(event for event in self.events if event.uuid not in doomed)
+
+    def between(self, after: int | None, before: int | None) -> tuple[Event, ...]:
+        """Events with after < µs < before, ascending; None is open."""
+        low = 0 if after is None else bisect_right(self.micros, after)
+        high = len(self.events) if before is None else bisect_left(self.micros, before)
+        return self.events[low:high]
+
+    def truth(self) -> pa.Table:
+        """What a destination must hold, sorted by timestamp, uuid, event, distinct_id."""
+        names = ("uuid", "event", "distinct_id", "timestamp", "properties", "elements_chain")
+        types = [pa.string()] * 3 + [pa.timestamp("us", "UTC")] + [pa.string()] * 2
+        ordered = sorted(self.events, key=lambda event: (event.micros, event.uuid, event.event, event.distinct_id))
+        columns = [pa.array([getattr(e, name) for e in ordered], kind) for name, kind in zip(names, types, strict=True)]
+        return pa.table(columns, names=list(names))
+
+
+CHAIN = (
+    'a.btn.primary:attr__class="btn primary"attr_id="buy"href="/checkout"text="Buy \\"now\\"; ok";body:nth-child="2"'
+)
+WEB = {
+    "$os": "Mac OS X",
+    "$browser": "Chrome",
+    "$browser_version": 139,
+    "$device_type": "Desktop",
+    "$host": "shop.example",
+    "$raw_user_agent": "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 Chrome/139.0",
+    "$screen_height": 1080,
+    "$screen_width": 1920,
+    "$lib": "web",
+    "$lib_version": "1.449.2",
+    "$timezone": "Europe/Berlin",
+    "$referrer": "$direct",
+    "$is_identified": False,
+    "gclid": None,
+    "utm_medium": None,
+    "$active_feature_flags": ["beta", "new checkout"],
+}
+SERVER = {"$lib": "posthog-python", "$lib_version": "7.91.1", "$geoip_disable": True, "$is_server": True}
+ODD = (
+    '{"big":123456789012345678901234567890,"minus_zero":-0.0,"exponent":1E5,"nul":"a\\u0000b"}',
+    '{"a":1,"a":2,"b.c":{"":[]},"key with space":"ü ✓ 漢字"}',
+    "{}",
+    '{"z":1,"a":{"b":{"c":{"d":{"e":{"f":[[[[1]]]]}}}}},"long":0.1000000000000000055511151231257827}',
+    '{"=cmd()":"\'; DROP TABLE events;--","path":"../../x"}',
+)
+
+
+def _shapes() -> list[tuple[str, str, str]]:
+    """(event, start of the properties' text, chain): what varies is put behind the start."""
+    frames = [{"filename": "main.py", "function": "run", "lineno": line, "in_app": True} for line in (14, 27)]
+    shapes: list[tuple[str, dict[str, object], str]] = [
+        (
+            "$pageview",
+            WEB | {"$pathname": "/p", "title": "Shop", "$current_url": "https://shop.example/p?utm_source=news"},
+            "",
+        ),
+        ("$pageleave", WEB | {"$pathname": "/p", "$prev_pageview_duration": 12.5}, ""),
+        ("$autocapture", WEB | {"$event_type": "click", "$el_text": 'Buy "now"; ok'}, CHAIN),
+        ("$identify", WEB | {"$anon_distinct_id": "anon", "$set": {"email": "ann@example.com"}, "$set_once": {}}, ""),
+        ("$groupidentify", SERVER | {"$group_type": "company", "$group_key": "acme", "$group_set": {"seats": 12}}, ""),
+        (
+            "$exception",
+            SERVER | {"$exception_list": [{"type": "KeyError", "value": "'k'", "stacktrace": {"frames": frames}}]},
+            "",
+        ),
+        ("$ai_generation", SERVER | {"$ai_model": "gpt-4o-mini", "$ai_input": [{"role": "user", "content": "Hi"}]}, ""),
+        (
+            "$feature_flag_called",
+            WEB | {"$feature_flag": "beta", "$feature_flag_response": True, "$feature/beta": "test"},
+            "",
+        ),
+        ("survey sent", WEB | {"$survey_id": "s1", "$survey_response_q1": "9", "$survey_completed": True}, ""),
+        ("purchase", SERVER | {"price": 14.5, "currency": "EUR", "items": ["a", "b"]}, ""),
+    ]
+    return [(name, json.dumps(properties, ensure_ascii=False)[:-1], chain) for name, properties, chain in shapes]
+
+
+def generate(*, events: int, start: datetime, end: datetime, seed: int = 1, tie_sizes: Sequence[int] = ()) -> Dataset:
+    """*events* events spread over [start, end), and groups of *tie_sizes* events that share one microsecond each.
+
+    Some timestamps are whole seconds, uuids are random or time-ordered, every 150th uuid occurs on two events (§6), and
+    every 40th event has odd properties (30-digit integers, duplicate keys, NUL escapes).
+    """
+    rng = random.Random(seed)
+    shapes = _shapes()
+    span = (end - start) // MICROSECOND
+    at = sorted(rng.randrange(span) for _ in range(events))
+    made = []
+    last_uuid = ""
+    for number, offset in enumerate(at):
+        if number % 20 == 0:
+            offset -= offset % 1_000_000
+        moment = start + timedelta(microseconds=offset)
+        name, head, chain = shapes[rng.randrange(len(shapes))]
+        text = (
+            ODD[number // 40 % len(ODD)]
+            if number % 40 == 0
+            else f'{head}, "$insert_id": "{rng.getrandbits(64):016x}", "n": {number}}}'
+        )
+        reused = last_uuid if number % 150 == 1 else ""
+        last_uuid = reused or _uuid(rng, moment)
+        made.append(
+            Event(
+                last_uuid,
+                f"{name} again" if reused else name,
+                f"user-{rng.randrange(events // 20 + 1)}",
+                moment,
+                text,
+                chain,
+            )
+        )
+    for number, size in enumerate(tie_sizes):
+        moment = start + timedelta(microseconds=span * (number + 1) // (len(tie_sizes) + 1))
+        # Time-ordered uuids of one moment share their first half, which slices by first digits do not survive.
+        ordered: Callable[[int], str] = lambda i, m=moment: _uuid7(m, i)  # type: ignore[misc] # noqa: E731
+        made += [
+            Event(
+                ordered(i) if number % 2 else _uuid(rng, moment), "bulk import", f"user-{i % 9}", moment, f'{{"i":{i}}}'
+            )
+            for i in range(size)
+        ]
+    return Dataset(made)
+
+
+def _uuid(rng: random.Random, moment: datetime) -> str:
+    return (
+        str(uuid.UUID(int=rng.getrandbits(128), version=4))
+        if rng.random() < 0.5
+        else _uuid7(moment, rng.getrandbits(62))
+    )
+
+
+def _uuid7(moment: datetime, low: int) -> str:
+    millis = (moment - EPOCH) // timedelta(milliseconds=1)
+    return str(uuid.UUID(int=(millis << 80) | (7 << 76) | (2 << 62) | low))

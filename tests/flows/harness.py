@@ -1,0 +1,83 @@
+"""Runs the real pipeline over real HTTP into a destination; shared by the tests of the rooms' seams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from extractors import pacing
+from extractors.client import Client, Patience, Source
+from extractors.events import EventsReader
+from extractors.pacing import Limit, Pacing
+from extractors.queries import Bucket, EventFilter
+from extractors.simulator.dataset import Event
+from extractors.simulator.profiles import CLOUD
+from flows import pipeline
+from sinks.base import Sink
+
+UNLIMITED = replace(CLOUD, per_minute=None, per_hour=None, query_per_minute=None, query_per_hour=None)
+IMPATIENT = Patience(attempts=6, total_s=20, first_s=0.01, longest_s=0.05, server_error_waits_s=(0.01, 0.01, 0.01))
+SETTLE = timedelta(minutes=10)
+COLUMNS = ["uuid", "event", "distinct_id", "timestamp", "properties", "elements_chain"]
+ORDER = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinct_id")]
+
+
+def sync(
+    url: str,
+    key: str,
+    sink: Sink,
+    directory: Path,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    events: EventFilter | None = None,
+    rebuild: bool = False,
+    settle: timedelta = SETTLE,
+) -> tuple[pipeline.Outcome, dict[str, int]]:
+    """One sync of project 1; the outcome and the requests by bucket."""
+    plenty = Limit(10**6, 10**6)
+    budget = Pacing(
+        directory / "state",
+        host=url,
+        key=key,
+        limits={Bucket.LIST: plenty, Bucket.QUERY: plenty, Bucket.VALUES: pacing.VALUES, Bucket.REST: pacing.REST},
+    )
+    client = Client(Source(url, key), budget, patience=IMPATIENT)
+    events = events or EventFilter()
+    sink.prepare(1, pipeline.STREAM, host=url, event_filter=events.identity, rebuild=rebuild)
+    outcome = pipeline.Outcome()
+    try:
+        pipeline.run(
+            pipeline.Order(1, since, until, settle, marks=True),
+            reader=EventsReader(client, 1, events=events),
+            sink=sink,
+            spool_directory=directory / "spool",
+            clock=lambda: datetime.now(UTC),
+            outcome=outcome,
+        )
+    finally:
+        client.close()
+    return outcome, {str(bucket): count for bucket, count in client.requests.items()}
+
+
+def landed(sink: Sink, start: datetime, end: datetime) -> list[tuple[object, ...]]:
+    """Landed rows as plain tuples, in the order of the truth."""
+    rows = sink.rows(1, start, end)
+    return tuples(rows.select(COLUMNS).sort_by(ORDER)) if rows.num_rows else []
+
+
+def tuples(rows: pa.Table) -> list[tuple[object, ...]]:
+    return list(zip(*(rows[name].to_pylist() for name in COLUMNS), strict=True))
+
+
+def truth(events: Iterable[Event], start: datetime, end: datetime) -> list[tuple[object, ...]]:
+    """What the destination must hold of [start, end), row by row."""
+    inside = [event for event in events if start <= event.timestamp < end]
+    return sorted(
+        (tuple(getattr(event, name) for name in COLUMNS) for event in inside),
+        key=lambda row: (row[3], row[0], row[1], row[2]),
+    )
