@@ -7,7 +7,7 @@ comes out as passages, each with the time before which nothing is missing any mo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import pyarrow as pa
@@ -56,14 +56,16 @@ class EventsReader:
         self._project_id = project_id
         self._events = events
         self.learned = Learned()
+        self._filter_tried = False
 
     def now(self) -> datetime:
         """The server's clock, by one cheap list request, which also tries the key and the project.
 
         Raises UnusableAnswer if the server sends no Date header.
         """
-        guess = Range(queries.EPOCH, queries.EPOCH + MIN_SPAN)
-        answer = self._client.send(queries.events_page(self._project_id, guess, limit=1, events=EventFilter()))
+        asked = Range(queries.EPOCH, queries.EPOCH + MIN_SPAN)
+        request = queries.events_page(self._project_id, asked, limit=1, events=EventFilter())
+        answer = self._client.send(replace(request, divisible=False))
         if answer.served_at is None:
             raise errors.UnusableAnswer("the server sends no Date header, so its clock is not known")
         return answer.served_at
@@ -91,7 +93,7 @@ class EventsReader:
         start, end = queries.EPOCH, self.now() + timedelta(days=1)
         while start < end:
             part = Range(start, min(end, start + MAX_SPAN))
-            page = self._page(part, 1)
+            page = self._page(part, 1, divisible=False)
             if page.rows.num_rows:
                 return _first(page.rows)
             start = part.end
@@ -110,6 +112,7 @@ class EventsReader:
         by query, where they are known; rows that agree with them need no time-zone check.
         Raises SourceUnavailable naming the range that cannot be read, TimeZoneFault, UnusableAnswer.
         """
+        self._try_filter(rng)
         zone = ZoneCheck(hours or {}, self._exactly)
         cursor, span = rng.start, window_end(rng.start) - rng.start
         ceiling, halvings, cuts = MAX_SPAN, 0, 0
@@ -155,6 +158,16 @@ class EventsReader:
             # the partial page at a window's end is not wasted.
             span = max(window_end(cursor) - cursor, 2 * (last - asked.start))
 
+    def _try_filter(self, rng: Range) -> None:
+        """Learn once whether this server takes the stream's filter as HogQL; if not, rows are dropped after reading."""
+        if self._filter_tried or self._events.single is not None or not self._events.identity:
+            return
+        self._filter_tried = True
+        try:
+            self._page(Range(rng.start, rng.start + MICROSECOND), 1, divisible=False)
+        except (errors.ServerFault, errors.RangeTooHeavy, errors.RequestRefused):
+            self.learned.hogql_filter = False
+
     def _learn_cap(self, received: int, asked: Range) -> int:
         """The server gave fewer rows than asked although there are more: its cap, silently (§0.4)."""
         if received == 0:
@@ -162,8 +175,13 @@ class EventsReader:
         self.learned.page_cap = received
         return received
 
-    def _page(self, asked: Range, limit: int, narrowing: Narrowing | None = None) -> decode.Page:
-        """One page; its rows lie in *asked*, ascend, and pass the filter."""
+    def _page(
+        self, asked: Range, limit: int, narrowing: Narrowing | None = None, *, divisible: bool = True
+    ) -> decode.Page:
+        """One page; its rows lie in *asked*, ascend, and pass the filter.
+
+        Not *divisible*: less cannot be asked, so every transient failure is retried as it is.
+        """
         request = queries.events_page(
             self._project_id,
             asked,
@@ -172,7 +190,8 @@ class EventsReader:
             hogql=self.learned.hogql_filter,
             narrowing=narrowing,
         )
-        page = decode.page(self._send_patiently(request, asked).body)
+        request = replace(request, divisible=divisible)
+        page = decode.page(self._send_patiently(request).body)
         if page.rows.num_rows:
             times = page.rows["timestamp"]
             low, high = pc.min(times).as_py(), pc.max(times).as_py()
@@ -186,7 +205,7 @@ class EventsReader:
                 raise errors.UnusableAnswer(f"rows do not ascend by time for the range {asked}")
         return decode.Page(self._passing(page.rows), page.rejects, page.more, page.cursor) if self._drops() else page
 
-    def _send_patiently(self, request: queries.Request, asked: Range) -> Answer:
+    def _send_patiently(self, request: queries.Request) -> Answer:
         """A bare 500 may be a neighbour's concurrency: ask again alone, three times over a minute, then call it heavy."""
         try:
             return self._client.send(request)
@@ -203,7 +222,7 @@ class EventsReader:
     def _microsecond(self, at: datetime, limit: int) -> Passage:
         """All events of one microsecond (design.md, reading rule 3)."""
         asked = Range(at, at + MICROSECOND)
-        page = self._page(asked, limit)
+        page = self._surely(asked, limit)
         if not page.more:
             return Passage(page.rows, page.rejects, asked.end)
         pages, proven = self._split(asked, limit, page)
@@ -214,19 +233,26 @@ class EventsReader:
             proven = counted is not None and counted[0][0] == rows.num_rows
         return Passage(rows, rejects, asked.end, () if proven else (at,))
 
+    def _surely(self, asked: Range, limit: int) -> decode.Page:
+        """A page of a range that cannot be divided, or SourceUnavailable naming it."""
+        try:
+            return self._page(asked, limit, divisible=False)
+        except (errors.RangeTooHeavy, errors.ServerFault, errors.BodyCut) as exc:
+            raise errors.SourceUnavailable(f"{exc} for the range {asked}", hint="run again later") from exc
+
     def _split(self, asked: Range, limit: int, page: decode.Page) -> tuple[list[decode.Page], bool]:
         def ask(narrowing: Narrowing) -> decode.Page:
-            return self._page(asked, limit, narrowing)
+            return self._page(asked, limit, narrowing, divisible=False)
 
         if self.learned.hogql_filter:
             try:
                 return ties.by_uuid(ask, page)
-            except (errors.RangeTooHeavy, errors.RequestRefused):
+            except (errors.ServerFault, errors.RangeTooHeavy, errors.RequestRefused):
                 self.learned.hogql_filter = False
         return ties.by_names(ask, page), False
 
     def _exactly(self, asked: Range) -> set[str]:
-        rows = self._page(asked, self.learned.page_cap or FIRST_LIMIT).rows
+        rows = self._surely(asked, self.learned.page_cap or FIRST_LIMIT).rows
         return set(rows["uuid"].to_pylist())
 
     def _query(self, request: queries.Request) -> tuple[tuple[int | float | str | None, ...], ...] | None:

@@ -166,12 +166,12 @@ class DuckDBSink:
 
     def rows(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
         with self._open(read_only=True) as db:
-            return db.execute(
+            return db.sql(
                 "SELECT * REPLACE (uuid::VARCHAR AS uuid, properties::VARCHAR AS properties, "
                 "person_properties::VARCHAR AS person_properties) FROM events "
                 'WHERE project_id = ? AND "timestamp" >= ? AND "timestamp" < ? '
                 'ORDER BY "timestamp", uuid::VARCHAR, event, distinct_id',
-                [project_id, start, end],
+                params=[project_id, start, end],
             ).to_arrow_table()
 
     @contextmanager

@@ -28,9 +28,9 @@ CREATE MACRO minus(a, b) AS a - b;
 CREATE MACRO toDateTime64(text, digits, zone) AS (text::TIMESTAMP AT TIME ZONE zone);
 CREATE MACRO toString(x) AS x::VARCHAR;
 CREATE MACRO toUUID(x) AS x::UUID;
-CREATE MACRO toDate(at, zone) AS (at AT TIME ZONE zone)::DATE;
-CREATE MACRO toStartOfHour(at, zone) AS date_trunc('hour', at AT TIME ZONE zone) AT TIME ZONE zone;
-CREATE MACRO toStartOfDay(at, zone) AS date_trunc('day', at AT TIME ZONE zone) AT TIME ZONE zone;
+CREATE MACRO toDate(moment, zone) AS (moment AT TIME ZONE zone)::DATE;
+CREATE MACRO toStartOfHour(moment, zone) AS date_trunc('hour', moment AT TIME ZONE zone) AT TIME ZONE zone;
+CREATE MACRO toStartOfDay(moment, zone) AS date_trunc('day', moment AT TIME ZONE zone) AT TIME ZONE zone;
 """
 STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'")
 

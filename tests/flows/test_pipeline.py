@@ -84,10 +84,12 @@ def test_lasting_fault_fails_by_name_and_keeps_what_is_landed(kind, dataset, tmp
     """A server that never recovers ends the run with an error; windows landed before stay right, and the next run goes on."""
     sink = DuckDBSink(tmp_path / "a.duckdb")
     lasting = Faults([Fault(kind, at=tuple(range(12, 10_000)))])
-    with serve(dataset, profile=UNLIMITED, faults=lasting, now=lambda: NOW) as simulator:
-        with pytest.raises(errors.SourceUnavailable):
-            sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=END)
-    assert all(row in set(map(repr, truth(dataset.events, START, END))) for row in map(repr, landed(sink, START, END)))
+    with (
+        serve(dataset, profile=UNLIMITED, faults=lasting, now=lambda: NOW) as simulator,
+        pytest.raises(errors.SourceUnavailable),
+    ):
+        sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=END)
+    assert set(landed(sink, START, END)) <= set(truth(dataset.events, START, END))
 
     with serve(dataset, profile=UNLIMITED, now=lambda: NOW, port=int(simulator.url.rsplit(":", 1)[1])) as recovered:
         sync(recovered.url, recovered.key, sink, tmp_path, since=START, until=END)
@@ -166,7 +168,7 @@ def test_unsettled_windows_are_fed_by_tails_and_read_once_settled(tmp_path):
                 until=None,
             )
             assert landed(sink, since, clock) == truth(visible.events, since, clock)
-        assert requests["list"] <= 3
+        assert requests["list"] <= 4  # the clock, the tail, and the time-zone check of its first and last row
         clock = NOW + timedelta(hours=60)
         visible.add(event for _, event in pending)
         sync(simulator.url, simulator.key, sink, tmp_path, since=None, until=None)
