@@ -25,6 +25,9 @@ from extractors.queries import Request
 MAX_BODY_BYTES = 64 * 2**20  # design.md, reading rule 4
 PREFIXES = ("environments", "projects")
 
+# Retries are told through on_retry; stamina's own logging would say them twice.
+stamina.instrumentation.set_on_retry_hooks(())
+
 
 @dataclass(frozen=True, slots=True)
 class Source:

@@ -143,7 +143,7 @@ class EventsReader:
             zone.check(page, asked)
             fresh = _unseen(page.rows, cursor, seen)
             if not page.more:
-                yield Passage(fresh, page.rejects, asked.end)
+                yield Passage(self._passing(fresh), page.rejects, asked.end)
                 cursor, seen, span = asked.end, frozenset(), min(MAX_SPAN, asked.duration * 2)
                 continue
             first, last = _bounds(page, asked)
@@ -152,7 +152,7 @@ class EventsReader:
                 cursor, seen = last + MICROSECOND, frozenset()
             else:
                 seen = (seen if last == cursor else frozenset()) | _keys_at(page.rows, last)
-                yield Passage(fresh, page.rejects, last)
+                yield Passage(self._passing(fresh), page.rejects, last)
                 cursor = last
             # A window at least, so that the server can prune; more where a window holds less than a page, so that
             # the partial page at a window's end is not wasted.
@@ -178,7 +178,7 @@ class EventsReader:
     def _page(
         self, asked: Range, limit: int, narrowing: Narrowing | None = None, *, divisible: bool = True
     ) -> decode.Page:
-        """One page; its rows lie in *asked*, ascend, and pass the filter.
+        """One page; its rows lie in *asked* and ascend. They may hold what the filter excludes.
 
         Not *divisible*: less cannot be asked, so every transient failure is retried as it is.
         """
@@ -203,7 +203,7 @@ class EventsReader:
                 )
             if not _ascends(times):
                 raise errors.UnusableAnswer(f"rows do not ascend by time for the range {asked}")
-        return decode.Page(self._passing(page.rows), page.rejects, page.more, page.cursor) if self._drops() else page
+        return page
 
     def _send_patiently(self, request: queries.Request) -> Answer:
         """A bare 500 may be a neighbour's concurrency: ask again alone, three times over a minute, then call it heavy."""
@@ -224,19 +224,19 @@ class EventsReader:
         asked = Range(at, at + MICROSECOND)
         page = self._surely(asked, limit)
         if not page.more:
-            return Passage(page.rows, page.rejects, asked.end)
+            return Passage(self._passing(page.rows), page.rejects, asked.end)
         pages, proven = self._split(asked, limit, page)
-        rows = _distinct(pa.concat_tables([page.rows, *(part.rows for part in pages)]))
+        rows = self._passing(_distinct(pa.concat_tables([page.rows, *(part.rows for part in pages)])))
         rejects = pa.concat_tables([part.rejects for part in [page, *pages]])
         if not proven:
             counted = self._query(queries.identity_count(self._project_id, asked, events=self._events))
             proven = counted is not None and counted[0][0] == rows.num_rows
         return Passage(rows, rejects, asked.end, () if proven else (at,))
 
-    def _surely(self, asked: Range, limit: int) -> decode.Page:
+    def _surely(self, asked: Range, limit: int, narrowing: Narrowing | None = None) -> decode.Page:
         """A page of a range that cannot be divided, or SourceUnavailable naming it."""
         try:
-            return self._page(asked, limit, divisible=False)
+            return self._page(asked, limit, narrowing, divisible=False)
         except (errors.RangeTooHeavy, errors.ServerFault, errors.BodyCut) as exc:
             raise errors.SourceUnavailable(f"{exc} for the range {asked}", hint="run again later") from exc
 
@@ -247,9 +247,11 @@ class EventsReader:
         if self.learned.hogql_filter:
             try:
                 return ties.by_uuid(ask, page)
+            except errors.BodyCut as exc:
+                raise errors.SourceUnavailable(f"{exc} for the range {asked}", hint="run again later") from exc
             except (errors.ServerFault, errors.RangeTooHeavy, errors.RequestRefused):
                 self.learned.hogql_filter = False
-        return ties.by_names(ask, page), False
+        return ties.by_names(lambda narrowing: self._surely(asked, limit, narrowing), page), False
 
     def _exactly(self, asked: Range) -> set[str]:
         rows = self._surely(asked, self.learned.page_cap or FIRST_LIMIT).rows
@@ -267,18 +269,13 @@ class EventsReader:
             self.learned.query = False
             return None
 
-    def _drops(self) -> bool:
-        """Whether rows that the filter excludes can come although they were not asked for."""
-        return bool(self._events.identity) and not self.learned.hogql_filter
-
     def _passing(self, rows: pa.Table) -> pa.Table:
         """Rows that the filter lets pass: what the server could not be asked is dropped after reading."""
-        keep = pa.scalar(True)
-        if self._events.include:
-            keep = pc.is_in(rows["event"], value_set=pa.array(self._events.include))
-        if self._events.exclude:
-            keep = pc.and_(keep, pc.invert(pc.is_in(rows["event"], value_set=pa.array(self._events.exclude))))
-        return rows.filter(keep)
+        for names, keeps in ((self._events.include, True), (self._events.exclude, False)):
+            if names:
+                named = pc.is_in(rows["event"], value_set=pa.array(names, pa.string()))
+                rows = rows.filter(named if keeps else pc.invert(named))
+        return rows
 
 
 _KEY = ("uuid", "event", "distinct_id", "properties", "elements_chain")

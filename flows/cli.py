@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -195,6 +196,38 @@ def settings(destination: Destination = None, project: Project = None, json_outp
         report.as_json({name: {"value": value, "from": origin} for name, value, origin in lines})
     else:
         report.show_table(["setting", "value", "from"], lines)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="File to write; an old one is replaced.")] = Path("demo.duckdb"),
+    quiet: Quiet = False,
+) -> None:
+    """Sync simulated events over real HTTP into a DuckDB file, compare with the source, and query it."""
+    from flows.demo import demo as run_demo
+
+    if not run_demo(output, quiet=quiet):
+        raise typer.Exit(INCOMPLETE)
+
+
+@app.command()
+def simulator(
+    port: Annotated[int, typer.Option(help="Port on loopback; 0 takes a free one.")] = 8765,
+    events: Annotated[int, typer.Option(help="Events to make, over the last 30 days.", min=0)] = 50_000,
+    profile: Annotated[str, typer.Option(help="Which server to act as: cloud.")] = "cloud",
+    seed: Annotated[int, typer.Option(help="The same seed makes the same events.")] = 1,
+) -> None:
+    """Run the bundled PostHog simulator until Ctrl-C, for your own tests."""
+    from extractors.simulator.dataset import generate
+    from extractors.simulator.profiles import CLOUD
+    from extractors.simulator.server import run
+    from flows import wiring
+
+    if profile != "cloud":
+        raise SettingsError(f"unknown profile {profile!r}", hint="expected cloud")
+    end = wiring.now()
+    made = generate(events=events, start=end - timedelta(days=30), end=end, seed=seed)
+    run(port=port, profile=CLOUD, dataset=made, key="phx_simulator")
 
 
 def main() -> None:

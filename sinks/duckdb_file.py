@@ -53,6 +53,8 @@ CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": "150MB",
     "threads": 2,
     "preserve_insertion_order": False,
+}
+OFFLINE: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
@@ -215,7 +217,8 @@ class DuckDBSink:
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         deadline = time.monotonic() + self._lock_timeout_s
         told = False
-        config = CONFIG | {"temp_directory": f"{self.path}.tmp"}
+        # Readers keep DuckDB's own memory and thread settings: the bounds are those of landing.
+        config = OFFLINE if read_only else CONFIG | OFFLINE | {"temp_directory": f"{self.path}.tmp"}
         while True:
             try:
                 db = duckdb.connect(str(self.path), read_only=read_only, config=config)

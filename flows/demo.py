@@ -1,0 +1,78 @@
+"""`hedgerow demo`: the main job against the bundled simulator, over real HTTP into a real DuckDB file, checked row by row."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from extractors.simulator.dataset import Dataset, generate
+from extractors.simulator.profiles import CLOUD
+from extractors.simulator.server import serve
+from flows import report, wiring
+from flows.settings import load
+from flows.wiring import Report
+
+EVENTS = 20_000
+START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 8, tzinfo=UTC)
+# A laptop's demo must not wait for the cloud's minute: the limits stay on, ten times as wide.
+PROFILE = replace(CLOUD, per_minute=2400, per_hour=12_000)
+QUERIES = {
+    "most frequent": "SELECT event, count(*) AS events FROM events GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5",
+    "by day": "SELECT timestamp::DATE AS day, count(*) AS events FROM events GROUP BY 1 ORDER BY 1",
+    "30 digits, kept": "SELECT properties->>'$.big' AS big, count(*) AS n FROM events GROUP BY 1 HAVING big IS NOT NULL",
+}
+COLUMNS = ["uuid", "event", "distinct_id", "timestamp", "properties", "elements_chain"]
+
+
+def demo(path: Path, *, quiet: bool) -> bool:
+    """Sync the simulated events into a new file at *path*, compare, query; True if the file equals the source."""
+    path.unlink(missing_ok=True)
+    path.with_name(path.name + ".wal").unlink(missing_ok=True)
+    dataset = generate(events=EVENTS, start=START, end=END, tie_sizes=(1_500,))
+    report.say(
+        f"simulated PostHog: {len(dataset):,} events of a week, 1,500 of them in one microsecond; pages are cut at 1,000 rows"
+    )
+    with tempfile.TemporaryDirectory() as state, serve(dataset, profile=PROFILE) as simulator:
+        flags: dict[str, object] = {
+            "source.host": simulator.url,
+            "source.key": simulator.key,
+            "source.project_id": 1,
+            "source.requests_per_minute": PROFILE.per_minute,
+            "source.requests_per_hour": PROFILE.per_hour,
+            "source.state_dir": state,
+            "destination.address": f"duckdb:{path}",
+        }
+        settings = load(flags, directory=Path(state)).settings
+        reports: list[Report] = []
+        for _ in range(2):
+            with report.progress(1, quiet=quiet, verbose=False) as listener:
+                reports.append(
+                    wiring.load_events(
+                        settings, 1, command="sync", since=START.isoformat(), until=END.isoformat(), listener=listener
+                    )
+                )
+        first, second = reports
+        report.say(f"first sync: {first.rows:,} events landed in {first.requests} requests, {first.seconds:.1f} s")
+        report.say(f"second sync: {second.rows:,} events landed in {second.requests} request")
+        same = equal(dataset, path)
+    report.say(
+        f"row by row, {path.name} {'equals' if same else 'DIFFERS FROM'} the source: {first.rows:,} of {len(dataset):,}"
+    )
+    sink = wiring.sink_of(settings)
+    for title, query in QUERIES.items():
+        with sink.query(query) as result:
+            names, rows = [column[0] for column in result.description or []], result.fetchall()
+        report.say(f"\n{title}: {query}")
+        report.show_table(names, rows)
+    report.say(f'\nnow ask yourself: hedgerow sql --destination duckdb:{path.name} "SELECT …"')
+    return same
+
+
+def equal(dataset: Dataset, path: Path) -> bool:
+    """Whether the file holds the source's events, each once, every column to the letter."""
+    sink = wiring.sink_of(load({"destination.address": f"duckdb:{path}"}, directory=path.absolute().parent).settings)
+    order = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinct_id")]
+    landed = sink.rows(1, START - timedelta(days=1), END + timedelta(days=1)).select(COLUMNS).sort_by(order)
+    return bool(landed.equals(dataset.truth().cast(landed.schema)))

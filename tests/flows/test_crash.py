@@ -1,0 +1,82 @@
+"""kill -9 at the n-th request or commit, then run again: the same table, and what was committed is not read again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from extractors.simulator.dataset import generate
+from extractors.simulator.server import serve
+from sinks.duckdb_file import DuckDBSink
+from tests.flows.harness import UNLIMITED, landed, truth
+
+START, END, NOW = (datetime(2026, 3, day, tzinfo=UTC) for day in (1, 7, 20))
+ROOT = Path(__file__).parents[2]
+
+
+class Killer:
+    """Ends the child at the chosen request or commit."""
+
+    def __init__(self) -> None:
+        self.child: subprocess.Popen[bytes] | None = None
+        self.at: tuple[str, int] | None = None
+        self.counts = {"request": 0, "commit": 0}
+        self.peak_kb = 0
+
+    def hear(self, what: str) -> None:
+        self.counts[what] += 1
+        if self.child is not None and self.at == (what, self.counts[what]):
+            os.kill(self.child.pid, signal.SIGKILL)
+
+    def run(self, arguments: list[str], at: tuple[str, int] | None) -> int:
+        """Start the child and wait for its end; its exit status."""
+        self.at, self.counts = at, {"request": 0, "commit": 0}
+        self.child = subprocess.Popen([sys.executable, "-m", "tests.flows.crash_child", *arguments], cwd=ROOT)
+        _, status, usage = os.wait4(self.child.pid, 0)
+        self.peak_kb = max(self.peak_kb, usage.ru_maxrss)
+        return os.waitstatus_to_exitcode(status)
+
+
+def kill_and_resume(events: int, kills: list[tuple[str, int]], directory: Path) -> tuple[int, int]:
+    """Run with *kills*, then to the end; rows asked from the simulator and the peak memory of a child in MB."""
+    dataset = generate(events=events, start=START, end=END, seed=11)
+    killer = Killer()
+    with serve(
+        dataset,
+        profile=UNLIMITED,
+        now=lambda: NOW,
+        on_request=lambda seen: killer.hear("request"),
+        on_hook=lambda name: killer.hear("commit"),
+    ) as simulator:
+        arguments = [simulator.url, simulator.key, str(directory), START.isoformat(), END.isoformat()]
+        for at in kills:
+            assert killer.run(arguments, at) == -signal.SIGKILL
+        assert killer.run(arguments, None) == 0
+        asked = simulator.count("list")
+    sink = DuckDBSink(directory / "a.duckdb")
+    for day in range((END - START).days):
+        start, end = START + timedelta(days=day), START + timedelta(days=day + 1)
+        assert landed(sink, start, end) == truth(dataset.events, start, end)
+    assert len(landed(sink, START - timedelta(days=999), START)) == 0
+    return asked * 1000, killer.peak_kb // 1024
+
+
+def test_killed_sync_goes_on_where_it_stopped(tmp_path):
+    """Killed at a request and at a commit, the next run ends with the source's rows."""
+    kill_and_resume(15_000, [("request", 6), ("commit", 1), ("request", 4)], tmp_path)
+
+
+@pytest.mark.long
+def test_six_kills_on_300000_events(tmp_path):
+    """Six kills: the same table, rows asked ≤ 1.5×, peak memory of the syncing process < 400 MB."""
+    kills = [("request", 60), ("commit", 1), ("request", 80), ("commit", 2), ("request", 40), ("commit", 1)]
+    asked, peak_mb = kill_and_resume(300_000, kills, tmp_path)
+    print(f"rows asked {asked:,}, peak {peak_mb} MB")
+    assert asked <= 450_000
+    assert peak_mb < 400
