@@ -30,13 +30,16 @@ lock:
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hedgerow needs Python 3.11 or newer: make PYTHON=python3.11 install")'
 	$(PYTHON) -m venv .venv
+# The lock is complete, so pip resolves nothing (--no-deps); pip check says if that were untrue.
 .venv/installed: .venv/bin/python pyproject.toml requirements-run.lock
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-run.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements-run.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	$(BIN)/python -m pip check --disable-pip-version-check
 	touch $@
 .venv/installed-dev: .venv/bin/python pyproject.toml requirements.lock
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	$(BIN)/python -m pip check --disable-pip-version-check
 	touch $@ .venv/installed
 
 clean:

@@ -256,6 +256,7 @@ class _Loader:
     def _land(self, landings: list[Landing]) -> None:
         mark = self._mark if not self._targets else None
         self._sink.land(landings, mark=mark)
+        pa.default_memory_pool().release_unused()
         self._outcome.windows += len(landings)
         self._outcome.rows += sum(landing.rows.num_rows for landing in landings)
 

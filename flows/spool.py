@@ -11,7 +11,7 @@ from types import TracebackType
 
 import pyarrow as pa
 
-MAX_MEMORY_BYTES = 16 * 2**20
+MAX_MEMORY_BYTES = 8 * 2**20
 
 
 class Spool:

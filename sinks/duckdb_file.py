@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS events (
 """Format 1. A later format only adds: columns with defaults, tables."""
 
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
-    "memory_limit": "150MB",
+    "memory_limit": "128MB",
     "threads": 2,
     "preserve_insertion_order": False,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -21,7 +22,9 @@ class TellingSink(DuckDBSink):
 
     def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
         landed = super().land(landings, mark=mark)
-        httpx.post(f"{self.url}/_simulator/hook", json={"name": "commit"})
+        # VmHWM and not ru_maxrss: the latter is inherited from the parent across fork and exec.
+        peak_kb = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]
+        httpx.post(f"{self.url}/_simulator/hook", json={"name": f"commit {peak_kb}"})
         return landed
 
 

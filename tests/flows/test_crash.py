@@ -34,13 +34,15 @@ class Killer:
         if self.child is not None and self.at == (what, self.counts[what]):
             os.kill(self.child.pid, signal.SIGKILL)
 
+    def hear_commit(self, name: str) -> None:
+        self.peak_kb = max(self.peak_kb, int(name.split()[1]))
+        self.hear("commit")
+
     def run(self, arguments: list[str], at: tuple[str, int] | None) -> int:
         """Start the child and wait for its end; its exit status."""
         self.at, self.counts = at, {"request": 0, "commit": 0}
         self.child = subprocess.Popen([sys.executable, "-m", "tests.flows.crash_child", *arguments], cwd=ROOT)
-        _, status, usage = os.wait4(self.child.pid, 0)
-        self.peak_kb = max(self.peak_kb, usage.ru_maxrss)
-        return os.waitstatus_to_exitcode(status)
+        return self.child.wait()
 
 
 def kill_and_resume(events: int, kills: list[tuple[str, int]], directory: Path) -> tuple[int, int]:
@@ -52,7 +54,7 @@ def kill_and_resume(events: int, kills: list[tuple[str, int]], directory: Path) 
         profile=UNLIMITED,
         now=lambda: NOW,
         on_request=lambda seen: killer.hear("request"),
-        on_hook=lambda name: killer.hear("commit"),
+        on_hook=killer.hear_commit,
     ) as simulator:
         arguments = [simulator.url, simulator.key, str(directory), START.isoformat(), END.isoformat()]
         for at in kills:
