@@ -1,0 +1,181 @@
+"""One suite for every sink: the contract of sinks/base.py."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from extractors.decode import RAW_ROWS, REJECTS
+from sinks import errors
+from sinks.base import Entry, Landing, Sink, State, Tally
+from sinks.duckdb_file import DuckDBSink
+from sinks.memory import MemorySink
+from transforms import digest, privacy
+from transforms import events as rows_of
+
+DAY = datetime(2026, 1, 31, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+ODD = ['{"big":123456789012345678901234567890,"z":-0.0}', '{"a":1,"a":2}', '{"nul":"a\\u0000b","e":1E5}', "{}"]
+
+
+@pytest.fixture(params=["memory", "duckdb"])
+def sink(request, tmp_path) -> Sink:
+    made = MemorySink() if request.param == "memory" else DuckDBSink(tmp_path / "a.duckdb", lock_timeout_s=0.3)
+    made.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+    return made
+
+
+def landing(
+    *names: str, generation: int = 0, replace_start: datetime = DAY, state: State = State.LANDED, first: int = 0
+) -> Landing:
+    """A landing of the window [DAY, DAY + 1 h) with one row per name, a minute apart from minute *first* on."""
+    raw = pa.table(
+        [
+            [f"00000000-0000-4000-8000-{number + first:012x}" for number in range(len(names))],
+            list(names),
+            ["d"] * len(names),
+            [DAY + timedelta(minutes=number + first) for number in range(len(names))],
+            [ODD[number % len(ODD)] for number in range(len(names))],
+            [""] * len(names),
+        ],
+        schema=RAW_ROWS,
+    )
+    settled = rows_of.settled(rows_of.from_page(raw, project_id=1, loaded_at=DAY, rules=privacy.Rules()))
+    tally = Tally(len(names), str(settled.source), len(names), str(settled.landed_digest))
+    entry = Entry(1, "events", DAY, DAY + HOUR, DAY, DAY + HOUR, state, DAY, tally, generation)
+    return Landing(entry, settled.rows, REJECTS.empty_table(), replace_start, HOUR)
+
+
+def names(sink: Sink) -> list[str]:
+    return sink.rows(1, DAY, DAY + HOUR)["event"].to_pylist()
+
+
+def test_landed_rows_come_back_to_the_letter(sink):
+    """Digits, duplicate keys and escapes of properties stay; the ledger has the entry, its step and its generation."""
+    (entry,) = sink.land([landing("a", "b", "c", "d")])
+
+    assert sink.rows(1, DAY, DAY + HOUR)["properties"].to_pylist() == ODD
+    ledger = sink.ledger(1, "events")
+    assert ledger.entries == {DAY: entry}
+    assert entry.generation == 1
+    assert ledger.steps == {DAY.date(): HOUR}
+
+
+def test_landing_again_replaces(sink):
+    """The second landing of a window replaces the first."""
+    sink.land([landing("a", "b")])
+    sink.land([landing("c", generation=1)])
+
+    assert names(sink) == ["c"]
+
+
+def test_stale_writer_changes_nothing(sink):
+    """A writer that expects an old generation gets an error; rows and ledger are as before."""
+    sink.land([landing("a")])
+    before = sink.ledger(1, "events")
+
+    with pytest.raises(errors.GenerationConflict):
+        sink.land([landing("b")])
+
+    assert names(sink) == ["a"]
+    assert sink.ledger(1, "events") == before
+
+
+def test_tail_keeps_earlier_rows(sink):
+    """Landing from replace_start on keeps what lies before it."""
+    sink.land([landing("a", "b", "c", state=State.OPEN)])
+    sink.land([landing("x", generation=1, replace_start=DAY + timedelta(minutes=1), first=1, state=State.OPEN)])
+
+    assert names(sink) == ["a", "x"]
+
+
+def test_mark_never_moves_back(sink):
+    """The mark is the greatest bound given."""
+    sink.land([landing("a")], mark=DAY + HOUR)
+    sink.land([landing("b", generation=1)], mark=DAY)
+
+    assert sink.ledger(1, "events").mark == DAY + HOUR
+
+
+def test_rebuild_makes_windows_stale_and_keeps_rows(sink):
+    """A changed filter is refused; with rebuild every window is stale and its rows stay."""
+    sink.land([landing("a")])
+    with pytest.raises(errors.FilterChanged):
+        sink.prepare(1, "events", host="https://a", event_filter="x", rebuild=False)
+    sink.prepare(1, "events", host="https://a", event_filter="x", rebuild=True)
+
+    assert sink.ledger(1, "events").entries[DAY].state is State.STALE
+    assert names(sink) == ["a"]
+
+
+def test_other_host_is_refused(sink):
+    """The same project id from another host does not mix."""
+    with pytest.raises(errors.HostChanged):
+        sink.prepare(1, "events", host="https://b", event_filter="", rebuild=False)
+
+
+def test_newer_format_is_refused(tmp_path):
+    """A file of a newer format is not touched."""
+    sink = DuckDBSink(tmp_path / "a.duckdb")
+    sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+    with duckdb.connect(str(sink.path)) as db:
+        db.execute("UPDATE hedgerow.meta SET value = '99' WHERE key = 'format'")
+
+    with pytest.raises(errors.DestinationUnusable, match="newer"):
+        sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+
+
+def test_file_in_use_is_named_with_its_holder(tmp_path):
+    """While another process has the file, landing waits the lock timeout and then names it."""
+    sink = DuckDBSink(tmp_path / "a.duckdb", lock_timeout_s=0.3)
+    sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+    code = f"import duckdb; db = duckdb.connect({str(sink.path)!r}); print('open', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline()
+        with pytest.raises(errors.DestinationBusy, match=str(holder.pid)):
+            sink.land([landing("a")])
+        holder.kill()
+    assert sink.land([landing("a")])
+
+
+def test_sql_digest_equals_the_ledger(tmp_path):
+    """The landed digest of the ledger is what DuckDB computes from the rows."""
+    sink = DuckDBSink(tmp_path / "a.duckdb")
+    sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+    (entry,) = sink.land([landing("a", "b", "ü", "'; DROP TABLE events;--")])
+
+    with sink.query(f"SELECT {digest.LANDED_SQL} FROM events") as result:
+        assert result.fetchone() == (entry.tally.landed_digest,)
+
+
+def test_file_stays_small_over_a_thousand_landings(tmp_path):
+    """After 1,000 re-landings of one window with changing rows the file is at most twice as large, and a block or four."""
+    sink = DuckDBSink(tmp_path / "a.duckdb")
+    sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+    sink.land([landing(*("a" * 50))])
+    first = sink.path.stat().st_size
+    for generation in range(1, 1001):
+        sink.land([landing(*("ab"[generation % 2] * 50), generation=generation)])
+
+    assert sink.path.stat().st_size <= 2 * first + 4 * 262_144
+    assert len(names(sink)) == 50
+
+
+def test_equal_digest_rewrites_only_the_ledger(tmp_path):
+    """Rows that did not change are not written again: `_loaded_at` stays."""
+    sink = DuckDBSink(tmp_path / "a.duckdb")
+    sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+    sink.land([landing("a")])
+    again = landing("a", generation=1)
+    later = again.rows.set_column(10, "_loaded_at", pa.array([DAY + HOUR], pa.timestamp("us", "UTC")))
+    sink.land([replace(again, rows=later.cast(again.rows.schema))])
+
+    assert sink.rows(1, DAY, DAY + HOUR)["_loaded_at"].to_pylist() == [DAY]
+    assert sink.ledger(1, "events").entries[DAY].generation == 2
