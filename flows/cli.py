@@ -234,7 +234,10 @@ def main() -> None:
     """Entry point: every known error is one or two lines on stderr and its exit status; the rest is a bug here."""
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     try:
-        sys.exit(app(standalone_mode=False) or DONE)
+        status = app(standalone_mode=False) or DONE
+        if status == INTERRUPTED:  # typer swallows the KeyboardInterrupt and its message
+            raise KeyboardInterrupt
+        sys.exit(status)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; everything committed stays, the next run goes on from there", INTERRUPTED)
     except BrokenPipeError:

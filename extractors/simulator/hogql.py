@@ -60,7 +60,7 @@ class Engine:
             self._refresh()
             try:
                 cursor = self._db.execute(sql)
-                names = [column[0] for column in cursor.description or []]
+                names = [column[0].replace("count_star()", "count()") for column in cursor.description or []]
                 rows = [list(row) for row in cursor.fetchall()]
             except duckdb.Error as exc:
                 raise Refused(f"Query failed: {str(exc).splitlines()[0]}") from exc

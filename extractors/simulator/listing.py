@@ -19,6 +19,7 @@ from extractors.simulator.dataset import EPOCH, MICROSECOND, Dataset, Event
 from extractors.simulator.profiles import Profile
 
 PROBED_S = (60, 300, 900, 3600, 21_600, 86_400)
+DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})")
 UNITS = {"h": "hours", "d": "days", "w": "weeks", "M": "minutes", "s": "seconds"}
 
 
@@ -180,10 +181,15 @@ def _micros(at: datetime) -> int:
     return (at - EPOCH) // MICROSECOND
 
 
+def _padded(date: re.Match[str]) -> str:
+    """`2021-1-1` is a date, too."""
+    return f"{date[1]}-{date[2]:0>2}-{date[3]:0>2}"
+
+
 def _moment(text: str, now: datetime, profile: Profile) -> datetime:
     """ISO with zone as is, without in the project's zone, relative; anything else silently acts as now (§1.3)."""
     try:
-        at = datetime.fromisoformat(text)
+        at = datetime.fromisoformat(DATE.sub(_padded, text))
         return (
             at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=ZoneInfo(profile.project_timezone)).astimezone(UTC)
         )
@@ -222,6 +228,8 @@ def _property_test(entry: Mapping[str, Any]) -> Callable[[Event], bool]:
         found = json.loads(event.properties).get(key)
         if operator == "is_set":
             return found is not None
+        if found is None:
+            return operator == "is_not"
         text = str(found).lower() if isinstance(found, bool) else str(found)
         if operator in ("gt", "lt"):
             try:

@@ -234,7 +234,9 @@ class _Server:
                 found.setdefault(text)
             if len(found) == 10:
                 break
-        return self._json({"results": [{"name": name} for name in found], "refreshing": False})
+        response = self._json({"results": [{"name": name} for name in found], "refreshing": False})
+        response.headers["Cache-Control"] = "max-age=10"
+        return response
 
     def _query(self, body: bytes, project: _Project) -> Response:
         if not self._profile.query_allowed:
@@ -274,7 +276,10 @@ class _Server:
         return response
 
     def _error(self, status: int, kind: str, code: str, detail: str) -> Response:
-        return self._json({"type": kind, "code": code, "detail": detail, "attr": None}, status=status)
+        response = self._json({"type": kind, "code": code, "detail": detail, "attr": None}, status=status)
+        if status == 401:
+            response.headers["WWW-Authenticate"] = f'Bearer resource_metadata="{self._simulator.url}"'
+        return response
 
     def _json(self, value: object, *, status: int = 200) -> Response:
         return self._raw(json.dumps(value, ensure_ascii=False).encode(), status=status)
