@@ -41,7 +41,11 @@ REJECTS = pa.schema(
         pa.field("text", pa.string(), nullable=False),
     ]
 )
-"""Rows that cannot be typed, with the reason and the text as received; `at` is null where no time could be read."""
+"""Rows that cannot be typed, with the reason and the text as received.
+
+`at` is the row's own time or, where that cannot be read, the time of the row beside it in the page, which is sorted; it
+is null only where no row of the page has a time.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,11 +253,14 @@ def _page_row_by_row(body: bytes) -> Page:
             raw.decode("utf-8")
             good.append(_table([_row_decoder.decode(raw)]))
         except (msgspec.MsgspecError, UnicodeDecodeError, pa.ArrowInvalid, RecursionError) as exc:
-            rejects.append((_time_of(piece), _reason(exc), raw.decode("utf-8", "backslashreplace")))
+            before = _last_time(good[-1]) if good else None
+            rejects.append((_time_of(piece) or before, _reason(exc), raw.decode("utf-8", "backslashreplace")))
+    rows = pa.concat_tables([RAW_ROWS.empty_table(), *good]).combine_chunks()
+    first = rows["timestamp"][0].as_py() if good else None
     at, reasons, texts = zip(*rejects, strict=True) if rejects else ((), (), ())
     return Page(
-        pa.concat_tables([RAW_ROWS.empty_table(), *good]).combine_chunks(),
-        pa.table([list(at), list(reasons), list(texts)], schema=REJECTS),
+        rows,
+        pa.table([[moment or first for moment in at], list(reasons), list(texts)], schema=REJECTS),
         more=bool(next_address),
         cursor=_cursor(next_address if isinstance(next_address, str) else None),
     )
@@ -288,6 +295,11 @@ def _after_key(text: str, key: str) -> int:
         while text[at] in " \t\r\n":
             at += 1
         _, at = decoder.raw_decode(text, at)
+
+
+def _last_time(rows: pa.Table) -> datetime:
+    at: datetime = rows["timestamp"][-1].as_py()
+    return at
 
 
 def _time_of(piece: str) -> datetime | None:

@@ -30,6 +30,7 @@ MAX_CUTS = 8
 class Passage:
     """Rows in ascending order of time, and *passed*: all events before it are in this passage or an earlier one.
 
+    *rejects* may bring a row again that an earlier passage brought: pages overlap, and such a row has no identity.
     *unproven*: microseconds that hold more events than could be told apart; they may miss some.
     """
 
@@ -148,7 +149,9 @@ class EventsReader:
                 continue
             first, last = _bounds(page, asked)
             if first == last:
-                yield self._microsecond(last, limit)
+                # What this page could not type may lie before that microsecond, which is all that is asked again.
+                whole = self._microsecond(last, limit)
+                yield replace(whole, rejects=pa.concat_tables([page.rejects, whole.rejects]))
                 cursor, seen = last + MICROSECOND, frozenset()
             else:
                 seen = (seen if last == cursor else frozenset()) | _keys_at(page.rows, last)

@@ -6,74 +6,26 @@ row"). Everything committed stays whatever happens after it.
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from extractors.decode import REJECTS
-from extractors.events import EventsReader, Passage
-from extractors.window import MICROSECOND, Range, midnight, window_at
+from extractors.events import EventsReader
+from extractors.window import MICROSECOND, Range, midnight
 from extractors.zone import HourCount
 from flows import plan
-from flows.plan import Sweep, Target
+from flows.loader import STREAM, Loader, Order, Outcome, Progress
+from flows.plan import Target
 from flows.spool import Spool
-from sinks.base import Base, Entry, Landing, Ledger, Sink, State, Tally
-from transforms import digest, privacy
+from sinks.base import Ledger, Sink
 from transforms import events as rows_of
 from transforms.events import STAGED
 
-STREAM = "events"
-PAGES_AHEAD = 2
-T = TypeVar("T")
+__all__ = ["STREAM", "Order", "Outcome", "Progress", "run"]
 
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What a run is asked to do. *since*, *until*: None as in the contract; *marks*: whether a later sync goes on from here."""
-
-    project_id: int
-    since: datetime | None
-    until: datetime | None
-    settle: timedelta
-    marks: bool
-    rules: privacy.Rules = field(default_factory=privacy.Rules)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run is: windows and rows landed, windows planned, and the time up to which everything asked is read."""
-
-    windows_done: int
-    windows_planned: int
-    rows: int
-    read_until: datetime | None
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a run did. *unproven*: microseconds that may miss events; *unmerged*: windows with different copies."""
-
-    wanted: Range | None = None
-    windows: int = 0
-    rows: int = 0
-    copies: int = 0
-    quarantined: int = 0
-    unproven: list[datetime] = field(default_factory=list)
-    unmerged: list[datetime] = field(default_factory=list)
-
-    @property
-    def complete(self) -> bool:
-        """Nothing is missing and nothing was left out."""
-        return not self.unproven and not self.quarantined
+MOVED_ROUNDS = 3  # an event that still moves is left to the next run, and named
 
 
 def run(
@@ -104,10 +56,42 @@ def run(
         found.sort(key=lambda target: target.reads.start)
     planned = list(plan.sweeps(found))
     with Spool(spool_directory, STAGED) as spool:
-        loader = _Loader(order, sink, spool, outcome, clock=clock, on_progress=on_progress, planned=len(found))
+        loader = Loader(order, sink, spool, outcome, clock=clock, on_progress=on_progress, planned=len(found))
         for number, sweep in enumerate(planned):
-            mark = wanted.end if order.marks and wanted is not None and number == len(planned) - 1 else None
-            loader.load(sweep, reader, hours, mark=mark)
+            mark = _mark(ledger, wanted) if order.marks and number == len(planned) - 1 else None
+            loader.load(sweep, reader, hours=hours, mark=mark)
+        if outcome.windows or ledger.unchecked:
+            _settle_moved(order, sink, outcome, loader=loader, reader=reader, now=now)
+
+
+def _mark(ledger: Ledger, wanted: Range | None) -> datetime | None:
+    """The mark after a sync of *wanted*; a range beyond the mark leaves it, so that the gap between is filled later."""
+    return wanted.end if wanted and (ledger.mark is None or wanted.start <= ledger.mark) else None
+
+
+def _settle_moved(
+    order: Order, sink: Sink, outcome: Outcome, *, loader: Loader, reader: EventsReader, now: datetime
+) -> None:
+    """One identity in two windows of its date: the source moved the event, or holds copies. Land those windows again.
+
+    Searches the dates landed in parts since their last check (design.md, "An event that the source moves"). What a
+    second reading still shows twice are copies that PostHog has not merged: the latest is kept.
+    """
+    older: pa.Table | None = None
+    for remaining in reversed(range(MOVED_ROUNDS + 1)):
+        ledger = sink.ledger(order.project_id, STREAM)
+        if not ledger.unchecked:
+            return
+        twice = sink.twice(order.project_id, STREAM, ledger.unchecked)
+        moments: list[datetime] = twice["timestamp"].to_pylist()
+        outcome.doubled = sorted({at.date() for at in moments})
+        if clean := ledger.unchecked.difference(outcome.doubled):
+            sink.checked(order.project_id, STREAM, clean)
+        if not outcome.doubled or not remaining:
+            return
+        for sweep in plan.sweeps(plan.again(ledger, moments, now=now, settle=order.settle)):
+            loader.load(sweep, reader, older=older)
+        older = rows_of.superseded(twice)
 
 
 def _steps(
@@ -123,220 +107,3 @@ def _steps(
     counts = reader.hour_counts(Range(start, end))
     rows = None if counts is None else {hour: count.rows for hour, count in counts.items()}
     return counts or {}, dict(plan.steps_for(days, rows, now=now))
-
-
-class _Loader:
-    """Takes passages in, lets windows out: cuts rows at window ends and lands each window that was passed."""
-
-    def __init__(
-        self,
-        order: Order,
-        sink: Sink,
-        spool: Spool,
-        outcome: Outcome,
-        *,
-        clock: Callable[[], datetime],
-        on_progress: Callable[[Progress], None],
-        planned: int,
-    ) -> None:
-        self._order, self._sink, self._spool, self._outcome = order, sink, spool, outcome
-        self._clock, self._on_progress, self._planned = clock, on_progress, planned
-        self._targets: deque[Target] = deque()
-        self._rejects: list[pa.Table] = []
-        self._mark: datetime | None = None
-        self._unproven: set[datetime] = set()
-
-    def load(
-        self, sweep: Sweep, reader: EventsReader, hours: Mapping[datetime, HourCount], *, mark: datetime | None
-    ) -> None:
-        """Read *sweep* and land its windows; the last one carries *mark*."""
-        self._targets, self._mark = deque(sweep.targets), mark
-        step_at = {target.window.start.date(): target.step for target in sweep.targets}
-
-        def window_end(at: datetime) -> datetime:
-            return window_at(at, step_at.get(at.date(), plan.UNKNOWN_STEP)).end
-
-        def stage(passage: Passage) -> tuple[pa.Table, Passage]:
-            project_id, rules = self._order.project_id, self._order.rules
-            return rows_of.from_page(passage.rows, project_id=project_id, loaded_at=self._clock(), rules=rules), passage
-
-        with _ahead(map(stage, reader.sweep(sweep.range, window_end=window_end, hours=hours))) as staged:
-            for rows, passage in staged:
-                self._unproven.update(passage.unproven)
-                self._feed(rows, passage.rejects, passage.passed)
-
-    def _feed(self, rows: pa.Table, rejects: pa.Table, passed: datetime) -> None:
-        """Rows ascending; everything before *passed* has come."""
-        landings: list[Landing] = []
-        if rejects.num_rows:
-            self._rejects.append(rejects)
-        while self._targets and self._targets[0].reads.end <= passed:
-            head, rows = _cut(rows, self._targets[0].reads.end)
-            self._spool.append(head)
-            landings.append(self._landing(self._targets.popleft()))
-        self._spool.append(rows)
-        if landings:
-            self._land(landings)
-        if self._targets and self._spool.num_rows > plan.OVERRUN_ROWS and not self._targets[0].step_known:
-            self._cut_finer(passed)
-        self._report(passed)
-
-    def _cut_finer(self, passed: datetime) -> None:
-        """A date without a count runs over its step: cut the rest of it, and what was read, into shorter windows."""
-        first = self._targets[0]
-        span = max(passed - first.reads.start, timedelta(seconds=1))
-        step = plan.finer_step(first.step, self._spool.num_rows, span)
-        if step is None or first.window.start != midnight(first.window.start.date()):
-            return
-        day = first.window.start.date()
-        finer: deque[Target] = deque()
-        for target in self._targets:
-            finer.extend(plan.recut(target, step) if target.window.start.date() == day else [target])
-        self._planned += len(finer) - len(self._targets)
-        self._targets = finer
-        self._feed(self._spool.take(), REJECTS.empty_table(), passed)
-
-    def _landing(self, target: Target) -> Landing:
-        rows = self._spool.take()
-        rejects = self._take_rejects(target)
-        settled = rows_of.settled(rows)
-        tally = _tally(settled, rejects.num_rows)
-        self._outcome.copies += settled.copies
-        self._outcome.quarantined += rejects.num_rows
-        state, base = target.state, None
-        if settled.unmerged and state is State.LANDED:
-            state = State.UNMERGED
-            self._outcome.unmerged.append(target.window.start)
-        missing = {at for at in self._unproven if target.reads.start <= at < target.reads.end}
-        if missing:
-            state = State.STALE  # every later run tries again and says so
-            self._outcome.unproven.extend(sorted(missing))
-        if state is State.OPEN:
-            base = self._base(target, rows, rejects)
-        previous = target.previous
-        if target.reads.start > target.covers.start and previous is not None and previous.base is not None:
-            tally = added(previous.base.tally, tally)
-        entry = Entry(
-            project_id=self._order.project_id,
-            stream=STREAM,
-            start=target.window.start,
-            end=target.window.end,
-            covered_start=target.covers.start,
-            covered_end=target.covers.end,
-            state=state,
-            read_at=self._clock(),
-            tally=tally,
-            generation=previous.generation if previous else 0,
-            base=base,
-        )
-        return Landing(entry, settled.rows, rejects, target.reads.start, target.step)
-
-    def _base(self, target: Target, rows: pa.Table, rejects: pa.Table) -> Base | None:
-        """Sums of the part that the next sweep will not read again: older than the settle time at this bound."""
-        until = target.reads.end - self._order.settle
-        previous = target.previous.base if target.previous and target.reads.start > target.covers.start else None
-        if until <= target.reads.start:
-            return previous
-        head, _ = _cut(rows, until)
-        early = pc.less(rejects["at"], pa.scalar(until, pa.timestamp("us", "UTC")))
-        tally = _tally(rows_of.settled(head), int(pc.sum(early).as_py() or 0))
-        return Base(until, added(previous.tally, tally) if previous else tally)
-
-    def _take_rejects(self, target: Target) -> pa.Table:
-        """Rejects that belong to the window by their time; those without one go with the window being landed."""
-        if not self._rejects:
-            return REJECTS.empty_table()
-        held = pa.concat_tables(self._rejects)
-        bound = pa.scalar(target.reads.end, pa.timestamp("us", "UTC"))
-        mine = pc.fill_null(pc.less(held["at"], bound), True)
-        rest = held.filter(pc.invert(mine))
-        self._rejects = [rest] if rest.num_rows else []
-        return held.filter(mine)
-
-    def _land(self, landings: list[Landing]) -> None:
-        mark = self._mark if not self._targets else None
-        self._sink.land(landings, mark=mark)
-        pa.default_memory_pool().release_unused()
-        self._outcome.windows += len(landings)
-        self._outcome.rows += sum(landing.rows.num_rows for landing in landings)
-
-    def _report(self, passed: datetime) -> None:
-        self._on_progress(
-            Progress(self._outcome.windows, self._planned, self._outcome.rows + self._spool.num_rows, passed)
-        )
-
-
-def added(first: Tally, second: Tally) -> Tally:
-    """The tally of two ranges that do not overlap."""
-    return Tally(
-        source_rows=first.source_rows + second.source_rows,
-        source_digest=str(
-            digest.SourceDigest.parse(first.source_digest) + digest.SourceDigest.parse(second.source_digest)
-        ),
-        landed_rows=first.landed_rows + second.landed_rows,
-        landed_digest=str((int(first.landed_digest) + int(second.landed_digest)) % digest.MODULUS),
-        quarantined_rows=first.quarantined_rows + second.quarantined_rows,
-        suppressed_rows=first.suppressed_rows + second.suppressed_rows,
-        copies=first.copies + second.copies,
-    )
-
-
-def _tally(settled: rows_of.Settled, quarantined_rows: int) -> Tally:
-    return Tally(
-        source_rows=settled.source.count + quarantined_rows,
-        source_digest=str(settled.source),
-        landed_rows=settled.landed_rows,
-        landed_digest=str(settled.landed_digest),
-        quarantined_rows=quarantined_rows,
-        suppressed_rows=settled.suppressed_rows,
-        copies=settled.copies,
-    )
-
-
-def _cut(rows: pa.Table, at: datetime) -> tuple[pa.Table, pa.Table]:
-    """Rows before *at* and the rest; *rows* ascend by time."""
-    if not rows.num_rows:
-        return rows, rows
-    before = int(pc.sum(pc.less(rows["timestamp"], pa.scalar(at, pa.timestamp("us", "UTC")))).as_py() or 0)
-    return rows.slice(0, before), rows.slice(before)
-
-
-@contextmanager
-def _ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
-    """Iterate *items* in another thread, a few ahead; its error is raised here. Leaving early stops the thread."""
-    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=PAGES_AHEAD)
-    stopped = threading.Event()
-
-    def put(item: T | None, error: BaseException | None) -> None:
-        while not stopped.is_set():
-            try:
-                ready.put((item, error), timeout=0.1)
-            except queue.Full:
-                continue
-            return
-
-    def work() -> None:
-        try:
-            for item in items:
-                put(item, None)
-                if stopped.is_set():
-                    return
-            put(None, None)
-        except BaseException as exc:
-            put(None, exc)
-
-    def results() -> Iterator[T]:
-        while True:
-            item, error = ready.get()
-            if error is not None:
-                raise error
-            if item is None:
-                return
-            yield item
-
-    # A daemon: Ctrl-C must not wait for an answer or for a limit; a request under way changes nothing at the source.
-    threading.Thread(target=work, name="reader", daemon=True).start()
-    try:
-        yield results()
-    finally:
-        stopped.set()

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from extractors.window import DAY, STEPS, Range, Window, dates, midnight, windows_of
+from extractors.window import DAY, STEPS, Range, Window, dates, midnight, window_at, windows_of
 from sinks.base import Entry, Ledger, State
 
 WINDOW_ROWS = 50_000
@@ -152,6 +152,18 @@ def unfinished(ledger: Ledger, rng: Range | None, *, now: datetime, settle: time
         target = _target(window, need, entry, settled=settled, step=ledger.steps[start.date()], step_known=True)
         if target is not None:
             found.append(target)
+    return found
+
+
+def again(ledger: Ledger, moments: Iterable[datetime], *, now: datetime, settle: timedelta) -> list[Target]:
+    """The landed windows that hold *moments*, to be read whole once more as far as they are covered; in order."""
+    starts = {window_at(at, ledger.steps[at.date()]).start for at in moments if at.date() in ledger.steps}
+    found = []
+    for entry in (ledger.entries[start] for start in sorted(starts) if start in ledger.entries):
+        window = Window(entry.start, entry.end)
+        covered = Range(entry.covered_start, entry.covered_end)
+        state = State.LANDED if window.end <= now - settle else State.OPEN
+        found.append(Target(window, covered, covered, state, ledger.steps[entry.start.date()], True, entry))
     return found
 
 

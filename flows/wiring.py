@@ -199,7 +199,10 @@ def _report(
     ]
     if outcome.quarantined:
         problems.append(f"{outcome.quarantined} rows could not be typed: see hedgerow.quarantine")
-    problems += [f"the window at {at.isoformat()} holds different copies of one event" for at in outcome.unmerged]
+    problems += [f"the events of {day} moved while they were read: some are landed twice" for day in outcome.doubled]
+    problems += [
+        f"the window at {at.isoformat()} holds different copies of one event" for at in sorted(set(outcome.unmerged))
+    ]
     wanted = outcome.wanted
     return Report(
         project_id=project_id,

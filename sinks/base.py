@@ -6,7 +6,7 @@ sinks/duckdb_file. One conformance suite holds them to the contracts written her
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -16,6 +16,17 @@ import pyarrow as pa
 
 FORMAT = 1
 """Format number of the bookkeeping; older is migrated additively, newer is refused."""
+
+
+IDENTITIES = pa.schema(
+    [
+        pa.field("uuid", pa.string(), nullable=False),
+        pa.field("event", pa.string(), nullable=False),
+        pa.field("distinct_id", pa.string(), nullable=False),
+        pa.field("timestamp", pa.timestamp("us", "UTC"), nullable=False),
+    ]
+)
+"""What makes a row one event of its date, and its time."""
 
 
 class State(StrEnum):
@@ -95,8 +106,8 @@ class Landing:
     """One window to land: its new entry, the rows of [replace_start, covered_end), and what could not be typed.
 
     *entry.generation* is the generation expected at the destination; landing raises it by one. Rows that the window
-    holds from *replace_start* on are replaced, earlier ones stay. *rows*: transforms' EVENTS schema; *rejects*: at,
-    reason, text. *step* is written for the window's date if the date has none.
+    holds from *replace_start* on are replaced, earlier ones stay. *rows*: transforms' EVENTS schema, each identity once;
+    *rejects*: at, reason, text. *step* is written for the window's date if the date has none.
     """
 
     entry: Entry
@@ -109,14 +120,23 @@ class Landing:
         if not self.entry.covered_start <= self.replace_start < self.entry.covered_end:
             raise ValueError(f"replaced range starts outside the covered one: {self.replace_start}")
 
+    @property
+    def partial(self) -> bool:
+        """The date has rows beside these, so that an identity may now occur in it twice (design.md, moved events)."""
+        return self.replace_start > self.entry.covered_start or self.entry.end - self.entry.start < timedelta(days=1)
+
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """All that the destination knows of one stream, read once per run. Keys of entries: window starts."""
+    """All that the destination knows of one stream, read once per run. Keys of entries: window starts.
+
+    *unchecked*: dates landed in parts since they were last searched for one identity in two places.
+    """
 
     entries: Mapping[datetime, Entry] = field(default_factory=dict)
     steps: Mapping[date, timedelta] = field(default_factory=dict)
     mark: datetime | None = None
+    unchecked: frozenset[date] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +174,17 @@ class Sink(Protocol):
         """Land windows, each by itself all or nothing, in order; returns the new entries.
 
         Per window: compare the generation, replace the rows, write the entry and, with the last window, *mark* (the
-        bound of the last complete sweep; never moves back). An equal landed digest rewrites only the entry. After an
-        error the windows before the failing one are landed, it and the later ones are as before.
+        bound of the last complete sweep; never moves back). An equal landed digest rewrites only the entry; otherwise a
+        partial landing with rows leaves its date unchecked. After an error the windows before the failing one are
+        landed, it and the later ones are as before.
         Raises GenerationConflict, DestinationBusy, DestinationUnusable.
         """
+
+    def twice(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
+        """Landed rows of *days* whose identity occurs more than once in its date: uuid, event, distinct_id, timestamp."""
+
+    def checked(self, project_id: int, stream: str, days: Iterable[date]) -> None:
+        """Take *days* off the ledger's unchecked dates."""
 
     def record(self, run: Run) -> None:
         """Append to the history of runs."""

@@ -10,7 +10,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from sinks import errors
-from sinks.base import FORMAT, Base, Entry, Landing, Ledger, Run, State, Tally
+from sinks.base import FORMAT, IDENTITIES, Base, Entry, Landing, Ledger, Run, State, Tally
 
 SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS hedgerow;
@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS hedgerow.meta (key VARCHAR NOT NULL, value VARCHAR NO
 CREATE TABLE IF NOT EXISTS hedgerow.streams (
     project_id BIGINT NOT NULL, stream VARCHAR NOT NULL, filter VARCHAR NOT NULL, mark TIMESTAMPTZ);
 CREATE TABLE IF NOT EXISTS hedgerow.steps (
-    project_id BIGINT NOT NULL, stream VARCHAR NOT NULL, date DATE NOT NULL, step_s INTEGER NOT NULL);
+    project_id BIGINT NOT NULL, stream VARCHAR NOT NULL, date DATE NOT NULL, step_s INTEGER NOT NULL,
+    unchecked BOOLEAN NOT NULL);
 CREATE TABLE IF NOT EXISTS hedgerow.windows (
     project_id BIGINT NOT NULL, stream VARCHAR NOT NULL, window_start TIMESTAMPTZ NOT NULL, window_end TIMESTAMPTZ NOT NULL,
     covered_start TIMESTAMPTZ NOT NULL, covered_end TIMESTAMPTZ NOT NULL, state VARCHAR NOT NULL, generation BIGINT NOT NULL,
@@ -59,10 +60,21 @@ OFFLINE: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": False,
 }
 WINDOW = "project_id = ? AND stream = ? AND window_start = ?"
+DATE = "project_id = ? AND stream = ? AND date = ?"
 COLUMNS = (
     "project_id, stream, window_start, window_end, covered_start, covered_end, state, generation, read_at, source_rows, "
     "source_digest, landed_rows, landed_digest, quarantined_rows, suppressed_rows, copies, base"
 )
+# Hashes first: a date of millions of rows is searched within the memory limit, and what they pick is compared in full.
+TWICE = """
+WITH day AS (
+    SELECT uuid, event, distinct_id, "timestamp", hash(uuid, event, distinct_id) AS h
+    FROM events WHERE project_id = $project AND "timestamp" >= $start AND "timestamp" < $end),
+picked AS (
+    SELECT * FROM day WHERE h IN (SELECT h FROM day GROUP BY h HAVING count(*) > 1))
+SELECT uuid::VARCHAR AS uuid, event, distinct_id, "timestamp" FROM picked
+QUALIFY count(*) OVER (PARTITION BY uuid, event, distinct_id) > 1
+"""
 LOCK_POLL_S = 0.1
 
 # Two connections of one process share DuckDB's lock, so threads of a process take turns here.
@@ -121,10 +133,13 @@ class DuckDBSink:
             of = [project_id, stream]
             windows = db.execute(f"SELECT {COLUMNS} FROM hedgerow.windows WHERE project_id = ? AND stream = ?", of)
             entries = {entry.start: entry for entry in map(_entry, windows.fetchall())}
-            steps = db.execute("SELECT date, step_s FROM hedgerow.steps WHERE project_id = ? AND stream = ?", of)
-            known: dict[date, timedelta] = {day: timedelta(seconds=step_s) for day, step_s in steps.fetchall()}
+            steps = db.execute(
+                "SELECT date, step_s, unchecked FROM hedgerow.steps WHERE project_id = ? AND stream = ?", of
+            ).fetchall()
+            known: dict[date, timedelta] = {day: timedelta(seconds=step_s) for day, step_s, _ in steps}
+            unchecked = frozenset(day for day, _, unchecked in steps if unchecked)
             row = db.execute("SELECT mark FROM hedgerow.streams WHERE project_id = ? AND stream = ?", of).fetchone()
-            return Ledger(entries, known, row[0].astimezone(UTC) if row and row[0] else None)
+            return Ledger(entries, known, row[0].astimezone(UTC) if row and row[0] else None, unchecked)
 
     def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
         landed = []
@@ -139,6 +154,22 @@ class DuckDBSink:
                             [mark, mark, landing.entry.project_id, landing.entry.stream],
                         )
         return landed
+
+    def twice(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
+        found: list[pa.Table] = []
+        with self._open(read_only=True) as db:
+            for day in sorted(days):
+                start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+                asked = {"project": project_id, "start": start, "end": start + timedelta(days=1)}
+                found.append(db.sql(TWICE, params=asked).to_arrow_table().cast(IDENTITIES))
+        return pa.concat_tables([IDENTITIES.empty_table(), *found])
+
+    def checked(self, project_id: int, stream: str, days: Iterable[date]) -> None:
+        with self._open() as db:
+            db.execute(
+                "UPDATE hedgerow.steps SET unchecked = false WHERE project_id = ? AND stream = ? AND list_contains(?, date)",
+                [project_id, stream, list(days)],
+            )
 
     def record(self, run: Run) -> None:
         with self._open() as db:
@@ -262,7 +293,8 @@ def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
     found = known.generation if known else 0
     if found != entry.generation:
         raise errors.GenerationConflict(f"{entry.start:%Y-%m-%dT%H:%MZ}", expected=entry.generation, found=found)
-    if known is None or not _same_rows(known, entry):
+    changed = known is None or not _same_rows(known, entry)
+    if changed:
         if known is not None and known.tally.landed_rows:
             db.execute(
                 'DELETE FROM events WHERE project_id = ? AND "timestamp" >= ? AND "timestamp" < ?',
@@ -277,7 +309,7 @@ def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
     values = _values(new)
     db.execute(f"DELETE FROM hedgerow.windows WHERE {WINDOW}", key)
     db.execute(f"INSERT INTO hedgerow.windows ({COLUMNS}) VALUES ({', '.join('?' * len(values))})", values)
-    _write_step(db, landing)
+    _write_step(db, landing, unchecked=changed and landing.partial and landing.rows.num_rows > 0)
     return new
 
 
@@ -302,18 +334,20 @@ def _quarantine(db: duckdb.DuckDBPyConnection, landing: Landing, *, anew: bool) 
         db.unregister("rejects")
 
 
-def _write_step(db: duckdb.DuckDBPyConnection, landing: Landing) -> None:
-    """A date's step is written once and never changed."""
+def _write_step(db: duckdb.DuckDBPyConnection, landing: Landing, *, unchecked: bool) -> None:
+    """A date's step is written once and never changed; *unchecked* notes that it is to be searched."""
     entry, day = landing.entry, landing.entry.start.date()
     row = db.execute(
-        "SELECT step_s FROM hedgerow.steps WHERE project_id = ? AND stream = ? AND date = ?",
-        [entry.project_id, entry.stream, day],
+        f"SELECT step_s, unchecked FROM hedgerow.steps WHERE {DATE}", [entry.project_id, entry.stream, day]
     ).fetchone()
     step_s = int(landing.step.total_seconds())
     if row is None:
-        db.execute("INSERT INTO hedgerow.steps VALUES (?, ?, ?, ?)", [entry.project_id, entry.stream, day, step_s])
+        values = [entry.project_id, entry.stream, day, step_s, unchecked]
+        db.execute("INSERT INTO hedgerow.steps VALUES (?, ?, ?, ?, ?)", values)
     elif row[0] != step_s:
         raise errors.GenerationConflict(f"{day} (step)", expected=step_s, found=row[0])
+    elif unchecked and not row[1]:
+        db.execute(f"UPDATE hedgerow.steps SET unchecked = true WHERE {DATE}", [entry.project_id, entry.stream, day])
 
 
 def _values(entry: Entry) -> list[object]:

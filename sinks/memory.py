@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sinks import errors
-from sinks.base import Entry, Landing, Ledger, Run, State
+from sinks.base import IDENTITIES, Entry, Landing, Ledger, Run, State
 
 Stream = tuple[int, str]
 ORDER = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinct_id")]
@@ -25,6 +26,7 @@ class MemorySink:
         self._entries: dict[Stream, dict[datetime, Entry]] = {}
         self._steps: dict[Stream, dict[date, timedelta]] = {}
         self._marks: dict[Stream, datetime] = {}
+        self._unchecked: dict[Stream, set[date]] = {}
         self._rows: dict[tuple[int, str, datetime], pa.Table] = {}
         self._runs: list[Run] = []
 
@@ -42,7 +44,8 @@ class MemorySink:
 
     def ledger(self, project_id: int, stream: str) -> Ledger:
         key = (project_id, stream)
-        return Ledger(dict(self._entries.get(key, {})), dict(self._steps.get(key, {})), self._marks.get(key))
+        unchecked = frozenset(self._unchecked.get(key, ()))
+        return Ledger(dict(self._entries.get(key, {})), dict(self._steps.get(key, {})), self._marks.get(key), unchecked)
 
     def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
         landed = []
@@ -53,7 +56,11 @@ class MemorySink:
             found = known.generation if known else 0
             if found != entry.generation:
                 raise errors.GenerationConflict(str(entry.start), expected=entry.generation, found=found)
-            rows = landing.rows
+            rows, day = landing.rows, entry.start.date()
+            tally = (entry.tally.landed_rows, entry.tally.landed_digest)
+            changed = known is None or tally != (known.tally.landed_rows, known.tally.landed_digest)
+            if changed and landing.partial and rows.num_rows:
+                self._unchecked.setdefault(stream, set()).add(day)
             if entry.key in self._rows and landing.replace_start > entry.covered_start:
                 kept = self._rows[entry.key]
                 bound = pa.scalar(landing.replace_start, pa.timestamp("us", "UTC"))
@@ -61,10 +68,25 @@ class MemorySink:
             self._rows[entry.key] = rows
             landed.append(replace(entry, generation=found + 1))
             self._entries[stream][entry.start] = landed[-1]
-            self._steps.setdefault(stream, {}).setdefault(entry.start.date(), landing.step)
+            self._steps.setdefault(stream, {}).setdefault(day, landing.step)
             if mark is not None and number == len(landings) - 1:
                 self._marks[stream] = max(mark, self._marks.get(stream, mark))
         return landed
+
+    def twice(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
+        found = [IDENTITIES.empty_table()]
+        for day in days:
+            start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+            rows = self.rows(project_id, start, start + timedelta(days=1))
+            if rows.num_rows:
+                keys = list(zip(*(rows[name].to_pylist() for name in ("uuid", "event", "distinct_id")), strict=True))
+                counts = Counter(keys)
+                again = pa.array([counts[key] > 1 for key in keys], pa.bool_())
+                found.append(rows.select(IDENTITIES.names).cast(IDENTITIES).filter(again))
+        return pa.concat_tables(found)
+
+    def checked(self, project_id: int, stream: str, days: Iterable[date]) -> None:
+        self._unchecked.get((project_id, stream), set()).difference_update(days)
 
     def record(self, run: Run) -> None:
         self._runs.append(run)

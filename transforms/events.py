@@ -59,11 +59,18 @@ def from_page(raw: pa.Table, *, project_id: int, loaded_at: datetime, rules: pri
     return written.with_columns(digest.row_hashes(written)).select(STAGED.names).to_arrow().cast(STAGED)
 
 
-def settled(staged: pa.Table) -> Settled:
+def superseded(twice: pa.Table) -> pa.Table:
+    """Of rows whose identity occurs more than once in a date, all but the latest. *twice*: identity and timestamp."""
+    rows = pl.DataFrame(pl.from_arrow(twice))
+    return rows.filter(pl.col("timestamp") < pl.col("timestamp").max().over(_IDENTITY)).to_arrow().cast(twice.schema)
+
+
+def settled(staged: pa.Table, *, older: pa.Table | None = None) -> Settled:
     """One row per event out of all rows read for a window (schema STAGED, any order of ties, copies included).
 
     Equal copies become one row. Of different copies of one event the latest by time, then the one with the greatest
-    hash stays, and the window is `unmerged` (design.md, Copies). All rows lie in one UTC date.
+    hash stays, and the window is `unmerged` (design.md, Copies). *older*: identity and timestamp of copies whose later
+    one is landed in another window. All rows lie in one UTC date.
     """
     keys = pl.DataFrame(pl.from_arrow(staged.select([*_IDENTITY, "timestamp", "_n", "_h", "_shown"]))).with_row_index()
     if keys["uuid"].n_unique() == keys.height:
@@ -74,6 +81,10 @@ def settled(staged: pa.Table) -> Settled:
         ordered = distinct.sort("timestamp", "_h")
         kept = ordered.unique(_IDENTITY, keep="last", maintain_order=True).sort("index")
         unmerged = kept.height < distinct.height
+    if older is not None:
+        gone = pl.DataFrame(pl.from_arrow(older))
+        left = kept.join(gone, on=[*_IDENTITY, "timestamp"], how="anti", maintain_order="left")
+        kept, unmerged = left, unmerged or left.height < kept.height
     shown = kept.filter("_shown")
     whole = shown.height == staged.num_rows
     rows = staged if whole else staged.take(shown["index"].cast(pl.Int64).to_arrow())

@@ -1,0 +1,110 @@
+"""Events that the source moves within their date end up landed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from extractors.simulator.dataset import Dataset, Event, generate
+from extractors.simulator.server import RequestSeen, serve
+from sinks.base import Sink, State
+from sinks.duckdb_file import DuckDBSink
+from sinks.memory import MemorySink
+from tests.flows.harness import UNLIMITED, landed, sync, truth
+
+START = datetime(2026, 3, 3, tzinfo=UTC)
+END = START + timedelta(days=1)
+# Without counts by query a date is cut into hours, so that a move crosses windows.
+HOURLY = replace(UNLIMITED, query_allowed=False)
+
+
+def move(dataset: Dataset, event: Event, to: datetime) -> Event:
+    """The same event at another time."""
+    dataset.delete([event.uuid])
+    moved = replace(event, timestamp=to)
+    dataset.add([moved])
+    return moved
+
+
+@pytest.fixture(params=["memory", "duckdb"])
+def sink(request, tmp_path) -> Sink:
+    return MemorySink() if request.param == "memory" else DuckDBSink(tmp_path / "a.duckdb")
+
+
+def at_request(number: int, act: Callable[[], object]) -> Callable[[RequestSeen], None]:
+    """A hook that acts once, before the list request *number* is answered."""
+    return lambda seen: act() and None if (seen.endpoint, seen.number) == ("list", number) else None
+
+
+def test_event_moved_while_reading_is_landed_once(sink, tmp_path):
+    """Read in one window, moved to a later one and read again there: both windows are landed again together."""
+    dataset = generate(events=6_000, start=START, end=END, seed=8)
+    early = dataset.events[40]
+    hook = at_request(6, lambda: move(dataset, early, START + timedelta(hours=23)))
+    with serve(dataset, profile=HOURLY, now=lambda: END + timedelta(days=3), on_request=hook) as simulator:
+        outcome, _ = sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=END)
+        again, requests = sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=END)
+
+    assert landed(sink, START, END) == truth(dataset.events, START, END)
+    assert outcome.complete
+    assert (again.windows, requests) == (0, {"list": 1})
+
+
+def test_event_moved_into_the_tail_of_an_open_window_is_landed_once(sink, tmp_path):
+    """The part of today that is not read again and the tail hold the event: the window is read whole."""
+    dataset = generate(events=2_000, start=START, end=START + timedelta(hours=12), seed=8)
+    clock = START + timedelta(hours=12)
+    with serve(dataset, profile=UNLIMITED, now=lambda: clock) as simulator:
+        sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=None)
+        move(dataset, dataset.events[5], clock + timedelta(minutes=3))
+        clock += timedelta(minutes=15)
+        outcome, _ = sync(simulator.url, simulator.key, sink, tmp_path, since=None, until=None)
+
+    assert landed(sink, START, END) == truth(dataset.events, START, END)
+    assert outcome.complete
+
+
+def test_copies_in_two_windows_become_one_row(sink, tmp_path):
+    """Copies that PostHog has not merged, hours apart: the later one stays, the other is counted, and the run says so."""
+    dataset = generate(events=3_000, start=START, end=END, seed=8)
+    later = dataset.events[2_000]
+    copy = replace(later, timestamp=START + timedelta(hours=2, microseconds=7), properties='{"copy":1}')
+    dataset.add([copy])
+    with serve(dataset, profile=HOURLY, now=lambda: END + timedelta(days=3)) as simulator:
+        outcome, _ = sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=END)
+        again, _ = sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=END)
+
+    assert landed(sink, START, END) == truth([event for event in dataset.events if event is not copy], START, END)
+    entry = sink.ledger(1, "events").entries[START + timedelta(hours=2)]
+    assert (entry.state, entry.tally.copies) == (State.UNMERGED, 1)
+    assert outcome.unmerged == [entry.start]
+    assert again.windows == 0
+
+
+def test_event_that_never_stops_moving_is_named(sink, tmp_path):
+    """What shows up elsewhere in every reading is named, and the next run looks again."""
+    dataset = generate(events=3_000, start=START, end=END, seed=8)
+    copy = replace(dataset.events[2_000], timestamp=START + timedelta(hours=2))
+    dataset.add([copy])
+    restless = True
+
+    def hook(seen: RequestSeen) -> None:
+        nonlocal copy
+        if restless and seen.endpoint == "list":
+            rest = [event for event in dataset.events if event is not copy]
+            dataset.delete(event.uuid for event in dataset.events)
+            copy = replace(copy, timestamp=START + timedelta(hours=2, seconds=seen.number))
+            dataset.add([*rest, copy])
+
+    with serve(dataset, profile=HOURLY, now=lambda: END + timedelta(days=3), on_request=hook) as simulator:
+        outcome, _ = sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=END)
+        restless = False
+        after, _ = sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=END)
+
+    assert outcome.doubled == [START.date()]
+    assert not outcome.complete
+    assert not after.doubled
+    assert landed(sink, START, END) == truth([event for event in dataset.events if event is not copy], START, END)
