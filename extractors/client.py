@@ -160,6 +160,8 @@ class Client:
         except httpx.ReadTimeout as exc:
             raise errors.RangeTooHeavy(f"no answer in time from {self._http.base_url.host}") from exc
         except (httpx.TransportError, httpx.InvalidURL) as exc:
+            if self._http.is_closed:  # by the run's end, while the reading thread still waits: nobody is to hear of it
+                raise errors.SourceError("the run has ended") from exc
             raise errors.SourceUnavailable(
                 f"cannot reach {self._http.base_url.host}: {_plain(exc)}", hint="check POSTHOG_HOST and the network"
             ) from exc

@@ -52,30 +52,61 @@ def _run(
     quiet: bool,
     verbose: bool,
 ) -> None:
+    from extractors.errors import LimitsExhausted, SourceError
     from flows import report, wiring
+    from sinks.errors import SinkError
 
     try:
         longest = duration(max_wait) if max_wait else None
     except ValueError as exc:
         raise SettingsError(f"--max-wait: {exc}") from None
-    reports = []
+    reports: list[wiring.Report] = []
+    failures: dict[int, Exception] = {}
     for project_id in wiring.projects(loaded.settings):
-        with report.progress(project_id, quiet=quiet, verbose=verbose) as listener:
-            reports.append(
-                wiring.load_events(
-                    loaded.settings,
-                    project_id,
-                    command=command,
-                    since=since,
-                    until=until,
-                    rebuild=rebuild,
-                    max_wait=longest,
-                    listener=listener,
+        try:
+            with report.progress(project_id, quiet=quiet, verbose=verbose) as listener:
+                reports.append(
+                    wiring.load_events(
+                        loaded.settings,
+                        project_id,
+                        command=command,
+                        since=since,
+                        until=until,
+                        rebuild=rebuild,
+                        max_wait=longest,
+                        listener=listener,
+                    )
                 )
-            )
-    report.loaded(reports, json_output=json_output, quiet=quiet)
+        except (SourceError, SinkError) as exc:
+            failures[project_id] = exc
+            # The other projects may still be read, unless they share what failed: the budget, the destination.
+            if isinstance(exc, LimitsExhausted | SinkError):
+                break
+    report.loaded(reports, failures, json_output=json_output, quiet=quiet)
+    if failures:
+        first, *others = failures.items()
+        for project_id, failure in others:
+            report.note(f"project {project_id}: {failure}", style="red")
+        raise first[1]
     if any(done.problems for done in reports):
         raise typer.Exit(INCOMPLETE)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"hedgerow {version('hedgerow')}\n")
+        raise typer.Exit(DONE)
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Moves PostHog events into DuckDB: none lost, none doubled, and it proves it."""
 
 
 @app.command()
@@ -114,7 +145,7 @@ def sync(
 @app.command()
 def backfill(
     since: Annotated[str, typer.Option(help="Start: ISO 8601 (no zone = UTC), 90d, or earliest.")],
-    until: Annotated[str, typer.Option(help="End, not included: ISO 8601, 1h, or now.")],
+    until: Annotated[str, typer.Option(help="End, not included: ISO 8601, 1h, or now.")] = "now",
     max_wait: MaxWait = None,
     destination: Destination = None,
     project: Project = None,
@@ -138,7 +169,13 @@ def backfill(
 
 
 @app.command()
-def status(destination: Destination = None, project: Project = None, json_output: Json = False) -> None:
+def status(
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
     """Coverage, freshness, rows and last runs per project. Asks PostHog nothing."""
     from flows import pipeline, report, wiring
 
@@ -161,19 +198,23 @@ def sql(
     csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
     parquet: Annotated[Path | None, typer.Option("--parquet", help="Write a Parquet file.")] = None,
     destination: Destination = None,
+    project: Project = None,
     json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Run a query on the destination, opened for reading only, and print the result."""
     from flows import report, wiring
 
-    with wiring.sink_of(_settings(destination).settings).query(query) as result:
+    with wiring.sink_of(_settings(destination, project).settings).query(query) as result:
         if parquet is not None:
             import pyarrow.parquet as pq
 
             table = result.to_arrow_table()
             assert table is not None
             pq.write_table(table, parquet, compression="zstd")
-            report.note(f"{table.num_rows:,} rows written to {parquet}")
+            if not quiet:
+                report.note(f"{table.num_rows:,} rows written to {parquet}")
             return
         names = [column[0] for column in result.description or []]
         rows = result.fetchall()
@@ -186,7 +227,13 @@ def sql(
 
 
 @app.command()
-def settings(destination: Destination = None, project: Project = None, json_output: Json = False) -> None:
+def settings(
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
     """What is in force and where it came from; secrets are masked."""
     from flows import report
     from flows.settings import shown

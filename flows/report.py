@@ -19,7 +19,6 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -66,26 +65,29 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
     if quiet:
         yield Listener()
         return
+    # One line of 80 columns: what is landed, or what is waited for.
     columns = [
-        SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rows]:,} rows {task.fields[speed]}"),
+        TextColumn("{task.fields[doing]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     ]
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task(f"project {project_id} · windows", total=None, rows=0, speed="")
+        task = bar.add_task(f"project {project_id}", total=None, doing="")
 
-        def moved(at: pipeline.Progress) -> None:
+        def moved(at: pipeline.Progress, requests: int) -> None:
             elapsed = bar.tasks[0].elapsed or 0
-            speed = f"· {at.rows / elapsed:,.0f}/s" if elapsed > 1 else ""
-            bar.update(task, completed=at.windows_done, total=at.windows_planned, rows=at.rows, speed=speed)
+            speed = f" · {at.rows / elapsed:,.0f}/s" if elapsed > 1 else ""
+            doing = f"{at.rows:,} rows{speed} · {requests} requests"
+            bar.update(task, completed=at.windows_done, total=at.windows_planned, doing=doing)
 
         def waited(wait: Wait) -> None:
-            if wait.seconds >= 1 or verbose:
-                note(f"waiting {_span(wait.seconds)}: {wait.reason}")
+            text = f"waiting {_span(wait.seconds)}: {wait.reason}"
+            bar.update(task, doing=text)
+            if verbose or (wait.seconds >= 1 and not errors.is_terminal):
+                note(text)
 
         def retried(error: SourceError, wait_s: float) -> None:
             note(f"trying again{f' in {wait_s:.0f} s' if wait_s else ''}: {error}")
@@ -99,10 +101,11 @@ def _span(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def loaded(reports: Sequence[Report], *, json_output: bool, quiet: bool) -> None:
-    """The result of a sync or backfill."""
+def loaded(reports: Sequence[Report], failures: Mapping[int, Exception], *, json_output: bool, quiet: bool) -> None:
+    """The result of a sync or backfill. *failures*: by project, also part of the JSON document."""
     if json_output:
-        as_json({"runs": [asdict(report) for report in reports]})
+        failed = [{"project_id": project_id, "error": str(exc)} for project_id, exc in failures.items()]
+        as_json({"runs": [asdict(report) for report in reports], "failed": failed})
     for report in reports:
         if not json_output and not quiet:
             span = f" of {_day(report.since)} .. {_day(report.until)}" if report.since else ""

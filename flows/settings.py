@@ -29,10 +29,7 @@ ENVIRONMENT = {
     "HEDGEROW_STATE_DIR": "source.state_dir",
 }
 SECRETS = frozenset({"source.key"})
-KEY_HELP = (
-    "make a personal API key in PostHog under Settings → Personal API keys, with the scope query:read "
-    "and access to the project, and set POSTHOG_PERSONAL_API_KEY in the environment or in .env"
-)
+KEY_HELP = "make a personal API key in PostHog (Settings → Personal API keys) with the scope query:read"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 

@@ -24,9 +24,9 @@ from sinks.errors import SinkError
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Whom a run tells what happens: progress, waits for the limits, retries, a busy destination."""
+    """Whom a run tells what happens: progress and requests so far, waits for the limits, retries, a busy destination."""
 
-    progress: Callable[[pipeline.Progress], None] = lambda progress: None
+    progress: Callable[[pipeline.Progress, int], None] = lambda progress, requests: None
     wait: Callable[[Wait], None] = lambda wait: None
     retry: Callable[[SourceError, float], None] = lambda error, wait_s: None
     busy: Callable[[str], None] = lambda holder: None
@@ -63,9 +63,9 @@ def projects(settings: Settings) -> tuple[int, ...]:
         missing.append("POSTHOG_PROJECT_ID")
     if missing:
         raise SettingsError(
-            f"not set: {' and '.join(missing)}",
-            hint=f"{KEY_HELP}; the project id stands in PostHog under Settings → Project "
-            "(EU cloud: also POSTHOG_HOST=https://eu.posthog.com). Without PostHog: hedgerow demo",
+            f"not set, in the environment or in .env: {' and '.join(missing)}",
+            hint=f"{KEY_HELP}; the project id stands under Settings → Project; EU cloud: also set "
+            "POSTHOG_HOST=https://eu.posthog.com. Without PostHog: hedgerow demo",
         )
     return settings.source.project_id
 
@@ -168,7 +168,7 @@ def load_events(
                 spool_directory=spools,
                 clock=now,
                 outcome=outcome,
-                on_progress=listener.progress,
+                on_progress=lambda progress: listener.progress(progress, sum(client.requests.values())),
             )
         except BaseException as exc:
             error = f"{type(exc).__name__}: {exc}"[:500]

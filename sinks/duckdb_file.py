@@ -242,6 +242,10 @@ class DuckDBSink:
                 yield db
             except duckdb.Error as exc:
                 raise _translated(exc, self.path) from exc
+            except RuntimeError as exc:
+                if "interrupted" in str(exc):  # DuckDB's word for Ctrl-C during a statement; the transaction is undone
+                    raise KeyboardInterrupt from exc
+                raise
             finally:
                 db.close()
 

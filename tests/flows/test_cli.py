@@ -1,0 +1,154 @@
+"""The command line as a user has it: a process of its own, exit statuses, what goes to stdout and what to stderr."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from extractors.simulator.dataset import generate
+from extractors.simulator.server import RequestSeen, Simulator, serve
+from sinks.duckdb_file import DuckDBSink
+from tests.flows.harness import UNLIMITED, landed, truth
+
+HEDGEROW = str(Path(sys.executable).parent / "hedgerow")
+START, END, NOW = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 5, tzinfo=UTC), datetime(2026, 3, 20, tzinfo=UTC)
+RANGE = ("--since", "2026-03-01", "--until", "2026-03-05")
+DATASET = generate(events=9_000, start=START, end=END, seed=2)
+
+
+class Held:
+    """Holds the simulator's answer to one list request until the test has acted."""
+
+    def __init__(self) -> None:
+        self.at = 0
+        self.process: subprocess.Popen[str] | None = None
+
+    def __call__(self, seen: RequestSeen) -> None:
+        if self.process is not None and (seen.endpoint, seen.number) == ("list", self.at):
+            self.process.send_signal(signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def held() -> Held:
+    return Held()
+
+
+@pytest.fixture(scope="module")
+def simulator(held) -> Iterator[Simulator]:
+    with serve(DATASET, profile=UNLIMITED, now=lambda: NOW, on_request=held) as running:
+        yield running
+
+
+def environment(simulator: Simulator, home: Path, **more: str) -> Mapping[str, str]:
+    return {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(home),
+        "COLUMNS": "120",
+        "POSTHOG_HOST": simulator.url,
+        "POSTHOG_PROJECT_ID": "1",
+        "POSTHOG_PERSONAL_API_KEY": simulator.key,
+        "HEDGEROW_STATE_DIR": str(home / "state"),
+        **more,
+    }
+
+
+def hedgerow(simulator: Simulator, home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [HEDGEROW, *arguments],
+        cwd=home,
+        env=environment(simulator, home, **more),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_sync_lands_the_range_and_the_second_nothing(simulator, tmp_path):
+    """The first sync lands every event into posthog.duckdb, the second none, in one request; both exit 0."""
+    first = hedgerow(simulator, tmp_path, "sync", "events", *RANGE, "--json")
+    second = hedgerow(simulator, tmp_path, "sync", "events", *RANGE, "--json")
+
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert json.loads(first.stdout)["runs"][0]["rows"] == len(DATASET)
+    assert [json.loads(second.stdout)["runs"][0][key] for key in ("rows", "windows", "requests")] == [0, 0, 1]
+    assert landed(DuckDBSink(tmp_path / "posthog.duckdb"), START, END) == truth(DATASET.events, START, END)
+
+
+def test_ctrl_c_keeps_what_is_committed_and_says_so(simulator, held, tmp_path):
+    """SIGINT in the middle: exit 130, one line, no traceback; the next run goes on and the table is whole."""
+    process = subprocess.Popen(
+        [HEDGEROW, "backfill", *RANGE],
+        cwd=tmp_path,
+        env=environment(simulator, tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # By then a window is landed: the reading is at most three pages ahead.
+    held.at, held.process = simulator.count("list") + 10, process
+    _, stderr = process.communicate(timeout=60)
+    kept = len(landed(DuckDBSink(tmp_path / "posthog.duckdb"), START, END))
+    held.process = None
+    rest = hedgerow(simulator, tmp_path, "backfill", *RANGE, "--json")
+
+    assert process.returncode == 130, stderr
+    assert stderr == "hedgerow: interrupted; everything committed stays, the next run goes on from there\n"
+    assert 0 < kept < len(DATASET)
+    assert json.loads(rest.stdout)["runs"][0]["rows"] == len(DATASET) - kept
+    assert landed(DuckDBSink(tmp_path / "posthog.duckdb"), START, END) == truth(DATASET.events, START, END)
+
+
+def test_other_projects_are_synced_when_one_fails(simulator, tmp_path):
+    """A project that the key may not read: exit 10 and its name, and the other projects are landed."""
+    done = hedgerow(simulator, tmp_path, "sync", *RANGE, "--project", "2,1", "--json")
+
+    document = json.loads(done.stdout)
+    assert done.returncode == 10
+    assert [run["project_id"] for run in document["runs"]] == [1]
+    assert [failure["project_id"] for failure in document["failed"]] == [2]
+    assert "project" in done.stderr.lower()
+
+
+def test_key_is_in_no_output_and_no_file(simulator, tmp_path):
+    """Not in settings, results, logs, errors, nor in any file that was written."""
+    outputs = [
+        hedgerow(simulator, tmp_path, *arguments)
+        for arguments in (
+            ("settings",),
+            ("settings", "--json"),
+            ("sync", *RANGE, "-v"),
+            ("sync", *RANGE, "--project", "2", "-v"),
+            ("status", "--json"),
+        )
+    ]
+
+    assert not [done for done in outputs if simulator.key in done.stdout + done.stderr]
+    assert not [file for file in tmp_path.rglob("*") if file.is_file() and simulator.key.encode() in file.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        pytest.param(("sync", "people"), 2, "unknown stream 'people'", id="unknown stream"),
+        pytest.param(("sync", "--since", "2026-02-30"), 2, "no time", id="impossible date"),
+        pytest.param(("sync", "--since", "now", "--until", "2020-01-01"), 2, "not before", id="since after until"),
+        pytest.param(("sync", "--frobnicate"), 2, "--frobnicate", id="unknown option"),
+        pytest.param(("sync", "--max-wait", "soon"), 2, "--max-wait", id="bad duration"),
+        pytest.param(("sql", "SELEC 1"), 12, "no such file", id="nothing landed yet"),
+    ],
+)
+def test_bad_input_says_what_and_how_to_mend_it(arguments, status, words, simulator, tmp_path):
+    """Exit status of the contract, at most two lines on stderr, no traceback."""
+    done = hedgerow(simulator, tmp_path, *arguments)
+
+    assert (done.returncode, words in done.stderr) == (status, True), done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+    assert done.stdout == ""
