@@ -162,8 +162,11 @@ class Client:
         except (httpx.TransportError, httpx.InvalidURL) as exc:
             if self._http.is_closed:  # by the run's end, while the reading thread still waits: nobody is to hear of it
                 raise errors.SourceError("the run has ended") from exc
+            hint = "check POSTHOG_HOST and the network"
+            if "CERTIFICATE_VERIFY_FAILED" in str(exc):
+                hint = "the server's certificate is not trusted here: set SSL_CERT_FILE to your authority's certificate"
             raise errors.SourceUnavailable(
-                f"cannot reach {self._http.base_url.host}: {_plain(exc)}", hint="check POSTHOG_HOST and the network"
+                f"cannot reach {self._http.base_url.host}: {_plain(exc)}", hint=hint
             ) from exc
 
     def _whole(self, response: httpx.Response) -> Answer:

@@ -10,6 +10,7 @@ Knows the answer shapes of facts/posthog-api.md §1.5, §1.7, §1.9, §5 and wha
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -110,17 +111,24 @@ def checked(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
     if status == 401:
         raise errors.AccessDenied(
             what,
+            about="key",
             hint="check POSTHOG_PERSONAL_API_KEY: a personal API key (phx_…) of a user of this project, on this host",
         )
     if status == 403:
+        scope = re.search(r"scope '?([a-z_]+:[a-z]+)", detail)
         raise errors.AccessDenied(
             what,
-            hint="give the personal API key the scope query:read and access to this project",
+            about="scope" if scope else "project",
+            hint=f"give the personal API key the scope {scope[1]}"
+            if scope
+            else "give the personal API key, and its user, access to this project",
         )
     if status == 404 and detail.startswith("Endpoint not found"):
         raise errors.EndpointMissing(what, hint="is POSTHOG_HOST the address of the PostHog app?")
     if status == 404 and (code == "not_found" or not detail):
-        raise errors.AccessDenied(what, hint="check POSTHOG_PROJECT_ID and POSTHOG_HOST: this host has no such project")
+        raise errors.AccessDenied(
+            what, about="project", hint="check POSTHOG_PROJECT_ID and POSTHOG_HOST: this host has no such project"
+        )
     if status == 429:
         raise errors.LimitsExhausted(what, retry_after_s=retry_after_s(headers) or 1.0)
     if status in (504, 512, 513):
@@ -243,6 +251,15 @@ def _page_row_by_row(body: bytes) -> Page:
         raise errors.BodyCut(
             f"page is not the JSON of an events list: {len(body)} bytes, {type(exc).__name__}"
         ) from exc
+    if (
+        isinstance(results, list)
+        and results
+        and all(isinstance(row, dict) and type(row.get("id")) is int for row in results)
+    ):
+        raise errors.UnusableAnswer(
+            "the server numbers its events instead of giving uuids, as PostHog 1.30 did",
+            hint="its events cannot be told apart safely: upgrade PostHog",
+        )
     if not isinstance(results, list) or text[end:].strip():
         raise errors.BodyCut(f"page is not the JSON of an events list: {len(body)} bytes, no list of results")
     good: list[pa.Table] = []

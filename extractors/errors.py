@@ -19,7 +19,14 @@ class SourceError(Exception):
 
 
 class AccessDenied(SourceError):
-    """Key, scope or project is not right (401, 403, 404 of the project): only the user can mend it."""
+    """Key, scope or project is not right (401, 403, 404 of the project): only the user can mend it.
+
+    *about*: which of the three, "key", "scope" or "project".
+    """
+
+    def __init__(self, message: str, *, about: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.about = about
 
 
 class SourceUnavailable(SourceError):

@@ -42,11 +42,15 @@ class Passage:
 
 @dataclass(slots=True)
 class Learned:
-    """What the answers of a server taught: rows it gives at most, and whether HogQL works in filters and in /query."""
+    """What the answers of a server taught: rows it gives at most, and whether HogQL works in filters and in /query.
+
+    *query_refusal*: what it said when it refused a query.
+    """
 
     page_cap: int | None = None
     hogql_filter: bool = True
     query: bool = True
+    query_refusal: str = ""
 
 
 class EventsReader:
@@ -114,7 +118,7 @@ class EventsReader:
         Raises SourceUnavailable naming the range that cannot be read, TimeZoneFault, UnusableAnswer.
         """
         self._try_filter(rng)
-        zone = ZoneCheck(hours or {}, self._exactly)
+        zone = ZoneCheck(hours or {}, self.uuids)
         cursor, span = rng.start, window_end(rng.start) - rng.start
         ceiling, halvings, cuts = MAX_SPAN, 0, 0
         limit = self.learned.page_cap or FIRST_LIMIT
@@ -256,7 +260,8 @@ class EventsReader:
                 self.learned.hogql_filter = False
         return ties.by_names(lambda narrowing: self._surely(asked, limit, narrowing), page), False
 
-    def _exactly(self, asked: Range) -> set[str]:
+    def uuids(self, asked: Range) -> set[str]:
+        """Uuids of the first page of *asked*, a range that cannot be divided, such as one microsecond."""
         rows = self._surely(asked, self.learned.page_cap or FIRST_LIMIT).rows
         return set(rows["uuid"].to_pylist())
 
@@ -268,8 +273,8 @@ class EventsReader:
             return decode.query_rows(self._client.send(request).body)
         except errors.LimitsExhausted:
             raise
-        except (errors.AccessDenied, errors.EndpointMissing, errors.RequestRefused, errors.SourceError):
-            self.learned.query = False
+        except errors.SourceError as exc:
+            self.learned.query, self.learned.query_refusal = False, str(exc)
             return None
 
     def _passing(self, rows: pa.Table) -> pa.Table:

@@ -152,6 +152,11 @@ def query(project_id: int, hogql: str) -> Request:
     return Request(project_id, "query/", Bucket.QUERY, body=json.dumps(body).encode())
 
 
+def rest(project_id: int, resource: str, *, limit: int) -> Request:
+    """The first *limit* entries of a plain list, such as `exports/` (§3.4, §4)."""
+    return Request(project_id, resource, Bucket.REST, (("limit", str(limit)),))
+
+
 def _where(rng: Range, events: EventFilter) -> str:
     conditions = [f"timestamp >= {hogql_instant(rng.start)}", f"timestamp < {hogql_instant(rng.end)}"]
     if events.hogql:

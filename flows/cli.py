@@ -169,6 +169,36 @@ def backfill(
 
 
 @app.command()
+def check(
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Try host, key, scopes, project and destination; say for each what is wrong and how to mend it. Lands nothing."""
+    from flows import check as checks
+    from flows import report, wiring
+
+    settings = _settings(destination, project).settings
+    found = {
+        project_id: list(checks.check(settings, project_id, listener=report.waits(verbose=verbose)))
+        for project_id in wiring.projects(settings)
+    }
+    if json_output:
+        report.as_json(
+            {"projects": [{"project_id": one, "checks": list(map(checks.described, found[one]))} for one in found]}
+        )
+    elif not quiet:
+        for project_id, findings in found.items():
+            report.say(f"project {project_id} at {settings.source.host}")
+            report.show_findings(findings)
+    failed = next((finding.error for findings in found.values() for finding in findings if finding.error), None)
+    if failed is not None:
+        raise failed
+
+
+@app.command()
 def status(
     destination: Destination = None,
     project: Project = None,

@@ -28,6 +28,7 @@ from rich.table import Table
 from extractors.errors import SourceError
 from extractors.pacing import Wait
 from flows import pipeline
+from flows.check import Finding, Verdict
 from flows.wiring import Listener, Report
 from sinks.base import Entry, Ledger, Run, State
 
@@ -95,6 +96,22 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
         yield Listener(
             progress=moved, wait=waited, retry=retried, busy=lambda text: note(f"waiting for the file: {text}")
         )
+
+
+def waits(*, verbose: bool) -> Listener:
+    """A listener for short work: only what is waited for."""
+    return Listener(wait=lambda wait: note(f"waiting {_span(wait.seconds)}: {wait.reason}") if verbose else None)
+
+
+def show_findings(findings: Iterable[Finding]) -> None:
+    """The lines of `hedgerow check`; a mend stands under what it mends."""
+    styles = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
+    console = Console(highlight=False, soft_wrap=True)
+    for finding in findings:
+        console.print(f"  [{styles[finding.verdict]}]{finding.verdict:<4}[/] {finding.name:<12}", end=" ")
+        console.print(finding.found, markup=False)
+        if finding.mend and finding.verdict is not Verdict.OK:
+            console.print(f"{'':19} → {finding.mend}", markup=False)
 
 
 def _span(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -48,6 +49,7 @@ class Report:
     waited_s: float
     seconds: float
     problems: tuple[str, ...]
+    learned: dict[str, object]
 
 
 def now() -> datetime:
@@ -137,6 +139,7 @@ def load_events(
     """
     listener = listener or Listener()
     started_at = now()
+    os.umask(0o077)  # what a run creates (file, WAL, spool) is the user's alone
     sink = sink_of(settings, listener)
     sink.prepare(
         project_id,
@@ -176,7 +179,7 @@ def load_events(
         finally:
             if spools.is_dir() and not any(spools.iterdir()):
                 spools.rmdir()
-            report = _report(project_id, outcome, client, budget, started_at=started_at)
+            report = _report(project_id, outcome, reader, client, budget, started_at=started_at)
             # The history must not hide the error that ended the run.
             with suppress(SinkError) if error else nullcontext():
                 _record(sink, report, command=command, started_at=started_at, error=error)
@@ -192,7 +195,13 @@ def _since(text: str | None, reader: EventsReader, *, at: datetime) -> datetime 
 
 
 def _report(
-    project_id: int, outcome: pipeline.Outcome, client: Client, budget: Pacing, *, started_at: datetime
+    project_id: int,
+    outcome: pipeline.Outcome,
+    reader: EventsReader,
+    client: Client,
+    budget: Pacing,
+    *,
+    started_at: datetime,
 ) -> Report:
     problems = [
         f"the microsecond {at.isoformat()} holds more events than could be told apart" for at in outcome.unproven
@@ -217,6 +226,12 @@ def _report(
         waited_s=round(budget.waited_s, 3),
         seconds=round((now() - started_at).total_seconds(), 3),
         problems=tuple(problems),
+        learned={
+            "page_cap": reader.learned.page_cap,
+            "hogql_filter": reader.learned.hogql_filter,
+            "query": reader.learned.query_refusal or reader.learned.query,
+            "prefixes": dict(client.prefixes),
+        },
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -94,35 +95,64 @@ class DuckDBSink:
 
     def prepare(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool) -> None:
         with self._open() as db, _transaction(db):
-            self._migrate(db)
-            known = db.execute("SELECT value FROM hedgerow.meta WHERE key = ?", [f"host:{project_id}"]).fetchone()
-            if known is None:
-                db.execute("INSERT INTO hedgerow.meta VALUES (?, ?)", [f"host:{project_id}", host])
-            elif known[0] != host:
-                raise errors.HostChanged(
-                    f"project {project_id} in {self.path.name} comes from {known[0]}, not from {host}",
-                    hint="use another destination for another PostHog host",
-                )
-            row = db.execute(
-                "SELECT filter FROM hedgerow.streams WHERE project_id = ? AND stream = ?", [project_id, stream]
-            ).fetchone()
-            if row is None:
-                db.execute("INSERT INTO hedgerow.streams VALUES (?, ?, ?, NULL)", [project_id, stream, event_filter])
-            elif row[0] != event_filter and not rebuild:
-                raise errors.FilterChanged(
-                    f"stream {stream!r} of project {project_id} was landed with the event filter {row[0] or 'none'}, "
-                    f"now it is {event_filter or 'none'}",
-                    hint="go back to the old filter, or land everything again with --rebuild",
-                )
-            if rebuild:
-                db.execute(
-                    "UPDATE hedgerow.streams SET filter = ? WHERE project_id = ? AND stream = ?",
-                    [event_filter, project_id, stream],
-                )
-                db.execute(
-                    "UPDATE hedgerow.windows SET state = ?, base = NULL WHERE project_id = ? AND stream = ?",
-                    [State.STALE, project_id, stream],
-                )
+            self._prepare(db, project_id, stream, host=host, event_filter=event_filter, rebuild=rebuild)
+
+    def probe(self, project_id: int, stream: str, *, host: str, event_filter: str) -> None:
+        """What prepare would do and raise, without leaving a trace."""
+        if not self.path.exists():
+            try:
+                with tempfile.TemporaryFile(dir=self.path.parent):
+                    return
+            except OSError as exc:
+                raise errors.DestinationUnusable(
+                    f"cannot write into {self.path.parent}: {exc.strerror}", hint="check path, permissions and disk"
+                ) from exc
+        with self._open() as db:
+            db.execute("BEGIN")
+            try:
+                self._prepare(db, project_id, stream, host=host, event_filter=event_filter, rebuild=False)
+            finally:
+                db.execute("ROLLBACK")
+
+    def _prepare(
+        self,
+        db: duckdb.DuckDBPyConnection,
+        project_id: int,
+        stream: str,
+        *,
+        host: str,
+        event_filter: str,
+        rebuild: bool,
+    ) -> None:
+        self._migrate(db)
+        known = db.execute("SELECT value FROM hedgerow.meta WHERE key = ?", [f"host:{project_id}"]).fetchone()
+        if known is None:
+            db.execute("INSERT INTO hedgerow.meta VALUES (?, ?)", [f"host:{project_id}", host])
+        elif known[0] != host:
+            raise errors.HostChanged(
+                f"project {project_id} in {self.path.name} comes from {known[0]}, not from {host}",
+                hint="use another destination for another PostHog host",
+            )
+        row = db.execute(
+            "SELECT filter FROM hedgerow.streams WHERE project_id = ? AND stream = ?", [project_id, stream]
+        ).fetchone()
+        if row is None:
+            db.execute("INSERT INTO hedgerow.streams VALUES (?, ?, ?, NULL)", [project_id, stream, event_filter])
+        elif row[0] != event_filter and not rebuild:
+            raise errors.FilterChanged(
+                f"stream {stream!r} of project {project_id} was landed with the event filter {row[0] or 'none'}, "
+                f"now it is {event_filter or 'none'}",
+                hint="go back to the old filter, or land everything again with --rebuild",
+            )
+        if rebuild:
+            db.execute(
+                "UPDATE hedgerow.streams SET filter = ? WHERE project_id = ? AND stream = ?",
+                [event_filter, project_id, stream],
+            )
+            db.execute(
+                "UPDATE hedgerow.windows SET state = ?, base = NULL WHERE project_id = ? AND stream = ?",
+                [State.STALE, project_id, stream],
+            )
 
     def ledger(self, project_id: int, stream: str) -> Ledger:
         if not self.path.exists():

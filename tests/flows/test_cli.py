@@ -134,6 +134,32 @@ def test_key_is_in_no_output_and_no_file(simulator, tmp_path):
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and simulator.key.encode() in file.read_bytes()]
 
 
+CHECKS = [
+    pytest.param({}, 0, {}, id="all well"),
+    pytest.param({"POSTHOG_PERSONAL_API_KEY": "phx_wrong"}, 10, {"key": "personal API key"}, id="wrong key"),
+    pytest.param({"POSTHOG_PROJECT_ID": "7"}, 10, {"project": "POSTHOG_PROJECT_ID"}, id="no such project"),
+    pytest.param({"POSTHOG_HOST": "http://127.0.0.1:1"}, 11, {"host": "POSTHOG_HOST"}, id="nobody listens"),
+    pytest.param(
+        {"HEDGEROW_DESTINATION": "duckdb:/proc/a.duckdb"}, 12, {"destination": "permissions"}, id="unwritable"
+    ),
+    pytest.param({"HEDGEROW_DESTINATION": "duckdb:text.duckdb"}, 12, {"destination": "not a"}, id="not a database"),
+]
+
+
+@pytest.mark.parametrize(("settings", "status", "mends"), CHECKS)
+def test_check_names_what_fails_and_its_mend(settings, status, mends, simulator, tmp_path):
+    """Exit status of the first failure, a mend for each, and nothing landed or created."""
+    (tmp_path / "text.duckdb").write_text("not a database " * 100)
+    done = hedgerow(simulator, tmp_path, "check", "--json", **settings)
+
+    findings = json.loads(done.stdout)["projects"][0]["checks"]
+    failed = {finding["check"]: finding for finding in findings if finding["result"] == "fail"}
+    assert (done.returncode, set(failed)) == (status, set(mends))
+    assert all(words in str(failed[name]) for name, words in mends.items())
+    assert all(finding["mend"] for finding in failed.values())
+    assert {file.name for file in tmp_path.iterdir()} <= {"text.duckdb", "state"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [

@@ -1,0 +1,164 @@
+"""`hedgerow check`: what a run would need, tried one by one, each with what was found and how to mend it.
+
+Asks a handful of small questions and lands nothing. Exports and evaluations only warn: events do not need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+
+from extractors import decode, errors, queries
+from extractors.client import Client
+from extractors.events import EventsReader
+from extractors.queries import EventFilter
+from extractors.window import Range
+from extractors.zone import ZoneCheck
+from flows import pipeline, wiring
+from flows.settings import Settings, SettingsError
+from flows.wiring import Listener
+from sinks.errors import SinkError
+
+SKEW = timedelta(minutes=2)
+PAGE = 1_001  # one more than today's cloud gives, so that its clamp shows
+YEAR = timedelta(days=365)
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the check. *error*: what failed, which decides the exit status."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    mend: str = ""
+    error: Exception | None = None
+
+
+def check(settings: Settings, project_id: int, *, listener: Listener | None = None) -> Iterator[Finding]:
+    """Findings about one project, in the order in which they build on each other."""
+    with wiring.reader_of(settings, project_id, listener=listener or Listener(), max_wait=timedelta(minutes=2)) as (
+        reader,
+        client,
+        _,
+    ):
+        client.patience = replace(client.patience, attempts=2, total_s=20, server_error_waits_s=(1.0,))
+        reachable = True
+        for finding in _access(settings, reader):
+            yield finding
+            reachable = reachable and finding.verdict is not Verdict.FAIL
+        if reachable:
+            yield from _events(reader, client, project_id)
+            yield _query(reader, project_id)
+            yield _listing(client, project_id, "exports", scope="export:read")
+            yield _listing(client, project_id, "evaluations", scope="evaluation:read")
+    yield _destination(settings, project_id)
+
+
+def _access(settings: Settings, reader: EventsReader) -> Iterator[Finding]:
+    """Host, TLS, key, scope and project, which one request tells apart, and the clock."""
+    host = settings.source.host
+    names = {"key": "key", "scope": "scopes", "project": "project"}
+    try:
+        served_at = reader.now()
+    except errors.AccessDenied as exc:
+        yield Finding("host", Verdict.OK, f"{host} answers")
+        for about, name in names.items():
+            if about == exc.about:
+                yield _failed(name, exc)
+                return
+            yield Finding(name, Verdict.OK, "accepted")
+        return
+    except errors.SourceError as exc:
+        yield _failed("host", exc)
+        return
+    yield Finding("host", Verdict.OK, f"{host} answers" + (", TLS verified" if host.startswith("https:") else ""))
+    yield from (Finding(name, Verdict.OK, "accepted") for name in names.values())
+    skew = wiring.now() - served_at
+    seconds = f"{abs(skew.total_seconds()):.0f} s {'ahead of' if skew > timedelta(0) else 'behind'} the server's"
+    if abs(skew) > SKEW:
+        mend = "set this machine's clock (NTP): relative times such as 7d are taken from it"
+        yield Finding("clock", Verdict.WARN, f"this machine's clock is {seconds}", mend)
+    else:
+        yield Finding("clock", Verdict.OK, f"this machine's clock is {seconds}")
+
+
+def _events(reader: EventsReader, client: Client, project_id: int) -> Iterator[Finding]:
+    """One page of the last year: row form, page size, address and time zone."""
+    now = client.served_at or wiring.now()
+    asked = Range(now - YEAR, now)
+    request = replace(queries.events_page(project_id, asked, limit=PAGE, events=EventFilter()), divisible=False)
+    try:
+        page = decode.page(client.send(request).body)
+        ZoneCheck({}, lambda rng: reader.uuids(rng)).check(page, asked)
+    except errors.SourceError as exc:
+        yield _failed("events", exc)
+        return
+    prefix = client.prefixes.get("events", "environments")
+    size = f"{page.received:,} rows a page" if page.more else f"{page.received:,} rows in the last year"
+    yield Finding("events", Verdict.OK, f"{size}, by /api/{prefix}/")
+    if page.rejects.num_rows:
+        reason = page.rejects["reason"][0].as_py()
+        mend = "such rows go to hedgerow.quarantine and end a run with status 3"
+        yield Finding("rows", Verdict.WARN, f"{page.rejects.num_rows} rows cannot be typed: {reason}", mend)
+
+
+def _query(reader: EventsReader, project_id: int) -> Finding:
+    """Counts by POST /query: without it every date is cut into hours, and nothing can be verified against the source."""
+    now = wiring.now()
+    try:
+        if reader.hour_counts(Range(now - timedelta(hours=2), now)) is not None:
+            return Finding("query", Verdict.OK, "POST /query answers")
+    except errors.SourceError as exc:
+        return replace(_failed("query", exc), verdict=Verdict.WARN, error=None)
+    return Finding(
+        "query",
+        Verdict.WARN,
+        f"refused: {reader.learned.query_refusal}",
+        "events are landed all the same, with more requests; give the key the scope query:read",
+    )
+
+
+def _listing(client: Client, project_id: int, resource: str, *, scope: str) -> Finding:
+    try:
+        client.send(queries.rest(project_id, f"{resource}/", limit=1))
+    except errors.AccessDenied as exc:
+        return Finding(resource, Verdict.WARN, str(exc), f"to load {resource}, give the key the scope {scope}")
+    except (errors.EndpointMissing, errors.RequestRefused) as exc:
+        return Finding(resource, Verdict.WARN, str(exc), f"this server has no list of {resource}")
+    except errors.SourceError as exc:
+        return replace(_failed(resource, exc), verdict=Verdict.WARN, error=None)
+    return Finding(resource, Verdict.OK, "the list answers")
+
+
+def _destination(settings: Settings, project_id: int) -> Finding:
+    try:
+        sink = wiring.sink_of(settings)
+        existed = sink.path.exists()
+        sink.probe(
+            project_id,
+            pipeline.STREAM,
+            host=settings.source.host,
+            event_filter=wiring.filter_of(settings).identity,
+        )
+    except (SinkError, SettingsError) as exc:
+        return _failed("destination", exc)
+    found = f"{sink.path.name} can be written" + ("" if existed else " (it does not exist yet)")
+    return Finding("destination", Verdict.OK, found)
+
+
+def _failed(name: str, exc: Exception) -> Finding:
+    return Finding(name, Verdict.FAIL, str(exc), str(getattr(exc, "hint", "")), exc)
+
+
+def described(finding: Finding) -> dict[str, str]:
+    """A finding as JSON has it."""
+    return {"check": finding.name, "result": finding.verdict, "found": finding.found, "mend": finding.mend}
