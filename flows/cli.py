@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import traceback
 from datetime import timedelta
 from pathlib import Path
@@ -350,6 +351,11 @@ def _explained(exc: Exception) -> tuple[int, str]:
 
 def _fail(text: str, code: int) -> None:
     sys.stderr.write(f"hedgerow: {text}\n")
+    if threading.active_count() > 1:
+        # The reading thread may be in the middle of an answer; a library that is torn down under it would abort.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -266,18 +267,15 @@ class DuckDBSink:
 
     @contextmanager
     def _open(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._turn:
+        with self._turn, _interruptible():
             db = self._connect(read_only=read_only)
-            try:
-                yield db
-            except duckdb.Error as exc:
-                raise _translated(exc, self.path) from exc
-            except RuntimeError as exc:
-                if "interrupted" in str(exc):  # DuckDB's word for Ctrl-C during a statement; the transaction is undone
-                    raise KeyboardInterrupt from exc
-                raise
-            finally:
-                db.close()
+            with nullcontext() if read_only else _undisturbed():
+                try:
+                    yield db
+                except duckdb.Error as exc:
+                    raise _translated(exc, self.path) from exc
+                finally:
+                    db.close()
 
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         deadline = time.monotonic() + self._lock_timeout_s
@@ -305,6 +303,34 @@ def _known(db: duckdb.DuckDBPyConnection) -> bool:
     query = "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'hedgerow' AND table_name = 'meta'"
     row = db.execute(query).fetchone()
     return bool(row and row[0])
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C waits until the writing under way is committed: inside DuckDB and Arrow it comes out as any error."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if came:
+        handler(signal.SIGINT, None)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """DuckDB says Ctrl-C during a statement as RuntimeError."""
+    try:
+        yield
+    except RuntimeError as exc:
+        if "interrupted" in str(exc):
+            raise KeyboardInterrupt from exc
+        raise
 
 
 @contextmanager
