@@ -78,6 +78,7 @@ SELECT uuid::VARCHAR AS uuid, event, distinct_id, "timestamp" FROM picked
 QUALIFY count(*) OVER (PARTITION BY uuid, event, distinct_id) > 1
 """
 LOCK_POLL_S = 0.1
+HEADER_BYTES = 3 * 4096  # DuckDB's main header and its two database headers, before the blocks
 
 # Two connections of one process share DuckDB's lock, so threads of a process take turns here.
 _turns: dict[Path, threading.RLock] = {}
@@ -90,12 +91,15 @@ class DuckDBSink:
         self, path: Path, *, lock_timeout_s: float = 60.0, on_wait: Callable[[str], None] = lambda holder: None
     ) -> None:
         self.path = path.absolute()
+        self._wal = self.path.with_name(self.path.name + ".wal")
         self._lock_timeout_s = lock_timeout_s
         self._on_wait = on_wait
         self._turn = _turns.setdefault(self.path, threading.RLock())
 
     def prepare(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool) -> None:
+        waiting = self._wal.exists()
         with self._open() as db, _transaction(db):
+            self._check_length(db, waiting=waiting)
             self._prepare(db, project_id, stream, host=host, event_filter=event_filter, rebuild=rebuild)
 
     def probe(self, project_id: int, stream: str, *, host: str, event_filter: str) -> None:
@@ -108,12 +112,27 @@ class DuckDBSink:
                 raise errors.DestinationUnusable(
                     f"cannot write into {self.path.parent}: {exc.strerror}", hint="check path, permissions and disk"
                 ) from exc
+        waiting = self._wal.exists()
         with self._open() as db:
+            self._check_length(db, waiting=waiting)
             db.execute("BEGIN")
             try:
                 self._prepare(db, project_id, stream, host=host, event_filter=event_filter, rebuild=False)
             finally:
                 db.execute("ROLLBACK")
+
+    def _check_length(self, db: duckdb.DuckDBPyConnection, *, waiting: bool) -> None:
+        """A file cut short opens well and even answers; its header tells how long it should be.
+
+        *waiting*: a write-ahead log was there, whose blocks are not in the file yet.
+        """
+        row = db.execute("SELECT block_size * total_blocks FROM pragma_database_size()").fetchone()
+        found, expected = self.path.stat().st_size, HEADER_BYTES + int(row[0] if row else 0)
+        if found < expected and not waiting:
+            raise errors.DestinationUnusable(
+                f"{self.path.name} is cut short: {found:,} bytes, expected {expected:,}",
+                hint="bring it back from a backup, or move it away and sync again; nothing of it was changed",
+            )
 
     def _prepare(
         self,

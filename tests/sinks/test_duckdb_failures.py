@@ -1,0 +1,188 @@
+"""What can be wrong with a DuckDB file: a clear error, nothing damaged, and the next run goes on."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from extractors.simulator.dataset import generate
+from extractors.simulator.server import Simulator, serve
+from sinks.duckdb_file import DuckDBSink
+from tests.flows.harness import UNLIMITED, landed, truth
+
+HEDGEROW = str(Path(sys.executable).parent / "hedgerow")
+START, END, NOW = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 4, tzinfo=UTC), datetime(2026, 3, 20, tzinfo=UTC)
+SYNC = (HEDGEROW, "sync", "--since", "2026-03-01", "--until", "2026-03-04")
+DATASET = generate(events=9_000, start=START, end=END, seed=6)
+FILE = "posthog.duckdb"
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with serve(DATASET, profile=UNLIMITED, now=lambda: NOW) as running:
+        yield running
+
+
+def run(
+    simulator: Simulator, home: Path, command: Sequence[str] = SYNC, before: Callable[[], object] | None = None
+) -> subprocess.CompletedProcess[str]:
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(home),
+        "POSTHOG_HOST": simulator.url,
+        "POSTHOG_PROJECT_ID": "1",
+        "POSTHOG_PERSONAL_API_KEY": simulator.key,
+        "HEDGEROW_STATE_DIR": str(home / "state"),
+    }
+    return subprocess.run(
+        command, cwd=home, env=environment, preexec_fn=before, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def unprivileged(command: Sequence[str]) -> Sequence[str]:
+    """*command* under the permission bits, which root would not notice."""
+    if os.geteuid() != 0:
+        return command
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        pytest.skip("root without setpriv ignores permission bits")
+    return (setpriv, "--bounding-set", "-dac_override,-dac_read_search", "--inh-caps", "-all", *command)
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], words: str) -> None:
+    assert done.returncode == 12, done.stderr
+    assert words.lower() in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def assert_whole(simulator: Simulator, home: Path) -> None:
+    """The next run ends well and the table is the source's."""
+    done = run(simulator, home)
+    assert done.returncode == 0, done.stderr
+    assert landed(DuckDBSink(home / FILE), START, END) == truth(DATASET.events, START, END)
+
+
+def test_full_disk_ends_clearly_and_the_next_run_goes_on(simulator, tmp_path):
+    """No more can be written after 700 kB: exit 12; with room again the table is whole."""
+    limit = 700_000
+    done = run(simulator, tmp_path, before=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+
+    assert_refused(done, FILE)
+    assert_whole(simulator, tmp_path)
+
+
+def test_read_only_file_is_refused(simulator, tmp_path):
+    """A file without write permission: exit 12, and it is as it was."""
+    assert_whole(simulator, tmp_path)
+    file = tmp_path / FILE
+    before = file.read_bytes()
+    file.chmod(0o444)
+    done = run(simulator, tmp_path, unprivileged(SYNC))
+
+    assert_refused(done, "permission")
+    assert file.read_bytes() == before
+
+
+def test_read_only_directory_is_refused(simulator, tmp_path):
+    """A directory in which no file can be made: exit 12 and nothing in it."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    done = run(simulator, tmp_path, unprivileged((*SYNC, "--destination", "duckdb:closed/a.duckdb")))
+
+    assert_refused(done, "permission")
+    assert not list(closed.iterdir())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"a letter to somebody, not a database\n" * 500, id="text"),
+        pytest.param(b"SQLite format 3\x00" + bytes(8_000), id="another database"),
+        pytest.param(bytes(20_000), id="zeros"),
+    ],
+)
+def test_file_that_is_no_duckdb_database_is_refused_and_left(content, simulator, tmp_path):
+    """Somebody else's file: exit 12, and not a byte of it is changed."""
+    (tmp_path / FILE).write_bytes(content)
+    done = run(simulator, tmp_path)
+
+    assert_refused(done, FILE)
+    assert (tmp_path / FILE).read_bytes() == content
+
+
+def test_database_of_somebody_else_keeps_its_tables(simulator, tmp_path):
+    """A DuckDB file with other tables is used beside them, none is touched."""
+    with duckdb.connect(str(tmp_path / FILE)) as db:
+        db.execute("CREATE TABLE mine AS SELECT 42 AS answer")
+
+    assert_whole(simulator, tmp_path)
+    with duckdb.connect(str(tmp_path / FILE), read_only=True) as db:
+        assert db.execute("FROM mine").fetchall() == [(42,)]
+
+
+def test_table_events_of_somebody_else_is_refused(simulator, tmp_path):
+    """A table `events` that is not hedgerow's: exit 12, and its rows stay."""
+    with duckdb.connect(str(tmp_path / FILE)) as db:
+        db.execute("CREATE TABLE events AS SELECT 42 AS answer")
+    done = run(simulator, tmp_path)
+
+    assert_refused(done, "events")
+    with duckdb.connect(str(tmp_path / FILE), read_only=True) as db:
+        assert db.execute("FROM events").fetchall() == [(42,)]
+
+
+def test_newer_ledger_is_refused(simulator, tmp_path):
+    """Written by a newer hedgerow: exit 12 and advice to upgrade."""
+    assert_whole(simulator, tmp_path)
+    with duckdb.connect(str(tmp_path / FILE)) as db:
+        db.execute("UPDATE hedgerow.meta SET value = '99' WHERE key = 'format'")
+
+    assert_refused(run(simulator, tmp_path), "upgrade hedgerow")
+
+
+def test_truncated_file_is_refused(simulator, tmp_path):
+    """A file that lost its second half: exit 12, not a byte is changed."""
+    assert_whole(simulator, tmp_path)
+    file = tmp_path / FILE
+    half = file.read_bytes()[: file.stat().st_size // 2]
+    file.write_bytes(half)
+    done = run(simulator, tmp_path)
+
+    assert_refused(done, FILE)
+    assert file.read_bytes() == half
+
+
+def test_wal_left_by_a_kill_is_replayed(simulator, tmp_path):
+    """Killed after a commit that was not checkpointed yet: what was committed is there, and the run goes on."""
+    code = (
+        "import duckdb, os, signal; db = duckdb.connect('posthog.duckdb');"
+        "db.execute('PRAGMA disable_checkpoint_on_shutdown'); db.execute('CREATE TABLE mine AS SELECT 42 AS answer');"
+        f"os.kill(os.getpid(), {int(signal.SIGKILL)})"
+    )
+    run(simulator, tmp_path, (sys.executable, "-c", code))
+    assert (tmp_path / f"{FILE}.wal").exists()
+
+    assert_whole(simulator, tmp_path)
+    with duckdb.connect(str(tmp_path / FILE), read_only=True) as db:
+        assert db.execute("FROM mine").fetchall() == [(42,)]
+
+
+def test_created_files_are_the_users_alone(simulator, tmp_path):
+    """Database, state and spool are created with 0600, directories with 0700."""
+    assert_whole(simulator, tmp_path)
+
+    modes = {str(path.relative_to(tmp_path)): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    assert {mode for path, mode in modes.items() if not (tmp_path / path).is_dir()} == {0o600}, modes
+    assert {mode for path, mode in modes.items() if (tmp_path / path).is_dir()} <= {0o700}, modes
