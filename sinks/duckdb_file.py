@@ -1,19 +1,14 @@
 """The DuckDB destination: one transaction per window, and the file open only while it is used.
 
-DuckDB 2.0 locks the whole file for one writing process (facts/stack.md §3), so every call opens, works and closes; a
-busy file is tried again until the lock timeout. Settings and compression: design.md, facts/performance.md §4.
+Every call opens, works and closes (sinks/duckdb_connection). Compression: design.md, facts/performance.md §4.
 """
 
 from __future__ import annotations
 
 import json
-import re
-import signal
 import tempfile
-import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -23,6 +18,7 @@ import pyarrow as pa
 
 from sinks import errors
 from sinks.base import FORMAT, IDENTITIES, Base, Entry, Landing, Ledger, Run, State, Tally
+from sinks.duckdb_connection import DuckDBFile, transaction
 
 SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS hedgerow;
@@ -52,15 +48,6 @@ CREATE TABLE IF NOT EXISTS events (
 """
 """Format 1. A later format only adds: columns with defaults, tables."""
 
-CONFIG: dict[str, str | bool | int | float | list[str]] = {
-    "memory_limit": "128MB",
-    "threads": 2,
-    "preserve_insertion_order": False,
-}
-OFFLINE: dict[str, str | bool | int | float | list[str]] = {
-    "autoinstall_known_extensions": False,
-    "autoload_known_extensions": False,
-}
 WINDOW = "project_id = ? AND stream = ? AND window_start = ?"
 DATE = "project_id = ? AND stream = ? AND date = ?"
 COLUMNS = (
@@ -77,11 +64,6 @@ picked AS (
 SELECT uuid::VARCHAR AS uuid, event, distinct_id, "timestamp" FROM picked
 QUALIFY count(*) OVER (PARTITION BY uuid, event, distinct_id) > 1
 """
-LOCK_POLL_S = 0.1
-HEADER_BYTES = 3 * 4096  # DuckDB's main header and its two database headers, before the blocks
-
-# Two connections of one process share DuckDB's lock, so threads of a process take turns here.
-_turns: dict[Path, threading.RLock] = {}
 
 
 class DuckDBSink:
@@ -90,16 +72,11 @@ class DuckDBSink:
     def __init__(
         self, path: Path, *, lock_timeout_s: float = 60.0, on_wait: Callable[[str], None] = lambda holder: None
     ) -> None:
-        self.path = path.absolute()
-        self._wal = self.path.with_name(self.path.name + ".wal")
-        self._lock_timeout_s = lock_timeout_s
-        self._on_wait = on_wait
-        self._turn = _turns.setdefault(self.path, threading.RLock())
+        self._file = DuckDBFile(path, lock_timeout_s=lock_timeout_s, on_wait=on_wait)
+        self.path = self._file.path
 
     def prepare(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool) -> None:
-        waiting = self._wal.exists()
-        with self._open() as db, _transaction(db):
-            self._check_length(db, waiting=waiting)
+        with self._file.open_whole() as db, transaction(db):
             self._prepare(db, project_id, stream, host=host, event_filter=event_filter, rebuild=rebuild)
 
     def probe(self, project_id: int, stream: str, *, host: str, event_filter: str) -> None:
@@ -112,27 +89,12 @@ class DuckDBSink:
                 raise errors.DestinationUnusable(
                     f"cannot write into {self.path.parent}: {exc.strerror}", hint="check path, permissions and disk"
                 ) from exc
-        waiting = self._wal.exists()
-        with self._open() as db:
-            self._check_length(db, waiting=waiting)
+        with self._file.open_whole() as db:
             db.execute("BEGIN")
             try:
                 self._prepare(db, project_id, stream, host=host, event_filter=event_filter, rebuild=False)
             finally:
                 db.execute("ROLLBACK")
-
-    def _check_length(self, db: duckdb.DuckDBPyConnection, *, waiting: bool) -> None:
-        """A file cut short opens well and even answers; its header tells how long it should be.
-
-        *waiting*: a write-ahead log was there, whose blocks are not in the file yet.
-        """
-        row = db.execute("SELECT block_size * total_blocks FROM pragma_database_size()").fetchone()
-        found, expected = self.path.stat().st_size, HEADER_BYTES + int(row[0] if row else 0)
-        if found < expected and not waiting:
-            raise errors.DestinationUnusable(
-                f"{self.path.name} is cut short: {found:,} bytes, expected {expected:,}",
-                hint="bring it back from a backup, or move it away and sync again; nothing of it was changed",
-            )
 
     def _prepare(
         self,
@@ -177,7 +139,7 @@ class DuckDBSink:
     def ledger(self, project_id: int, stream: str) -> Ledger:
         if not self.path.exists():
             return Ledger()
-        with self._open(read_only=True) as db:
+        with self._file.open(read_only=True) as db:
             if not _known(db):
                 return Ledger()
             of = [project_id, stream]
@@ -193,9 +155,9 @@ class DuckDBSink:
 
     def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
         landed = []
-        with self._open() as db:
+        with self._file.open() as db:
             for number, landing in enumerate(landings):
-                with _transaction(db):
+                with transaction(db):
                     landed.append(_land(db, landing))
                     if mark is not None and number == len(landings) - 1:
                         db.execute(
@@ -207,7 +169,7 @@ class DuckDBSink:
 
     def twice(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
         found: list[pa.Table] = []
-        with self._open(read_only=True) as db:
+        with self._file.open(read_only=True) as db:
             for day in sorted(days):
                 start = datetime(day.year, day.month, day.day, tzinfo=UTC)
                 asked = {"project": project_id, "start": start, "end": start + timedelta(days=1)}
@@ -215,21 +177,21 @@ class DuckDBSink:
         return pa.concat_tables([IDENTITIES.empty_table(), *found])
 
     def checked(self, project_id: int, stream: str, days: Iterable[date]) -> None:
-        with self._open() as db:
+        with self._file.open() as db:
             db.execute(
                 "UPDATE hedgerow.steps SET unchecked = false WHERE project_id = ? AND stream = ? AND list_contains(?, date)",
                 [project_id, stream, list(days)],
             )
 
     def record(self, run: Run) -> None:
-        with self._open() as db:
+        with self._file.open() as db:
             values = list(asdict(run).values())
             db.execute(f"INSERT INTO hedgerow.runs VALUES ({', '.join('?' * len(values))})", values)
 
     def runs(self, project_id: int, *, limit: int) -> list[Run]:
         if not self.path.exists():
             return []
-        with self._open(read_only=True) as db:
+        with self._file.open(read_only=True) as db:
             if not _known(db):
                 return []
             rows = db.execute(
@@ -241,14 +203,14 @@ class DuckDBSink:
         """Projects that the file knows, in order."""
         if not self.path.exists():
             return ()
-        with self._open(read_only=True) as db:
+        with self._file.open(read_only=True) as db:
             if not _known(db):
                 return ()
             rows = db.execute("SELECT DISTINCT project_id FROM hedgerow.streams ORDER BY 1").fetchall()
             return tuple(row[0] for row in rows)
 
     def rows(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
-        with self._open(read_only=True) as db:
+        with self._file.open(read_only=True) as db:
             return db.sql(
                 "SELECT * REPLACE (uuid::VARCHAR AS uuid, properties::VARCHAR AS properties, "
                 "person_properties::VARCHAR AS person_properties) FROM events "
@@ -262,7 +224,7 @@ class DuckDBSink:
         """The result of *sql* on the file, opened for reading only. Raises BadQuery for SQL that DuckDB refuses."""
         if not self.path.exists():
             raise errors.DestinationUnusable(f"no such file: {self.path}", hint="run hedgerow sync first")
-        with self._open(read_only=True) as db:
+        with self._file.open(read_only=True) as db:
             try:
                 yield db.execute(sql)
             except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as exc:
@@ -284,83 +246,12 @@ class DuckDBSink:
         db.execute("DELETE FROM hedgerow.meta WHERE key = 'format'")
         db.execute("INSERT INTO hedgerow.meta VALUES ('format', ?)", [str(FORMAT)])
 
-    @contextmanager
-    def _open(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._turn, _interruptible():
-            db = self._connect(read_only=read_only)
-            with nullcontext() if read_only else _undisturbed():
-                try:
-                    yield db
-                except duckdb.Error as exc:
-                    raise _translated(exc, self.path) from exc
-                finally:
-                    db.close()
-
-    def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        deadline = time.monotonic() + self._lock_timeout_s
-        told = False
-        # Readers keep DuckDB's own memory and thread settings: the bounds are those of landing.
-        config = OFFLINE if read_only else CONFIG | OFFLINE | {"temp_directory": f"{self.path}.tmp"}
-        while True:
-            try:
-                db = duckdb.connect(str(self.path), read_only=read_only, config=config)
-            except duckdb.Error as exc:
-                error = _translated(exc, self.path)
-                if not isinstance(error, errors.DestinationBusy) or time.monotonic() > deadline:
-                    raise error from exc
-                if not told:
-                    self._on_wait(str(error))
-                    told = True
-                time.sleep(LOCK_POLL_S)
-                continue
-            db.execute("SET TimeZone = 'UTC'")
-            return db
-
 
 def _known(db: duckdb.DuckDBPyConnection) -> bool:
     """Whether the file has our bookkeeping."""
     query = "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'hedgerow' AND table_name = 'meta'"
     row = db.execute(query).fetchone()
     return bool(row and row[0])
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Ctrl-C waits until the writing under way is committed: inside DuckDB and Arrow it comes out as any error."""
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
-        yield
-        return
-    came: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if came:
-        handler(signal.SIGINT, None)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """DuckDB says Ctrl-C during a statement as RuntimeError."""
-    try:
-        yield
-    except RuntimeError as exc:
-        if "interrupted" in str(exc):
-            raise KeyboardInterrupt from exc
-        raise
-
-
-@contextmanager
-def _transaction(db: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    db.execute("BEGIN")
-    try:
-        yield
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
 
 
 def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
@@ -470,17 +361,3 @@ def _entry(row: Sequence[object]) -> Entry:
 
 def _utc(value: object):  # type: ignore[no-untyped-def]  # any column's value
     return value.astimezone(UTC) if isinstance(value, datetime) else value
-
-
-def _translated(exc: duckdb.Error, path: Path) -> errors.SinkError:
-    """DuckDB's error in our terms: who holds the file, or why it cannot be used."""
-    text = " ".join(str(exc).split())
-    if "Could not set lock" in text or "Conflicting lock" in text:
-        holder = re.search(r"held in (.*?)(?: by user|\. |$)", text)
-        return errors.DestinationBusy(
-            f"{path.name} is open in another process" + (f": {holder[1]}" if holder else ""),
-            hint="close the other connection (DuckDB locks the whole file), or allow a longer [duckdb] lock_timeout",
-        )
-    return errors.DestinationUnusable(
-        f"cannot use {path.name}: {text[:300]}", hint="check path, permissions and disk; nothing half-written stays"
-    )

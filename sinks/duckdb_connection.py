@@ -1,0 +1,151 @@
+"""Opening a DuckDB file: bounds for writing, its lock, Ctrl-C, and DuckDB's errors in our terms.
+
+DuckDB 2.0 locks the whole file for one writing process (facts/stack.md §3), so the file is open only while it is used; a
+busy file is tried again until the lock timeout.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import duckdb
+
+from sinks import errors
+
+CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "memory_limit": "128MB",
+    "threads": 2,
+    "preserve_insertion_order": False,
+}
+OFFLINE: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
+LOCK_POLL_S = 0.1
+HEADER_BYTES = 3 * 4096  # DuckDB's main header and its two database headers, before the blocks
+
+# Two connections of one process share DuckDB's lock, so threads of a process take turns here.
+_turns: dict[Path, threading.RLock] = {}
+
+
+class DuckDBFile:
+    """One file. *lock_timeout_s*: how long to wait for another process; *on_wait* hears the holder once."""
+
+    def __init__(self, path: Path, *, lock_timeout_s: float, on_wait: Callable[[str], None]) -> None:
+        self.path = path.absolute()
+        self._wal = self.path.with_name(self.path.name + ".wal")
+        self._lock_timeout_s = lock_timeout_s
+        self._on_wait = on_wait
+        self._turn = _turns.setdefault(self.path, threading.RLock())
+
+    @contextmanager
+    def open(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._turn, _interruptible():
+            db = self._connect(read_only=read_only)
+            with nullcontext() if read_only else _undisturbed():
+                try:
+                    yield db
+                except duckdb.Error as exc:
+                    raise _translated(exc, self.path) from exc
+                finally:
+                    db.close()
+
+    def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+        deadline = time.monotonic() + self._lock_timeout_s
+        told = False
+        # Readers keep DuckDB's own memory and thread settings: the bounds are those of landing.
+        config = OFFLINE if read_only else CONFIG | OFFLINE | {"temp_directory": f"{self.path}.tmp"}
+        while True:
+            try:
+                db = duckdb.connect(str(self.path), read_only=read_only, config=config)
+            except duckdb.Error as exc:
+                error = _translated(exc, self.path)
+                if not isinstance(error, errors.DestinationBusy) or time.monotonic() > deadline:
+                    raise error from exc
+                if not told:
+                    self._on_wait(str(error))
+                    told = True
+                time.sleep(LOCK_POLL_S)
+                continue
+            db.execute("SET TimeZone = 'UTC'")
+            return db
+
+    @contextmanager
+    def open_whole(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Like open, after a look whether the file is as long as its header says. Raises DestinationUnusable."""
+        waiting = self._wal.exists()
+        with self.open() as db:
+            self._check_length(db, waiting=waiting)
+            yield db
+
+    def _check_length(self, db: duckdb.DuckDBPyConnection, *, waiting: bool) -> None:
+        """A file cut short opens well and even answers; its header tells how long it should be.
+
+        *waiting*: a write-ahead log was there, whose blocks are not in the file yet.
+        """
+        row = db.execute("SELECT block_size * total_blocks FROM pragma_database_size()").fetchone()
+        found, expected = self.path.stat().st_size, HEADER_BYTES + int(row[0] if row else 0)
+        if found < expected and not waiting:
+            raise errors.DestinationUnusable(
+                f"{self.path.name} is cut short: {found:,} bytes, expected {expected:,}",
+                hint="bring it back from a backup, or move it away and sync again; nothing of it was changed",
+            )
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C waits until the writing under way is committed: inside DuckDB and Arrow it comes out as any error."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if came:
+        handler(signal.SIGINT, None)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """DuckDB says Ctrl-C during a statement as RuntimeError."""
+    try:
+        yield
+    except RuntimeError as exc:
+        if "interrupted" in str(exc):
+            raise KeyboardInterrupt from exc
+        raise
+
+
+@contextmanager
+def transaction(db: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    db.execute("BEGIN")
+    try:
+        yield
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def _translated(exc: duckdb.Error, path: Path) -> errors.SinkError:
+    """DuckDB's error in our terms: who holds the file, or why it cannot be used."""
+    text = " ".join(str(exc).split())
+    if "Could not set lock" in text or "Conflicting lock" in text:
+        holder = re.search(r"held in (.*?)(?: by user|\. |$)", text)
+        return errors.DestinationBusy(
+            f"{path.name} is open in another process" + (f": {holder[1]}" if holder else ""),
+            hint="close the other connection (DuckDB locks the whole file), or allow a longer [duckdb] lock_timeout",
+        )
+    return errors.DestinationUnusable(
+        f"cannot use {path.name}: {text[:300]}", hint="check path, permissions and disk; nothing half-written stays"
+    )
