@@ -51,6 +51,8 @@ class Patience:
     first_s: float = 0.5
     longest_s: float = 30.0
     server_error_waits_s: tuple[float, ...] = (5.0, 20.0, 35.0)  # three times over 60 s (design.md, reading rule 4)
+    foreign_answer_waits_s: tuple[float, ...] = (1.0, 2.0)  # a proxy's page with status 200
+    first_contact_attempts: int = 3  # a host that has never answered is more likely mistyped than busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class Client:
         self.prefixes: dict[str, str] = {}
         self.requests: dict[str, int] = {}
         self.served_at: datetime | None = None
+        self._answered = False
+        self.host = source.host
         self._key = source.key
         self._http = httpx.Client(
             base_url=source.host.rstrip("/"),
@@ -110,7 +114,7 @@ class Client:
         patience = self.patience
         for attempt in stamina.retry_context(
             on=hook,
-            attempts=patience.attempts,
+            attempts=patience.attempts if self._answered else min(patience.first_contact_attempts, patience.attempts),
             timeout=patience.total_s,
             wait_initial=patience.first_s,
             wait_max=patience.longest_s,
@@ -171,6 +175,7 @@ class Client:
 
     def _whole(self, response: httpx.Response) -> Answer:
         headers = {name.lower(): value for name, value in response.headers.items()}
+        self._answered = True
         served_at = decode.served_at(headers)
         self.served_at = served_at or self.served_at
         try:

@@ -66,11 +66,23 @@ class EventsReader:
     def now(self) -> datetime:
         """The server's clock, by one cheap list request, which also tries the key and the project.
 
-        Raises UnusableAnswer if the server sends no Date header.
+        Raises UnusableAnswer if the answer is no events list or has no Date header.
         """
         asked = Range(queries.EPOCH, queries.EPOCH + MIN_SPAN)
         request = queries.events_page(self._project_id, asked, limit=1, events=EventFilter())
-        answer = self._client.send(replace(request, divisible=False))
+        request = replace(request, divisible=False)
+        for wait_s in (*self._client.patience.foreign_answer_waits_s, None):
+            answer = self._client.send(request)
+            try:
+                decode.page(answer.body)
+                break
+            except errors.BodyCut as exc:
+                if wait_s is None:
+                    raise errors.UnusableAnswer(
+                        f"{self._client.host} does not answer as PostHog does: 200 with what is no events list",
+                        hint="check POSTHOG_HOST: is it the address of the PostHog app?",
+                    ) from exc
+                self._client.wait(wait_s, exc)
         if answer.served_at is None:
             raise errors.UnusableAnswer("the server sends no Date header, so its clock is not known")
         return answer.served_at

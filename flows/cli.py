@@ -290,7 +290,7 @@ def demo(
 
 @app.command()
 def simulator(
-    port: Annotated[int, typer.Option(help="Port on loopback; 0 takes a free one.")] = 8765,
+    port: Annotated[int, typer.Option(help="Port on loopback; 0 takes a free one.", min=0, max=65535)] = 8765,
     events: Annotated[int, typer.Option(help="Events to make, over the last 30 days.", min=0)] = 50_000,
     profile: Annotated[str, typer.Option(help="Which server to act as: cloud.")] = "cloud",
     seed: Annotated[int, typer.Option(help="The same seed makes the same events.")] = 1,

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import platformdirs
 from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 TOML_FILE = "hedgerow.toml"
 ENVIRONMENT = {
@@ -90,14 +90,20 @@ def _project_ids(value: object) -> object:
 def _host(value: object) -> object:
     text = str(value).strip().rstrip("/")
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{text!r} is no address: expected https://… such as https://us.posthog.com")
+    try:
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    # What stands before an @ may be a password.
+    shown = text.rpartition("@")[2] if "@" in text else text
+    if not usable or not parts.hostname:
+        raise ValueError(f"{shown!r} is no address: expected https://… such as https://us.posthog.com")
     if parts.hostname.endswith(".i.posthog.com"):
         raise ValueError(
-            f"{text!r} is PostHog's ingestion host: the app is {text.replace('.i.posthog.com', '.posthog.com')}"
+            f"{shown!r} is PostHog's ingestion host: the app is {shown.replace('.i.posthog.com', '.posthog.com')}"
         )
     if parts.path or parts.query or parts.username:
-        raise ValueError(f"{text!r} has more than a host: expected {parts.scheme}://{parts.hostname}")
+        raise ValueError(f"{shown!r} has more than a host: expected {parts.scheme}://{parts.hostname}")
     return text
 
 
@@ -138,6 +144,13 @@ class EventsSettings(_Table):
     settle: Duration = timedelta(minutes=10)
     lookback: Duration = timedelta(days=30)
     reread_at: tuple[Duration, ...] = tuple(timedelta(hours=hours) for hours in (1, 6, 24, 72))
+
+    @model_validator(mode="after")
+    def _not_both(self) -> EventsSettings:
+        both = sorted(set(self.include) & set(self.exclude))
+        if both:
+            raise ValueError(f"{both[0]!r} stands in include and in exclude")
+        return self
 
 
 class DuckDBSettings(_Table):

@@ -22,6 +22,8 @@ from sinks.base import Run
 from sinks.duckdb_file import DuckDBSink
 from sinks.errors import SinkError
 
+EARLIEST = "earliest"
+
 
 @dataclass(frozen=True, slots=True)
 class Listener:
@@ -81,6 +83,11 @@ def sink_of(settings: Settings, listener: Listener | None = None) -> DuckDBSink:
             hint="expected duckdb:PATH, such as duckdb:posthog.duckdb",
         )
     path = Path(rest)
+    if rest == ":memory:" or path.is_dir():
+        raise SettingsError(
+            f"destination {settings.destination.address!r} is {'a directory' if path.is_dir() else 'gone when the run ends'}",
+            hint="expected duckdb: and the path of a file, such as duckdb:posthog.duckdb",
+        )
     if not path.absolute().parent.is_dir():
         raise SettingsError(
             f"no such directory: {path.absolute().parent}", hint="make it, or choose another destination"
@@ -139,6 +146,10 @@ def load_events(
     """
     listener = listener or Listener()
     started_at = now()
+    from_earliest = since is not None and since.strip() == EARLIEST
+    start = None if since is None or from_earliest else instant(since, now=started_at)
+    end = None if until is None else instant(until, now=started_at)
+    _check_range(start, end, since=since, until=until, now=started_at)
     os.umask(0o077)  # what a run creates (file, WAL, spool) is the user's alone
     sink = sink_of(settings, listener)
     sink.prepare(
@@ -155,15 +166,11 @@ def load_events(
         try:
             order = pipeline.Order(
                 project_id=project_id,
-                since=_since(since, reader, at=started_at),
-                until=instant(until, now=started_at) if until else None,
+                since=reader.earliest() if from_earliest else start,
+                until=end,
                 settle=settings.events.settle,
                 marks=command == "sync",
             )
-            if order.since and order.until and order.since >= order.until:
-                raise SettingsError(
-                    f"--since {since} is not before --until {until}", hint="the range is [since, until)"
-                )
             pipeline.run(
                 order,
                 reader=reader,
@@ -186,12 +193,13 @@ def load_events(
     return report
 
 
-def _since(text: str | None, reader: EventsReader, *, at: datetime) -> datetime | None:
-    if text is None:
-        return None
-    if text.strip() == "earliest":
-        return reader.earliest()
-    return instant(text, now=at)
+def _check_range(
+    start: datetime | None, end: datetime | None, *, since: str | None, until: str | None, now: datetime
+) -> None:
+    if start and start > now:
+        raise SettingsError(f"--since {since} lies in the future", hint="give a time that has been, such as 7d")
+    if start and end and start >= end:
+        raise SettingsError(f"--since {since} is not before --until {until}", hint="the range is [since, until)")
 
 
 def _report(

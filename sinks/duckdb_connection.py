@@ -85,15 +85,16 @@ class DuckDBFile:
             yield db
 
     def _check_length(self, db: duckdb.DuckDBPyConnection, *, waiting: bool) -> None:
-        """A file cut short opens well and even answers; its header tells how long it should be.
+        """A file cut short opens well and even answers; its header tells how many blocks are in use.
 
+        Free blocks may be missing at the end of a sound file, so a cut that took only such is none.
         *waiting*: a write-ahead log was there, whose blocks are not in the file yet.
         """
-        row = db.execute("SELECT block_size * total_blocks FROM pragma_database_size()").fetchone()
+        row = db.execute("SELECT block_size * used_blocks FROM pragma_database_size()").fetchone()
         found, expected = self.path.stat().st_size, HEADER_BYTES + int(row[0] if row else 0)
         if found < expected and not waiting:
             raise errors.DestinationUnusable(
-                f"{self.path.name} is cut short: {found:,} bytes, expected {expected:,}",
+                f"{self.path.name} is cut short: {found:,} bytes, expected at least {expected:,}",
                 hint="bring it back from a backup, or move it away and sync again; nothing of it was changed",
             )
 

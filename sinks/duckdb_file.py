@@ -228,7 +228,9 @@ class DuckDBSink:
             try:
                 yield db.execute(sql)
             except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as exc:
-                raise errors.BadQuery(str(exc), hint="the tables: events, hedgerow.windows, hedgerow.runs") from exc
+                # DuckDB's first line says what; the rest draws it.
+                said = str(exc).split("\n\n")[0].replace("\n", " ")
+                raise errors.BadQuery(said, hint="the tables: events, hedgerow.windows, hedgerow.runs") from exc
 
     def _migrate(self, db: duckdb.DuckDBPyConnection) -> None:
         """Create the tables of this format; a newer format is refused, an older one is added to."""

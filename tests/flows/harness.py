@@ -20,7 +20,14 @@ from flows import pipeline
 from sinks.base import Sink
 
 UNLIMITED = replace(CLOUD, per_minute=None, per_hour=None, query_per_minute=None, query_per_hour=None)
-IMPATIENT = Patience(attempts=6, total_s=20, first_s=0.01, longest_s=0.05, server_error_waits_s=(0.01, 0.01, 0.01))
+IMPATIENT = Patience(
+    attempts=6,
+    total_s=20,
+    first_s=0.01,
+    longest_s=0.05,
+    server_error_waits_s=(0.01, 0.01, 0.01),
+    foreign_answer_waits_s=(0.01, 0.01),
+)
 SETTLE = timedelta(minutes=10)
 COLUMNS = ["uuid", "event", "distinct_id", "timestamp", "properties", "elements_chain"]
 ORDER = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinct_id")]

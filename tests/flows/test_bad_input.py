@@ -1,0 +1,238 @@
+"""Whatever a user gets wrong: the exit status of the contract, one sentence of what and one of how to mend it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import duckdb
+import pytest
+
+HEDGEROW = str(Path(sys.executable).parent / "hedgerow")
+DATE = "Tue, 24 Nov 2026 00:00:00 GMT"
+
+
+def refusal(status: int, kind: str, code: str, detail: str) -> tuple[int, str]:
+    return status, json.dumps({"type": kind, "code": code, "detail": detail, "attr": None})
+
+
+ROW = {"id": 3251, "distinct_id": "u", "properties": {}, "event": "e", "timestamp": "2026-11-07T15:12:14Z"}
+ANSWERS = {
+    "phx_wrong": refusal(401, "authentication_error", "authentication_failed", "Personal API key is invalid."),
+    "phx_scopeless": refusal(
+        403, "authentication_error", "permission_denied", "API key missing required scope 'query:read'"
+    ),
+    "phx_elsewhere": refusal(
+        403,
+        "authentication_error",
+        "permission_denied",
+        "API key does not have access to the requested project: ID 1.",
+    ),
+    "phx_noproject": refusal(404, "invalid_request", "not_found", "Project not found."),
+    "phx_noendpoint": refusal(404, "invalid_request", "not_found", "Endpoint not found."),
+    "phx_quota": refusal(402, "quota_limit_exceeded", "quota_limit_exceeded", "Billing limit reached."),
+    "phx_website": (200, "<!doctype html><title>Welcome</title>"),
+    "phx_notfound": (404, "<!doctype html><title>Not found</title>"),
+    "phx_moved": (302, ""),
+    "phx_numbers": (200, json.dumps({"next": None, "results": [ROW]})),
+    "phx_later": refusal(429, "throttled_error", "throttled", "Request was throttled."),
+}
+
+
+class Teller(BaseHTTPRequestHandler):
+    """Answers by the key that asks."""
+
+    def do_GET(self) -> None:
+        key = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        status, body = ANSWERS.get(key, (200, '{"next":null,"results":[]}'))
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", "https://elsewhere.example/login")
+        if status == 429:
+            self.send_header("Retry-After", "3600")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    do_POST = do_GET  # noqa: N815
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return DATE
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Teller) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is typed and set, and what must come out: exit status and words of stderr."""
+
+    name: str
+    arguments: str | tuple[str, ...]
+    status: int
+    words: tuple[str, ...]
+    settings: dict[str, str] = field(default_factory=dict)
+    toml: str | bytes = ""
+
+
+def unset(*names: str) -> dict[str, str]:
+    return dict.fromkeys(names, "")
+
+
+KEY, PROJECT, HOST, TO = "POSTHOG_PERSONAL_API_KEY", "POSTHOG_PROJECT_ID", "POSTHOG_HOST", "HEDGEROW_DESTINATION"
+CASES = [
+    # what to set
+    Case("nothing set", "sync", 2, (KEY, PROJECT, "query:read"), unset(KEY, PROJECT)),
+    Case("no key", "sync", 2, (KEY,), unset(KEY)),
+    Case("no project", "sync", 2, (PROJECT, "Settings"), unset(PROJECT)),
+    Case("project token", "sync", 2, (KEY, "phc_", "cannot read"), {KEY: "phc_abc"}),
+    Case("key with a blank", "sync", 2, (KEY, "phx_"), {KEY: "phx_a b"}),
+    Case("key with a letter no header has", "sync", 2, (KEY,), {KEY: "phx_ü"}),
+    Case("project by name", "sync", 2, (PROJECT, "'shop'", "number"), {PROJECT: "shop"}),
+    Case("project zero", "sync", 2, (PROJECT, "'0'"), {PROJECT: "0"}),
+    Case("project negative", "sync", 2, (PROJECT, "'-5'"), {PROJECT: "-5"}),
+    Case("project with a fraction", "sync", 2, (PROJECT, "'1.5'"), {PROJECT: "1.5"}),
+    Case("project list with a gap", "sync", 2, (PROJECT, "''"), {PROJECT: "1,,2"}),
+    Case("project flag by name", "sync --project shop", 2, ("'shop'", "number")),
+    Case("project of other digits", "sync", 2, (PROJECT,), {PROJECT: "²"}),
+    Case("host without scheme", "sync", 2, (HOST, "https://"), {HOST: "us.posthog.com"}),
+    Case("host with another scheme", "sync", 2, (HOST, "https://"), {HOST: "ftp://us.posthog.com"}),
+    Case("host without a name", "sync", 2, (HOST,), {HOST: "https://"}),
+    Case("ingestion host us", "sync", 2, ("ingestion", "https://us.posthog.com"), {HOST: "https://us.i.posthog.com"}),
+    Case("ingestion host eu", "sync", 2, ("ingestion", "https://eu.posthog.com"), {HOST: "https://eu.i.posthog.com"}),
+    Case("host with a path", "sync", 2, (HOST, "more than a host"), {HOST: "https://us.posthog.com/project/1"}),
+    Case("host with a query", "sync", 2, (HOST, "more than a host"), {HOST: "https://us.posthog.com?a=1"}),
+    Case("host with a password", "sync", 2, (HOST,), {HOST: "https://ann:hunter2@us.posthog.com"}),
+    Case("host with an impossible port", "sync", 2, (HOST,), {HOST: "https://us.posthog.com:99999"}),
+    Case("unknown destination", "sync", 2, ("mysql://", "duckdb:PATH"), {TO: "mysql://h/db"}),
+    Case("destination without scheme", "sync", 2, ("posthog.db", "duckdb:PATH"), {TO: "posthog.db"}),
+    Case("destination without path", "sync", 2, ("duckdb:PATH",), {TO: "duckdb:"}),
+    Case("destination in memory", "sync", 2, (":memory:", "file"), {TO: "duckdb::memory:"}),
+    Case("destination in no directory", "sync", 2, ("no such directory", "none"), {TO: "duckdb:none/a.duckdb"}),
+    Case("destination is a directory", "sync", 2, ("is a directory",), {TO: "duckdb:."}),
+    # hedgerow.toml
+    Case("unknown table", "sync", 2, ("sauce",), toml="[sauce]\nhost = 'https://us.posthog.com'\n"),
+    Case("unknown key", "sync", 2, ("source.colour", "hedgerow.toml"), toml="[source]\ncolour = 1\n"),
+    Case("misspelt key", "sync", 2, ("did you mean events.include",), toml="[events]\ninclud = ['a']\n"),
+    Case("key outside a table", "sync", 2, ("host", "[source]"), toml="host = 'https://us.posthog.com'\n"),
+    Case("secret in the file", "sync", 2, ("no secret",), toml="[source]\nkey = 'phx_in_the_file'\n"),
+    Case("no TOML", "sync", 2, ("cannot read hedgerow.toml",), toml="[source\n"),
+    Case("no text", "sync", 2, ("cannot read hedgerow.toml",), toml=b"\xff\xfe\x00"),
+    Case("requests in words", "sync", 2, ("requests_per_minute",), toml="[source]\nrequests_per_minute = 'many'\n"),
+    Case("no requests", "sync", 2, ("requests_per_hour",), toml="[source]\nrequests_per_hour = 0\n"),
+    Case("none in flight", "sync", 2, ("in_flight",), toml="[source]\nin_flight = 0\n"),
+    Case("ninety in flight", "sync", 2, ("in_flight",), toml="[source]\nin_flight = 90\n"),
+    Case("settle in words", "sync", 2, ("events.settle", "10m"), toml="[events]\nsettle = 'soon'\n"),
+    Case("settle negative", "sync", 2, ("events.settle",), toml="[events]\nsettle = '-5m'\n"),
+    Case("re-read ages in words", "sync", 2, ("reread_at",), toml="[events]\nreread_at = ['later']\n"),
+    Case("lock timeout without unit", "sync", 2, ("lock_timeout",), toml="[duckdb]\nlock_timeout = '60'\n"),
+    Case("event names that are numbers", "sync", 2, ("include",), toml="[events]\ninclude = [1]\n"),
+    Case("event both in and out", "sync", 2, ("include", "exclude"), toml="[events]\ninclude=['a']\nexclude=['a']\n"),
+    # ranges
+    Case("30 February", "sync --since 2026-02-30", 2, ("2026-02-30", "ISO 8601")),
+    Case("month 13", "sync --since 2026-13-01", 2, ("2026-13-01", "ISO 8601")),
+    Case("hour 25", "sync --until 2026-01-01T25:00", 2, ("2026-01-01T25:00", "ISO 8601")),
+    Case("a word for a time", "sync --since yesterday", 2, ("'yesterday'", "7d")),
+    Case("an empty time", ("sync", "--since", ""), 2, ("no time", "ISO 8601")),
+    Case("year 99999", "sync --since 99999-01-01", 2, ("99999-01-01",)),
+    Case("a billion days ago", "sync --since 999999999d", 2, ("999999999d",)),
+    Case("since after until", "sync --since 2026-02-01 --until 2026-01-01", 2, ("--since", "not before")),
+    Case("since is until", "sync --since 2026-02-01 --until 2026-02-01", 2, ("--since", "not before")),
+    Case("since in the future", "backfill --since 2027-01-01", 2, ("2027-01-01", "future")),
+    Case("backfill without since", "backfill", 2, ("--since",)),
+    Case("longest wait in words", "sync --max-wait soon", 2, ("--max-wait", "10m")),
+    # commands
+    Case("unknown stream", "sync people", 2, ("people", "events")),
+    Case("unknown command", "sink", 2, ("sink", "--help")),
+    Case("unknown option", "sync --sinse 7d", 2, ("--sinse",)),
+    Case("option without value", "sync --since", 2, ("--since",)),
+    Case("no query", "sql", 2, ("query",)),
+    Case("simulator of another profile", "simulator --profile mars", 2, ("mars", "cloud")),
+    Case("simulator with fewer than no events", "simulator --events -1", 2, ("--events",)),
+    Case("simulator at an impossible port", "simulator --port 99999", 2, ("--port",)),
+    # access
+    Case("wrong key", "sync", 10, ("401", KEY), {KEY: "phx_wrong"}),
+    Case("missing scope", "sync", 10, ("403", "query:read"), {KEY: "phx_scopeless"}),
+    Case("project of others", "sync", 10, ("403", "access to this project"), {KEY: "phx_elsewhere"}),
+    Case("no such project", "sync", 10, ("404", PROJECT), {KEY: "phx_noproject"}),
+    # source
+    Case("nobody listens", "sync", 11, ("cannot reach", HOST), {HOST: "http://127.0.0.1:9"}),
+    Case("no such host", "sync", 11, ("cannot reach", HOST), {HOST: "http://posthog.invalid"}),
+    Case("no such endpoint", "sync", 11, ("404", HOST), {KEY: "phx_noendpoint"}),
+    Case("another website", "sync", 11, ("does not answer as PostHog", HOST), {KEY: "phx_website"}),
+    Case("another website's 404", "sync", 10, ("404", HOST), {KEY: "phx_notfound"}),
+    Case("a redirect", "sync", 11, ("302", HOST), {KEY: "phx_moved"}),
+    Case("billing limit", "sync", 11, ("402", "Billing"), {KEY: "phx_quota"}),
+    Case("events without uuids", "sync --since 2026-11-01", 11, ("upgrade PostHog",), {KEY: "phx_numbers"}),
+    Case("an hour to wait", "sync --max-wait 1m", 11, ("3600 s", "--max-wait"), {KEY: "phx_later"}),
+    # destination
+    Case("query of nothing", ("sql", "SELECT 1"), 12, ("no such file", "hedgerow sync")),
+    Case("bad SQL", ("sql", "SELEC 1"), 2, ("SELEC",), {TO: "duckdb:other.duckdb"}),
+    Case("unknown table in SQL", ("sql", "FROM nowhere"), 2, ("nowhere",), {TO: "duckdb:other.duckdb"}),
+    Case("no database", "sync", 12, ("hedgerow.toml",), {TO: "duckdb:hedgerow.toml"}, "[events]\nsettle = '10m'\n" * 1),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_bad_input_ends_clearly(case, host, tmp_path):
+    """Status and words as the table says; at most two lines, no traceback, no secret, nothing on stdout, nothing landed."""
+    if case.toml:
+        content = case.toml if isinstance(case.toml, bytes) else case.toml.encode()
+        (tmp_path / "hedgerow.toml").write_bytes(content)
+    with duckdb.connect(str(tmp_path / "other.duckdb")) as db:
+        db.execute("CREATE TABLE mine AS SELECT 1 AS one")
+    arguments = case.arguments.split() if isinstance(case.arguments, str) else case.arguments
+    settings = {KEY: "phx_good", PROJECT: "1", HOST: host, "HEDGEROW_STATE_DIR": str(tmp_path / "state")}
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), **settings, **case.settings}
+    done = subprocess.run(
+        [HEDGEROW, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == case.status, done.stderr
+    assert [words for words in case.words if words not in done.stderr] == [], done.stderr
+    last = done.stderr[done.stderr.index("hedgerow: ") :]
+    assert len(last.strip().splitlines()) <= 2
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    secrets = {environment[KEY], "hunter2", "phx_in_the_file"} - {""}
+    assert [secret for secret in secrets if secret in done.stderr] == []
+
+
+def test_table_has_sixty_cases():
+    """The promise of the table's size, and that no case is there twice."""
+    assert len({case.name for case in CASES}) == len(CASES) >= 60
+
+
+def test_same_project_of_another_host_is_refused(host, tmp_path):
+    """A destination remembers the host of each project id: another one is exit 2, and says what to do."""
+    settings = {KEY: "phx_good", PROJECT: "1", HOST: host, "HEDGEROW_STATE_DIR": str(tmp_path / "state")}
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), **settings}
+    runs = [
+        subprocess.run(
+            [HEDGEROW, "sync"],
+            cwd=tmp_path,
+            env=environment | {HOST: address},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        for address in (host, host.replace("127.0.0.1", "localhost"))
+    ]
+
+    assert [done.returncode for done in runs] == [0, 2], [done.stderr for done in runs]
+    assert "another destination" in runs[1].stderr
