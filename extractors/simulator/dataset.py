@@ -7,9 +7,9 @@ import random
 import threading
 import uuid
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 
 import pyarrow as pa
 
@@ -40,27 +40,37 @@ class Event:
         """Microseconds since 1970."""
         return (self.timestamp - EPOCH) // MICROSECOND
 
-    def rendered(self) -> bytes:
-        """The row of the events list, keys in the server's order (§1.7); the fraction is left out when it is zero."""
-        head = f'{{"id":{_text(self.uuid)},"distinct_id":{_text(self.distinct_id)},"properties":{self.properties},'
-        tail = f'"event":{_text(self.event)},"timestamp":"{self.timestamp.isoformat()}","person":null,"elements":[],'
-        return (head + tail + f'"elements_chain":{_text(self.elements_chain)}}}').encode()
+    @property
+    def identity(self) -> tuple[str, str, str, date]:
+        """Rows equal in this are copies of one event: the source keeps the last inserted, sooner or later (§6)."""
+        return self.uuid, self.event, self.distinct_id, self.timestamp.date()
 
 
-def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Whom a distinct id belongs to; *properties* is the text of a JSON object, *distinct_id* the person's first."""
+
+    distinct_id: str
+    properties: str = "{}"
+    is_identified: bool = True
 
 
 class Dataset:
-    """Events of one project, sorted by time; may change while it is served."""
+    """Events of one project; may change while it is served, and several threads may read it meanwhile.
 
-    def __init__(self, events: Iterable[Event] = ()) -> None:
+    *events* holds what the source shows, sorted by time, unmerged copies included. *persons*: by distinct id.
+    """
+
+    def __init__(self, events: Iterable[Event] = (), persons: Mapping[str, Person] | None = None) -> None:
         self._lock = threading.Lock()
+        self.persons: Mapping[str, Person] = dict(persons or {})
         self.version = 0
         self._set(events)
 
-    def _set(self, events: Iterable[Event]) -> None:
-        self.events: tuple[Event, ...] = tuple(sorted(events, key=lambda event: event.micros))
+    def _set(self, inserted: Iterable[Event]) -> None:
+        # In order of insertion: of several copies the last one stays.
+        self._inserted = tuple(inserted)
+        self.events: tuple[Event, ...] = tuple(sorted(self._inserted, key=lambda event: event.micros))
         self.micros = [event.micros for event in self.events]
         self.version += 1
 
@@ -68,27 +78,63 @@ class Dataset:
         return len(self.events)
 
     def add(self, events: Iterable[Event]) -> None:
+        """Show *events* from now on, whatever their time: late rows, and copies of what is there."""
         with self._lock:
-            self._set([*self.events, *events])
+            self._set([*self._inserted, *events])
 
     def delete(self, uuids: Iterable[str]) -> None:
+        """Remove every event of these *uuids*, copies included."""
         doomed = frozenset(uuids)
         with self._lock:
-            self._set(event for event in self.events if event.uuid not in doomed)
+            self._set(event for event in self._inserted if event.uuid not in doomed)
+
+    def copy(self, uuids: Iterable[str], *, properties: str | None = None, times: int = 1) -> None:
+        """Insert the events of these *uuids* again *times* times, unmerged; *properties* makes the copies differ."""
+        wanted = frozenset(uuids)
+        with self._lock:
+            again = [event for event in _merged(self._inserted) if event.uuid in wanted]
+            if properties is not None:
+                again = [replace(event, properties=properties) for event in again]
+            self._set([*self._inserted, *(again * times)])
+
+    def move(self, uuid: str, to: datetime) -> None:
+        """Let the events of *uuid* happen at *to*, as a later insert of the same day does.
+
+        Raises ValueError for another UTC day: that is a second event and not a move (add it and delete the first).
+        """
+        with self._lock:
+            moved = [event for event in self._inserted if event.uuid == uuid]
+            if not moved or any(event.timestamp.date() != to.date() for event in moved):
+                raise ValueError(f"cannot move {uuid} to {to}: expected an event of that UTC day")
+            self._set(replace(event, timestamp=to) if event.uuid == uuid else event for event in self._inserted)
+
+    def merge(self) -> None:
+        """Remove all copies but the last inserted of each event, as the source does at a time of its choice."""
+        with self._lock:
+            self._set(_merged(self._inserted))
 
     def between(self, after: int | None, before: int | None) -> tuple[Event, ...]:
         """Events with after < µs < before, ascending; None is open."""
-        low = 0 if after is None else bisect_right(self.micros, after)
-        high = len(self.events) if before is None else bisect_left(self.micros, before)
-        return self.events[low:high]
+        with self._lock:
+            events, micros = self.events, self.micros
+        low = 0 if after is None else bisect_right(micros, after)
+        high = len(events) if before is None else bisect_left(micros, before)
+        return events[low:high]
 
     def truth(self) -> pa.Table:
-        """What a destination must hold, sorted by timestamp, uuid, event, distinct_id."""
+        """What a destination must hold, sorted by timestamp, uuid, event, distinct_id; copies are one row."""
         names = ("uuid", "event", "distinct_id", "timestamp", "properties", "elements_chain")
         types = [pa.string()] * 3 + [pa.timestamp("us", "UTC")] + [pa.string()] * 2
-        ordered = sorted(self.events, key=lambda event: (event.micros, event.uuid, event.event, event.distinct_id))
+        ordered = sorted(
+            _merged(self._inserted), key=lambda event: (event.micros, event.uuid, event.event, event.distinct_id)
+        )
         columns = [pa.array([getattr(e, name) for e in ordered], kind) for name, kind in zip(names, types, strict=True)]
         return pa.table(columns, names=list(names))
+
+
+def _merged(inserted: Iterable[Event]) -> list[Event]:
+    """The last inserted of each identity, in order of first insertion."""
+    return list({event.identity: event for event in inserted}.values())
 
 
 CHAIN = (
@@ -156,7 +202,8 @@ def generate(*, events: int, start: datetime, end: datetime, seed: int = 1, tie_
     """*events* events spread over [start, end), and groups of *tie_sizes* events that share one microsecond each.
 
     Some timestamps are whole seconds, uuids are random or time-ordered, every 150th uuid occurs on two events (§6), and
-    every 40th event has odd properties (30-digit integers, duplicate keys, NUL escapes).
+    every 40th event has odd properties (30-digit integers, duplicate keys, NUL escapes). Of each three distinct ids two
+    belong to a known person.
     """
     rng = random.Random(seed)
     shapes = _shapes()
@@ -196,7 +243,15 @@ def generate(*, events: int, start: datetime, end: datetime, seed: int = 1, tie_
             )
             for i in range(size)
         ]
-    return Dataset(made)
+    return Dataset(made, _persons(events // 20 + 1))
+
+
+def _persons(count: int) -> dict[str, Person]:
+    return {
+        f"user-{number}": Person(f"user-{number}", f'{{"email":"user-{number}@example.com"}}')
+        for number in range(count)
+        if number % 3
+    }
 
 
 def _uuid(rng: random.Random, moment: datetime) -> str:

@@ -1,4 +1,4 @@
-"""Transport faults by plan: which request of which endpoint fails how. Seeded, so a run can be repeated."""
+"""Faults by plan: which request of which endpoint fails how. Seeded, so a run can be repeated."""
 
 from __future__ import annotations
 
@@ -6,23 +6,46 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-KINDS = ("429", "500", "502", "503", "503-after", "504", "504-html", "cut", "cut-gzip")
+STATUS_KINDS = ("429", "500", "502", "503", "503-after", "504", "504-html", "512", "513", "html-200")
+"""Another answer instead of the one asked for."""
+BODY_KINDS = ("cut", "cut-gzip", "wrong-length", "reset", "slow-first-byte", "slow-drip")
+"""The answer asked for, badly delivered or not at all."""
+NEXT_KINDS = ("next-foreign", "next-repeating")
+"""All rows, and a `next` that must not be followed: on another host, or with the bound where it was. A null stays null."""
+KINDS = (*STATUS_KINDS, *BODY_KINDS, *NEXT_KINDS)
+"""Transport faults: none costs a row once the request is repeated or the answer read with care."""
+ROW_KINDS = ("stray-row", "nan", "bad-utf8", "deep", "nanoseconds", "naive")
+"""One row of a list or detail answer is not what it should be; other endpoints are not touched.
+
+stray-row adds a row from outside of the range asked; nan, bad-utf8 and deep (1,000 levels) are in the row's properties;
+nanoseconds and naive (no zone) are its timestamp.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """*kind* happens at the requests numbered *at* (from 1, per endpoint), and at others with probability *rate*."""
+    """*kind* happens at the requests numbered *at* (from 1, per endpoint), and at others with probability *rate*.
+
+    *seconds*: how long a slow answer takes. *uuid*: the one row that row damage acts on, in every answer that has it;
+    without it the row with the least uuid of the answer.
+    """
 
     kind: str
     endpoint: str = "list"
     at: tuple[int, ...] = ()
     rate: float = 0.0
+    seconds: float = 0.3
+    uuid: str = ""
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"unknown fault {self.kind!r}, expected one of {', '.join(KINDS)}")
+        if self.kind not in KINDS + ROW_KINDS:
+            raise ValueError(f"unknown fault {self.kind!r}, expected one of {', '.join(KINDS + ROW_KINDS)}")
         if not 0 <= self.rate <= 1:
             raise ValueError(f"rate is a probability: {self.rate}")
+        if self.seconds < 0:
+            raise ValueError(f"seconds must not be negative: {self.seconds}")
+        if self.uuid and self.kind not in ROW_KINDS:
+            raise ValueError(f"only damage of a row takes a uuid, found {self.kind!r}")
 
 
 class Faults:
@@ -32,11 +55,11 @@ class Faults:
         self._faults = tuple(faults)
         self._random = random.Random(seed)
 
-    def pick(self, endpoint: str, number: int) -> str | None:
-        """Kind of the fault that request *number* of *endpoint* meets."""
+    def pick(self, endpoint: str, number: int) -> Fault | None:
+        """The fault that request *number* of *endpoint* meets."""
         for fault in self._faults:
             if fault.endpoint not in (endpoint, "any"):
                 continue
             if number in fault.at or (fault.rate and self._random.random() < fault.rate):
-                return fault.kind
+                return fault
         return None

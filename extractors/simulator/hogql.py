@@ -1,21 +1,24 @@
-"""POST /query and HogQL filters, answered by an in-memory DuckDB with macros that bear ClickHouse's names (§10)."""
+"""HogQL over a dataset, answered by an in-memory DuckDB with macros that bear ClickHouse's names (§10)."""
 
 from __future__ import annotations
 
 import re
 import threading
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import duckdb
 import pyarrow as pa
 
+from extractors.simulator.columns import Column, described
 from extractors.simulator.dataset import Dataset, Event
-from extractors.simulator.listing import BadInput
+from extractors.simulator.errors import BadInput
 
-MAX_ROWS, IMPLICIT_ROWS = 50_000, 100
 _NAMES = """count sum min max avg uniqexact distinct intdiv modulo multiply plus minus datediff todatetime64 todatetime todate
-tostring touuid length position substring tostartofhour tostartofday if coalesce abs least greatest
+tostring touuid toint tofloat length position substring tostartofhour tostartofday if coalesce abs least greatest
 in and or not from select where by as values on between"""
 ALLOWED = frozenset(_NAMES.split())
 """HogQL's own functions that are simulated, and the keywords that may stand before a bracket."""
@@ -25,13 +28,21 @@ CREATE MACRO modulo(a, b) AS a % b;
 CREATE MACRO multiply(a, b) AS a * b;
 CREATE MACRO plus(a, b) AS a + b;
 CREATE MACRO minus(a, b) AS a - b;
-CREATE MACRO toDateTime64(text, digits, zone) AS (text::TIMESTAMP AT TIME ZONE zone);
+CREATE MACRO toInt(x) AS TRY_CAST(x AS BIGINT);
+CREATE MACRO toFloat(x) AS TRY_CAST(x AS DOUBLE);
 CREATE MACRO toString(x) AS x::VARCHAR;
 CREATE MACRO toUUID(x) AS x::UUID;
-CREATE MACRO toDate(moment, zone) AS (moment AT TIME ZONE zone)::DATE;
-CREATE MACRO toStartOfHour(moment, zone) AS date_trunc('hour', moment AT TIME ZONE zone) AT TIME ZONE zone;
-CREATE MACRO toStartOfDay(moment, zone) AS date_trunc('day', moment AT TIME ZONE zone) AT TIME ZONE zone;
+CREATE MACRO toDateTime(text) AS text::TIMESTAMPTZ, (text, zone) AS (text::TIMESTAMP AT TIME ZONE zone);
+CREATE MACRO toDateTime64(text, digits) AS text::TIMESTAMPTZ,
+    (text, digits, zone) AS (text::TIMESTAMP AT TIME ZONE zone);
+CREATE MACRO toDate(moment) AS (moment AT TIME ZONE $project)::DATE,
+    (moment, zone) AS (moment AT TIME ZONE zone)::DATE;
+CREATE MACRO toStartOfHour(moment) AS date_trunc('hour', moment AT TIME ZONE $project) AT TIME ZONE $project,
+    (moment, zone) AS date_trunc('hour', moment AT TIME ZONE zone) AT TIME ZONE zone;
+CREATE MACRO toStartOfDay(moment) AS date_trunc('day', moment AT TIME ZONE $project) AT TIME ZONE $project,
+    (moment, zone) AS date_trunc('day', moment AT TIME ZONE zone) AT TIME ZONE zone;
 """
+"""What names no zone is in the project's: $project is filled in when the engine starts."""
 STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'")
 
 
@@ -39,40 +50,44 @@ class Refused(BadInput):
     """HogQL that the server does not run."""
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Columns and rows as JSON values; *more*: rows beyond the limit were left out."""
+
+    columns: list[Column]
+    rows: list[list[object]]
+    more: bool
+
+
 class Engine:
     """Answers HogQL over one dataset; its copy in DuckDB follows the dataset's version."""
 
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: Dataset, project_timezone: str) -> None:
+        self._dataset, self._timezone = dataset, project_timezone
         self._lock = threading.Lock()
         self._db = duckdb.connect(":memory:", config={"threads": 1})
-        self._db.execute("SET TimeZone = 'UTC'")
-        self._db.execute(MACROS)
+        self._db.execute(f"SET TimeZone = '{project_timezone}'")
+        self._db.execute(MACROS.replace("$project", f"'{project_timezone}'"))
         self._version = -1
 
-    def query(self, hogql: str, project_timezone: str) -> tuple[list[str], list[list[object]], bool]:
-        """Column names, rows, and whether rows beyond an implicit limit were left out. Raises Refused."""
-        limit = re.search(r"\bLIMIT\s+(\d+)\s*$", hogql, re.IGNORECASE)
-        rows_wanted = min(int(limit[1]), MAX_ROWS) if limit else IMPLICIT_ROWS
-        body = hogql[: limit.start()] if limit else hogql
-        sql = f"{translated(body, project_timezone)} LIMIT {rows_wanted + 1}"
+    def query(self, hogql: str, limit: int) -> Result:
+        """Up to *limit* rows of *hogql*, which has no LIMIT itself. Raises Refused."""
+        sql = f"{translated(hogql)} LIMIT {limit + 1}"
         with self._lock:
             self._refresh()
             try:
                 cursor = self._db.execute(sql)
-                names = [column[0].replace("count_star()", "count()") for column in cursor.description or []]
-                rows = [list(row) for row in cursor.fetchall()]
+                native = [(str(column[0]), str(column[1])) for column in cursor.description or []]
+                rows = cursor.fetchall()
             except duckdb.Error as exc:
                 raise Refused(f"Query failed: {str(exc).splitlines()[0]}") from exc
-        return (
-            names,
-            [[_plain(value) for value in row] for row in rows[:rows_wanted]],
-            len(rows) > rows_wanted and limit is None,
-        )
+        columns = described(hogql, native, self._timezone)
+        shown = [[_plain(value, column) for value, column in zip(row, columns, strict=True)] for row in rows[:limit]]
+        return Result(columns, shown, len(rows) > limit)
 
-    def matching(self, expression: str, events: Sequence[Event], project_timezone: str) -> frozenset[int]:
+    def matching(self, expression: str, events: Sequence[Event]) -> frozenset[int]:
         """Positions of the *events* that pass a boolean HogQL *expression*. Raises Refused."""
-        sql = f"SELECT n FROM candidates AS events WHERE {translated(expression, project_timezone)}"
+        sql = f"SELECT n FROM candidates AS events WHERE {translated(expression)}"
         candidates = _table(events).append_column("n", pa.array(range(len(events)), pa.int64()))
         with self._lock:
             self._db.register("candidates_text", candidates)
@@ -108,13 +123,13 @@ def _table(events: Sequence[Event]) -> pa.Table:
     return pa.table(columns)
 
 
-def translated(hogql: str, project_timezone: str) -> str:
+def translated(hogql: str) -> str:
     """DuckDB's spelling of *hogql*; functions outside HogQL's list and OFFSET are refused."""
     parts, last = [], 0
     for match in STRING.finditer(hogql):
-        parts += [_code(hogql[last : match.start()], project_timezone), _literal(match[0])]
+        parts += [_code(hogql[last : match.start()]), _literal(match[0])]
         last = match.end()
-    return "".join([*parts, _code(hogql[last:], project_timezone)])
+    return "".join([*parts, _code(hogql[last:])])
 
 
 def _literal(text: str) -> str:
@@ -123,7 +138,7 @@ def _literal(text: str) -> str:
     return "'" + inner.replace("'", "''") + "'"
 
 
-def _code(text: str, project_timezone: str) -> str:
+def _code(text: str) -> str:
     if re.search(r"\bOFFSET\b", text, re.IGNORECASE):
         raise Refused("OFFSET is not allowed for personal API keys")
     for name in re.findall(r"\b([A-Za-z_]\w*)\s*\(", text):
@@ -131,10 +146,18 @@ def _code(text: str, project_timezone: str) -> str:
             raise Refused(f"Unsupported function call '{name}(...)'")
     for here, there in (("length", "strlen"), ("position", "strpos"), ("uniqExact", "hogql_uniq")):
         text = re.sub(rf"\b{here}\s*\(", f"{there}(", text)
-    text = re.sub(r"\bhogql_uniq\(\(?([\w ,]+)\)?\)", r"count(DISTINCT (\1))", text)
-    # Without a named zone the project's own applies; arguments without parentheses only, as hedgerow sends them.
-    return re.sub(r"\b(toStartOfHour|toStartOfDay|toDate)\(\s*(\w+)\s*\)", rf"\1(\2, '{project_timezone}')", text)
+    # Events' properties are texts, whatever their JSON type.
+    text = re.sub(r"\bproperties\.(\$?\w+)", r"""json_extract_string(properties, '$."\1"')""", text)
+    return re.sub(r"\bhogql_uniq\(\(?([\w ,]+)\)?\)", r"count(DISTINCT (\1))", text)
 
 
-def _plain(value: object) -> object:
+def _plain(value: object, column: Column) -> object:
+    """*value* in JSON: datetimes in the column's zone, UTC as `Z` (samples of server 1.43)."""
+    if isinstance(value, datetime):
+        text = value.astimezone(ZoneInfo(column.zone)).isoformat()
+        return text.removesuffix("+00:00") + "Z" if text.endswith("+00:00") else text
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
     return value if isinstance(value, int | float | str | None) else str(value)

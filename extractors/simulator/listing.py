@@ -10,33 +10,32 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any
-from zoneinfo import ZoneInfo
 
 from extractors.simulator.dataset import EPOCH, MICROSECOND, Dataset, Event
+from extractors.simulator.dates import moment
+from extractors.simulator.errors import BadInput, BareFault
 from extractors.simulator.profiles import Profile
+from extractors.simulator.properties import Group, Matching, parsed, passing
 
 PROBED_S = (60, 300, 900, 3600, 21_600, 86_400)
-DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})")
-UNITS = {"h": "hours", "d": "days", "w": "weeks", "M": "minutes", "s": "seconds"}
-
-
-class BadInput(Exception):
-    """400 validation_error / invalid_input with this detail."""
-
-
-class BareFault(Exception):
-    """A plain exception in the server: 500 without a reason (§1.9)."""
+Passing = Callable[[Sequence[Event]], Sequence[Event]]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Rows of one answer and what `next` changes: (parameter, value), or None."""
+    """Rows of one answer and what `next` changes: (parameter, value), or None.
+
+    Also what was asked: the bounds in µs, exclusive, the order, and how many rows `offset` skips.
+    """
 
     rows: tuple[Event, ...]
     cursor: tuple[str, str] | None
+    after: int | None
+    before: int
+    descending: bool
+    offset: int
 
 
 @dataclass(slots=True)
@@ -45,7 +44,7 @@ class Listing:
 
     dataset: Dataset
     profile: Profile
-    matching: Callable[[str, Sequence[Event]], frozenset[int]]
+    matching: Matching
     rng: random.Random = field(default_factory=lambda: random.Random(7))
     remembered: dict[tuple[bool, bool, bool], int] = field(default_factory=dict)
 
@@ -53,7 +52,7 @@ class Listing:
         """Raises BadInput and BareFault as the server would."""
         descending, limit = _descending(params), self._limit(params)
         offset = self._offset(params)
-        before = _moment(params["before"], now, self.profile) if params.get("before") else now + timedelta(seconds=5)
+        before = self._before(params, now)
         after = self._after(params, before, now)
         if (
             after is not None
@@ -61,22 +60,16 @@ class Listing:
             and before - after > timedelta(days=self.profile.max_range_days)
         ):
             raise BareFault("range is too long")
-        passes = self._conditions(params)
-        asked = limit + offset
-        if descending and self.profile.probing:
-            rows, more = self._probe(params, after, before, asked, passes)
-        else:
-            rows, more = self._rows(after, before, asked, passes, descending=descending)
-        rows = rows[offset:]
-        if not more or not rows:
-            return Found(rows, None)
+        fetched = limit if self.profile.offset_inside_page else limit + offset
+        rows, more = self._page(params, after, before, fetched, descending=descending)
+        # The row past the limit, which only tells of more, is not cut off before the offset (1.30).
+        shown = rows[offset : offset + limit] if self.profile.offset_inside_page else rows[offset:fetched]
+        last = rows[:fetched][-1:] if self.profile.offset_inside_page else shown[-1:]
         # `["-timestamp","x"]` sorts ascending but moves `before` (§1.4).
-        moved = (
-            "before"
-            if params.get("orderBy", "").replace(" ", "").startswith('["-timestamp"') or descending
-            else "after"
-        )
-        return Found(rows, (moved, rows[-1].timestamp.isoformat()))
+        moves_before = descending or params.get("orderBy", "").replace(" ", "").startswith('["-timestamp"')
+        cursor = ("before" if moves_before else "after", last[0].timestamp.isoformat()) if more and last else None
+        lower = None if after is None else _micros(after)
+        return Found(shown, cursor, lower, _micros(before), descending, offset)
 
     def _limit(self, params: Mapping[str, str]) -> int:
         text = params.get("limit") or str(self.profile.default_limit)
@@ -84,7 +77,12 @@ class Listing:
             limit = int(text)
         except ValueError as exc:
             raise BareFault("limit is no number") from exc
-        return min(limit, self.profile.page_cap) if limit > 0 else self.profile.default_limit
+        if limit > 0:
+            return min(limit, self.profile.page_cap)
+        rule = self.profile.zero_limit if limit == 0 else self.profile.negative_limit
+        if rule == "fault":
+            raise BareFault("limit is not positive")
+        return 0 if rule == "empty" else self.profile.default_limit
 
     def _offset(self, params: Mapping[str, str]) -> int:
         text = params.get("offset", "")
@@ -93,46 +91,59 @@ class Listing:
             raise BadInput(f"Offset is deprecated. Max supported offset value is {self.profile.max_offset}")
         return offset
 
+    def _before(self, params: Mapping[str, str], now: datetime) -> datetime:
+        latest = now + timedelta(seconds=5)
+        if not params.get("before"):
+            return latest
+        before = moment(params["before"], now, self.profile)
+        return min(before, latest) if self.profile.before_capped else before
+
     def _after(self, params: Mapping[str, str], before: datetime, now: datetime) -> datetime | None:
         if params.get("after"):
-            return _moment(params["after"], now, self.profile)
+            return moment(params["after"], now, self.profile)
         hours = self.profile.lower_bound_hours
         return None if hours is None else before - timedelta(hours=hours)
 
-    def _conditions(self, params: Mapping[str, str]) -> Callable[[Sequence[Event]], Sequence[Event]]:
+    def _conditions(self, params: Mapping[str, str]) -> Passing:
         tests: list[Callable[[Event], bool]] = []
         if params.get("event"):
             tests.append(lambda event, name=params["event"]: event.event == name)  # type: ignore[misc]
         if "distinct_id" in params:
             tests.append(lambda event, name=params["distinct_id"]: event.distinct_id == name)  # type: ignore[misc]
-        expressions: list[str] = []
-        for entry in _filters(params.get("properties", "")):
-            if entry.get("type") == "hogql":
-                if not self.profile.hogql_filter_allowed:
-                    raise BareFault("no HogQL here")
-                expressions.append(str(entry.get("key")))
-            else:
-                tests.append(_property_test(entry))
+        condition = parsed(params.get("properties", ""), self.profile)
 
-        def passing(events: Sequence[Event]) -> Sequence[Event]:
-            for expression in expressions:
-                keep = self.matching(expression, events)
-                events = [event for number, event in enumerate(events) if number in keep]
-            return [event for event in events if all(test(event) for test in tests)] if tests else events
+        def kept(events: Sequence[Event]) -> Sequence[Event]:
+            if tests:
+                events = [event for event in events if all(test(event) for test in tests)]
+            if condition == Group("AND", ()):
+                return events
+            return [events[position] for position in passing(condition, events, self.matching)]
 
-        return passing
+        return kept
+
+    def _page(
+        self, params: Mapping[str, str], after: datetime | None, before: datetime, limit: int, *, descending: bool
+    ) -> tuple[tuple[Event, ...], bool]:
+        """Up to *limit* rows and one more that tells of more, and whether it was there."""
+        kept = self._conditions(params)
+        if descending and self.profile.probing:
+            return self._probe(params, after, before, limit, kept)
+        rows, more = self._rows(after, before, limit, kept, descending=descending)
+        if self.profile.lower_bound_retried and not params.get("after") and len(rows) < limit:
+            return self._rows(None, before, limit, kept, descending=descending)
+        return rows, more
 
     def _rows(
         self,
         after: datetime | None,
         before: datetime,
         limit: int,
-        passing: Callable[[Sequence[Event]], Sequence[Event]],
+        kept: Passing,
         *,
         descending: bool,
     ) -> tuple[tuple[Event, ...], bool]:
-        """At most *limit* rows in order of time, ties in any order, and whether one more was there."""
-        found = passing(self.dataset.between(None if after is None else _micros(after), _micros(before)))
+        """At most *limit* rows and one more in order of time, ties in any order, and whether that one was there."""
+        found = kept(self.dataset.between(None if after is None else _micros(after), _micros(before)))
         ordered = found[::-1] if descending else found
         taken: list[Event] = []
         for _, ties in groupby(ordered, key=lambda event: event.micros):
@@ -141,7 +152,7 @@ class Listing:
             taken += group
             if len(taken) > limit:
                 break
-        return tuple(taken[:limit]), len(taken) > limit
+        return tuple(taken[: limit + 1]), len(taken) > limit
 
     def _probe(
         self,
@@ -149,7 +160,7 @@ class Listing:
         after: datetime | None,
         before: datetime,
         limit: int,
-        passing: Callable[[Sequence[Event]], Sequence[Event]],
+        kept: Passing,
     ) -> tuple[tuple[Event, ...], bool]:
         """Newest first: the first window back from *before* with half a page is the answer, its own "more" included (§1.5)."""
         key = (bool(params.get("event")), "distinct_id" in params, limit < self.profile.page_cap)
@@ -159,11 +170,11 @@ class Listing:
             start = before - timedelta(seconds=seconds)
             if after is not None and start <= after and (both or params.get("after")):
                 continue
-            rows, more = self._rows(start, before, limit, passing, descending=True)
+            rows, more = self._rows(start, before, limit, kept, descending=True)
             if len(rows) >= max(limit // 2, 1):
                 self.remembered[key] = seconds
                 return rows, more
-        return self._rows(after, before, limit, passing, descending=True)
+        return self._rows(after, before, limit, kept, descending=True)
 
 
 def _descending(params: Mapping[str, str]) -> bool:
@@ -179,68 +190,3 @@ def _descending(params: Mapping[str, str]) -> bool:
 
 def _micros(at: datetime) -> int:
     return (at - EPOCH) // MICROSECOND
-
-
-def _padded(date: re.Match[str]) -> str:
-    """`2021-1-1` is a date, too."""
-    return f"{date[1]}-{date[2]:0>2}-{date[3]:0>2}"
-
-
-def _moment(text: str, now: datetime, profile: Profile) -> datetime:
-    """ISO with zone as is, without in the project's zone, relative; anything else silently acts as now (§1.3)."""
-    try:
-        at = datetime.fromisoformat(DATE.sub(_padded, text))
-        return (
-            at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=ZoneInfo(profile.project_timezone)).astimezone(UTC)
-        )
-    except ValueError:
-        relative = re.fullmatch(r"-?(\d+)([hdwMs])", text)
-        return now - timedelta(**{UNITS[relative[2]]: int(relative[1])}) if relative else now
-
-
-def _filters(text: str) -> list[dict[str, Any]]:
-    """The filters of `properties`, groups flattened: groups of OR are not simulated."""
-    if not text:
-        return []
-    try:
-        given = json.loads(text)
-    except ValueError as exc:
-        raise BadInput("Properties are unparsable!") from exc
-    flat: list[dict[str, Any]] = []
-    todo = list(given) if isinstance(given, list) else [given]
-    while todo:
-        entry = todo.pop(0)
-        if not isinstance(entry, dict) or (str(entry.get("type")) == "OR" and len(entry.get("values", [])) > 1):
-            raise BareFault("filter is not simulated")
-        if "values" in entry:
-            todo += entry["values"]
-        else:
-            flat.append(entry)
-    return flat
-
-
-def _property_test(entry: Mapping[str, Any]) -> Callable[[Event], bool]:
-    """Event property filters: exact, is_not, icontains, gt, lt, is_set."""
-    key, wanted, operator = str(entry.get("key")), entry.get("value"), entry.get("operator") or "exact"
-    values = [str(one) for one in wanted] if isinstance(wanted, list) else [str(wanted)]
-
-    def test(event: Event) -> bool:
-        found = json.loads(event.properties).get(key)
-        if operator == "is_set":
-            return found is not None
-        if found is None:
-            return operator == "is_not"
-        text = str(found).lower() if isinstance(found, bool) else str(found)
-        if operator in ("gt", "lt"):
-            try:
-                number, bound = float(text), float(values[0])
-            except ValueError:
-                return False
-            return number > bound if operator == "gt" else number < bound
-        if operator == "icontains":
-            return values[0].lower() in text.lower()
-        return (text in values) == (operator != "is_not")
-
-    if operator not in ("exact", "is_not", "icontains", "gt", "lt", "is_set"):
-        raise BareFault(f"operator {operator} is not simulated")
-    return test

@@ -1,21 +1,56 @@
-"""How a simulated server behaves: one switch per difference between servers (facts/posthog-api.md §1, §5, §8)."""
+"""How a simulated server behaves: one switch per difference between servers (facts/posthog-api.md §1, §5, §8).
+
+Servers differ by the values of frozen fields, never by a version number that other files would have to know.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Switches of a server. None: the limit does not exist there."""
+    """Switches of a server. None: the limit does not exist there. Defaults are PostHog Cloud's of late 2026.
+
+    Pages: *page_cap* clamps `limit`; *zero_limit* and *negative_limit* say what 0 and less do; *probing* is the search
+    for a short window in newest-first order (§0.1). *offset_inside_page*: `offset` skips within the limit + 1 rows that
+    were fetched, and `next` goes on from the page and not from its rest. *offset_wait_s*: what any offset costs.
+
+    Bounds: *lower_bound_hours* is the default range; *lower_bound_retried* asks again without it when the page was not
+    full. *bounds_zone*: an offset in `after` and `before` is converted, or dropped and the wall clock taken as UTC.
+    *dates*: "lenient" takes what is no date as relative or as now, "iso" answers it with 500. *before_capped*: the
+    default upper bound also caps a given one.
+
+    Rows: *integer_rows* has a number as id, no elements_chain and `Z` as zone. *person_always* fills `person` unasked.
+    *wrong_zone_labels*: rows show the project's wall clock labelled as UTC, the cursor in `next` stays right (§1.7).
+
+    Values: *values_bare* answers a list without an envelope and an empty one without a key;
+    *values_event_required* refuses questions without `event_name`.
+
+    Query: where *query_allowed* is false, /query answers *query_refused_with*; *query_envelope* adds what newer servers
+    tell beside the rows (`hasMore`, `is_cached`). *hogql_filter_allowed*: HogQL inside `properties`.
+
+    Addresses: *prefixes* under /api/ that exist. *any_project*: an unknown project id answers as the first project.
+    *warns* sends X-PostHog-Warn, *challenges* sends WWW-Authenticate with a 401.
+    """
 
     page_cap: int = 1000
     default_limit: int = 100
+    zero_limit: Literal["default", "empty", "fault"] = "default"
+    negative_limit: Literal["default", "fault"] = "default"
     probing: bool = True
-    lower_bound_hours: int | None = 24
-    max_range_days: int | None = 366
     max_offset: int | None = 50_000
+    offset_inside_page: bool = False
+    offset_wait_s: float = 1.0
+    lower_bound_hours: int | None = 24
+    lower_bound_retried: bool = False
+    max_range_days: int | None = 366
+    bounds_zone: Literal["converted", "dropped"] = "converted"
+    dates: Literal["lenient", "iso"] = "lenient"
+    before_capped: bool = False
     per_minute: int | None = 240
     per_hour: int | None = 1200
     values_per_minute: int | None = 60
@@ -23,16 +58,91 @@ class Profile:
     query_per_minute: int | None = 240
     query_per_hour: int | None = 2400
     in_flight: int | None = 2
-    prefixes: tuple[str, ...] = ("environments", "projects")
+    integer_rows: bool = False
+    person_always: bool = False
+    wrong_zone_labels: bool = False
+    values_bare: bool = False
+    values_event_required: bool = True
     query_allowed: bool = True
+    query_refused_with: Literal[403, 404, 500] = 403
+    query_envelope: bool = True
     hogql_filter_allowed: bool = True
+    prefixes: tuple[str, ...] = ("environments", "projects")
+    any_project: bool = False
+    warns: bool = True
+    challenges: bool = True
     project_timezone: str = "America/New_York"
 
     def __post_init__(self) -> None:
         if self.page_cap < 1 or self.default_limit < 1:
             raise ValueError("a page holds at least one row")
+        if not self.prefixes:
+            raise ValueError("a server has at least one address prefix")
         ZoneInfo(self.project_timezone)
 
 
 CLOUD = Profile()
 """PostHog Cloud of late 2026."""
+
+SELF_HOSTED = Profile(
+    page_cap=50_000,
+    lower_bound_hours=None,
+    max_range_days=None,
+    max_offset=None,
+    offset_wait_s=0.0,
+    per_minute=None,
+    per_hour=None,
+    values_per_minute=None,
+    values_per_hour=None,
+    query_per_minute=None,
+    query_per_hour=None,
+    in_flight=None,
+    warns=False,
+)
+"""Self-hosted before the cap of May 2026, as installed: no rate limits, no lower bound, no longest range (§1.2)."""
+
+TIMEZONE_FAULT = replace(SELF_HOSTED, wrong_zone_labels=True, project_timezone="Asia/Kolkata")
+"""Self-hosted builds of mid-2026 that label the project's wall clock as UTC (§1.7)."""
+
+OLD_2023 = replace(
+    SELF_HOSTED,
+    page_cap=10_000,
+    zero_limit="empty",
+    negative_limit="fault",
+    probing=False,
+    lower_bound_hours=24,
+    lower_bound_retried=True,
+    bounds_zone="dropped",
+    person_always=True,
+    values_bare=True,
+    values_event_required=False,
+    query_envelope=False,
+    prefixes=("projects",),
+    challenges=False,
+    project_timezone="UTC",
+)
+"""PostHog 1.43 of July 2023, as a real server was seen (facts/posthog-observed.md, A)."""
+
+OLD_2021 = replace(
+    OLD_2023,
+    zero_limit="fault",
+    offset_inside_page=True,
+    bounds_zone="converted",
+    dates="iso",
+    before_capped=True,
+    integer_rows=True,
+    query_allowed=False,
+    query_refused_with=404,
+    hogql_filter_allowed=False,
+    any_project=True,
+)
+"""PostHog 1.30 of November 2021, as a real server was seen (facts/posthog-observed.md, B)."""
+
+PROFILES: Mapping[str, Profile] = {
+    "cloud": CLOUD,
+    "self_hosted": SELF_HOSTED,
+    "timezone_fault": TIMEZONE_FAULT,
+    "old_2023": OLD_2023,
+    "old_2021": OLD_2021,
+}
+"""Every profile by the name that users give."""

@@ -1,0 +1,328 @@
+"""The simulated PostHog as an ASGI application: addresses, keys, limits and endpoints (facts/posthog-api.md §1, §2, §5)."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from urllib.parse import urlencode
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from extractors.simulator import damage, faults, responses
+from extractors.simulator.dataset import Dataset, Event, Person
+from extractors.simulator.errors import BadInput, BareFault
+from extractors.simulator.faults import Fault, Faults
+from extractors.simulator.hogql import Engine
+from extractors.simulator.limits import RateLimits
+from extractors.simulator.listing import Found, Listing
+from extractors.simulator.profiles import Profile
+from extractors.simulator.query import Query
+from extractors.simulator.rows import integer_id, row
+from extractors.simulator.values import suggestions
+
+FOREIGN = "elsewhere.invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSeen:
+    """One request as it came in; *number* counts those of its endpoint from 1."""
+
+    number: int
+    endpoint: str
+    method: str
+    path: str
+    params: Mapping[str, str]
+
+
+@dataclass(slots=True)
+class Simulator:
+    """A running server. *damaged*: (kind, uuid) of each row that was shown damaged."""
+
+    url: str
+    key: str
+    requests: list[RequestSeen] = field(default_factory=list)
+    statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
+    damaged: list[tuple[str, str]] = field(default_factory=list)
+
+    def count(self, endpoint: str) -> int:
+        """Requests of *endpoint*: list, detail, values or query."""
+        return sum(request.endpoint == endpoint for request in self.requests)
+
+    @property
+    def refused(self) -> int:
+        """Requests answered with 429."""
+        return sum(count for (_, status), count in self.statuses.items() if status == 429)
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """What a server does beside answering: its kind, its faults, its clock, and who hears of requests."""
+
+    profile: Profile
+    faults: Faults
+    now: Callable[[], datetime]
+    on_request: Callable[[RequestSeen], None]
+    on_hook: Callable[[str], None]
+
+
+@dataclass(slots=True)
+class _Project:
+    dataset: Dataset
+    listing: Listing
+    query: Query
+    running: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One request, taken apart."""
+
+    request: Request
+    params: Mapping[str, str]
+    body: bytes
+    parts: tuple[str, ...]
+    endpoint: str
+    fault: Fault | None
+
+
+class App:
+    """Answers requests over several projects; *connections* are those that a fault may reset."""
+
+    def __init__(self, datasets: Mapping[int, Dataset], behaviour: Behaviour, simulator: Simulator) -> None:
+        self._behaviour, self._profile, self._simulator = behaviour, behaviour.profile, simulator
+        self.connections = responses.Connections()
+        self._limits = RateLimits()
+        self._lock = threading.Lock()
+        self._projects = {number: _project(dataset, behaviour.profile) for number, dataset in datasets.items()}
+
+    def asgi(self) -> Starlette:
+        methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+        return Starlette(
+            routes=[
+                Route("/_simulator/{what}", self._control, methods=["GET", "POST"]),
+                Route("/{path:path}", self._handle, methods=methods),
+            ]
+        )
+
+    async def _control(self, request: Request) -> Response:
+        if request.path_params["what"] == "hook":
+            name = str(json.loads(await request.body() or b"{}").get("name", ""))
+            await run_in_threadpool(self._behaviour.on_hook, name)
+            return responses.json_answer({"ok": True})
+        stats = {f"{endpoint} {status}": count for (endpoint, status), count in self._simulator.statuses.items()}
+        return responses.json_answer({"requests": stats})
+
+    async def _handle(self, request: Request) -> Response:
+        body = await request.body()
+        response, endpoint = await run_in_threadpool(self._answer, request, body)
+        self._simulator.statuses[endpoint, response.status_code] += 1
+        response.headers["Date"] = format_datetime(self._behaviour.now().astimezone(UTC), usegmt=True)
+        return response
+
+    def _answer(self, request: Request, body: bytes) -> tuple[Response, str]:
+        params = dict(request.query_params.items())
+        parts = tuple(part for part in request.url.path.split("/") if part)
+        endpoint = _endpoint(parts)
+        with self._lock:
+            seen = RequestSeen(self._simulator.count(endpoint) + 1, endpoint, request.method, request.url.path, params)
+            self._simulator.requests.append(seen)
+        self._behaviour.on_request(seen)
+        fault = self._behaviour.faults.pick(endpoint, seen.number)
+        if fault and fault.kind in faults.STATUS_KINDS:
+            return responses.instead(fault.kind), endpoint
+        asked = _Asked(request, params, body, parts, endpoint, fault)
+        response = self._refusal(asked) or self._endpoint_answer(asked)
+        if fault and fault.kind in faults.BODY_KINDS:
+            response = responses.delivered(response, fault, self.connections)
+        return response, endpoint
+
+    def _refusal(self, asked: _Asked) -> Response | None:
+        """What stops a request before it is run: address, key, project, limits (§5.3, §5.4)."""
+        profile, request, endpoint = self._profile, asked.request, asked.endpoint
+        if endpoint == "unknown" or asked.parts[1] not in profile.prefixes:
+            return responses.not_found("Endpoint not found.")
+        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+        given = bearer or asked.params.get("personal_api_key", "")
+        if given != self._simulator.key:
+            return self._unauthorized(given)
+        if self._project(asked.parts[2]) is None:
+            return responses.not_found("Project not found.")
+        if request.method != ("POST" if endpoint == "query" else "GET"):
+            detail = f'Method "{request.method}" not allowed.'
+            return responses.error(405, "invalid_request", "method_not_allowed", detail)
+        bucket, per_minute, per_hour = {
+            "query": ("query", profile.query_per_minute, profile.query_per_hour),
+            "values": ("values", profile.values_per_minute, profile.values_per_hour),
+        }.get(endpoint, ("list", profile.per_minute, profile.per_hour))
+        wait_s = self._limits.refused_for_s(given, bucket, per_minute=per_minute, per_hour=per_hour)
+        return responses.throttled(wait_s) if wait_s else None
+
+    def _unauthorized(self, given: str) -> Response:
+        code, detail = (
+            ("authentication_failed", "Personal API key found in request Authorization header is invalid.")
+            if given
+            else ("not_authenticated", "Authentication credentials were not provided.")
+        )
+        response = responses.error(401, "authentication_error", code, detail)
+        if self._profile.challenges:
+            response.headers["WWW-Authenticate"] = f'Bearer resource_metadata="{self._simulator.url}"'
+        return response
+
+    def _project(self, name: str) -> _Project | None:
+        """The project of an address; `@current` is the key's first."""
+        first = next(iter(self._projects.values()), None)
+        if name == "@current":
+            return first
+        known = self._projects.get(int(name)) if name.isdecimal() else None
+        return first if known is None and name.isdecimal() and self._profile.any_project else known
+
+    def _endpoint_answer(self, asked: _Asked) -> Response:
+        project = self._project(asked.parts[2])
+        assert project is not None, "refused before"
+        try:
+            if asked.endpoint == "query":
+                return self._query(asked, project)
+            if asked.endpoint == "detail":
+                return self._detail(asked, project)
+            if asked.endpoint == "values":
+                return self._values(asked, project)
+            return self._list(asked, project)
+        except BadInput as exc:
+            return responses.error(400, "validation_error", "invalid_input", str(exc))
+        except BareFault:
+            return responses.server_error()
+
+    def _list(self, asked: _Asked, project: _Project) -> Response:
+        with self._lock:
+            project.running += 1
+            crowded = self._profile.in_flight is not None and project.running > self._profile.in_flight
+        try:
+            if crowded:
+                raise BareFault("too many queries at once")
+            found = project.listing.answer(asked.params, self._behaviour.now())
+        finally:
+            with self._lock:
+                project.running -= 1
+        if found.offset:
+            time.sleep(self._profile.offset_wait_s)
+        persons = project.dataset.persons if self._profile.person_always or _person_asked(asked) else {}
+        rows = self._rows(found, persons, project.dataset, asked.fault)
+        next_address = json.dumps(_next(found, asked)).encode()
+        body = b'{"next":%s,"results":[%s]}' % (next_address, b",".join(rows))
+        response = responses.plain(body, gzip="gzip" in asked.request.headers.get("accept-encoding", ""))
+        if self._profile.warns:
+            response.headers["X-PostHog-Warn"] = "https://posthog.com/docs/api/events"
+        return response
+
+    def _rows(
+        self, found: Found, persons: Mapping[str, Person], dataset: Dataset, fault: Fault | None
+    ) -> Sequence[bytes]:
+        """The rows' texts, one of them strayed or damaged if the fault is of that sort."""
+        events = list(found.rows)
+        one = damage.stray(dataset, found, fault) if fault and fault.kind == "stray-row" else None
+        if one is not None:
+            self._simulator.damaged.append(("stray-row", one.uuid))
+            # Where time puts it, as from a server that lost one bound.
+            events = sorted([*events, one], key=lambda event: event.micros, reverse=found.descending)
+        rows = [row(event, persons.get(event.distinct_id), self._profile) for event in events]
+        at = damage.victim(events, fault)
+        if at is not None:
+            rows[at] = self._damaged(fault, events[at], persons)
+        return rows
+
+    def _damaged(self, fault: Fault | None, event: Event, persons: Mapping[str, Person]) -> bytes:
+        assert fault is not None, "a victim has its fault"
+        self._simulator.damaged.append((fault.kind, event.uuid))
+        return damage.damaged(fault.kind, event, persons.get(event.distinct_id), self._profile)
+
+    def _detail(self, asked: _Asked, project: _Project) -> Response:
+        text, missing = asked.parts[4], "Not found."
+        if self._profile.integer_rows:
+            wanted = [event for event in project.dataset.events if str(integer_id(event.uuid)) == text]
+        else:
+            try:
+                name = str(uuid.UUID(text))
+            except ValueError:
+                body = {"detail": "Invalid UUID", "code": "invalid", "type": "validation_error"}
+                return responses.json_answer(body, status=400)
+            wanted = [event for event in project.dataset.events if event.uuid == name]
+            missing = f"No events exist for event UUID {name}"
+        if not wanted:
+            return responses.not_found(missing)
+        persons = project.dataset.persons if _person_asked(asked) else {}
+        if damage.victim(wanted[:1], asked.fault) is not None:
+            return responses.plain(self._damaged(asked.fault, wanted[0], persons))
+        return responses.plain(row(wanted[0], persons.get(wanted[0].distinct_id), self._profile))
+
+    def _values(self, asked: _Asked, project: _Project) -> Response:
+        names = asked.request.query_params.getlist("event_name")
+        found = suggestions(project.dataset, asked.params, names, self._behaviour.now(), self._profile)
+        rows = [{"name": text} for text in found]
+        if self._profile.values_bare:
+            return responses.json_answer(rows)
+        response = responses.json_answer({"results": rows, "refreshing": False})
+        response.headers["Cache-Control"] = "max-age=10"
+        return response
+
+    def _query(self, asked: _Asked, project: _Project) -> Response:
+        if self._profile.query_allowed:
+            return responses.json_answer(project.query.answer(asked.body, self._behaviour.now()))
+        if self._profile.query_refused_with == 404:
+            return responses.not_found("Endpoint not found.")
+        if self._profile.query_refused_with == 500:
+            return responses.server_error()
+        detail = "API key missing required scope 'query:read'"
+        return responses.error(403, "authentication_error", "permission_denied", detail)
+
+
+def _project(dataset: Dataset, profile: Profile) -> _Project:
+    engine = Engine(dataset, profile.project_timezone)
+
+    def matching(expression: str, events: Sequence[Event]) -> frozenset[int]:
+        try:
+            return engine.matching(expression, events)
+        except BadInput as exc:
+            raise BareFault(str(exc)) from exc
+
+    return _Project(dataset, Listing(dataset, profile, matching), Query(engine, profile))
+
+
+def _person_asked(asked: _Asked) -> bool:
+    return asked.params.get("include_person", "") in ("true", "1")
+
+
+def _next(found: Found, asked: _Asked) -> str | None:
+    """The address of `next`: all parameters stay, also offset and a key in the query; only one bound moves (§1.5)."""
+    if found.cursor is None:
+        return None
+    request, params = asked.request, dict(asked.params)
+    kind = asked.fault.kind if asked.fault else ""
+    if kind != "next-repeating":
+        params[found.cursor[0]] = found.cursor[1]
+    host = FOREIGN if kind == "next-foreign" else request.headers.get("host", "")
+    return f"{request.url.scheme}://{host}{request.url.path}?{urlencode(params)}"
+
+
+def _endpoint(parts: Sequence[str]) -> str:
+    """`/api/<prefix>/<project>/…` → list, detail, values, query or unknown."""
+    if len(parts) < 4 or parts[0] != "api":
+        return "unknown"
+    tail = parts[3:]
+    if tail[0] == "query" and len(tail) == 1:
+        return "query"
+    if tail[0] != "events" or len(tail) > 2:
+        return "unknown"
+    if len(tail) == 1:
+        return "list"
+    return "values" if tail[1] == "values" else "detail"

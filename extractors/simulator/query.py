@@ -1,0 +1,106 @@
+"""POST /query: HogQLQuery and EventsQuery in, an answer in the server's shape out (§10, samples of server 1.43)."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from extractors.simulator.dates import moment
+from extractors.simulator.errors import BadInput
+from extractors.simulator.hogql import Engine, Result
+from extractors.simulator.profiles import Profile
+
+MAX_ROWS, IMPLICIT_ROWS = 50_000, 100
+CACHED_S = 60.0
+LIMIT = re.compile(r"\bLIMIT\s+(\d+)\s*$", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Query:
+    """Answers queries of one project, from a cache unless that is forbidden."""
+
+    engine: Engine
+    profile: Profile
+    cache: dict[str, tuple[float, bytes]] = field(default_factory=dict)
+
+    def answer(self, body: bytes, now: datetime) -> dict[str, Any]:
+        """The body of the answer. Raises BadInput for what is no query and for HogQL that the server does not run."""
+        try:
+            asked = json.loads(body)
+            query, refresh = asked["query"], asked.get("refresh")
+            kind = query.get("kind", "HogQLQuery")
+            key = json.dumps(query, sort_keys=True)
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise BadInput("query is not a query object") from exc
+        cached = self.cache.get(key)
+        fresh = refresh in ("force_blocking", True) or not self.profile.query_envelope
+        if cached and not fresh and time.monotonic() < cached[0] + CACHED_S:
+            found: dict[str, Any] = json.loads(cached[1])
+            return found | {"is_cached": True}
+        if kind == "HogQLQuery":
+            answer = self._hogql(query)
+        elif kind == "EventsQuery":
+            answer = self._events(query, now)
+        else:
+            raise BadInput(f"{kind} is not simulated")
+        self.cache[key] = (time.monotonic(), json.dumps(answer).encode())
+        return answer
+
+    def _hogql(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        text = str(query.get("query", ""))
+        given = LIMIT.search(text)
+        limit = min(int(given[1]), MAX_ROWS) if given else IMPLICIT_ROWS
+        body = (text[: given.start()] if given else text).strip()
+        result = self.engine.query(body, limit)
+        run = f"{body} LIMIT {limit}"
+        answer = {
+            "clickhouse": f"{run} SETTINGS readonly=2, max_execution_time=60",
+            "columns": [column.name for column in result.columns],
+            "hogql": run,
+            "query": text,
+            "results": result.rows,
+            "types": [[column.name, column.type] for column in result.columns],
+        }
+        # A LIMIT in the query is its own business: only an implicit one is told about.
+        return answer | self._envelope(more=result.more and given is None)
+
+    def _envelope(self, *, more: bool) -> dict[str, Any]:
+        return {"hasMore": more, "is_cached": False} if self.profile.query_envelope else {}
+
+    def _events(self, query: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+        result = self._events_result(query, now)
+        columns = [str(item) for item in query["select"]]
+        answer = {
+            "columns": columns,
+            "hasMore": result.more,
+            "results": result.rows,
+            "types": [column.type for column in result.columns],
+        }
+        return answer | ({"is_cached": False} if self.profile.query_envelope else {})
+
+    def _events_result(self, query: Mapping[str, Any], now: datetime) -> Result:
+        select = query.get("select")
+        if not isinstance(select, list) or not select or any("*" in str(item) for item in select):
+            raise BadInput("select is not a list of columns")
+        conditions = [f"({condition})" for condition in query.get("where") or []]
+        after, before = str(query.get("after") or "-24h"), query.get("before")
+        if after != "all":
+            conditions.append(f"timestamp > {_constant(moment(after, now, self.profile))}")
+        if before:
+            conditions.append(f"timestamp < {_constant(moment(str(before), now, self.profile))}")
+        order = [str(item) for item in query.get("orderBy") or []] or (
+            ["timestamp DESC"] if "timestamp" in select else []
+        )
+        text = f"SELECT {', '.join(map(str, select))} FROM events"
+        text += f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        text += f" ORDER BY {', '.join(order)}" if order else ""
+        return self.engine.query(text, min(int(query.get("limit") or IMPLICIT_ROWS), MAX_ROWS))
+
+
+def _constant(at: datetime) -> str:
+    return f"toDateTime64('{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
