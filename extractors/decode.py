@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,7 +21,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extractors import errors
+from extractors import errors, scan
 
 RAW_ROWS = pa.schema(
     [
@@ -92,6 +92,9 @@ class _Query(msgspec.Struct):
 
 _UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _BRACE = ord("{")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_YEAR_1 = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_YEAR_9999 = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 
 _list_decoder = msgspec.json.Decoder(_List)
 _row_decoder = msgspec.json.Decoder(_Row)
@@ -157,7 +160,7 @@ def _error_detail(body: bytes) -> tuple[str, str]:
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds of a Retry-After header (whole seconds or an HTTP date, RFC 9110 §10.2.3)."""
     text = headers.get("retry-after", "").strip()
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return float(text)
     try:
         at = parsedate_to_datetime(text) if text else None
@@ -193,7 +196,7 @@ def page(body: bytes) -> Page:
 
 
 def _table(rows: Sequence[_Row]) -> pa.Table:
-    """Columns of a page. Raises ArrowInvalid for a timestamp without zone or beyond microseconds."""
+    """Columns of a page. Raises ArrowInvalid for a timestamp without zone, beyond microseconds or beyond year 9999."""
     for row in rows:
         # An object's bytes start with a brace: anything else would land as JSON that is no object.
         if memoryview(row.properties)[0] != _BRACE:
@@ -201,12 +204,16 @@ def _table(rows: Sequence[_Row]) -> pa.Table:
     uuids = pa.array([row.id for row in rows], pa.string())
     if not pc.all(pc.match_substring_regex(uuids, _UUID), min_count=0).as_py():
         raise msgspec.ValidationError("`id` is not a uuid in canonical form")
+    times = pa.array([row.timestamp for row in rows], pa.string()).cast(pa.timestamp("us", "UTC"))
+    extremes = pc.min_max(times.cast(pa.int64()))
+    if rows and (extremes["min"].as_py() < _YEAR_1 or extremes["max"].as_py() > _YEAR_9999):
+        raise msgspec.ValidationError("`timestamp` lies outside the years 1 to 9999")
     return pa.table(
         [
             uuids,
             pa.array([row.event for row in rows], pa.string()),
             pa.array([row.distinct_id for row in rows], pa.string()),
-            pa.array([row.timestamp for row in rows], pa.string()).cast(pa.timestamp("us", "UTC")),
+            times,
             _texts([row.properties for row in rows]),
             pa.array([row.elements_chain or "" for row in rows], pa.string()),
         ],
@@ -231,9 +238,9 @@ def _cursor(next_address: str | None) -> datetime | None:
     try:
         after = parse_qs(urlsplit(next_address).query).get("after", [""])[-1]
         at = datetime.fromisoformat(after)
-    except ValueError:
+        return at.astimezone(UTC) if at.tzinfo else None
+    except (ValueError, OverflowError):
         return None
-    return at.astimezone(UTC) if at.tzinfo else None
 
 
 def _page_row_by_row(body: bytes) -> Page:
@@ -241,30 +248,23 @@ def _page_row_by_row(body: bytes) -> Page:
 
     Raises BodyCut if not even the rows' borders can be found.
     """
-    scan = json.JSONDecoder().raw_decode
     text = body.decode("utf-8", "surrogateescape")
     try:
-        document, end = scan(text, len(text) - len(text.lstrip()))
-        results = document["results"]
-        next_address = document.get("next")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        document = scan.members(text)
+        pieces = list(scan.elements(document["results"]))
+        next_address = json.loads(document.get("next", "null"))
+    except (ValueError, KeyError) as exc:
         raise errors.BodyCut(
             f"page is not the JSON of an events list: {len(body)} bytes, {type(exc).__name__}"
         ) from exc
-    if (
-        isinstance(results, list)
-        and results
-        and all(isinstance(row, dict) and type(row.get("id")) is int for row in results)
-    ):
+    if pieces and all(map(_numbered, pieces)):
         raise errors.UnusableAnswer(
             "the server numbers its events instead of giving uuids, as PostHog 1.30 did",
             hint="its events cannot be told apart safely: upgrade PostHog",
         )
-    if not isinstance(results, list) or text[end:].strip():
-        raise errors.BodyCut(f"page is not the JSON of an events list: {len(body)} bytes, no list of results")
     good: list[pa.Table] = []
     rejects: list[tuple[datetime | None, str, str]] = []
-    for piece in _pieces(text, len(results)):
+    for piece in pieces:
         raw = piece.encode("utf-8", "surrogateescape")
         try:
             raw.decode("utf-8")
@@ -283,35 +283,12 @@ def _page_row_by_row(body: bytes) -> Page:
     )
 
 
-def _pieces(text: str, count: int) -> list[str]:
-    """The text of each element of the document's `results` array."""
-    scan = json.JSONDecoder().raw_decode
-    blank = " \t\r\n"
-    at = _after_key(text, "results")
-    pieces: list[str] = []
-    while len(pieces) < count:
-        while text[at] in blank + ",[" if not pieces else text[at] in blank + ",":
-            at += 1
-        _, end = scan(text, at)
-        pieces.append(text[at:end])
-        at = end
-    return pieces
-
-
-def _after_key(text: str, key: str) -> int:
-    """Position after the colon of a top-level *key* of the JSON object in *text*."""
-    decoder = json.JSONDecoder()
-    at = text.index("{") + 1
-    while True:
-        while text[at] in " \t\r\n,":
-            at += 1
-        name, at = decoder.raw_decode(text, at)
-        at = text.index(":", at) + 1
-        if name == key:
-            return at
-        while text[at] in " \t\r\n":
-            at += 1
-        _, at = decoder.raw_decode(text, at)
+def _numbered(piece: str) -> bool:
+    """Whether the row's id is a number."""
+    try:
+        return scan.members(piece).get("id", "").isdigit()
+    except scan.Broken:
+        return False
 
 
 def _last_time(rows: pa.Table) -> datetime:
@@ -322,10 +299,10 @@ def _last_time(rows: pa.Table) -> datetime:
 def _time_of(piece: str) -> datetime | None:
     """The row's own time, if that much can be read."""
     try:
-        at = datetime.fromisoformat(str(json.loads(piece)["timestamp"]))
-    except (ValueError, KeyError, TypeError, RecursionError):
+        at = datetime.fromisoformat(str(json.loads(scan.members(piece)["timestamp"])))
+        return at.astimezone(UTC) if at.tzinfo else None
+    except (ValueError, KeyError, OverflowError):
         return None
-    return at.astimezone(UTC) if at.tzinfo else None
 
 
 def _reason(exc: Exception) -> str:

@@ -258,7 +258,7 @@ def _distinct(rejects: pa.Table) -> pa.Table:
     first: dict[str, int] = {}
     for number, text in enumerate(rejects["text"].to_pylist()):
         first.setdefault(text, number)
-    return rejects.take(list(first.values()))
+    return rejects.take(pa.array(first.values(), pa.int64()))
 
 
 def _cut(rows: pa.Table, at: datetime) -> tuple[pa.Table, pa.Table]:

@@ -1,0 +1,261 @@
+"""The plan: what is not landed as wanted is read, nothing else is, and no part of a range is forgotten."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extractors.window import DAY, STEPS, Range, Window, midnight, window_at, windows_of
+from flows import plan
+from flows.plan import WINDOW_ROWS, Target
+from sinks.base import Base, Entry, Ledger, State, Tally
+
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+TODAY = date(2024, 3, 1)
+START = midnight(date(2024, 2, 29))  # a leap day, with its neighbour
+SETTLE = 2 * HOUR
+LATER = START + 30 * DAY
+NOTHING = Tally(0, "", 0, "")
+
+checked = settings(derandomize=True, max_examples=100, deadline=None)
+states = st.sampled_from(State)
+hours = st.integers(0, 47)
+
+
+def at(hour: float) -> datetime:
+    return START + hour * HOUR
+
+
+def rng(first: float, last: float) -> Range:
+    return Range(at(first), at(last))
+
+
+def entry(
+    window: Window, state: State = State.LANDED, covered: Range | None = None, base: float | None = None
+) -> Entry:
+    part = covered or window
+    kept = None if base is None else Base(at(base), NOTHING)
+    edges = (window.start, window.end, part.start, part.end)
+    return Entry(1, "events", *edges, state, LATER, NOTHING, generation=1, base=kept)
+
+
+def ledger(*entries: Entry, step: timedelta = 6 * HOUR) -> Ledger:
+    steps = {each.start.date(): step for each in entries}
+    return Ledger(entries={each.start: each for each in entries}, steps=steps)
+
+
+def targets(known: Ledger, wanted: Range, *, step: timedelta = 6 * HOUR, now: datetime = LATER) -> list[Target]:
+    steps = {day: step for day in (START.date(), TODAY) if day not in known.steps}
+    return plan.targets(known, steps, wanted, now=now, settle=SETTLE)
+
+
+RANGES = [
+    pytest.param(None, None, None, (midnight(date(2024, 1, 31)), at(30)), id="first run: from midnight 30 days ago"),
+    pytest.param(at(20), None, None, (at(18), at(30)), id="from the mark less the settle time"),
+    pytest.param(at(20), at(3), None, (at(3), at(30)), id="since beats the mark"),
+    pytest.param(at(20), None, at(25), (at(18), at(25)), id="until"),
+    pytest.param(at(20), at(3), at(99), (at(3), at(30)), id="until in the future is now"),
+    pytest.param(at(20), None, at(18), None, id="nothing before until"),
+    pytest.param(None, at(40), None, None, id="since in the future"),
+]
+
+
+@pytest.mark.parametrize(("mark", "since", "until", "expected"), RANGES)
+def test_wanted_range_goes_on_from_the_mark(mark, since, until, expected):
+    """Without bounds a run takes up where the last one ended; it never asks beyond now."""
+    found = plan.wanted_range(Ledger(mark=mark), since=since, until=until, now=at(30), settle=SETTLE)
+
+    assert found == (expected and Range(*expected))
+
+
+def busy(per_hour: int, *, first: float = 0, count: int = 24) -> dict[datetime, int]:
+    return {at(first + number): per_hour for number in range(count)}
+
+
+DATES = [
+    pytest.param(START.date(), None, HOUR, id="the source does not count"),
+    pytest.param(START.date(), {}, DAY, id="empty date"),
+    pytest.param(START.date(), busy(50_000, count=1), DAY, id="just fits the day"),
+    pytest.param(START.date(), busy(2_084), 6 * HOUR, id="a few more than fit the day"),
+    pytest.param(START.date(), busy(30_000, first=5, count=2), 6 * HOUR, id="neighbouring hours in two windows"),
+    pytest.param(START.date(), busy(30_000), HOUR, id="an hour"),
+    pytest.param(START.date(), busy(200_000), 15 * MINUTE, id="a quarter"),
+    pytest.param(START.date(), busy(50_000_000), MINUTE, id="never below a minute"),
+    pytest.param(TODAY, busy(10, first=24, count=3), DAY, id="a quiet day that is not over"),
+    pytest.param(TODAY, busy(40_000, first=-140, count=1), HOUR, id="today as busy as last week's busiest hour"),
+    pytest.param(TODAY, busy(40_000, first=-170, count=1), DAY, id="what was more than a week ago does not count"),
+]
+
+
+@pytest.mark.parametrize(("day", "hour_rows", "expected"), DATES)
+def test_step_is_the_longest_that_holds_a_window_of_rows(day, hour_rows, expected):
+    """At most 50,000 rows are expected in a window; a date that is not over is judged by the week before it."""
+    assert plan.steps_for([day], hour_rows, now=at(27)) == {day: expected}
+
+
+@checked
+@given(st.dictionaries(st.integers(0, 23), st.integers(0, 60_000), max_size=24))
+def test_no_longer_step_than_chosen_would_hold(rows_by_hour):
+    """The step keeps every window of the date within its rows, and the next longer one would not."""
+    step = plan.steps_for([START.date()], {at(h): n for h, n in rows_by_hour.items()}, now=LATER)[START.date()]
+
+    def fullest(length: timedelta) -> float:
+        each = [
+            sum(n for h, n in rows_by_hour.items() if w.start <= at(h) < w.end) for w in windows_of(TODAY - DAY, length)
+        ]
+        return max(each) if length >= HOUR else max(rows_by_hour.values(), default=0) * (length / HOUR)
+
+    assert fullest(step) <= WINDOW_ROWS
+    assert all(fullest(longer) > WINDOW_ROWS for longer in STEPS if longer > step)
+
+
+FINER = [
+    pytest.param(DAY, 100_000, DAY, 6 * HOUR, id="spread over a day"),
+    pytest.param(DAY, 100_000, HOUR, 15 * MINUTE, id="all in an hour"),
+    pytest.param(6 * HOUR, 50_000, 6 * HOUR, HOUR, id="shorter even where the rows would fit"),
+    pytest.param(DAY, 10**9, HOUR, MINUTE, id="a minute at least"),
+    pytest.param(MINUTE, 10**9, MINUTE, None, id="no shorter one"),
+]
+
+
+@pytest.mark.parametrize(("step", "rows", "span", "expected"), FINER)
+def test_finer_step_fits_the_rows_seen(step, rows, span, expected):
+    """The longest shorter step that holds a window at the density seen."""
+    assert plan.finer_step(step, rows, span) == expected
+
+
+def tiles(parts: list[Range], whole: Range) -> bool:
+    """The parts follow one another without gap or overlap, from the whole's start to its end."""
+    met = all(one.end == other.start for one, other in pairwise(parts))
+    return bool(parts) and met and (parts[0].start, parts[-1].end) == (whole.start, whole.end)
+
+
+@checked
+@given(hours, st.integers(1, 2_000), st.sampled_from(STEPS), st.integers(-10, 60))
+def test_targets_of_an_unknown_range_tile_it(first, minutes, step, now_hour):
+    """Nothing of a new range is left out or read twice; each target lies in its grid window and knows if it is settled."""
+    wanted = Range(at(first), min(at(48), at(first) + minutes * MINUTE))
+
+    found = targets(Ledger(), wanted, step=step, now=at(now_hour))
+
+    assert tiles([each.reads for each in found], wanted)
+    assert all(each.window == window_at(each.reads.start, step) and each.covers == each.reads for each in found)
+    assert all((each.state is State.LANDED) == (each.window.end <= at(now_hour) - SETTLE) for each in found)
+
+
+@checked
+@given(hours, st.integers(1, 48), st.sets(st.integers(0, 7)))
+def test_targets_are_exactly_what_is_not_landed(first, count, landed):
+    """What the ledger has whole is not read again; everything else of the range is, once."""
+    wanted = rng(first, min(48, first + count))
+    grid = [*windows_of(START.date(), 6 * HOUR), *windows_of(TODAY, 6 * HOUR)]
+    known = ledger(*(entry(grid[number]) for number in landed))
+
+    found = targets(known, wanted)
+
+    read = [h for h in range(48) for each in found if each.reads.start <= at(h) < each.reads.end]
+    assert read == [h for h in range(48) if wanted.start <= at(h) < wanted.end and h // 6 not in landed]
+
+
+@checked
+@given(states, st.integers(0, 22), st.integers(1, 23), st.integers(0, 23), st.integers(1, 24), st.booleans())
+def test_target_never_gives_up_what_is_covered(state, start, length, first, count, settled):
+    """A window that is read again covers what it covered and what is wanted; a settled one that covers it is left alone."""
+    day = Window(at(0), at(24))
+    covered, wanted = rng(start, min(24, start + length)), rng(first, min(24, first + count))
+    known = ledger(entry(day, state, covered), step=DAY)
+
+    found = targets(known, wanted, now=LATER if settled else at(24))
+
+    left_alone = state.settled and covered.covers(wanted)
+    assert [each.covers for each in found] == ([] if left_alone else [covered.hull(wanted)])
+    assert all(each.reads == each.covers and each.previous is known.entries[at(0)] for each in found)
+
+
+TAILS = [
+    pytest.param(State.OPEN, (0, 10), 8, (0, 12), 11, (8, 12), id="open: from its base on"),
+    pytest.param(State.OPEN, (0, 10), 8, (0, 12), 99, (0, 12), id="settled meanwhile: whole"),
+    pytest.param(State.OPEN, (0, 10), None, (0, 12), 11, (0, 12), id="no base: whole"),
+    pytest.param(State.OPEN, (4, 10), 8, (0, 12), 11, (0, 12), id="more is wanted at the front: whole"),
+    pytest.param(State.OPEN, (0, 10), 8, (15, 16), 15, (8, 16), id="a gap between is read too"),
+    pytest.param(State.STALE, (0, 10), 8, (0, 12), 11, (0, 12), id="stale: whole"),
+]
+
+
+@pytest.mark.parametrize(("state", "covered", "base", "wanted", "now", "reads"), TAILS)
+def test_only_the_tail_of_an_open_window_is_read_again(state, covered, base, wanted, now, reads):
+    """The part before the base is kept where the window is open still and the base still fits."""
+    known = ledger(entry(Window(at(0), at(24)), state, rng(*covered), base), step=DAY)
+
+    (found,) = targets(known, rng(*wanted), now=at(now))
+
+    assert found.reads == rng(*reads)
+
+
+@pytest.mark.parametrize(("covers", "reads"), [((0, 5), (0, 6)), ((0, 7), (0, 6)), ((3, 4), (1, 2))])
+def test_target_that_does_not_nest_cannot_be_built(covers, reads):
+    """The part read lies in the part claimed, and that in the window."""
+    with pytest.raises(ValueError, match="nest"):
+        Target(Window(at(0), at(6)), rng(*covers), rng(*reads), State.LANDED, 6 * HOUR, True, None)
+
+
+LEFT = [
+    pytest.param(State.LANDED, 99, None, None, id="landed"),
+    pytest.param(State.DISPUTED, 99, None, None, id="disputed is not read without a reason"),
+    pytest.param(State.OPEN, 99, None, (1, 6), id="open and settled: to its end"),
+    pytest.param(State.OPEN, 7, None, None, id="open and not settled"),
+    pytest.param(State.STALE, 99, None, (1, 4), id="stale: the range it covered"),
+    pytest.param(State.STALE, 99, (5, 9), None, id="inside the range wanted"),
+    pytest.param(State.STALE, 99, (6, 9), (1, 4), id="touching the range wanted"),
+]
+
+
+@pytest.mark.parametrize(("state", "now", "wanted", "reads"), LEFT)
+def test_unfinished_finds_what_earlier_runs_left(state, now, wanted, reads):
+    """Outside the range wanted, stale windows and open ones that have settled are read."""
+    known = ledger(entry(Window(at(0), at(6)), state, rng(1, 4)))
+
+    found = plan.unfinished(known, wanted and rng(*wanted), now=at(now), settle=SETTLE)
+
+    assert [each.reads for each in found] == ([rng(*reads)] if reads else [])
+
+
+def test_again_reads_each_window_that_holds_a_moment_once():
+    """Moments outside what is landed, or of dates that are not known, ask for nothing."""
+    known = ledger(entry(Window(at(0), at(6)), covered=rng(1, 4)), entry(Window(at(12), at(18))))
+
+    found = plan.again(known, [at(13), at(2), at(3), at(7), at(30)], now=LATER, settle=SETTLE)
+
+    assert [each.reads for each in found] == [rng(1, 4), rng(12, 18)]
+
+
+@checked
+@given(
+    st.integers(0, 1438), st.integers(1, 1440), st.sampled_from(STEPS[1:]), st.sampled_from([State.OPEN, State.LANDED])
+)
+def test_recut_tiles_the_same_part(first, minutes, step, state):
+    """Shorter windows claim exactly what the longer one would have claimed."""
+    covers = Range(at(0) + first * MINUTE, min(at(24), at(0) + (first + minutes) * MINUTE))
+
+    parts = plan.recut(Target(Window(at(0), at(24)), covers, covers, state, DAY, False, None), step)
+
+    assert tiles([each.covers for each in parts], covers)
+    assert all((each.state, each.step, each.window.duration) == (state, step, step) for each in parts)
+
+
+@checked
+@given(st.sets(st.integers(0, 47)))
+def test_sweeps_are_contiguous_and_as_long_as_possible(numbers):
+    """Every target is in one sweep, in order; a sweep has no gap, and a gap lies between two sweeps."""
+    one = [Window(at(n), at(n + 1)) for n in sorted(numbers)]
+    found = [Target(window, window, window, State.LANDED, HOUR, True, None) for window in one]
+
+    groups = list(plan.sweeps(found))
+
+    assert [each for group in groups for each in group.targets] == found
+    assert all(tiles([each.reads for each in group.targets], group.range) for group in groups)
+    assert all(group.range.end < after.range.start for group, after in pairwise(groups))
