@@ -17,7 +17,7 @@ from extractors import decode, errors, queries, ties
 from extractors.client import Answer, Client
 from extractors.queries import EventFilter, Narrowing
 from extractors.window import MICROSECOND, Range, iso
-from extractors.zone import HourCount, ZoneCheck
+from extractors.zone import HourCount, ZoneCheck, check_cursor
 
 FIRST_LIMIT = 10_000  # servers of 2023 give that many at a time; today's clamp to 1,000, which is learned
 MAX_SPAN = timedelta(days=365)  # over 366 days the server answers a bare 500 (facts/posthog-api.md §1.9)
@@ -215,10 +215,12 @@ class EventsReader:
             times = page.rows["timestamp"]
             low, high = pc.min(times).as_py(), pc.max(times).as_py()
             if low < asked.start or high >= asked.end:
+                check_cursor(page)  # labels of another zone look the same, and have their own remedy
                 stray = low if low < asked.start else high
                 raise errors.UnusableAnswer(
                     f"a row outside the range asked: {iso(stray)}, expected {asked}",
-                    hint="the server ignores a bound or shifts times; nothing of this page was landed",
+                    hint="the server ignores a bound, or labels local times as UTC (then set the project's time zone to UTC); "
+                    "nothing of this page was landed",
                 )
             if not _ascends(times):
                 raise errors.UnusableAnswer(f"rows do not ascend by time for the range {asked}")

@@ -29,6 +29,20 @@ class HourCount:
     least_uuid: str
 
 
+def check_cursor(page: Page) -> bool:
+    """Whether the last row's time is the one in `next`, which carries it as the server knows it.
+
+    False where nothing can be said. Raises TimeZoneFault where they differ by quarter hours.
+    """
+    if page.cursor is None or page.rejects.num_rows or not page.rows.num_rows:
+        return False
+    last = pc.max(page.rows["timestamp"]).as_py()
+    shift = page.cursor - last
+    if shift and shift % QUARTER_HOUR == timedelta(0):
+        raise _fault(f"the last row says {iso(last)}, the server's own cursor {iso(page.cursor)}")
+    return not shift
+
+
 class ZoneCheck:
     """Checks pages of one sweep; a month that was confirmed once is not asked for again.
 
@@ -45,20 +59,11 @@ class ZoneCheck:
         if not page.rows.num_rows:
             return
         if page.more:
-            self._check_cursor(page)
+            if check_cursor(page):
+                last = page.rows["timestamp"][-1].as_py()
+                self._confirmed.add((last.year, last.month))
         elif not self._agrees_with_hours(page.rows, asked):
             self._ask_again(page.rows)
-
-    def _check_cursor(self, page: Page) -> None:
-        """Full page: `next` carries the last row's time as the server knows it."""
-        last = pc.max(page.rows["timestamp"]).as_py()
-        if page.cursor is None or page.rejects.num_rows:
-            return
-        shift = page.cursor - last
-        if shift and shift % QUARTER_HOUR == timedelta(0):
-            raise _fault(f"the last row says {iso(last)}, the server's own cursor {iso(page.cursor)}")
-        if not shift:
-            self._confirmed.add((last.year, last.month))
 
     def _agrees_with_hours(self, rows: pa.Table, asked: Range) -> bool:
         """Whether the rows are those of the hours that /query counted in UTC, hour by hour."""

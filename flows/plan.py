@@ -147,9 +147,7 @@ def unfinished(ledger: Ledger, rng: Range | None, *, now: datetime, settle: time
         ):
             continue
         covered = Range(entry.covered_start, entry.covered_end)
-        # An open window is read to its end once it has settled; a stale one keeps the range it covered.
-        need = Range(covered.start, window.end) if entry.state is State.OPEN else covered
-        target = _target(window, need, entry, settled=settled, step=ledger.steps[start.date()], step_known=True)
+        target = _target(window, covered, entry, settled=settled, step=ledger.steps[start.date()], step_known=True)
         if target is not None:
             found.append(target)
     return found
@@ -161,10 +159,17 @@ def again(ledger: Ledger, moments: Iterable[datetime], *, now: datetime, settle:
     found = []
     for entry in (ledger.entries[start] for start in sorted(starts) if start in ledger.entries):
         window = Window(entry.start, entry.end)
-        covered = Range(entry.covered_start, entry.covered_end)
-        state = State.LANDED if window.end <= now - settle else State.OPEN
-        found.append(Target(window, covered, covered, state, ledger.steps[entry.start.date()], True, entry))
+        settled = window.end <= now - settle
+        covers = _owed(entry, settled=settled)
+        state = State.LANDED if settled else State.OPEN
+        found.append(Target(window, covers, covers, state, ledger.steps[entry.start.date()], True, entry))
     return found
+
+
+def _owed(entry: Entry, *, settled: bool) -> Range:
+    """What a landing of the window must cover at least: an open one is read to its end once it has settled."""
+    to_end = settled and entry.state is State.OPEN
+    return Range(entry.covered_start, entry.end if to_end else entry.covered_end)
 
 
 def _target(
@@ -176,7 +181,7 @@ def _target(
     covered = Range(entry.covered_start, entry.covered_end)
     if entry.state.settled and covered.covers(need):
         return None
-    covers = covered.hull(need)
+    covers = _owed(entry, settled=settled).hull(need)
     reads = covers
     if not settled and entry.state is State.OPEN and entry.base is not None:
         tail_start = entry.base.until

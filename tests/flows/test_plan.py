@@ -164,7 +164,10 @@ def test_targets_are_exactly_what_is_not_landed(first, count, landed):
 @checked
 @given(states, st.integers(0, 22), st.integers(1, 23), st.integers(0, 23), st.integers(1, 24), st.booleans())
 def test_target_never_gives_up_what_is_covered(state, start, length, first, count, settled):
-    """A window that is read again covers what it covered and what is wanted; a settled one that covers it is left alone."""
+    """A window read again covers what it covered and what is wanted, an open one that has settled all from there on.
+
+    A settled one that covers what is wanted is left alone.
+    """
     day = Window(at(0), at(24))
     covered, wanted = rng(start, min(24, start + length)), rng(first, min(24, first + count))
     known = ledger(entry(day, state, covered), step=DAY)
@@ -172,13 +175,14 @@ def test_target_never_gives_up_what_is_covered(state, start, length, first, coun
     found = targets(known, wanted, now=LATER if settled else at(24))
 
     left_alone = state.settled and covered.covers(wanted)
-    assert [each.covers for each in found] == ([] if left_alone else [covered.hull(wanted)])
+    owed = rng(start, 24) if settled and state is State.OPEN else covered
+    assert [each.covers for each in found] == ([] if left_alone else [owed.hull(wanted)])
     assert all(each.reads == each.covers and each.previous is known.entries[at(0)] for each in found)
 
 
 TAILS = [
     pytest.param(State.OPEN, (0, 10), 8, (0, 12), 11, (8, 12), id="open: from its base on"),
-    pytest.param(State.OPEN, (0, 10), 8, (0, 12), 99, (0, 12), id="settled meanwhile: whole"),
+    pytest.param(State.OPEN, (0, 10), 8, (0, 12), 99, (0, 24), id="settled meanwhile: whole, to its end"),
     pytest.param(State.OPEN, (0, 10), None, (0, 12), 11, (0, 12), id="no base: whole"),
     pytest.param(State.OPEN, (4, 10), 8, (0, 12), 11, (0, 12), id="more is wanted at the front: whole"),
     pytest.param(State.OPEN, (0, 10), 8, (15, 16), 15, (8, 16), id="a gap between is read too"),
