@@ -10,9 +10,10 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -90,7 +91,7 @@ class DuckDBFile:
         Free blocks may be missing at the end of a sound file, so a cut that took only such is none.
         *waiting*: a write-ahead log was there, whose blocks are not in the file yet.
         """
-        row = db.execute("SELECT block_size * used_blocks FROM pragma_database_size()").fetchone()
+        row = one(db, "SELECT block_size * used_blocks FROM pragma_database_size()")
         found, expected = self.path.stat().st_size, HEADER_BYTES + int(row[0] if row else 0)
         if found < expected and not waiting:
             raise errors.DestinationUnusable(
@@ -125,6 +126,12 @@ def _interruptible() -> Iterator[None]:
         if "interrupted" in str(exc):
             raise KeyboardInterrupt from exc
         raise
+
+
+def one(db: duckdb.DuckDBPyConnection, sql: str, values: Sequence[object] = ()) -> tuple[Any, ...] | None:
+    """The first row of *sql*, read to the end: a result left open bars other work on the connection."""
+    rows = db.execute(sql, values).fetchall()
+    return rows[0] if rows else None
 
 
 @contextmanager

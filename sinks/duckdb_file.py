@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from sinks import errors
 from sinks.base import FORMAT, IDENTITIES, Base, Entry, Landing, Ledger, Run, State, Tally
-from sinks.duckdb_connection import DuckDBFile, transaction
+from sinks.duckdb_connection import DuckDBFile, one, transaction
 
 SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS hedgerow;
@@ -107,7 +107,7 @@ class DuckDBSink:
         rebuild: bool,
     ) -> None:
         self._migrate(db)
-        known = db.execute("SELECT value FROM hedgerow.meta WHERE key = ?", [f"host:{project_id}"]).fetchone()
+        known = one(db, "SELECT value FROM hedgerow.meta WHERE key = ?", [f"host:{project_id}"])
         if known is None:
             db.execute("INSERT INTO hedgerow.meta VALUES (?, ?)", [f"host:{project_id}", host])
         elif known[0] != host:
@@ -115,9 +115,7 @@ class DuckDBSink:
                 f"project {project_id} in {self.path.name} comes from {known[0]}, not from {host}",
                 hint="use another destination for another PostHog host",
             )
-        row = db.execute(
-            "SELECT filter FROM hedgerow.streams WHERE project_id = ? AND stream = ?", [project_id, stream]
-        ).fetchone()
+        row = one(db, "SELECT filter FROM hedgerow.streams WHERE project_id = ? AND stream = ?", [project_id, stream])
         if row is None:
             db.execute("INSERT INTO hedgerow.streams VALUES (?, ?, ?, NULL)", [project_id, stream, event_filter])
         elif row[0] != event_filter and not rebuild:
@@ -150,7 +148,7 @@ class DuckDBSink:
             ).fetchall()
             known: dict[date, timedelta] = {day: timedelta(seconds=step_s) for day, step_s, _ in steps}
             unchecked = frozenset(day for day, _, unchecked in steps if unchecked)
-            row = db.execute("SELECT mark FROM hedgerow.streams WHERE project_id = ? AND stream = ?", of).fetchone()
+            row = one(db, "SELECT mark FROM hedgerow.streams WHERE project_id = ? AND stream = ?", of)
             return Ledger(entries, known, row[0].astimezone(UTC) if row and row[0] else None, unchecked)
 
     def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
@@ -235,7 +233,7 @@ class DuckDBSink:
     def _migrate(self, db: duckdb.DuckDBPyConnection) -> None:
         """Create the tables of this format; a newer format is refused, an older one is added to."""
         if _known(db):
-            row = db.execute("SELECT value FROM hedgerow.meta WHERE key = 'format'").fetchone()
+            row = one(db, "SELECT value FROM hedgerow.meta WHERE key = 'format'")
             found = int(row[0]) if row else 0
             if found > FORMAT:
                 raise errors.DestinationUnusable(
@@ -252,7 +250,7 @@ class DuckDBSink:
 def _known(db: duckdb.DuckDBPyConnection) -> bool:
     """Whether the file has our bookkeeping."""
     query = "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'hedgerow' AND table_name = 'meta'"
-    row = db.execute(query).fetchone()
+    row = one(db, query)
     return bool(row and row[0])
 
 
@@ -260,7 +258,7 @@ def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
     """One window inside the running transaction."""
     entry = landing.entry
     key = list(entry.key)
-    row = db.execute(f"SELECT {COLUMNS} FROM hedgerow.windows WHERE {WINDOW}", key).fetchone()
+    row = one(db, f"SELECT {COLUMNS} FROM hedgerow.windows WHERE {WINDOW}", key)
     known = _entry(row) if row else None
     found = known.generation if known else 0
     if found != entry.generation:
@@ -309,9 +307,7 @@ def _quarantine(db: duckdb.DuckDBPyConnection, landing: Landing, *, anew: bool) 
 def _write_step(db: duckdb.DuckDBPyConnection, landing: Landing, *, unchecked: bool) -> None:
     """A date's step is written once and never changed; *unchecked* notes that it is to be searched."""
     entry, day = landing.entry, landing.entry.start.date()
-    row = db.execute(
-        f"SELECT step_s, unchecked FROM hedgerow.steps WHERE {DATE}", [entry.project_id, entry.stream, day]
-    ).fetchone()
+    row = one(db, f"SELECT step_s, unchecked FROM hedgerow.steps WHERE {DATE}", [entry.project_id, entry.stream, day])
     step_s = int(landing.step.total_seconds())
     if row is None:
         values = [entry.project_id, entry.stream, day, step_s, unchecked]

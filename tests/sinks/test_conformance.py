@@ -75,6 +75,14 @@ def test_landing_again_replaces(sink):
     assert names(sink) == ["c"]
 
 
+def test_empty_window_takes_rows_when_landed_again(sink):
+    """What arrived since comes in, and the step and entry follow."""
+    sink.land([landing()])
+    sink.land([landing("a", generation=1)])
+
+    assert names(sink) == ["a"]
+
+
 def test_stale_writer_changes_nothing(sink):
     """A writer that expects an old generation gets an error; rows and ledger are as before."""
     sink.land([landing("a")])
