@@ -292,20 +292,20 @@ def demo(
 def simulator(
     port: Annotated[int, typer.Option(help="Port on loopback; 0 takes a free one.", min=0, max=65535)] = 8765,
     events: Annotated[int, typer.Option(help="Events to make, over the last 30 days.", min=0)] = 50_000,
-    profile: Annotated[str, typer.Option(help="Which server to act as: cloud.")] = "cloud",
+    profile: Annotated[str, typer.Option(help="Which server to act as: cloud, self_hosted, old_2023, …")] = "cloud",
     seed: Annotated[int, typer.Option(help="The same seed makes the same events.")] = 1,
 ) -> None:
     """Run the bundled PostHog simulator until Ctrl-C, for your own tests."""
     from extractors.simulator.dataset import generate
-    from extractors.simulator.profiles import CLOUD
+    from extractors.simulator.profiles import PROFILES
     from extractors.simulator.server import run
     from flows import wiring
 
-    if profile != "cloud":
-        raise SettingsError(f"unknown profile {profile!r}", hint="expected cloud")
+    if profile not in PROFILES:
+        raise SettingsError(f"unknown profile {profile!r}", hint=f"expected one of {', '.join(PROFILES)}")
     end = wiring.now()
     made = generate(events=events, start=end - timedelta(days=30), end=end, seed=seed)
-    run(port=port, profile=CLOUD, dataset=made, key="phx_simulator")
+    run(port=port, profile=PROFILES[profile], dataset=made, key="phx_simulator")
 
 
 def main() -> None:
