@@ -191,7 +191,7 @@ class Pacing:
                     continue
                 held.enter_context(slot)
                 return
-            time.sleep(SLOT_POLL_S)
+            self._sleep(SLOT_POLL_S)
 
 
 def _read(file: Path) -> dict[str, _Section]:
