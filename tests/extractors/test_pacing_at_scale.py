@@ -150,6 +150,16 @@ def test_processes_and_projects_of_one_key_share_the_budget_fairly(tmp_path):
     assert all(0.8 * mean <= server.by[name] <= 1.2 * mean for name, _ in names), server.by
 
 
+def test_project_never_has_three_requests_in_flight(tmp_path):
+    """Four processes on one project: two at a time."""
+    time = VirtualTime()
+    server, begin = Server(time), time.clock()
+    time.run([worker(server, time, tmp_path, name=name, until=begin + 60) for name in "abcd"])
+
+    assert server.crowded == 0
+    assert used(server, begin, 1) > 0.1
+
+
 def test_restarts_every_minute_keep_the_budget(tmp_path):
     """The state file and not the process remembers."""
     time = VirtualTime()
