@@ -63,8 +63,12 @@ def note(text: str, *, style: str = "") -> None:
 @contextmanager
 def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listener]:
     """A listener that shows a bar on a terminal, lines about waits and retries elsewhere too, nothing with *quiet*."""
+
+    def named(problem: str) -> None:
+        note(f"incomplete: project {project_id}: {problem}", style="yellow")
+
     if quiet:
-        yield Listener()
+        yield Listener(problem=named)
         return
     # One line of 80 columns: what is landed, or what is waited for.
     columns = [
@@ -94,7 +98,11 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
             note(f"trying again{f' in {wait_s:.0f} s' if wait_s else ''}: {error}")
 
         yield Listener(
-            progress=moved, wait=waited, retry=retried, busy=lambda text: note(f"waiting for the file: {text}")
+            progress=moved,
+            wait=waited,
+            retry=retried,
+            busy=lambda text: note(f"waiting for the file: {text}"),
+            problem=named,
         )
 
 

@@ -27,12 +27,16 @@ EARLIEST = "earliest"
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Whom a run tells what happens: progress and requests so far, waits for the limits, retries, a busy destination."""
+    """Whom a run tells what happens: progress and requests so far, waits for the limits, retries, a busy destination.
+
+    *problem* hears what is incomplete in a run that ends with an error; otherwise the report says it.
+    """
 
     progress: Callable[[pipeline.Progress, int], None] = lambda progress, requests: None
     wait: Callable[[Wait], None] = lambda wait: None
     retry: Callable[[SourceError, float], None] = lambda error, wait_s: None
     busy: Callable[[str], None] = lambda holder: None
+    problem: Callable[[str], None] = lambda problem: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +191,8 @@ def load_events(
             if spools.is_dir() and not any(spools.iterdir()):
                 spools.rmdir()
             report = _report(project_id, outcome, reader, client, budget, started_at=started_at)
+            for problem in report.problems if error else ():
+                listener.problem(problem)
             # The history must not hide the error that ended the run.
             with suppress(SinkError) if error else nullcontext():
                 _record(sink, report, command=command, started_at=started_at, error=error)
@@ -257,6 +263,6 @@ def _record(sink: DuckDBSink, report: Report, *, command: str, started_at: datet
             rows=report.rows,
             requests=report.requests,
             waited_s=report.waited_s,
-            error=error or "; ".join(report.problems)[:500],
+            error="; ".join(filter(None, (error, *report.problems)))[:1000],
         )
     )

@@ -44,8 +44,9 @@ def sync(
     events: EventFilter | None = None,
     rebuild: bool = False,
     settle: timedelta = SETTLE,
+    outcome: pipeline.Outcome | None = None,
 ) -> tuple[pipeline.Outcome, dict[str, int]]:
-    """One sync of project 1; the outcome and the requests by bucket."""
+    """One sync of project 1; the outcome (the one given, to have it after an error too) and the requests by bucket."""
     plenty = Limit(10**6, 10**6)
     budget = Pacing(
         directory / "state",
@@ -56,7 +57,7 @@ def sync(
     client = Client(Source(url, key), budget, patience=IMPATIENT)
     events = events or EventFilter()
     sink.prepare(1, pipeline.STREAM, host=url, event_filter=events.identity, rebuild=rebuild)
-    outcome = pipeline.Outcome()
+    outcome = outcome or pipeline.Outcome()
     try:
         pipeline.run(
             pipeline.Order(1, since, until, settle, marks=True),
