@@ -138,15 +138,17 @@ class Loader:
         self._spool.append(rows)
         if landings:
             self._land(landings)
-        if self._targets and self._spool.num_rows > plan.OVERRUN_ROWS and not self._targets[0].step_known:
+        weight = plan.weight(self._spool.num_rows, self._spool.num_bytes)
+        if self._targets and weight > plan.OVERRUN_ROWS and not self._targets[0].step_known:
             self._cut_finer(passed)
         self._report(passed)
 
     def _cut_finer(self, passed: datetime) -> None:
-        """A date without a count runs over its step: cut the rest of it, and what was read, into shorter windows."""
+        """A date runs over its step: cut the rest of it, and what was read, into shorter windows."""
         first = self._targets[0]
         span = max(passed - first.reads.start, timedelta(seconds=1))
-        step = plan.finer_step(first.step, self._spool.num_rows, span)
+        weight = plan.weight(self._spool.num_rows, self._spool.num_bytes)
+        step = plan.finer_step(first.step, weight, span)
         if step is None or first.window.start != midnight(first.window.start.date()):
             return
         day = first.window.start.date()

@@ -13,6 +13,7 @@ from extractors.window import DAY, STEPS, Range, Window, dates, midnight, window
 from sinks.base import Entry, Ledger, State
 
 WINDOW_ROWS = 50_000
+WINDOW_BYTES = 64 * 2**20
 OVERRUN_ROWS = 2 * WINDOW_ROWS
 UNKNOWN_STEP = timedelta(hours=1)
 FIRST_RANGE = timedelta(days=30)
@@ -188,6 +189,11 @@ def _target(
         if covers.start == covered.start and covers.start < tail_start < covers.end:
             reads = Range(tail_start, covers.end)
     return Target(window, covers, reads, state, step, step_known, entry)
+
+
+def weight(rows: int, size_bytes: int) -> int:
+    """How many ordinary rows weigh as much as these: large events fill a window too."""
+    return max(rows, size_bytes * WINDOW_ROWS // WINDOW_BYTES)
 
 
 def recut(target: Target, step: timedelta) -> list[Target]:

@@ -26,6 +26,7 @@ class Spool:
     def _reset(self) -> None:
         self._held: list[pa.Table] = []
         self._held_bytes = 0
+        self.num_bytes = 0
         self._file: tempfile._TemporaryFileWrapper[bytes] | None = None
         self._writer: pa.RecordBatchFileWriter | None = None
         self.num_rows = 0
@@ -36,6 +37,7 @@ class Spool:
         self.num_rows += table.num_rows
         self._held.append(table)
         self._held_bytes += table.nbytes
+        self.num_bytes += table.nbytes
         if self._held_bytes > self._max_memory_bytes:
             self._spill()
 

@@ -28,6 +28,7 @@ OFFLINE: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
+PLENTY = "80%"  # of the machine's memory, DuckDB's own default
 LOCK_POLL_S = 0.1
 HEADER_BYTES = 3 * 4096  # DuckDB's main header and its two database headers, before the blocks
 
@@ -43,6 +44,7 @@ class DuckDBFile:
         self._wal = self.path.with_name(self.path.name + ".wal")
         self._lock_timeout_s = lock_timeout_s
         self._on_wait = on_wait
+        self.memory_limit = CONFIG["memory_limit"]
         self._turn = _turns.setdefault(self.path, threading.RLock())
 
     @contextmanager
@@ -51,22 +53,27 @@ class DuckDBFile:
             db = self._connect(read_only=read_only)
             with nullcontext() if read_only else _undisturbed():
                 try:
-                    yield db
+                    try:
+                        yield db
+                    finally:
+                        db.close()
                 except duckdb.Error as exc:
                     raise _translated(exc, self.path) from exc
-                finally:
-                    db.close()
 
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         deadline = time.monotonic() + self._lock_timeout_s
         told = False
-        # Readers keep DuckDB's own memory and thread settings: the bounds are those of landing.
-        config = OFFLINE if read_only else CONFIG | OFFLINE | {"temp_directory": f"{self.path}.tmp"}
         while True:
+            # Readers keep DuckDB's own memory and thread settings: the bounds are those of landing.
+            bounds = {"temp_directory": f"{self.path}.tmp", "memory_limit": self.memory_limit}
+            config = OFFLINE if read_only else CONFIG | OFFLINE | bounds
             try:
                 db = duckdb.connect(str(self.path), read_only=read_only, config=config)
             except duckdb.Error as exc:
                 error = _translated(exc, self.path)
+                if isinstance(error, errors.MemoryExhausted) and self.memory_limit != PLENTY:
+                    self.memory_limit = PLENTY  # a write-ahead log of large rows is replayed when opening
+                    continue
                 if not isinstance(error, errors.DestinationBusy) or time.monotonic() > deadline:
                     raise error from exc
                 if not told:
@@ -153,6 +160,10 @@ def _translated(exc: duckdb.Error, path: Path) -> errors.SinkError:
         return errors.DestinationBusy(
             f"{path.name} is open in another process" + (f": {holder[1]}" if holder else ""),
             hint="close the other connection (DuckDB locks the whole file), or allow a longer [duckdb] lock_timeout",
+        )
+    if isinstance(exc, duckdb.OutOfMemoryException) or "failed to pin block" in text:
+        return errors.MemoryExhausted(
+            f"not enough memory to write {path.name}: {text[:200]}", hint="free memory, or land where there is more"
         )
     return errors.DestinationUnusable(
         f"cannot use {path.name}: {text[:300]}", hint="check path, permissions and disk; nothing half-written stays"

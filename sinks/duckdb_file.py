@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from sinks import errors
 from sinks.base import FORMAT, IDENTITIES, Base, Entry, Landing, Ledger, Run, State, Tally
-from sinks.duckdb_connection import DuckDBFile, one, transaction
+from sinks.duckdb_connection import PLENTY, DuckDBFile, one, transaction
 
 SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS hedgerow;
@@ -48,6 +48,7 @@ CREATE TABLE IF NOT EXISTS events (
 """
 """Format 1. A later format only adds: columns with defaults, tables."""
 
+SLICE_BYTES = 16 * 2**20
 WINDOW = "project_id = ? AND stream = ? AND window_start = ?"
 DATE = "project_id = ? AND stream = ? AND date = ?"
 COLUMNS = (
@@ -152,6 +153,24 @@ class DuckDBSink:
             return Ledger(entries, known, row[0].astimezone(UTC) if row and row[0] else None, unchecked)
 
     def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
+        try:
+            return self._land_all(landings, mark=mark)
+        except errors.MemoryExhausted:
+            if self._file.memory_limit == PLENTY:
+                raise
+        # Rows of 64 KiB and more stay in memory until their row group is full, whatever the limit: give DuckDB more, and
+        # go on after what is committed.
+        self._file.memory_limit = PLENTY
+        done = [landing for landing in landings if self._is_landed(landing)]
+        rest = landings[len(done) :]
+        return [_landed(landing.entry) for landing in done] + self._land_all(rest, mark=mark if rest else None)
+
+    def _is_landed(self, landing: Landing) -> bool:
+        entry = landing.entry
+        known = self.ledger(entry.project_id, entry.stream).entries.get(entry.start)
+        return known == _landed(entry)
+
+    def _land_all(self, landings: Sequence[Landing], *, mark: datetime | None) -> list[Entry]:
         landed = []
         with self._file.open() as db:
             for number, landing in enumerate(landings):
@@ -271,16 +290,28 @@ def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
                 [entry.project_id, landing.replace_start, entry.end],
             )
         if landing.rows.num_rows:
-            db.register("landing", landing.rows)
-            db.execute("INSERT INTO events BY NAME SELECT * FROM landing")
-            db.unregister("landing")
+            _insert(db, landing.rows)
     _quarantine(db, landing, anew=known is not None and known.tally.quarantined_rows > 0)
-    new = replace(entry, generation=found + 1)
+    new = _landed(entry)
     values = _values(new)
     db.execute(f"DELETE FROM hedgerow.windows WHERE {WINDOW}", key)
     db.execute(f"INSERT INTO hedgerow.windows ({COLUMNS}) VALUES ({', '.join('?' * len(values))})", values)
     _write_step(db, landing, unchecked=changed and landing.partial and landing.rows.num_rows > 0)
     return new
+
+
+def _landed(entry: Entry) -> Entry:
+    """The entry as it stands after its landing."""
+    return replace(entry, generation=entry.generation + 1)
+
+
+def _insert(db: duckdb.DuckDBPyConnection, rows: pa.Table) -> None:
+    """Rows into events, a slice at a time: DuckDB holds 2,048 rows of a statement at once, however large they are."""
+    step = max(1, rows.num_rows * SLICE_BYTES // max(1, rows.nbytes))
+    for first in range(0, rows.num_rows, step):
+        db.register("landing", rows.slice(first, step))
+        db.execute("INSERT INTO events BY NAME SELECT * FROM landing")
+        db.unregister("landing")
 
 
 def _same_rows(known: Entry, new: Entry) -> bool:

@@ -35,6 +35,10 @@ class DestinationUnusable(SinkError):
     """Not a destination of ours, of a newer version, unwritable, or damaged; nothing was changed."""
 
 
+class MemoryExhausted(DestinationUnusable):
+    """DuckDB needs more memory than it was given; transactions before the failing one are committed."""
+
+
 class FilterChanged(SinkError):
     """The stream was landed under another event filter (exit status 2)."""
 

@@ -6,13 +6,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import duckdb
 import pyarrow as pa
 import pytest
 
 from extractors.decode import RAW_ROWS, REJECTS
-from sinks import errors
+from sinks import duckdb_connection, errors
 from sinks.base import Entry, Landing, Sink, State, Tally
 from sinks.duckdb_file import DuckDBSink
 from sinks.memory import MemorySink
@@ -187,3 +188,22 @@ def test_equal_digest_rewrites_only_the_ledger(tmp_path):
 
     assert sink.rows(1, DAY, DAY + HOUR)["_loaded_at"].to_pylist() == [DAY]
     assert sink.ledger(1, "events").entries[DAY].generation == 2
+
+
+def test_rows_larger_than_the_memory_limit_are_landed(tmp_path, monkeypatch):
+    """Large rows stay in DuckDB's memory whatever its bound: landed all the same, each once, and read again."""
+    monkeypatch.setitem(duckdb_connection.CONFIG, "memory_limit", "24MB")
+    sink = DuckDBSink(tmp_path / "a.duckdb")
+    sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+    random = Random(1)
+    for number in range(3):
+        large = ['{"x":"' + random.randbytes(2**18).hex() + '"}' for _ in range(40)]
+        made = landing(*("a" * 40), first=0, generation=number)
+        rows = made.rows.set_column(5, "properties", pa.array(large, pa.string()))
+        entry = replace(made.entry, tally=replace(made.entry.tally, landed_digest=str(number)))
+        sink.land([replace(made, entry=entry, rows=rows.cast(made.rows.schema))], mark=DAY + HOUR)
+
+    again = DuckDBSink(sink.path)
+    assert again.ledger(1, "events").entries[DAY].generation == 3
+    assert again.ledger(1, "events").mark == DAY + HOUR
+    assert sorted(again.rows(1, DAY, DAY + HOUR)["properties"].to_pylist()) == sorted(large)
