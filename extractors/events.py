@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from extractors import decode, errors, queries, ties
 from extractors.client import Answer, Client
+from extractors.probe import Probe
 from extractors.queries import EventFilter, Narrowing
 from extractors.window import MICROSECOND, Range, iso
 from extractors.zone import HourCount, ZoneCheck, check_cursor
@@ -42,15 +43,10 @@ class Passage:
 
 @dataclass(slots=True)
 class Learned:
-    """What the answers of a server taught: rows it gives at most, and whether HogQL works in filters and in /query.
-
-    *query_refusal*: what it said when it refused a query.
-    """
+    """What the answers of a server taught: rows it gives at most, and whether HogQL works in filters."""
 
     page_cap: int | None = None
     hogql_filter: bool = True
-    query: bool = True
-    query_refusal: str = ""
 
 
 class EventsReader:
@@ -61,6 +57,7 @@ class EventsReader:
         self._project_id = project_id
         self._events = events
         self.learned = Learned()
+        self.probe = Probe(client, project_id, events=events)
         self._filter_tried = False
 
     def now(self) -> datetime:
@@ -87,26 +84,11 @@ class EventsReader:
             raise errors.UnusableAnswer("the server sends no Date header, so its clock is not known")
         return answer.served_at
 
-    def hour_counts(self, rng: Range) -> Mapping[datetime, HourCount] | None:
-        """Rows per UTC hour of *rng* by /query, only hours that have any; None where the server refuses the query."""
-        counts: dict[datetime, HourCount] = {}
-        start = rng.start
-        while start < rng.end:
-            part = Range(start, min(rng.end, start + MAX_SPAN))
-            rows = self._query(queries.hour_counts(self._project_id, part, events=self._events))
-            if rows is None:
-                return None
-            for hour, count, least in rows:
-                counts[start + int(hour or 0) * timedelta(hours=1)] = HourCount(int(count or 0), str(least))
-            start = part.end
-        return counts
-
     def earliest(self) -> datetime | None:
         """Time of the first event, by query, else by ascending sweeps of one row; None for an empty project."""
-        rows = self._query(queries.earliest(self._project_id, events=self._events))
-        if rows is not None:
-            micros, count = rows[0]
-            return queries.EPOCH + timedelta(microseconds=int(micros or 0)) if count else None
+        found = self.probe.first_time()
+        if found is not None:
+            return found[0]
         start, end = queries.EPOCH, self.now() + timedelta(days=1)
         while start < end:
             part = Range(start, min(end, start + MAX_SPAN))
@@ -250,8 +232,7 @@ class EventsReader:
         rows = self._passing(_distinct(pa.concat_tables([page.rows, *(part.rows for part in pages)])))
         rejects = pa.concat_tables([part.rejects for part in [page, *pages]])
         if not proven:
-            counted = self._query(queries.identity_count(self._project_id, asked, events=self._events))
-            proven = counted is not None and counted[0][0] == rows.num_rows
+            proven = self.probe.identities(asked) == rows.num_rows
         return Passage(rows, rejects, asked.end, () if proven else (at,))
 
     def _surely(self, asked: Range, limit: int, narrowing: Narrowing | None = None) -> decode.Page:
@@ -278,18 +259,6 @@ class EventsReader:
         """Uuids of the first page of *asked*, a range that cannot be divided, such as one microsecond."""
         rows = self._surely(asked, self.learned.page_cap or FIRST_LIMIT).rows
         return set(rows["uuid"].to_pylist())
-
-    def _query(self, request: queries.Request) -> tuple[tuple[int | float | str | None, ...], ...] | None:
-        """Rows of a query, or None where this server or key does not answer queries (remembered for the run)."""
-        if not self.learned.query:
-            return None
-        try:
-            return decode.query_rows(self._client.send(request).body)
-        except errors.LimitsExhausted:
-            raise
-        except errors.SourceError as exc:
-            self.learned.query, self.learned.query_refusal = False, str(exc)
-            return None
 
     def _passing(self, rows: pa.Table) -> pa.Table:
         """Rows that the filter lets pass: what the server could not be asked is dropped after reading."""

@@ -7,11 +7,12 @@ Addresses and parameters: facts/posthog-api.md §1 and §10.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from extractors.window import MICROSECOND, Range
+from extractors.window import DAY, MICROSECOND, Range
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 QUERY_MAX_ROWS = 50_000  # the server's own maximum (§10); without a LIMIT it answers 100
@@ -157,11 +158,21 @@ def rest(project_id: int, resource: str, *, limit: int) -> Request:
     return Request(project_id, resource, Bucket.REST, (("limit", str(limit)),))
 
 
-def _where(rng: Range, events: EventFilter) -> str:
-    conditions = [f"timestamp >= {hogql_instant(rng.start)}", f"timestamp < {hogql_instant(rng.end)}"]
-    if events.hogql:
-        conditions.append(f"({events.hogql})")
-    return " AND ".join(conditions)
+def _between(rng: Range) -> str:
+    return f"timestamp >= {hogql_instant(rng.start)} AND timestamp < {hogql_instant(rng.end)}"
+
+
+def _where(ranges: Sequence[Range], events: EventFilter) -> str:
+    inside = " OR ".join(_between(rng) if len(ranges) == 1 else f"({_between(rng)})" for rng in ranges)
+    condition = inside if len(ranges) == 1 else f"({inside})"
+    return f"{condition} AND ({events.hogql})" if events.hogql else condition
+
+
+def _micros(since: datetime, column: str) -> str:
+    return f"dateDiff('microsecond', {hogql_instant(since)}, {column})"
+
+
+_IDENTITY = "uuid AS u, event AS e, distinct_id AS di, timestamp AS ts"
 
 
 def hour_counts(project_id: int, rng: Range, *, events: EventFilter) -> Request:
@@ -169,8 +180,8 @@ def hour_counts(project_id: int, rng: Range, *, events: EventFilter) -> Request:
 
     The digits-and-dateDiff form works on servers of 2023 and 2026 alike and does not know a project time zone (§10).
     """
-    hour = f"intDiv(dateDiff('microsecond', {hogql_instant(rng.start)}, timestamp), 3600000000)"
-    inner = f"SELECT {hour} AS h, toString(uuid) AS u FROM events WHERE {_where(rng, events)}"
+    hour = f"intDiv({_micros(rng.start, 'timestamp')}, 3600000000)"
+    inner = f"SELECT {hour} AS h, toString(uuid) AS u FROM events WHERE {_where([rng], events)}"
     return query(
         project_id,
         f"SELECT h, count() AS n, min(u) AS m FROM ({inner}) GROUP BY h ORDER BY h LIMIT {QUERY_MAX_ROWS}",
@@ -179,13 +190,79 @@ def hour_counts(project_id: int, rng: Range, *, events: EventFilter) -> Request:
 
 def identity_count(project_id: int, rng: Range, *, events: EventFilter) -> Request:
     """How many distinct (uuid, event, distinct_id, timestamp) *rng* holds: one row, one number."""
-    columns = "uuid AS u, event AS e, distinct_id AS di, timestamp AS ts"
-    inner = f"SELECT DISTINCT {columns} FROM events WHERE {_where(rng, events)}"
+    inner = f"SELECT DISTINCT {_IDENTITY} FROM events WHERE {_where([rng], events)}"
     return query(project_id, f"SELECT count() AS n FROM ({inner}) LIMIT 1")
 
 
 def earliest(project_id: int, *, events: EventFilter) -> Request:
     """The first timestamp in microseconds since 1970, and the number of rows: one row."""
     condition = f" WHERE {events.hogql}" if events.hogql else ""
-    first = f"dateDiff('microsecond', {hogql_instant(EPOCH)}, min(timestamp))"
+    first = _micros(EPOCH, "min(timestamp)")
     return query(project_id, f"SELECT {first} AS m, count() AS n FROM events{condition} LIMIT 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """How a probe cuts time: dates from *first* (a UTC midnight) on, and their step up to each day number, ascending."""
+
+    first: datetime
+    steps: tuple[tuple[int, timedelta], ...]
+
+    @property
+    def slot(self) -> str:
+        """HogQL: number of the window within its day d, from the microsecond t of the day."""
+        expression = ""
+        for until, step in reversed(self.steps):
+            micros = str(step // MICROSECOND)
+            expression = f"if(d < {until}, {micros}, {expression})" if expression else micros
+        return f"intDiv(t, {expression})"
+
+
+# The value of a hexadecimal digit, and the last ten digits of a uuid as a number: hex functions are not on every
+# server's list (§10).
+_DIGITS = " + ".join(
+    f"(position('0123456789abcdef', substring(h, {27 + place}, 1)) - 1) * {16 ** (9 - place)}" for place in range(10)
+)
+_PRIME = 1_000_003
+
+
+def probe(project_id: int, grid: Grid, ranges: Sequence[Range], *, limit: int, events: EventFilter) -> Request:
+    """The source side of every window of *ranges* that has any event, one row each (design.md, "What the ledger proves").
+
+    Columns: day number from grid.first, window number within the day, count, Σu, Σt, Σut, Σun, Σ µs of the day of the
+    latest created_at of each event, and the latest created_at in µs since 1970. The digits-and-dateDiff form, which is
+    equal to DuckDB on a real server of 2023 and uses no function that newer servers lack (§10).
+    """
+    day = DAY // MICROSECOND
+    events_of = (
+        f"SELECT {_IDENTITY}, max(created_at) AS c FROM events WHERE {_where(ranges, events)} GROUP BY u, e, di, ts"
+    )
+    numbers = (
+        f"SELECT {_micros(grid.first, 'ts')} AS o, {_micros(EPOCH, 'c')} AS m, toString(u) AS h, "
+        f"length(e) + 31 * length(di) AS n FROM ({events_of})"
+    )
+    placed = f"SELECT intDiv(o, {day}) AS d, modulo(o, {day}) AS t, {_DIGITS} AS x, n, m FROM ({numbers})"
+    return query(
+        project_id,
+        f"SELECT d, {grid.slot} AS s, count() AS k, sum(x) AS sx, sum(t) AS st, "
+        f"sum(modulo(x, {_PRIME}) * modulo(t, {_PRIME})) AS sxt, sum(modulo(x, {_PRIME}) * n) AS sxn, "
+        f"sum(modulo(m, {day})) AS sm, max(m) AS lm FROM ({placed}) GROUP BY d, s ORDER BY d, s "
+        f"LIMIT {limit}",
+    )
+
+
+def outside(project_id: int, ranges: Sequence[Range], *, events: EventFilter) -> Request:
+    """What lies in none of *ranges*: one row each for before, between and after them (0, 1, 2) that has any.
+
+    Columns: place, count of rows, first and last timestamp in µs since 1970.
+    """
+    ordered = sorted(ranges)
+    first, last = hogql_instant(ordered[0].start), hogql_instant(ordered[-1].end)
+    where = " AND ".join(f"NOT ({_between(rng)})" for rng in ordered)
+    condition = f"{where} AND ({events.hogql})" if events.hogql else where
+    place = f"if(ts < {first}, 0, if(ts < {last}, 1, 2))"
+    return query(
+        project_id,
+        f"SELECT {place} AS w, count() AS k, min({_micros(EPOCH, 'ts')}) AS a, max({_micros(EPOCH, 'ts')}) AS b "
+        f"FROM (SELECT timestamp AS ts FROM events WHERE {condition}) GROUP BY w ORDER BY w LIMIT 4",
+    )

@@ -115,14 +115,14 @@ def _query(reader: EventsReader, project_id: int) -> Finding:
     """Counts by POST /query: without it every date is cut into hours, and nothing can be verified against the source."""
     now = wiring.now()
     try:
-        if reader.hour_counts(Range(now - timedelta(hours=2), now)) is not None:
+        if reader.probe.hour_counts(Range(now - timedelta(hours=2), now)) is not None:
             return Finding("query", Verdict.OK, "POST /query answers")
     except errors.SourceError as exc:
         return replace(_failed("query", exc), verdict=Verdict.WARN, error=None)
     return Finding(
         "query",
         Verdict.WARN,
-        f"refused: {reader.learned.query_refusal}",
+        f"refused: {reader.probe.refusal}",
         "events are landed all the same, with more requests; give the key the scope query:read",
     )
 

@@ -104,6 +104,6 @@ def _steps(
     # A date that is not over is judged by the week before it.
     start = midnight(days[0]) - (plan.HISTORY if midnight(days[-1]) + timedelta(days=1) > now else timedelta(0))
     end = min(midnight(days[-1]) + timedelta(days=1), max(now, midnight(days[-1]) + MICROSECOND))
-    counts = reader.hour_counts(Range(start, end))
+    counts = reader.probe.hour_counts(Range(start, end))
     rows = None if counts is None else {hour: count.rows for hour, count in counts.items()}
     return counts or {}, dict(plan.steps_for(days, rows, now=now))

@@ -243,7 +243,7 @@ def _report(
         learned={
             "page_cap": reader.learned.page_cap,
             "hogql_filter": reader.learned.hogql_filter,
-            "query": reader.learned.query_refusal or reader.learned.query,
+            "query": reader.probe.refusal or True,
             "prefixes": dict(client.prefixes),
         },
     )

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-FORMAT = 1
+FORMAT = 2
 """Format number of the bookkeeping; older is migrated additively, newer is refused."""
 
 
@@ -27,6 +27,9 @@ IDENTITIES = pa.schema(
     ]
 )
 """What makes a row one event of its date, and its time."""
+
+HASHED = pa.schema([*IDENTITIES, pa.field("hash", pa.uint64(), nullable=False)])
+"""The same with the row's hash, whose sum is the landed digest (docs/ledger.md)."""
 
 
 class State(StrEnum):
@@ -73,11 +76,33 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
+class Probed:
+    """What the last probe said of a window's source side, as text, and when."""
+
+    at: datetime
+    values: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a landing found changed in a part that was landed before; *lateness*: how long after its time a late event came,
+    at least."""
+
+    late: int = 0
+    deleted: int = 0
+    changed: int = 0
+    lateness: timedelta = timedelta(0)
+
+    def __bool__(self) -> bool:
+        return bool(self.late or self.deleted or self.changed)
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One line of the ledger: what the destination holds of a window, and what the source showed when it was read.
 
     [start, end) is the window, [covered_start, covered_end) the part that was asked. *generation* counts landings; 0 is
-    a window never landed. *base* is set for open windows only.
+    a window never landed. *base* is set for open windows only. *probed*: None where the source was not asked since.
     """
 
     project_id: int
@@ -91,6 +116,7 @@ class Entry:
     tally: Tally
     generation: int = 0
     base: Base | None = None
+    probed: Probed | None = None
 
     def __post_init__(self) -> None:
         if not self.start <= self.covered_start < self.covered_end <= self.end:
@@ -107,7 +133,8 @@ class Landing:
 
     *entry.generation* is the generation expected at the destination; landing raises it by one. Rows that the window
     holds from *replace_start* on are replaced, earlier ones stay. *rows*: transforms' EVENTS schema, each identity once;
-    *rejects*: at, reason, text. *step* is written for the window's date if the date has none.
+    *rejects*: at, reason, text. *step* is written for the window's date if the date has none. *changes* go into the
+    history of changes. *rewrite*: replace the rows even where the ledger says that they are the same.
     """
 
     entry: Entry
@@ -115,6 +142,8 @@ class Landing:
     rejects: pa.Table
     replace_start: datetime
     step: timedelta
+    changes: Changes = Changes()
+    rewrite: bool = False
 
     def __post_init__(self) -> None:
         if not self.entry.covered_start <= self.replace_start < self.entry.covered_end:
@@ -137,6 +166,25 @@ class Ledger:
     steps: Mapping[date, timedelta] = field(default_factory=dict)
     mark: datetime | None = None
     unchecked: frozenset[date] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a destination really holds of one window, counted row by row: rows, and the sum of their hashes as text."""
+
+    rows: int = 0
+    digest: str = "0"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of the history of changes: a landing of the window at *window_start* that found some."""
+
+    project_id: int
+    stream: str
+    window_start: datetime
+    found_at: datetime
+    changes: Changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +233,24 @@ class Sink(Protocol):
 
     def checked(self, project_id: int, stream: str, days: Iterable[date]) -> None:
         """Take *days* off the ledger's unchecked dates."""
+
+    def note(self, entries: Sequence[Entry]) -> None:
+        """Write what was found out about landed windows: state and probed of *entries*, in one commit.
+
+        An entry whose generation is not the destination's any more is left out: another run landed it meanwhile.
+        """
+
+    def hashes(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
+        """Landed rows of [start, end) as HASHED, in any order."""
+
+    def audit(self, project_id: int, stream: str, start: datetime, end: datetime) -> dict[datetime | None, Holding]:
+        """What is really held of every window of the ledger that touches [start, end), by window start.
+
+        None: rows of [start, end) that lie in the covered part of no window; missing where there are none.
+        """
+
+    def changes(self, project_id: int, stream: str) -> list[Change]:
+        """The history of changes, in the order in which they were found."""
 
     def record(self, run: Run) -> None:
         """Append to the history of runs."""

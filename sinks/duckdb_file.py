@@ -16,8 +16,8 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from sinks import errors
-from sinks.base import FORMAT, IDENTITIES, Base, Entry, Landing, Ledger, Run, State, Tally
+from sinks import duckdb_rows, errors
+from sinks.base import FORMAT, Base, Change, Changes, Entry, Holding, Landing, Ledger, Probed, Run, State, Tally
 from sinks.duckdb_connection import PLENTY, DuckDBFile, one, transaction
 
 SCHEMA = """
@@ -46,7 +46,15 @@ CREATE TABLE IF NOT EXISTS events (
     properties JSON NOT NULL USING COMPRESSION zstd, person_properties JSON, elements_chain VARCHAR USING COMPRESSION zstd,
     "timestamp" TIMESTAMPTZ NOT NULL, created_at TIMESTAMPTZ, _loaded_at TIMESTAMPTZ NOT NULL);
 """
-"""Format 1. A later format only adds: columns with defaults, tables."""
+"""Format 1."""
+ADDED = """
+ALTER TABLE hedgerow.windows ADD COLUMN IF NOT EXISTS probed_at TIMESTAMPTZ;
+ALTER TABLE hedgerow.windows ADD COLUMN IF NOT EXISTS probed VARCHAR;
+CREATE TABLE IF NOT EXISTS hedgerow.changes (
+    project_id BIGINT NOT NULL, stream VARCHAR NOT NULL, window_start TIMESTAMPTZ NOT NULL, found_at TIMESTAMPTZ NOT NULL,
+    late BIGINT NOT NULL, deleted BIGINT NOT NULL, changed BIGINT NOT NULL, lateness_s DOUBLE NOT NULL);
+"""
+"""What format 2 adds. Every format only adds: columns that may be null, tables."""
 
 SLICE_BYTES = 16 * 2**20
 WINDOW = "project_id = ? AND stream = ? AND window_start = ?"
@@ -55,16 +63,7 @@ COLUMNS = (
     "project_id, stream, window_start, window_end, covered_start, covered_end, state, generation, read_at, source_rows, "
     "source_digest, landed_rows, landed_digest, quarantined_rows, suppressed_rows, copies, base"
 )
-# Hashes first: a date of millions of rows is searched within the memory limit, and what they pick is compared in full.
-TWICE = """
-WITH day AS (
-    SELECT uuid, event, distinct_id, "timestamp", hash(uuid, event, distinct_id) AS h
-    FROM events WHERE project_id = $project AND "timestamp" >= $start AND "timestamp" < $end),
-picked AS (
-    SELECT * FROM day WHERE h IN (SELECT h FROM day GROUP BY h HAVING count(*) > 1))
-SELECT uuid::VARCHAR AS uuid, event, distinct_id, "timestamp" FROM picked
-QUALIFY count(*) OVER (PARTITION BY uuid, event, distinct_id) > 1
-"""
+PROBED = "probed_at, probed"
 
 
 class DuckDBSink:
@@ -139,10 +138,13 @@ class DuckDBSink:
         if not self.path.exists():
             return Ledger()
         with self._file.open(read_only=True) as db:
-            if not _known(db):
+            if not _format(db):
                 return Ledger()
             of = [project_id, stream]
-            windows = db.execute(f"SELECT {COLUMNS} FROM hedgerow.windows WHERE project_id = ? AND stream = ?", of)
+            probed = PROBED if _format(db) >= 2 else "NULL, NULL"
+            windows = db.execute(
+                f"SELECT {COLUMNS}, {probed} FROM hedgerow.windows WHERE project_id = ? AND stream = ?", of
+            )
             entries = {entry.start: entry for entry in map(_entry, windows.fetchall())}
             steps = db.execute(
                 "SELECT date, step_s, unchecked FROM hedgerow.steps WHERE project_id = ? AND stream = ?", of
@@ -185,13 +187,61 @@ class DuckDBSink:
         return landed
 
     def twice(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
-        found: list[pa.Table] = []
         with self._file.open(read_only=True) as db:
-            for day in sorted(days):
-                start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-                asked = {"project": project_id, "start": start, "end": start + timedelta(days=1)}
-                found.append(db.sql(TWICE, params=asked).to_arrow_table().cast(IDENTITIES))
-        return pa.concat_tables([IDENTITIES.empty_table(), *found])
+            return duckdb_rows.twice(db, project_id, days)
+
+    def note(self, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
+        notes = pa.table(
+            {
+                "project_id": [entry.project_id for entry in entries],
+                "stream": [entry.stream for entry in entries],
+                "window_start": [entry.start for entry in entries],
+                "generation": [entry.generation for entry in entries],
+                "state": [str(entry.state) for entry in entries],
+                "probed_at": pa.array(
+                    [entry.probed.at if entry.probed else None for entry in entries], pa.timestamp("us", "UTC")
+                ),
+                "probed": pa.array([entry.probed.values if entry.probed else None for entry in entries], pa.string()),
+            }
+        )
+        with self._file.open() as db:
+            db.register("notes", notes)
+            with transaction(db):
+                db.execute(
+                    "UPDATE hedgerow.windows AS w SET state = n.state, probed_at = n.probed_at, probed = n.probed FROM notes n "
+                    "WHERE w.project_id = n.project_id AND w.stream = n.stream AND w.window_start = n.window_start "
+                    "AND w.generation = n.generation"
+                )
+            db.unregister("notes")
+
+    def hashes(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
+        with self._file.open(read_only=True) as db:
+            return duckdb_rows.hashes(db, project_id, start, end)
+
+    def audit(self, project_id: int, stream: str, start: datetime, end: datetime) -> dict[datetime | None, Holding]:
+        if not self.path.exists():
+            return {}
+        with self._file.open(read_only=True) as db:
+            return duckdb_rows.audit(db, project_id, stream, start, end) if _format(db) else {}
+
+    def changes(self, project_id: int, stream: str) -> list[Change]:
+        if not self.path.exists():
+            return []
+        with self._file.open(read_only=True) as db:
+            if _format(db) < 2:
+                return []
+            rows = db.execute(
+                "SELECT * FROM hedgerow.changes WHERE project_id = ? AND stream = ? ORDER BY found_at, window_start",
+                [project_id, stream],
+            ).fetchall()
+            return [
+                Change(
+                    project, of, _utc(start), _utc(at), Changes(late, deleted, changed, timedelta(seconds=lateness_s))
+                )
+                for project, of, start, at, late, deleted, changed, lateness_s in rows
+            ]
 
     def checked(self, project_id: int, stream: str, days: Iterable[date]) -> None:
         with self._file.open() as db:
@@ -209,7 +259,7 @@ class DuckDBSink:
         if not self.path.exists():
             return []
         with self._file.open(read_only=True) as db:
-            if not _known(db):
+            if not _format(db):
                 return []
             rows = db.execute(
                 "SELECT * FROM hedgerow.runs WHERE project_id = ? ORDER BY started_at DESC LIMIT ?", [project_id, limit]
@@ -221,7 +271,7 @@ class DuckDBSink:
         if not self.path.exists():
             return ()
         with self._file.open(read_only=True) as db:
-            if not _known(db):
+            if not _format(db):
                 return ()
             rows = db.execute("SELECT DISTINCT project_id FROM hedgerow.streams ORDER BY 1").fetchall()
             return tuple(row[0] for row in rows)
@@ -251,40 +301,42 @@ class DuckDBSink:
 
     def _migrate(self, db: duckdb.DuckDBPyConnection) -> None:
         """Create the tables of this format; a newer format is refused, an older one is added to."""
-        if _known(db):
-            row = one(db, "SELECT value FROM hedgerow.meta WHERE key = 'format'")
-            found = int(row[0]) if row else 0
-            if found > FORMAT:
-                raise errors.DestinationUnusable(
-                    f"{self.path.name} was written by a newer hedgerow: format {found}, this one knows {FORMAT}",
-                    hint="upgrade hedgerow",
-                )
-            if found == FORMAT:
-                return
+        found = _format(db)
+        if found > FORMAT:
+            raise errors.DestinationUnusable(
+                f"{self.path.name} was written by a newer hedgerow: format {found}, this one knows {FORMAT}",
+                hint="upgrade hedgerow",
+            )
+        if found == FORMAT:
+            return
         db.execute(SCHEMA)
+        db.execute(ADDED)
         db.execute("DELETE FROM hedgerow.meta WHERE key = 'format'")
         db.execute("INSERT INTO hedgerow.meta VALUES ('format', ?)", [str(FORMAT)])
 
 
-def _known(db: duckdb.DuckDBPyConnection) -> bool:
-    """Whether the file has our bookkeeping."""
+def _format(db: duckdb.DuckDBPyConnection) -> int:
+    """Number of the bookkeeping's format; 0 for a file that has none."""
     query = "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'hedgerow' AND table_name = 'meta'"
     row = one(db, query)
-    return bool(row and row[0])
+    if not row or not row[0]:
+        return 0
+    row = one(db, "SELECT value FROM hedgerow.meta WHERE key = 'format'")
+    return int(row[0]) if row else 0
 
 
 def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
     """One window inside the running transaction."""
     entry = landing.entry
     key = list(entry.key)
-    row = one(db, f"SELECT {COLUMNS} FROM hedgerow.windows WHERE {WINDOW}", key)
+    row = one(db, f"SELECT {COLUMNS}, {PROBED} FROM hedgerow.windows WHERE {WINDOW}", key)
     known = _entry(row) if row else None
     found = known.generation if known else 0
     if found != entry.generation:
         raise errors.GenerationConflict(f"{entry.start:%Y-%m-%dT%H:%MZ}", expected=entry.generation, found=found)
-    changed = known is None or not _same_rows(known, entry)
+    changed = landing.rewrite or known is None or not _same_rows(known, entry)
     if changed:
-        if known is not None and known.tally.landed_rows:
+        if known is not None and (known.tally.landed_rows or landing.rewrite):
             db.execute(
                 'DELETE FROM events WHERE project_id = ? AND "timestamp" >= ? AND "timestamp" < ?',
                 [entry.project_id, landing.replace_start, entry.end],
@@ -295,7 +347,10 @@ def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
     new = _landed(entry)
     values = _values(new)
     db.execute(f"DELETE FROM hedgerow.windows WHERE {WINDOW}", key)
-    db.execute(f"INSERT INTO hedgerow.windows ({COLUMNS}) VALUES ({', '.join('?' * len(values))})", values)
+    db.execute(f"INSERT INTO hedgerow.windows ({COLUMNS}, {PROBED}) VALUES ({', '.join('?' * len(values))})", values)
+    if news := landing.changes:
+        counts = [entry.read_at, news.late, news.deleted, news.changed, news.lateness.total_seconds()]
+        db.execute(f"INSERT INTO hedgerow.changes VALUES ({', '.join('?' * 8)})", [*key, *counts])
     _write_step(db, landing, unchecked=changed and landing.partial and landing.rows.num_rows > 0)
     return new
 
@@ -365,13 +420,14 @@ def _values(entry: Entry) -> list[object]:
         entry.read_at,
         *asdict(entry.tally).values(),
         base,
+        entry.probed.at if entry.probed else None,
+        entry.probed.values if entry.probed else None,
     ]
 
 
 def _entry(row: Sequence[object]) -> Entry:
-    (project_id, stream, start, end, covered_start, covered_end, state, generation, read_at, *tally, base) = map(
-        _utc, row
-    )
+    project_id, stream, start, end, covered_start, covered_end, state, generation, read_at, *others = map(_utc, row)
+    *tally, base, probed_at, probed = others
     stored = json.loads(base) if base else None
     return Entry(
         project_id=project_id,
@@ -385,6 +441,7 @@ def _entry(row: Sequence[object]) -> Entry:
         tally=Tally(*tally),
         generation=generation,
         base=Base(datetime.fromisoformat(stored["until"]), Tally(**stored["tally"])) if stored else None,
+        probed=Probed(probed_at, probed) if probed is not None else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -11,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sinks import errors
-from sinks.base import IDENTITIES, Entry, Landing, Ledger, Run, State
+from sinks.base import HASHED, IDENTITIES, Change, Entry, Holding, Landing, Ledger, Run, State
 
 Stream = tuple[int, str]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ORDER = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinct_id")]
 
 
@@ -29,6 +31,7 @@ class MemorySink:
         self._unchecked: dict[Stream, set[date]] = {}
         self._rows: dict[tuple[int, str, datetime], pa.Table] = {}
         self._runs: list[Run] = []
+        self._changes: list[Change] = []
 
     def prepare(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool) -> None:
         if self._hosts.setdefault(project_id, host) != host:
@@ -58,7 +61,7 @@ class MemorySink:
                 raise errors.GenerationConflict(str(entry.start), expected=entry.generation, found=found)
             rows, day = landing.rows, entry.start.date()
             tally = (entry.tally.landed_rows, entry.tally.landed_digest)
-            changed = known is None or tally != (known.tally.landed_rows, known.tally.landed_digest)
+            changed = landing.rewrite or known is None or tally != (known.tally.landed_rows, known.tally.landed_digest)
             if changed and landing.partial and rows.num_rows:
                 self._unchecked.setdefault(stream, set()).add(day)
             if entry.key in self._rows and landing.replace_start > entry.covered_start:
@@ -67,6 +70,8 @@ class MemorySink:
                 rows = pa.concat_tables([kept.filter(pc.less(kept["timestamp"], bound)), rows])
             self._rows[entry.key] = rows
             landed.append(replace(entry, generation=found + 1))
+            if landing.changes:
+                self._changes.append(Change(*entry.key, entry.read_at, landing.changes))
             self._entries[stream][entry.start] = landed[-1]
             self._steps.setdefault(stream, {}).setdefault(day, landing.step)
             if mark is not None and number == len(landings) - 1:
@@ -88,6 +93,34 @@ class MemorySink:
     def checked(self, project_id: int, stream: str, days: Iterable[date]) -> None:
         self._unchecked.get((project_id, stream), set()).difference_update(days)
 
+    def note(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            known = self._entries[entry.project_id, entry.stream][entry.start]
+            if known.generation == entry.generation:
+                noted = replace(known, state=entry.state, probed=entry.probed)
+                self._entries[entry.project_id, entry.stream][entry.start] = noted
+
+    def hashes(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
+        rows = self.rows(project_id, start, end)
+        if not rows.num_rows:
+            return HASHED.empty_table()
+        hashes = pa.array([row_hash(row) for row in rows.to_pylist()], pa.uint64())
+        return rows.select(IDENTITIES.names).append_column("hash", hashes).cast(HASHED)
+
+    def audit(self, project_id: int, stream: str, start: datetime, end: datetime) -> dict[datetime | None, Holding]:
+        found: dict[datetime | None, Holding] = {}
+        inside = 0
+        for entry in self._entries.get((project_id, stream), {}).values():
+            if entry.end > start and entry.start < end:
+                held = self.hashes(project_id, entry.covered_start, entry.covered_end)
+                inside += self.hashes(project_id, max(start, entry.covered_start), min(end, entry.covered_end)).num_rows
+                found[entry.start] = Holding(held.num_rows, str(sum(held["hash"].to_pylist()) % 2**64))
+        stray = self.hashes(project_id, start, end).num_rows - inside
+        return found | ({None: Holding(stray, "")} if stray else {})
+
+    def changes(self, project_id: int, stream: str) -> list[Change]:
+        return [one for one in self._changes if (one.project_id, one.stream) == (project_id, stream)]
+
     def record(self, run: Run) -> None:
         self._runs.append(run)
 
@@ -102,3 +135,13 @@ class MemorySink:
         low, high = (pa.scalar(at, pa.timestamp("us", "UTC")) for at in (start, end))
         inside = pc.and_(pc.greater_equal(rows["timestamp"], low), pc.less(rows["timestamp"], high))
         return rows.filter(inside).sort_by(ORDER)
+
+
+def row_hash(row: dict[str, object]) -> int:
+    """The first eight bytes of the MD5 of a landed row's text, as docs/ledger.md writes it."""
+    text = ""
+    for name, value in row.items():
+        if name != "_loaded_at":
+            shown = (value - EPOCH) // timedelta(microseconds=1) if isinstance(value, datetime) else value
+            text += "~" if shown is None else f"{len(str(shown).encode())}:{shown}"
+    return int.from_bytes(hashlib.md5(text.encode(), usedforsecurity=False).digest()[:8], "big")

@@ -95,17 +95,3 @@ def landed(hashes: pl.Series) -> int:
         return 0
     high, low = int((hashes // 2**32).sum()), int((hashes % 2**32).sum())
     return (high * 2**32 + low) % MODULUS
-
-
-LANDED_SQL = (
-    "coalesce(sum(('0x' || md5("
-    + " || ".join(
-        f"CASE WHEN {text} IS NULL THEN '~' ELSE strlen({text}) || ':' || {text} END"
-        for text in (
-            f"epoch_us({name})::VARCHAR" if name in ("timestamp", "created_at") else f"{name}::VARCHAR"
-            for name in DIGESTED
-        )
-    )
-    + ")[1:16])::UBIGINT::HUGEINT) % 18446744073709551616, 0)::VARCHAR"
-)
-"""The landed digest as one DuckDB aggregate over the events table."""

@@ -24,9 +24,13 @@ _IDENTITY = ["uuid", "event", "distinct_id"]
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The rows of one window, one per event, and their sums. Always source = landed + suppressed + copies."""
+    """The rows of one window, one per event, and their sums. Always source = landed + suppressed + copies.
+
+    *hashes*: identity, timestamp and hash of every row.
+    """
 
     rows: pa.Table
+    hashes: pa.Table
     source: SourceDigest
     landed_rows: int
     landed_digest: int
@@ -90,10 +94,41 @@ def settled(staged: pa.Table, *, older: pa.Table | None = None) -> Settled:
     rows = staged if whole else staged.take(shown["index"].cast(pl.Int64).to_arrow())
     return Settled(
         rows=rows.select(EVENTS.names),
+        hashes=shown.select(*_IDENTITY, "timestamp", pl.col("_h").alias("hash")).to_arrow(),
         source=digest.source(read),
         landed_rows=shown.height,
         landed_digest=digest.landed(shown["_h"]),
         suppressed_rows=kept.height - shown.height,
         copies=read.height - kept.height,
         unmerged=unmerged,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How the rows of one part differ between two readings: rows by identity and time, in order of time."""
+
+    added: pa.Table
+    deleted: pa.Table
+    changed: pa.Table
+
+    @property
+    def earliest_added(self) -> datetime | None:
+        at: datetime | None = self.added["timestamp"][0].as_py() if self.added.num_rows else None
+        return at
+
+
+def difference(before: pa.Table, after: pa.Table) -> Difference:
+    """What *after* has and *before* has not, and so on. Both: uuid, event, distinct_id, timestamp, hash; one UTC date.
+
+    A row is changed that has the same identity and another time or content.
+    """
+    old, new = (pl.DataFrame(pl.from_arrow(rows)).sort("timestamp", *_IDENTITY) for rows in (before, after))
+    both = new.join(
+        old.select(*_IDENTITY, pl.col("hash").alias("_was")), on=_IDENTITY, how="inner", maintain_order="left"
+    )
+    return Difference(
+        added=new.join(old, on=_IDENTITY, how="anti", maintain_order="left").to_arrow(),
+        deleted=old.join(new, on=_IDENTITY, how="anti", maintain_order="left").to_arrow(),
+        changed=both.filter(pl.col("hash") != pl.col("_was")).drop("_was").to_arrow(),
     )

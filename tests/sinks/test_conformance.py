@@ -14,11 +14,12 @@ import pytest
 
 from extractors.decode import RAW_ROWS, REJECTS
 from sinks import duckdb_connection, errors
-from sinks.base import Entry, Landing, Sink, State, Tally
+from sinks.base import Change, Changes, Entry, Holding, Landing, Probed, Sink, State, Tally
 from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_rows import SUM_SQL
 from sinks.memory import MemorySink
-from transforms import digest, privacy
 from transforms import events as rows_of
+from transforms import privacy
 
 DAY = datetime(2026, 1, 31, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -160,7 +161,7 @@ def test_sql_digest_equals_the_ledger(tmp_path):
     sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
     (entry,) = sink.land([landing("a", "b", "ü", "'; DROP TABLE events;--")])
 
-    with sink.query(f"SELECT {digest.LANDED_SQL} FROM events") as result:
+    with sink.query(f"SELECT {SUM_SQL} FROM events") as result:
         assert result.fetchone() == (entry.tally.landed_digest,)
 
 
@@ -175,6 +176,104 @@ def test_file_stays_small_over_a_thousand_landings(tmp_path):
 
     assert sink.path.stat().st_size <= 2 * first + 4 * 262_144
     assert len(names(sink)) == 50
+
+
+def test_note_changes_state_and_probe_only(sink):
+    """What was found out about a window is kept with its entry; rows, tally and generation stay."""
+    (entry,) = sink.land([landing("a", "b")])
+    noted = replace(entry, state=State.VERIFIED, probed=Probed(DAY + HOUR, "2:1:2:3:4/5:6"), read_at=DAY + 9 * HOUR)
+    sink.note([noted])
+
+    assert sink.ledger(1, "events").entries == {DAY: replace(noted, read_at=entry.read_at)}
+    assert names(sink) == ["a", "b"]
+
+
+def test_note_about_an_older_landing_is_left_out(sink):
+    """Another run landed the window meanwhile: what was found out about the older landing says nothing of the new."""
+    (old,) = sink.land([landing("a", "b")])
+    (new,) = sink.land([landing("c", generation=1)])
+    sink.note([replace(old, state=State.VERIFIED)])
+
+    assert sink.ledger(1, "events").entries == {DAY: new}
+
+
+def test_a_landing_forgets_what_was_probed(sink):
+    """The probe of the rows that were replaced is not that of the new ones."""
+    (entry,) = sink.land([landing("a")])
+    sink.note([replace(entry, state=State.VERIFIED, probed=Probed(DAY, "1"))])
+    sink.land([landing("b", generation=1)])
+
+    assert sink.ledger(1, "events").entries[DAY].probed is None
+
+
+def test_hashes_add_up_to_the_landed_digest(sink):
+    """Row by row the hash that the ledger sums."""
+    (entry,) = sink.land([landing("a", "b", "ü", "'; DROP TABLE events;--")])
+    found = sink.hashes(1, DAY, DAY + HOUR)
+
+    assert str(sum(found["hash"].to_pylist()) % 2**64) == entry.tally.landed_digest
+    assert sorted(found["event"].to_pylist()) == sorted(["a", "b", "ü", "'; DROP TABLE events;--"])
+    assert sink.hashes(1, DAY + HOUR, DAY + 2 * HOUR).num_rows == 0
+
+
+def test_audit_tells_what_is_really_held(sink):
+    """Windows with rows, without rows, and those that only touch the range; digests as in the ledger."""
+    (full,) = sink.land([landing("a", "b")])
+    empty = landing()
+    later = replace(
+        empty.entry, start=DAY + HOUR, end=DAY + 2 * HOUR, covered_start=DAY + HOUR, covered_end=DAY + 2 * HOUR
+    )
+    sink.land([replace(empty, entry=later, replace_start=DAY + HOUR)])
+
+    assert sink.audit(1, "events", DAY + HOUR / 2, DAY + 9 * HOUR) == {
+        DAY: Holding(2, full.tally.landed_digest),
+        DAY + HOUR: Holding(0, "0"),
+    }
+    assert sink.audit(1, "events", DAY + 9 * HOUR, DAY + 10 * HOUR) == {}
+    assert sink.audit(2, "events", DAY, DAY + HOUR) == {}
+
+
+def test_audit_sees_damage_by_hand(tmp_path):
+    """Rows deleted, doubled, changed, or added where nothing is covered."""
+    sink = DuckDBSink(tmp_path / "a.duckdb")
+    sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+    (entry,) = sink.land([landing("a", "b", "c")])
+    whole = {DAY: Holding(3, entry.tally.landed_digest)}
+    assert sink.audit(1, "events", DAY, DAY + HOUR) == whole
+
+    for damage in (
+        "UPDATE events SET properties = '{}' WHERE event = 'a'",
+        "INSERT INTO events SELECT * FROM events WHERE event = 'b'",
+        "DELETE FROM events WHERE event = 'c'",
+    ):
+        with duckdb.connect(str(sink.path)) as db:
+            db.execute(damage)
+        found = sink.audit(1, "events", DAY, DAY + HOUR)
+        assert found != whole
+        whole = found
+    with duckdb.connect(str(sink.path)) as db:
+        db.execute("INSERT INTO events SELECT * REPLACE (timestamp + INTERVAL 2 HOUR AS timestamp) FROM events LIMIT 1")
+    assert sink.audit(1, "events", DAY, DAY + 9 * HOUR) == whole | {None: Holding(1, "")}
+
+
+def test_changes_are_kept_in_order(sink):
+    """What landings found changed is history; landings without changes leave none."""
+    sink.land([landing("a")])
+    sink.land([replace(landing("b", generation=1), changes=Changes(1, 2, 3, HOUR))])
+
+    assert sink.changes(1, "events") == [Change(1, "events", DAY, DAY, Changes(1, 2, 3, HOUR))]
+
+
+def test_rewrite_replaces_rows_that_the_ledger_calls_equal(tmp_path):
+    """Repair of damage by hand: the ledger has the right digest, the rows are wrong."""
+    sink = DuckDBSink(tmp_path / "a.duckdb")
+    sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+    sink.land([landing("a", "b")])
+    with duckdb.connect(str(sink.path)) as db:
+        db.execute("INSERT INTO events SELECT * FROM events")
+    sink.land([replace(landing("a", "b", generation=1), rewrite=True)])
+
+    assert names(sink) == ["a", "b"]
 
 
 def test_equal_digest_rewrites_only_the_ledger(tmp_path):

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extractors.decode import RAW_ROWS
+from sinks.duckdb_rows import SUM_SQL
 from transforms import digest, privacy
 from transforms.digest import MODULUS, SourceDigest
 from transforms.events import from_page
@@ -165,14 +166,14 @@ def test_landed_digest_is_an_order_free_sum(found, cut, rng: random.Random):
 
 
 def in_duckdb(table: pl.DataFrame) -> str:
-    """LANDED_SQL over the rows as the destination stores them."""
+    """SUM_SQL over the rows as the destination stores them."""
     with duckdb.connect(":memory:") as connection:
         connection.register("given", table.to_arrow())
         connection.execute(
             "CREATE TABLE events AS SELECT * REPLACE (uuid::UUID AS uuid, properties::JSON AS properties, "
             "person_properties::JSON AS person_properties) FROM given"
         )
-        ((found,),) = connection.execute(f"SELECT {digest.LANDED_SQL} FROM events").fetchall()
+        ((found,),) = connection.execute(f"SELECT {SUM_SQL} FROM events").fetchall()
     return found
 
 

@@ -6,14 +6,14 @@ The files stay as they are afterwards: a later hedgerow must read, migrate and g
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 
 from extractors.decode import RAW_ROWS, REJECTS
-from sinks.base import FORMAT, Base, Entry, Landing, Run, State, Tally
+from sinks.base import FORMAT, Base, Changes, Entry, Landing, Probed, Run, State, Tally
 from sinks.duckdb_file import DuckDBSink
 from transforms import events as rows_of
 from transforms import privacy
@@ -58,6 +58,7 @@ def described(sink: DuckDBSink) -> dict[str, object]:
         "mark": str(ledger.mark),
         "unchecked": sorted(map(str, ledger.unchecked)),
         "rows": [texts(row) for row in rows(sink)],
+        "changes": [texts(asdict(change)) for change in sink.changes(1, "events")],
         "runs": [texts(asdict(run)) for run in sink.runs(1, limit=9)],
     }
 
@@ -74,7 +75,10 @@ def main() -> None:
     sink = DuckDBSink(HERE / f"format{FORMAT}.duckdb")
     sink.path.unlink(missing_ok=True)
     sink.prepare(1, "events", host=HOST, event_filter=FILTER, rebuild=False)
-    sink.land([landing(0, 6), landing(1, 0), landing(2, 3, rejects=2)])
+    first, *_ = sink.land([landing(0, 6), landing(1, 0), landing(2, 3, rejects=2)])
+    sink.note([replace(first, state=State.VERIFIED, probed=Probed(READ_AT, "6:1:2:3:4/5:6"))])
+    sink.land([replace(landing(2, 3, generation=1), changes=Changes(1, 2, 3, HOUR))])
+    sink.land([landing(2, 3, rejects=2, generation=2)])
     sink.land([landing(3, 4, state=State.OPEN)], mark=DAY + 4 * HOUR)
     sink.record(Run("1", "sync", 1, "events", READ_AT, READ_AT + HOUR, "incomplete", 4, 13, 5, 0.5, "2 rows"))
     text = json.dumps(described(sink), indent=1, ensure_ascii=False)

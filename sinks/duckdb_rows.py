@@ -1,0 +1,86 @@
+"""Questions about landed rows, as DuckDB answers them: rows twice, hashes, and what is really held of each window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+
+import duckdb
+import pyarrow as pa
+
+from sinks.base import HASHED, IDENTITIES, Holding
+
+_DIGESTED = (
+    "project_id::VARCHAR",
+    "uuid::VARCHAR",
+    "event",
+    "distinct_id",
+    "person_id",
+    "properties::VARCHAR",
+    "person_properties::VARCHAR",
+    "elements_chain",
+    'epoch_us("timestamp")::VARCHAR',
+    "epoch_us(created_at)::VARCHAR",
+)
+HASH_SQL = (
+    "('0x' || md5("
+    + " || ".join(f"CASE WHEN {text} IS NULL THEN '~' ELSE strlen({text}) || ':' || {text} END" for text in _DIGESTED)
+    + ")[1:16])::UBIGINT"
+)
+"""The hash of a landed row: equal to transforms.digest.row_hashes (docs/ledger.md)."""
+SUM_SQL = f"coalesce(sum({HASH_SQL}::HUGEINT) % 18446744073709551616, 0)::VARCHAR"
+"""The landed digest as one aggregate over rows of events."""
+INSIDE = 'project_id = $project AND "timestamp" >= $start AND "timestamp" < $end'
+
+# Hashes first: a date of millions of rows is searched within the memory limit, and what they pick is compared in full.
+TWICE = f"""
+WITH day AS (
+    SELECT uuid, event, distinct_id, "timestamp", hash(uuid, event, distinct_id) AS h FROM events WHERE {INSIDE}),
+picked AS (
+    SELECT * FROM day WHERE h IN (SELECT h FROM day GROUP BY h HAVING count(*) > 1))
+SELECT uuid::VARCHAR AS uuid, event, distinct_id, "timestamp" FROM picked
+QUALIFY count(*) OVER (PARTITION BY uuid, event, distinct_id) > 1
+"""
+HASHES = f'SELECT uuid::VARCHAR AS uuid, event, distinct_id, "timestamp", {HASH_SQL} AS hash FROM events WHERE {INSIDE}'
+AUDIT = f"""
+WITH covers AS (
+    SELECT window_start, covered_start, covered_end FROM hedgerow.windows
+    WHERE project_id = $project AND stream = $stream AND window_end > $start AND window_start < $end),
+span AS (SELECT least($start, min(covered_start)) AS a, greatest($end, max(covered_end)) AS b FROM covers),
+held AS (
+    SELECT CASE WHEN e."timestamp" < covers.covered_end THEN covers.window_start END AS window_start,
+        count(*) AS rows, {SUM_SQL} AS digest, count(*) FILTER ("timestamp" >= $start AND "timestamp" < $end) AS asked
+    FROM (SELECT * FROM events, span WHERE project_id = $project AND "timestamp" >= a AND "timestamp" < b) e
+    ASOF LEFT JOIN covers ON e."timestamp" >= covers.covered_start
+    GROUP BY 1)
+SELECT covers.window_start, coalesce(rows, 0), coalesce(digest, '0')
+FROM covers LEFT JOIN held ON covers.window_start = held.window_start
+UNION ALL SELECT NULL, asked, '' FROM held WHERE window_start IS NULL AND asked > 0
+"""
+
+
+def twice(db: duckdb.DuckDBPyConnection, project_id: int, days: Iterable[date]) -> pa.Table:
+    """As sinks.base.Sink.twice."""
+    found: list[pa.Table] = []
+    for day in sorted(days):
+        start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        asked = {"project": project_id, "start": start, "end": start + timedelta(days=1)}
+        found.append(db.sql(TWICE, params=asked).to_arrow_table().cast(IDENTITIES))
+    return pa.concat_tables([IDENTITIES.empty_table(), *found])
+
+
+def hashes(db: duckdb.DuckDBPyConnection, project_id: int, start: datetime, end: datetime) -> pa.Table:
+    """As sinks.base.Sink.hashes."""
+    asked = {"project": project_id, "start": start, "end": end}
+    return db.sql(HASHES, params=asked).to_arrow_table().cast(HASHED)
+
+
+def audit(
+    db: duckdb.DuckDBPyConnection, project_id: int, stream: str, start: datetime, end: datetime
+) -> dict[datetime | None, Holding]:
+    """As sinks.base.Sink.audit."""
+    asked = {"project": project_id, "stream": stream, "start": start, "end": end}
+    return {
+        window_start.astimezone(UTC) if window_start else None: Holding(rows, digest)
+        for window_start, rows, digest in db.execute(AUDIT, asked).fetchall()
+    }
