@@ -58,6 +58,7 @@ class EventsReader:
         self._events = events
         self.learned = Learned()
         self.probe = Probe(client, project_id, events=events)
+        self._confirmed_months: set[tuple[int, int]] = set()
         self._filter_tried = False
 
     def now(self) -> datetime:
@@ -112,7 +113,7 @@ class EventsReader:
         Raises SourceUnavailable naming the range that cannot be read, TimeZoneFault, UnusableAnswer.
         """
         self._try_filter(rng)
-        zone = ZoneCheck(hours or {}, self.uuids)
+        zone = ZoneCheck(hours or {}, self.uuids, self._confirmed_months)
         cursor, span = rng.start, window_end(rng.start) - rng.start
         ceiling, halvings, cuts = MAX_SPAN, 0, 0
         limit = self.learned.page_cap or FIRST_LIMIT

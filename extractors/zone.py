@@ -44,15 +44,21 @@ def check_cursor(page: Page) -> bool:
 
 
 class ZoneCheck:
-    """Checks pages of one sweep; a month that was confirmed once is not asked for again.
+    """Checks pages; a month that was confirmed once is not asked for again.
 
-    *exactly(range)* reads a range of a microsecond by a further request and returns its uuids.
+    *exactly(range)* reads a range of a microsecond by a further request and returns its uuids. *confirmed*: the months
+    (year, number) that earlier sweeps confirmed; it grows.
     """
 
-    def __init__(self, hours: Mapping[datetime, HourCount], exactly: Callable[[Range], set[str]]) -> None:
+    def __init__(
+        self,
+        hours: Mapping[datetime, HourCount],
+        exactly: Callable[[Range], set[str]],
+        confirmed: set[tuple[int, int]] | None = None,
+    ) -> None:
         self._hours = hours
         self._exactly = exactly
-        self._confirmed: set[tuple[int, int]] = set()
+        self._confirmed = set() if confirmed is None else confirmed
 
     def check(self, page: Page, asked: Range) -> None:
         """Raises TimeZoneFault where the rows' times cannot be UTC."""

@@ -32,6 +32,9 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no summ
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more; a traceback for errors.")]
 Since = Annotated[str | None, typer.Option(help="Start: ISO 8601 (no zone = UTC), 7d, 36h, or earliest.")]
 Until = Annotated[str | None, typer.Option(help="End, not included: ISO 8601, 1h, or now.")]
+AcceptDeletions = Annotated[
+    bool, typer.Option("--accept-deletions", help="Remove rows that the source does not show any more, however many.")
+]
 MaxWait = Annotated[
     str | None, typer.Option("--max-wait", help="Longest wait for the source's limits, such as 10m; then exit 11.")
 ]
@@ -48,6 +51,7 @@ def _run(
     since: str | None,
     until: str | None,
     rebuild: bool,
+    accept_deletions: bool,
     max_wait: str | None,
     json_output: bool,
     quiet: bool,
@@ -74,6 +78,7 @@ def _run(
                         since=since,
                         until=until,
                         rebuild=rebuild,
+                        accept_deletions=accept_deletions,
                         max_wait=longest,
                         listener=listener,
                     )
@@ -118,6 +123,7 @@ def sync(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Land everything again, after a change of the filter.")
     ] = False,
+    accept_deletions: AcceptDeletions = False,
     max_wait: MaxWait = None,
     destination: Destination = None,
     project: Project = None,
@@ -136,6 +142,7 @@ def sync(
         since=since,
         until=until,
         rebuild=rebuild,
+        accept_deletions=accept_deletions,
         max_wait=max_wait,
         json_output=json_output,
         quiet=quiet,
@@ -147,6 +154,7 @@ def sync(
 def backfill(
     since: Annotated[str, typer.Option(help="Start: ISO 8601 (no zone = UTC), 90d, or earliest.")],
     until: Annotated[str, typer.Option(help="End, not included: ISO 8601, 1h, or now.")] = "now",
+    accept_deletions: AcceptDeletions = False,
     max_wait: MaxWait = None,
     destination: Destination = None,
     project: Project = None,
@@ -162,6 +170,7 @@ def backfill(
         since=since,
         until=until,
         rebuild=False,
+        accept_deletions=accept_deletions,
         max_wait=max_wait,
         json_output=json_output,
         quiet=quiet,

@@ -9,11 +9,11 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,24 +25,38 @@ from extractors.zone import HourCount
 from flows import plan
 from flows.plan import Sweep, Target
 from flows.spool import Spool
-from sinks.base import Base, Entry, Landing, Sink, State, Tally
+from sinks.base import Base, Changes, Entry, Landing, State, Tally
 from transforms import digest, privacy
 from transforms import events as rows_of
 
 STREAM = "events"
 PAGES_AHEAD = 2
+MAX_REMOVED, MAX_REMOVED_SHARE = 1_000, 0.10
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a run is asked to do. *since*, *until*: None as in the contract; *marks*: whether a later sync goes on from here."""
+    """What a run is asked to do. *since*, *until*: None as in the contract; *marks*: whether a later sync goes on from here.
+
+    *lookback*, *reread_at*: how far back, and at which ages, landed windows are compared with the source again;
+    *reread_requests*: pages an hour for the latter (design.md, "What the ledger proves").
+    """
 
     project_id: int
     since: datetime | None
     until: datetime | None
     settle: timedelta
     marks: bool
+    accept_deletions: bool = False
+    reread_requests: int = 300
+    lookback: timedelta = timedelta(days=30)
+    reread_at: tuple[timedelta, ...] = (
+        timedelta(hours=1),
+        timedelta(hours=6),
+        timedelta(hours=24),
+        timedelta(hours=72),
+    )
     rules: privacy.Rules = field(default_factory=privacy.Rules)
 
 
@@ -59,7 +73,11 @@ class Progress:
 @dataclass(slots=True)
 class Outcome:
     """What a run did. *unproven*: microseconds that may miss events; *unmerged*: windows with different copies; *doubled*:
-    dates whose events the source kept moving between windows."""
+    dates whose events the source kept moving between windows.
+
+    *changes*: what the source changed in windows landed before. *verified*: windows whose source side was the same after
+    landing, or still is; *disputed*: windows where it is not, even after a second reading; *held*: windows whose rows the
+    source does not show any more, too many to remove unasked; *unasked*: windows that wait for the next run's probe."""
 
     wanted: Range | None = None
     windows: int = 0
@@ -69,11 +87,41 @@ class Outcome:
     unproven: list[datetime] = field(default_factory=list)
     unmerged: list[datetime] = field(default_factory=list)
     doubled: list[date] = field(default_factory=list)
+    changes: dict[datetime, Changes] = field(default_factory=dict)
+    verified: int = 0
+    disputed: list[datetime] = field(default_factory=list)
+    held: list[datetime] = field(default_factory=list)
+    unasked: int = 0
 
     @property
     def complete(self) -> bool:
-        """Nothing is missing, nothing was left out, nothing is there twice."""
-        return not self.unproven and not self.quarantined and not self.doubled
+        """Nothing is missing, nothing was left out, nothing is there twice or in dispute."""
+        return not (self.unproven or self.quarantined or self.doubled or self.disputed or self.held)
+
+
+@dataclass(slots=True)
+class Guard:
+    """Keeps a restricted key or an outage from emptying a warehouse (design.md, Deletions).
+
+    *compared*: rows that the run compares with the source; *removed*: those it has removed so far.
+    """
+
+    accept: bool
+    compared: int = 0
+    removed: int = 0
+
+    def stops(self, more: int) -> bool:
+        """Whether removing *more* rows would be too many at once."""
+        total = self.removed + more
+        return not self.accept and total > MAX_REMOVED and total > MAX_REMOVED_SHARE * self.compared
+
+
+class Lander(Protocol):
+    """The part of a sink that loading needs; contracts: sinks.base.Sink."""
+
+    def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]: ...
+
+    def hashes(self, project_id: int, start: datetime, end: datetime) -> pa.Table: ...
 
 
 class Loader:
@@ -82,13 +130,14 @@ class Loader:
     def __init__(
         self,
         order: Order,
-        sink: Sink,
+        sink: Lander,
         spool: Spool,
         outcome: Outcome,
         *,
         clock: Callable[[], datetime],
         on_progress: Callable[[Progress], None],
         planned: int,
+        guard: Guard,
     ) -> None:
         self._order, self._sink, self._spool, self._outcome = order, sink, spool, outcome
         self._clock, self._on_progress, self._planned = clock, on_progress, planned
@@ -96,7 +145,16 @@ class Loader:
         self._rejects: list[pa.Table] = []
         self._mark: datetime | None = None
         self._older: pa.Table | None = None
+        self._rewrite = False
+        self.guard = guard
         self._unproven: set[datetime] = set()
+
+    def beside(self, sink: Lander, outcome: Outcome, *, guard: Guard) -> Loader:
+        """A loader of the same order into another sink, which shares the spool: not at the same time."""
+        quiet: Callable[[Progress], None] = lambda progress: None  # noqa: E731
+        return Loader(
+            self._order, sink, self._spool, outcome, clock=self._clock, on_progress=quiet, planned=0, guard=guard
+        )
 
     def load(
         self,
@@ -106,12 +164,14 @@ class Loader:
         hours: Mapping[datetime, HourCount] | None = None,
         mark: datetime | None = None,
         older: pa.Table | None = None,
+        rewrite: bool = False,
     ) -> None:
         """Read *sweep* and land its windows; the last one carries *mark*.
 
         *hours*: counts by query, where known. *older*: copies to leave out, as transforms.events.settled takes them.
+        *rewrite*: replace rows even where the ledger calls them equal.
         """
-        self._targets, self._mark, self._older = deque(sweep.targets), mark, older
+        self._targets, self._mark, self._older, self._rewrite = deque(sweep.targets), mark, older, rewrite
         step_at = {target.window.start.date(): target.step for target in sweep.targets}
 
         def window_end(at: datetime) -> datetime:
@@ -134,7 +194,9 @@ class Loader:
         while self._targets and self._targets[0].reads.end <= passed:
             head, rows = _cut(rows, self._targets[0].reads.end)
             self._spool.append(head)
-            landings.append(self._landing(self._targets.popleft()))
+            landing = self._landing(self._targets.popleft())
+            if landing is not None:
+                landings.append(landing)
         self._spool.append(rows)
         if landings:
             self._land(landings)
@@ -159,10 +221,18 @@ class Loader:
         self._targets = finer
         self._feed(self._spool.take(), REJECTS.empty_table(), passed)
 
-    def _landing(self, target: Target) -> Landing:
+    def _landing(self, target: Target) -> Landing | None:
+        """The window's landing; None where it would remove too much."""
         rows = self._spool.take()
         rejects = self._take_rejects(target)
         settled = rows_of.settled(rows, older=self._older)
+        changes = self._changes(target, settled)
+        if self.guard.stops(changes.deleted):
+            self._outcome.held.append(target.window.start)
+            return None
+        self.guard.removed += changes.deleted
+        if changes:
+            self._outcome.changes[target.window.start] = changes
         tally = _tally(settled, rejects.num_rows)
         self._outcome.copies += settled.copies
         self._outcome.quarantined += rejects.num_rows
@@ -192,7 +262,39 @@ class Loader:
             generation=previous.generation if previous else 0,
             base=base,
         )
-        return Landing(entry, settled.rows, rejects, target.reads.start, target.step)
+        return Landing(
+            entry, settled.rows, rejects, target.reads.start, target.step, changes=changes, rewrite=self._rewrite
+        )
+
+    def _changes(self, target: Target, settled: rows_of.Settled) -> Changes:
+        """What the source changed since the window was landed, in the part that was read after it had settled.
+
+        Nothing is said of windows landed under another filter, of damage that is repaired, of copies left out.
+        """
+        known = target.previous
+        if known is None or known.state is State.STALE or self._rewrite or self._older is not None:
+            return Changes()
+        # What an open window showed of its last minutes was still coming in.
+        until = (
+            (known.base.until if known.base else known.covered_start)
+            if known.state is State.OPEN
+            else known.covered_end
+        )
+        if max(target.reads.start, known.covered_start) >= min(target.reads.end, until):
+            return Changes()
+        part = Range(max(target.reads.start, known.covered_start), min(target.reads.end, until))
+        if part == Range(known.covered_start, known.covered_end) == target.reads and _same(known.tally, settled):
+            return Changes()
+        held = self._sink.hashes(self._order.project_id, part.start, part.end)
+        found = rows_of.difference(held, _inside(settled.hashes, part))
+        asked_at = max(known.read_at, known.probed.at if known.probed else known.read_at)
+        first = found.earliest_added
+        return Changes(
+            late=found.added.num_rows,
+            deleted=found.deleted.num_rows,
+            changed=found.changed.num_rows,
+            lateness=max(asked_at - first, timedelta(0)) if first else timedelta(0),
+        )
 
     def _base(self, target: Target, rows: pa.Table, rejects: pa.Table) -> Base | None:
         """Sums of the part that the next sweep will not read again: older than the settle time at this bound."""
@@ -254,6 +356,15 @@ def _tally(settled: rows_of.Settled, quarantined_rows: int) -> Tally:
         suppressed_rows=settled.suppressed_rows,
         copies=settled.copies,
     )
+
+
+def _same(tally: Tally, settled: rows_of.Settled) -> bool:
+    return (tally.landed_rows, tally.landed_digest) == (settled.landed_rows, str(settled.landed_digest))
+
+
+def _inside(rows: pa.Table, rng: Range) -> pa.Table:
+    low, high = (pa.scalar(at, pa.timestamp("us", "UTC")) for at in (rng.start, rng.end))
+    return rows.filter(pc.and_(pc.greater_equal(rows["timestamp"], low), pc.less(rows["timestamp"], high)))
 
 
 def _distinct(rejects: pa.Table) -> pa.Table:

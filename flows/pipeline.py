@@ -6,26 +6,23 @@ row"). Everything committed stays whatever happens after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-import pyarrow as pa
-
 from extractors.events import EventsReader
+from extractors.probe import BATCH_ROWS
 from extractors.window import MICROSECOND, Range, midnight
 from extractors.zone import HourCount
 from flows import plan
-from flows.loader import STREAM, Loader, Order, Outcome, Progress
+from flows.loader import STREAM, Guard, Loader, Order, Outcome, Progress
 from flows.plan import Target
+from flows.proof import Prover
 from flows.spool import Spool
 from sinks.base import Ledger, Sink
-from transforms import events as rows_of
 from transforms.events import STAGED
 
 __all__ = ["STREAM", "Order", "Outcome", "Progress", "run"]
-
-MOVED_ROUNDS = 3  # an event that still moves is left to the next run, and named
 
 
 def run(
@@ -37,9 +34,11 @@ def run(
     clock: Callable[[], datetime],
     outcome: Outcome,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    may_ask: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Land everything of *order* that the ledger does not have; *outcome* says so far what was done, also after an error.
+    """Land everything of *order* that the ledger does not have, and prove it where the source answers queries.
 
+    *outcome* says so far what was done, also after an error. *may_ask*: whether the look-back may ask one query more.
     Raises SourceError and SinkError; what is landed stays.
     """
     now = reader.now()
@@ -54,44 +53,40 @@ def run(
     if order.marks:
         found += plan.unfinished(ledger, wanted, now=now, settle=order.settle)
         found.sort(key=lambda target: target.reads.start)
-    planned = list(plan.sweeps(found))
     with Spool(spool_directory, STAGED) as spool:
-        loader = Loader(order, sink, spool, outcome, clock=clock, on_progress=on_progress, planned=len(found))
-        for number, sweep in enumerate(planned):
-            mark = _mark(ledger, wanted) if order.marks and number == len(planned) - 1 else None
-            loader.load(sweep, reader, hours=hours, mark=mark)
-        if outcome.windows or ledger.unchecked:
-            _settle_moved(order, sink, outcome, loader=loader, reader=reader, now=now)
+        guard = Guard(order.accept_deletions)
+        loader = Loader(
+            order, sink, spool, outcome, clock=clock, on_progress=on_progress, planned=len(found), guard=guard
+        )
+        prover = Prover(order, reader, sink, loader, outcome, now=now, may_ask=may_ask)
+        batches = list(_batches(found, hours))
+        for batch in batches:
+            mark = _mark(ledger, wanted) if order.marks and batch is batches[-1] else None
+            prover.land(batch, hours, mark=mark)
+        if not batches:
+            prover.settle_moved()
+        if order.marks:
+            prover.look_back(None, since=now - order.lookback)
+            since_mark = now - ledger.mark if ledger.mark else timedelta(0)
+            prover.read_again(requests=int(order.reread_requests * min(1.0, since_mark / timedelta(hours=1))))
+        elif wanted is not None:
+            prover.look_back(wanted, since=None)
+
+
+def _batches(found: list[Target], hours: Mapping[datetime, HourCount]) -> Iterator[list[Target]]:
+    """Parts of the work that are proven before the next begins: a kill loses no more proof than that.
+
+    Without counts all at once, so that sweeps stay whole.
+    """
+    if not hours:
+        return iter([found] if found else [])
+    rows = {hour: count.rows for hour, count in hours.items()}
+    return plan.batches(found, lambda target: plan.expected_rows(target, rows), rows=BATCH_ROWS)
 
 
 def _mark(ledger: Ledger, wanted: Range | None) -> datetime | None:
     """The mark after a sync of *wanted*; a range beyond the mark leaves it, so that the gap between is filled later."""
     return wanted.end if wanted and (ledger.mark is None or wanted.start <= ledger.mark) else None
-
-
-def _settle_moved(
-    order: Order, sink: Sink, outcome: Outcome, *, loader: Loader, reader: EventsReader, now: datetime
-) -> None:
-    """One identity in two windows of its date: the source moved the event, or holds copies. Land those windows again.
-
-    Searches the dates landed in parts since their last check (design.md, "An event that the source moves"). What a
-    second reading still shows twice are copies that PostHog has not merged: the latest is kept.
-    """
-    older: pa.Table | None = None
-    for remaining in reversed(range(MOVED_ROUNDS + 1)):
-        ledger = sink.ledger(order.project_id, STREAM)
-        if not ledger.unchecked:
-            return
-        twice = sink.twice(order.project_id, STREAM, ledger.unchecked)
-        moments: list[datetime] = twice["timestamp"].to_pylist()
-        outcome.doubled = sorted({at.date() for at in moments})
-        if clean := ledger.unchecked.difference(outcome.doubled):
-            sink.checked(order.project_id, STREAM, clean)
-        if not outcome.doubled or not remaining:
-            return
-        for sweep in plan.sweeps(plan.again(ledger, moments, now=now, settle=order.settle)):
-            loader.load(sweep, reader, older=older)
-        older = rows_of.superseded(twice)
 
 
 def _steps(

@@ -5,9 +5,9 @@ Words: window, step, settle, mark, hull: design.md, "The one idea".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from extractors.window import DAY, STEPS, Range, Window, dates, midnight, window_at, windows_of
 from sinks.base import Entry, Ledger, State
@@ -18,6 +18,8 @@ OVERRUN_ROWS = 2 * WINDOW_ROWS
 UNKNOWN_STEP = timedelta(hours=1)
 FIRST_RANGE = timedelta(days=30)
 HISTORY = timedelta(days=7)
+PAGE_ROWS = 1_000  # what today's servers give at a time
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,75 @@ def _target(
         if covers.start == covered.start and covers.start < tail_start < covers.end:
             reads = Range(tail_start, covers.end)
     return Target(window, covers, reads, state, step, step_known, entry)
+
+
+def batches(found: Iterable[Target], expected: Callable[[Target], int], *, rows: int) -> Iterator[list[Target]]:
+    """Groups of consecutive targets that are expected to hold at most *rows* rows, or one target each."""
+    batch: list[Target] = []
+    total = 0
+    for target in found:
+        more = expected(target)
+        if batch and total + more > rows:
+            yield batch
+            batch, total = [], 0
+        batch.append(target)
+        total += more
+    if batch:
+        yield batch
+
+
+def expected_rows(target: Target, hours: Mapping[datetime, int]) -> int:
+    """Rows to expect in a target: by the counts of its hours, else by what it held, else a full window."""
+    if hours:
+        return sum(rows for hour, rows in hours.items() if target.covers.start <= hour < target.covers.end)
+    return target.previous.tally.source_rows if target.previous else WINDOW_ROWS
+
+
+def compared_again(
+    ledger: Ledger, *, rng: Range | None, since: datetime | None, asked: Collection[datetime]
+) -> list[Entry]:
+    """Entries whose source side is to be asked for again: those waiting longest first, then the newest.
+
+    *since*: where the look-back begins (None: there is none). Windows that were never compared, and those that differed,
+    come back wherever they are; with *rng* only those inside it. *asked*: starts of windows that were asked for already.
+    """
+    found = []
+    for entry in ledger.entries.values():
+        if not entry.state.settled or entry.start in asked:
+            continue
+        waiting = entry.probed is None or entry.state in (State.DISPUTED, State.HELD)
+        inside = rng is None or rng.overlap(Range(entry.start, entry.end)) is not None
+        if (waiting and inside) or (since is not None and entry.covered_end > since):
+            found.append(entry)
+    found.sort(key=lambda entry: entry.start, reverse=True)
+    found.sort(key=lambda entry: entry.probed.at if entry.probed else EPOCH)
+    return found
+
+
+def due_again(ledger: Ledger, ages: Sequence[timedelta], *, now: datetime, everything: bool) -> list[Entry]:
+    """Entries that have come to one of the re-read *ages* since they were read, newest first.
+
+    Windows with unmerged copies; with *everything* all settled ones: what a source without /query has instead of the
+    probe (design.md).
+    """
+    found = []
+    for entry in ledger.entries.values():
+        if entry.state is State.UNMERGED or (everything and entry.state in (State.LANDED, State.VERIFIED)):
+            passed = [entry.end + age for age in ages if entry.end + age <= now]
+            if passed and entry.read_at < max(passed):
+                found.append(entry)
+    return sorted(found, key=lambda entry: entry.start, reverse=True)
+
+
+def affordable(entries: Iterable[Entry], *, requests: int) -> list[Entry]:
+    """The first of *entries* that *requests* pages can read, a page at least for each."""
+    taken = []
+    for entry in entries:
+        requests -= 1 + entry.tally.source_rows // PAGE_ROWS
+        if requests < 0:
+            break
+        taken.append(entry)
+    return taken
 
 
 def weight(rows: int, size_bytes: int) -> int:

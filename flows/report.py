@@ -139,6 +139,11 @@ def loaded(reports: Sequence[Report], failures: Mapping[int, Exception], *, json
                 f"· {report.requests} requests · {report.seconds:.1f} s"
                 + (f" (waited {_span(report.waited_s)})" if report.waited_s >= 1 else "")
             )
+            if report.verified:
+                say(f"  {report.verified:,} windows verified: the source counts what is landed")
+        if not quiet:
+            for remark in report.notes:
+                note(f"project {report.project_id}: {remark}")
         for problem in report.problems:
             note(f"incomplete: project {report.project_id}: {problem}", style="yellow")
 

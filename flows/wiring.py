@@ -16,6 +16,7 @@ from extractors.errors import SourceError
 from extractors.events import EventsReader
 from extractors.pacing import Limit, Pacing, Wait
 from extractors.queries import Bucket, EventFilter
+from extractors.window import iso
 from flows import pipeline, spool
 from flows.settings import KEY_HELP, Settings, SettingsError, instant
 from sinks.base import Run
@@ -23,6 +24,7 @@ from sinks.duckdb_file import DuckDBSink
 from sinks.errors import SinkError
 
 EARLIEST = "earliest"
+LOOKBACK_SHARE = 4  # the look-back asks at most every fourth query of an hour (design.md, Probe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,11 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one run over one project did, for people and for --json."""
+    """What one run over one project did, for people and for --json.
+
+    *problems*: what differs or is incomplete (exit status 3); *notes*: what is worth knowing and no fault.
+    *late*, *deleted*, *changed*: events that the source changed in windows landed before.
+    """
 
     project_id: int
     stream: str
@@ -54,7 +60,13 @@ class Report:
     requests: int
     waited_s: float
     seconds: float
+    verified: int
+    late: int
+    deleted: int
+    changed: int
+    lateness_s: float
     problems: tuple[str, ...]
+    notes: tuple[str, ...]
     learned: dict[str, object]
 
 
@@ -141,6 +153,7 @@ def load_events(
     since: str | None = None,
     until: str | None = None,
     rebuild: bool = False,
+    accept_deletions: bool = False,
     max_wait: timedelta | None = None,
     listener: Listener | None = None,
 ) -> Report:
@@ -174,6 +187,10 @@ def load_events(
                 until=end,
                 settle=settings.events.settle,
                 marks=command == "sync",
+                accept_deletions=accept_deletions,
+                lookback=settings.events.lookback,
+                reread_at=settings.events.reread_at,
+                reread_requests=settings.source.requests_per_hour // 4,
             )
             pipeline.run(
                 order,
@@ -183,6 +200,7 @@ def load_events(
                 clock=now,
                 outcome=outcome,
                 on_progress=lambda progress: listener.progress(progress, sum(client.requests.values())),
+                may_ask=lambda: budget.used(Bucket.QUERY)[1] < pacing.QUERY.per_hour // LOOKBACK_SHARE,
             )
         except BaseException as exc:
             error = f"{type(exc).__name__}: {exc}"[:500]
@@ -226,7 +244,17 @@ def _report(
     problems += [
         f"the window at {at.isoformat()} holds different copies of one event" for at in sorted(set(outcome.unmerged))
     ]
+    problems += [
+        f"the window at {iso(at)} does not hold what the source counts, even after a second reading"
+        for at in sorted(set(outcome.disputed))
+    ]
+    if outcome.held:
+        problems.append(
+            f"the source does not show the rows of {len(set(outcome.held))} windows any more, the first at "
+            f"{iso(min(outcome.held))}: kept; if they were deleted on purpose, run with --accept-deletions"
+        )
     wanted = outcome.wanted
+    changes = outcome.changes.values()
     return Report(
         project_id=project_id,
         stream=pipeline.STREAM,
@@ -239,7 +267,13 @@ def _report(
         requests=sum(client.requests.values()),
         waited_s=round(budget.waited_s, 3),
         seconds=round((now() - started_at).total_seconds(), 3),
+        verified=outcome.verified,
+        late=sum(change.late for change in changes),
+        deleted=sum(change.deleted for change in changes),
+        changed=sum(change.changed for change in changes),
+        lateness_s=max((change.lateness.total_seconds() for change in changes), default=0.0),
         problems=tuple(problems),
+        notes=tuple(_notes(outcome, reader)),
         learned={
             "page_cap": reader.learned.page_cap,
             "hogql_filter": reader.learned.hogql_filter,
@@ -247,6 +281,38 @@ def _report(
             "prefixes": dict(client.prefixes),
         },
     )
+
+
+def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
+    changes = outcome.changes.values()
+    parts = []
+    if late := sum(change.late for change in changes):
+        windows = sum(change.late > 0 for change in changes)
+        lateness = max(change.lateness for change in changes)
+        came = f", the latest at least {spoken(lateness)} after its time" if lateness else ""
+        parts.append(f"{late:,} late events in {windows:,} windows{came}")
+    parts += [
+        f"{count:,} {word}"
+        for word, count in (
+            ("deleted", sum(change.deleted for change in changes)),
+            ("changed in place", sum(change.changed for change in changes)),
+        )
+        if count
+    ]
+    if parts:
+        yield "found at the source since the last run: " + "; ".join(parts)
+    if outcome.unasked:
+        yield f"{outcome.unasked:,} windows of the look-back wait for the next run: this one's share of queries is used up"
+    if reader.probe.refusal:
+        yield f"not compared with the source: it refuses queries ({reader.probe.refusal})"
+
+
+def spoken(span: timedelta) -> str:
+    """A duration for people: its two largest units."""
+    minutes = int(span.total_seconds()) // 60
+    parts = [(minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min")]
+    shown = [f"{count} {unit}" for count, unit in parts if count][:2]
+    return " ".join(shown) or f"{span.total_seconds():.0f} s"
 
 
 def _record(sink: DuckDBSink, report: Report, *, command: str, started_at: datetime, error: str) -> None:

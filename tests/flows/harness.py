@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,9 +44,15 @@ def sync(
     events: EventFilter | None = None,
     rebuild: bool = False,
     settle: timedelta = SETTLE,
+    marks: bool = True,
+    accept_deletions: bool = False,
     outcome: pipeline.Outcome | None = None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> tuple[pipeline.Outcome, dict[str, int]]:
-    """One sync of project 1; the outcome (the one given, to have it after an error too) and the requests by bucket."""
+    """One sync of project 1 by the local *clock*.
+
+    Gives the outcome (the one given, to have it after an error too) and the requests by bucket.
+    """
     plenty = Limit(10**6, 10**6)
     budget = Pacing(
         directory / "state",
@@ -60,11 +66,11 @@ def sync(
     outcome = outcome or pipeline.Outcome()
     try:
         pipeline.run(
-            pipeline.Order(1, since, until, settle, marks=True),
+            pipeline.Order(1, since, until, settle, marks=marks, accept_deletions=accept_deletions),
             reader=EventsReader(client, 1, events=events),
             sink=sink,
             spool_directory=directory / "spool",
-            clock=lambda: datetime.now(UTC),
+            clock=clock,
             outcome=outcome,
         )
     finally:

@@ -177,7 +177,7 @@ def test_unsettled_windows_are_fed_by_tails_and_read_once_settled(tmp_path):
     states = {
         entry.state for entry in sink.ledger(1, "events").entries.values() if entry.end < clock - timedelta(hours=1)
     }
-    assert states == {State.LANDED}
+    assert states == {State.VERIFIED}
 
 
 @pytest.mark.parametrize("hogql", [True, False], ids=["asked", "dropped after reading"])
