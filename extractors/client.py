@@ -19,7 +19,7 @@ import stamina
 from isal import isal_zlib
 
 from extractors import decode, errors
-from extractors.pacing import Pacing
+from extractors.pacing import Pacing, Wait
 from extractors.queries import Request
 
 MAX_BODY_BYTES = 64 * 2**20  # design.md, reading rule 4
@@ -107,14 +107,16 @@ class Client:
     def send(self, request: Request, *, alone: bool = False) -> Answer:
         """The answer of *request* once it is a 200; otherwise the error that decode.checked names.
 
-        Transient failures are retried within the patience; 429 waits what Retry-After says and does not count as an
-        attempt. RangeTooHeavy, BodyCut and ServerFault of a divisible request are raised at once.
+        Transient failures are retried within the patience; 429, and 503 with a Retry-After, wait what that says within
+        --max-wait and do not count as an attempt. RangeTooHeavy, BodyCut and ServerFault of a divisible request are
+        raised at once.
         """
-        hook = _Backoff(divisible=request.divisible, on_retry=self._on_retry)
         patience = self.patience
+        attempts = patience.attempts if self._answered else min(patience.first_contact_attempts, patience.attempts)
+        hook = _Backoff(divisible=request.divisible, on_retry=self._on_retry, attempts=attempts)
         for attempt in stamina.retry_context(
             on=hook,
-            attempts=patience.attempts if self._answered else min(patience.first_contact_attempts, patience.attempts),
+            attempts=attempts,
             timeout=patience.total_s,
             wait_initial=patience.first_s,
             wait_max=patience.longest_s,
@@ -132,6 +134,7 @@ class Client:
     def _send_within_limits(self, request: Request, *, alone: bool) -> Answer:
         """Ask by the prefix known for the resource; the first 404 `Endpoint not found.` switches it (design.md, Address)."""
         resource = request.resource.split("/")[0]
+        told_to_wait = 0
         untried = [prefix for prefix in PREFIXES if prefix != self.prefixes.get(resource, PREFIXES[0])]
         while True:
             prefix = self.prefixes.get(resource, PREFIXES[0])
@@ -141,6 +144,14 @@ class Client:
                 decode.checked(answer.status, answer.headers, answer.body)
             except errors.LimitsExhausted as exc:
                 self._pacing.pause(self._pacing.block(request.bucket, exc.retry_after_s or 1.0))
+                continue
+            except errors.SourceUnavailable as exc:
+                # How long, the server says itself: as with a limit, but not for ever.
+                told_to_wait += 1
+                if exc.retry_after_s is None or told_to_wait == self.patience.attempts:
+                    raise
+                self._on_retry(exc, exc.retry_after_s)
+                self._pacing.pause(Wait(exc.retry_after_s, f"{exc}, with Retry-After"))
                 continue
             except errors.EndpointMissing:
                 if not untried:
@@ -206,17 +217,21 @@ def _plain(exc: Exception) -> str:
     return " ".join(str(exc).split())[:200] or type(exc).__name__
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Backoff:
-    """stamina's hook: False gives up, True waits with exponential back-off, seconds wait exactly that."""
+    """stamina's hook: False gives up, True waits with exponential back-off. Hears no more than *attempts* failures."""
 
     divisible: bool
     on_retry: Callable[[errors.SourceError, float], None]
+    attempts: int
+    failed: int = 0
 
-    def __call__(self, exc: Exception) -> bool | float:
+    def __call__(self, exc: Exception) -> bool:
         if not isinstance(exc, errors.SourceError) or not exc.transient:
             return False
         if self.divisible and isinstance(exc, errors.RangeTooHeavy | errors.BodyCut | errors.ServerFault):
             return False
-        self.on_retry(exc, exc.retry_after_s or 0.0)
-        return True if exc.retry_after_s is None else exc.retry_after_s
+        self.failed += 1
+        if self.failed < self.attempts:
+            self.on_retry(exc, 0.0)
+        return True

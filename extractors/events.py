@@ -86,7 +86,7 @@ class EventsReader:
         return answer.served_at
 
     def earliest(self) -> datetime | None:
-        """Time of the first event, by query, else by ascending sweeps of one row; None for an empty project."""
+        """Time of the first event, by query, else by ascending sweeps of one row from 1970 on; None for an empty project."""
         found = self.probe.first_time()
         if found is not None:
             return found[0]
@@ -96,6 +96,8 @@ class EventsReader:
             page = self._page(part, 1, divisible=False)
             if page.rows.num_rows:
                 return _first(page.rows)
+            if page.received:  # a row that cannot be typed
+                return part.start
             start = part.end
         return None
 
@@ -233,7 +235,7 @@ class EventsReader:
         rows = self._passing(_distinct(pa.concat_tables([page.rows, *(part.rows for part in pages)])))
         rejects = pa.concat_tables([part.rejects for part in [page, *pages]])
         if not proven:
-            proven = self.probe.identities(asked) == rows.num_rows
+            proven = self.probe.identities(asked) == len(_identities(rows))
         return Passage(rows, rejects, asked.end, () if proven else (at,))
 
     def _surely(self, asked: Range, limit: int, narrowing: Narrowing | None = None) -> decode.Page:
@@ -296,6 +298,11 @@ def _keys_at(rows: pa.Table, at: datetime) -> frozenset[tuple[object, ...]]:
     """What tells rows of one timestamp apart, content included: an unmerged copy that differs is another row."""
     here = rows.filter(pc.equal(rows["timestamp"], pa.scalar(at, pa.timestamp("us", "UTC"))))
     return frozenset(zip(*(here[name].to_pylist() for name in _KEY), strict=True))
+
+
+def _identities(rows: pa.Table) -> set[tuple[object, ...]]:
+    """What /query counts as one: copies that differ in content are the same event."""
+    return set(zip(*(rows[name].to_pylist() for name in (*_KEY[:3], "timestamp")), strict=True))
 
 
 def _unseen(rows: pa.Table, cursor: datetime, seen: frozenset[tuple[object, ...]]) -> pa.Table:

@@ -27,7 +27,7 @@ MINUTE_S, HOUR_S = 60.0, 3600.0
 # The server stamps a request later than we do, by the way there; a second more on each window absorbs the difference
 # between two such ways (1.6 % of a minute, 0.03 % of an hour).
 MARGIN_S = 1.0
-SLOT_POLL_S = 0.02
+SLOT_POLL_S, SLOT_TOLD_S = 0.02, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +108,17 @@ class Pacing:
 
         *alone*: hold every slot of the project, for a question that failed beside a neighbour's.
         """
-        with ExitStack() as held:
-            if bucket is Bucket.LIST:
-                self._take_slots(held, project_id, self._in_flight if alone else 1)
-            while wait := self._reserve(bucket):
-                self.pause(wait)
-            yield
+        count = self._in_flight if alone else 1
+        while True:
+            with ExitStack() as held:
+                if bucket is Bucket.LIST:
+                    self._take_slots(held, project_id, count)
+                wait = self._reserve(bucket)
+                if wait is None:
+                    yield
+                    return
+            # Without the slot: another bucket's request or another process may go meanwhile.
+            self.pause(wait)
 
     def block(self, bucket: Bucket, seconds: float) -> Wait:
         """Note a Retry-After for every process of the key; returns the wait it means."""
@@ -125,14 +130,17 @@ class Pacing:
     def pause(self, wait: Wait) -> None:
         """Say it, then sleep; raises LimitsExhausted where the wait is longer than the run may take."""
         if self.max_wait_s is not None and wait.seconds > self.max_wait_s:
-            raise LimitsExhausted(
-                f"the source's limits ask for a wait of {wait.seconds:.0f} s ({wait.reason}), "
-                f"more than the {self.max_wait_s:.0f} s allowed",
-                hint="everything landed stays; run again later, or allow a longer --max-wait",
-            )
+            raise self._too_long(wait)
         self._on_wait(wait)
         self.waited_s += wait.seconds
         self._sleep(wait.seconds)
+
+    def _too_long(self, wait: Wait) -> LimitsExhausted:
+        return LimitsExhausted(
+            f"the source's limits ask for a wait of {wait.seconds:.0f} s ({wait.reason}), "
+            f"more than the {self.max_wait_s or 0:.0f} s allowed",
+            hint="everything landed stays; run again later, or allow a longer --max-wait",
+        )
 
     def used(self, bucket: Bucket) -> tuple[int, int]:
         """Requests of the last minute and of the last hour, by every process of the key."""
@@ -174,15 +182,14 @@ class Pacing:
     def _take_slots(self, held: ExitStack, project_id: int, count: int) -> None:
         """Lock *count* of the project's slots.
 
-        One is whichever is free first; all are taken in order, so that two who want all cannot block each other.
+        One is whichever is free first; all are taken in order, so that two who want all cannot block each other. A long
+        wait is told, and bounded as every wait.
         """
         files = [Path(f"{self._slots}.{project_id}.slot{number}") for number in range(self._in_flight)]
-        if count == len(files):
-            for file in files:
-                fcntl.flock(held.enter_context(file.open("a")), fcntl.LOCK_EX)
-            return
-        while True:
-            for file in files:
+        waited_s, told = 0.0, False
+        while files and count:
+            taken = None
+            for file in files[:1] if count == len(files) else files:
                 slot = file.open("a")
                 try:
                     fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -190,8 +197,21 @@ class Pacing:
                     slot.close()
                     continue
                 held.enter_context(slot)
-                return
+                taken = file
+                break
+            if taken is not None:
+                files.remove(taken)
+                count -= 1
+                continue
+            if not told and waited_s >= SLOT_TOLD_S:
+                told = True
+                self._on_wait(
+                    Wait(waited_s, f"other requests of the project are under way, {self._in_flight} at a time")
+                )
+            if self.max_wait_s is not None and waited_s > self.max_wait_s:
+                raise self._too_long(Wait(waited_s, "other requests of the project are under way"))
             self._sleep(SLOT_POLL_S)
+            waited_s += SLOT_POLL_S
 
 
 def _read(file: Path) -> dict[str, _Section]:

@@ -19,7 +19,9 @@ def load_project(project_id: int, since: str, until: str) -> Report:
 @flow(name="backfill-events")
 def backfill_events(since: str, until: str) -> list[Report]:
     """Fill the windows of [since, until) that are not landed yet, for every project."""
-    return [load_project(project_id, since, until) for project_id in wiring.projects(load().settings)]
+    reports = [load_project(project_id, since, until) for project_id in wiring.projects(load().settings)]
+    wiring.check_complete(reports)
+    return reports
 
 
 if __name__ == "__main__":

@@ -61,10 +61,7 @@ def _run(
     from flows import report, wiring
     from sinks.errors import SinkError
 
-    try:
-        longest = duration(max_wait) if max_wait else None
-    except ValueError as exc:
-        raise SettingsError(f"--max-wait: {exc}") from None
+    longest = _longest(max_wait)
     reports: list[wiring.Report] = []
     failures: dict[int, Exception] = {}
     for project_id in wiring.projects(loaded.settings):
@@ -96,6 +93,13 @@ def _run(
         raise first[1]
     if any(done.problems for done in reports):
         raise typer.Exit(INCOMPLETE)
+
+
+def _longest(max_wait: str | None) -> timedelta | None:
+    try:
+        return duration(max_wait) if max_wait else None
+    except ValueError as exc:
+        raise SettingsError(f"--max-wait: {exc}") from None
 
 
 def _version(wanted: bool) -> None:
@@ -176,6 +180,43 @@ def backfill(
         quiet=quiet,
         verbose=verbose,
     )
+
+
+@app.command()
+def verify(
+    since: Since = None,
+    until: Until = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Read again and replace the windows that differ.")] = False,
+    accept_deletions: AcceptDeletions = False,
+    detail: Annotated[bool, typer.Option("--detail", help="Name the events that differ; reads their windows.")] = False,
+    max_wait: MaxWait = None,
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Compare landed windows with what the file really holds and with what the source counts; name every difference."""
+    from flows import report, wiring
+
+    settings = _settings(destination, project).settings
+    found = {}
+    for project_id in wiring.projects(settings):
+        with report.progress(project_id, quiet=quiet, verbose=verbose) as listener:
+            found[project_id] = wiring.verify_events(
+                settings,
+                project_id,
+                since=since,
+                until=until,
+                repair=repair,
+                accept_deletions=accept_deletions,
+                detail=detail,
+                max_wait=_longest(max_wait),
+                listener=listener,
+            )
+    report.verified(found, repair=repair, json_output=json_output, quiet=quiet)
+    if not all(verification.good for verification, _ in found.values()):
+        raise typer.Exit(INCOMPLETE)
 
 
 @app.command()

@@ -22,9 +22,7 @@ def load_project(project_id: int, since: str | None, until: str | None) -> Repor
 def sync_events(since: str | None = None, until: str | None = None) -> list[Report]:
     """Bring the events of every project up to date. *since*, *until*: as on the command line."""
     reports = [load_project(project_id, since, until) for project_id in wiring.projects(load().settings)]
-    incomplete = [problem for report in reports for problem in report.problems]
-    if incomplete:
-        raise RuntimeError("incomplete: " + "; ".join(incomplete))
+    wiring.check_complete(reports)
     return reports
 
 

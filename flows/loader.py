@@ -146,6 +146,7 @@ class Loader:
         self._mark: datetime | None = None
         self._older: pa.Table | None = None
         self._rewrite = False
+        self._new_rows: dict[datetime, int] = {}
         self.guard = guard
         self._unproven: set[datetime] = set()
 
@@ -262,6 +263,7 @@ class Loader:
             generation=previous.generation if previous else 0,
             base=base,
         )
+        self._new_rows[entry.start] = _new_rows(entry.tally, target, changes)
         return Landing(
             entry, settled.rows, rejects, target.reads.start, target.step, changes=changes, rewrite=self._rewrite
         )
@@ -323,7 +325,7 @@ class Loader:
         self._sink.land(landings, mark=mark)
         pa.default_memory_pool().release_unused()
         self._outcome.windows += len(landings)
-        self._outcome.rows += sum(landing.rows.num_rows for landing in landings)
+        self._outcome.rows += sum(self._new_rows.pop(landing.entry.start) for landing in landings)
 
     def _report(self, passed: datetime) -> None:
         self._on_progress(
@@ -356,6 +358,14 @@ def _tally(settled: rows_of.Settled, quarantined_rows: int) -> Tally:
         suppressed_rows=settled.suppressed_rows,
         copies=settled.copies,
     )
+
+
+def _new_rows(tally: Tally, target: Target, changes: Changes) -> int:
+    """Rows that this landing brings: all of a window that is new, else what the window has grown by and what changed."""
+    known = target.previous
+    if known is None or known.state is State.STALE:
+        return tally.landed_rows
+    return max(0, tally.landed_rows - known.tally.landed_rows + changes.deleted) + changes.changed
 
 
 def _same(tally: Tally, settled: rows_of.Settled) -> bool:

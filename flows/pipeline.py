@@ -20,7 +20,10 @@ from flows.plan import Target
 from flows.proof import Prover
 from flows.spool import Spool
 from sinks.base import Ledger, Sink
+from sinks.errors import GenerationConflict
 from transforms.events import STAGED
+
+CONFLICTS = 5  # how often two runs may cross before one gives up
 
 __all__ = ["STREAM", "Order", "Outcome", "Progress", "run"]
 
@@ -35,13 +38,48 @@ def run(
     outcome: Outcome,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     may_ask: Callable[[], bool] = lambda: True,
+    served_at: datetime | None = None,
 ) -> None:
     """Land everything of *order* that the ledger does not have, and prove it where the source answers queries.
 
     *outcome* says so far what was done, also after an error. *may_ask*: whether the look-back may ask one query more.
+    *served_at*: the server's clock, if it was asked just now.
     Raises SourceError and SinkError; what is landed stays.
     """
-    now = reader.now()
+    for attempt in reversed(range(CONFLICTS)):
+        try:
+            _run(
+                order,
+                reader,
+                sink,
+                spool_directory,
+                clock=clock,
+                now=served_at if served_at is not None else reader.now(),
+                outcome=outcome,
+                on_progress=on_progress,
+                may_ask=may_ask,
+            )
+        except GenerationConflict:
+            # Another run landed a window of ours: what it left is planned anew.
+            if not attempt:
+                raise
+            served_at = None
+        else:
+            return
+
+
+def _run(
+    order: Order,
+    reader: EventsReader,
+    sink: Sink,
+    spool_directory: Path,
+    *,
+    clock: Callable[[], datetime],
+    now: datetime,
+    outcome: Outcome,
+    on_progress: Callable[[Progress], None],
+    may_ask: Callable[[], bool],
+) -> None:
     ledger = sink.ledger(order.project_id, STREAM)
     wanted = plan.wanted_range(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
     outcome.wanted = wanted

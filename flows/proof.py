@@ -103,22 +103,38 @@ class Prover:
             self.settle_differences([ledger.entries[part.window.start] for part in batch], seen)
         self._outcome.unasked = len(entries) - reached
 
-    def settle_differences(self, entries: Sequence[Entry], seen: Mapping[datetime, Seen]) -> None:
-        """Note what agrees with *seen*, and read again what does not, unless that would remove too much."""
+    def agree(self, entries: Sequence[Entry], seen: Mapping[datetime, Seen]) -> None:
+        """Note that the source still holds what was read of *entries*."""
+        self._sink.note([self._noted(entry, seen[entry.start], proven(entry)) for entry in entries])
+        self._outcome.verified += len(entries)
+
+    def rewrite(self, entries: Sequence[Entry]) -> None:
+        """Read the windows of *entries* again and replace their rows, whatever the ledger says of them."""
+        if entries:
+            self.load_again(entries, rewrite=True)
+            self.settle_moved()
+            self._prove(Range(min(entry.start for entry in entries), max(entry.end for entry in entries)), {})
+
+    def settle_differences(
+        self, entries: Sequence[Entry], seen: Mapping[datetime, Seen], *, force: bool = False
+    ) -> None:
+        """Note what agrees with *seen*, and read again what does not, unless that would remove too much.
+
+        *force*: read again also what was in dispute before.
+        """
         asked = [entry for entry in entries if entry.start in seen]
         guard = self._loader.guard
         guard.compared += sum(entry.tally.landed_rows for entry in asked)
         agreeing, differing = [], []
         for entry in asked:
             said = seen[entry.start]
-            if still_disputed(entry, said, accept=guard.accept):
+            if not force and still_disputed(entry, said, accept=guard.accept):
                 (self._outcome.held if entry.state is State.HELD else self._outcome.disputed).append(entry.start)
-            elif agrees(entry, said, baseline(entry)):
-                agreeing.append(self._noted(entry, said, proven(entry)))
+            elif not force and agrees(entry, said, baseline(entry)):
+                agreeing.append(entry)
             else:
                 differing.append(entry)
-        self._sink.note(agreeing)
-        self._outcome.verified += len(agreeing)
+        self.agree(agreeing, seen)
         if not differing:
             return
         missing = [entry for entry in differing if seen[entry.start].rows < entry.tally.source_rows]
@@ -130,7 +146,7 @@ class Prover:
             held = {entry.start for entry in missing}
             differing = [entry for entry in differing if entry.start not in held]
         if differing:
-            self._load_again(differing)
+            self.load_again(differing)
             self.settle_moved()
             held = set(self._outcome.held)
             self._sink.note(
@@ -150,16 +166,16 @@ class Prover:
         if not taken:
             return
         self._loader.guard.compared += sum(entry.tally.landed_rows for entry in taken)
-        self._load_again(taken)
+        self.load_again(taken)
         self.settle_moved()
         self._prove(Range(taken[0].start, taken[-1].end), {})
 
-    def _load_again(self, entries: Sequence[Entry], *, loader: Loader | None = None) -> None:
-        """Read the windows of *entries* again, as far as they are covered."""
+    def load_again(self, entries: Sequence[Entry], *, loader: Loader | None = None, rewrite: bool = False) -> None:
+        """Read the windows of *entries* again, as far as they are covered, with *loader* or the run's own."""
         ledger = self._sink.ledger(self._order.project_id, STREAM)
         moments = sorted(entry.start for entry in entries)
         for sweep in plan.sweeps(plan.again(ledger, moments, now=self._now, settle=self._order.settle)):
-            (loader or self._loader).load(sweep, self._reader)
+            (loader or self._loader).load(sweep, self._reader, rewrite=rewrite)
 
     def _would_empty(self, entries: Sequence[Entry]) -> bool:
         """Whether the list, too, does not show the rows that the probe does not count: read without landing."""
@@ -167,7 +183,7 @@ class Prover:
         outcome = Outcome()
         loader = self._loader.beside(Rehearsal(self._sink), outcome, guard=Guard(accept=True))
         for entry in sorted(entries, key=lambda entry: entry.start):
-            self._load_again([entry], loader=loader)
+            self.load_again([entry], loader=loader)
             if guard.stops(sum(change.deleted for change in outcome.changes.values())):
                 return True
         return False
@@ -205,7 +221,7 @@ class Prover:
             if not differing:
                 return
             before = seen
-            self._load_again(differing)
+            self.load_again(differing)
             self.settle_moved()
 
     def _noted(self, entry: Entry, said: Seen, state: State) -> Entry:

@@ -27,7 +27,7 @@ from rich.table import Table
 
 from extractors.errors import SourceError
 from extractors.pacing import Wait
-from flows import pipeline
+from flows import audit, pipeline
 from flows.check import Finding, Verdict
 from flows.wiring import Listener, Report
 from sinks.base import Entry, Ledger, Run, State
@@ -153,6 +153,74 @@ def _day(at: datetime | None) -> str:
         return "–"
     text = at.isoformat(timespec="minutes").replace("+00:00", "Z")
     return text.removesuffix("T00:00Z")
+
+
+SHOWN = 20  # differences, and uuids of one, that people are shown; --json has them all
+
+
+def verified(
+    found: Mapping[int, tuple[audit.Verification, Report]], *, repair: bool, json_output: bool, quiet: bool
+) -> None:
+    """The result of a verification."""
+    if json_output:
+        projects = [
+            {
+                "project_id": project_id,
+                **asdict(done),
+                "good": done.good,
+                "requests": run.requests,
+                "verified": run.verified,
+            }
+            for project_id, (done, run) in found.items()
+        ]
+        as_json({"projects": projects})
+        return
+    for project_id, (done, run) in found.items():
+        if not quiet:
+            say(
+                f"project {project_id}: {done.windows:,} windows, {done.compared:,} compared with the source "
+                f"· {run.requests} requests · {run.seconds:.1f} s"
+            )
+            for part in done.outside:
+                span = f"{_day(part.first)} .. {_day(part.last)}"
+                note(f"outside what is landed the source holds {part.rows:,} rows {part.where} it ({span})")
+        for line in _differences(done, repair=repair):
+            note(f"project {project_id}: {line}", style="" if done.good else "yellow")
+        if not quiet and done.good:
+            say(f"project {project_id}: {'all differences are mended' if done.differences else 'no difference'}")
+
+
+def _differences(done: audit.Verification, *, repair: bool) -> Iterator[str]:
+    """What a verification found, for people."""
+    left = set(done.left)
+    for difference in done.differences[:SHOWN]:
+        source = "unknown" if difference.source_rows is None else f"{difference.source_rows:,}"
+        why = " and ".join(
+            word
+            for word, said in (
+                ("damaged at the destination", difference.damaged),
+                ("changed at the source", difference.changed),
+            )
+            if said
+        )
+        mended = (" · still differs" if difference.start in left else " · mended") if repair else ""
+        yield (
+            f"{_day(difference.start)} .. {_day(difference.end)}: {why}: landed {difference.ledger_rows:,}, "
+            f"held {difference.held_rows:,}, source {source}{mended}"
+        )
+        for name in ("missing", "extra", "differing"):
+            uuids = getattr(difference, name)
+            if uuids:
+                more = f" and {len(uuids) - SHOWN:,} more" if len(uuids) > SHOWN else ""
+                yield f"  {name}: {', '.join(uuids[:SHOWN])}{more}"
+    if len(done.differences) > SHOWN:
+        yield f"and {len(done.differences) - SHOWN:,} more windows: see --json"
+    if done.differences and not repair:
+        yield f"{len(done.differences):,} windows differ: hedgerow verify --repair reads them again"
+    if done.stray_rows:
+        yield f"{done.stray_rows:,} rows lie in no landed window: not hedgerow's, and left alone"
+    if done.unknown:
+        yield f"{done.unknown:,} windows could not be compared: the source does not answer queries about them"
 
 
 def status(project_id: int, ledger: Ledger, runs: Sequence[Run]) -> dict[str, Any]:

@@ -81,10 +81,10 @@ def _project_ids(value: object) -> object:
     ids = []
     for part in parts:
         text = str(part).strip()
-        if not text.isdigit() or int(text) == 0:
+        if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 2**63:
             raise ValueError(f"{text!r} is no project id: expected a number (PostHog: Settings → Project ID)")
         ids.append(int(text))
-    return ids
+    return list(dict.fromkeys(ids))
 
 
 def _host(value: object) -> object:
@@ -104,7 +104,7 @@ def _host(value: object) -> object:
         )
     if parts.path or parts.query or parts.username:
         raise ValueError(f"{shown!r} has more than a host: expected {parts.scheme}://{parts.hostname}")
-    return text
+    return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
 def _key(value: object) -> object:

@@ -1,13 +1,15 @@
 """Rows of the window being read: in memory up to a bound, then as Arrow IPC beside the destination.
 
-A killed process leaves at most one file; the next run removes it.
+The file has no name, so that a killed process leaves nothing.
 """
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -27,7 +29,7 @@ class Spool:
         self._held: list[pa.Table] = []
         self._held_bytes = 0
         self.num_bytes = 0
-        self._file: tempfile._TemporaryFileWrapper[bytes] | None = None
+        self._file: BinaryIO | None = None
         self._writer: pa.RecordBatchFileWriter | None = None
         self.num_rows = 0
 
@@ -49,16 +51,15 @@ class Spool:
             self._spill()
             self._writer.close()
             self._file.flush()
-            with pa.memory_map(self._file.name) as mapped:
-                table = pa.ipc.open_file(mapped).read_all()
+            mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+            table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
             self._file.close()  # the mapping keeps the pages until the table is dropped
         self._reset()
         return table
 
     def _spill(self) -> None:
         if self._file is None:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._file = tempfile.NamedTemporaryFile(dir=self._directory, suffix=".arrow")  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
             self._writer = pa.ipc.new_file(pa.PythonFile(self._file, mode="w"), self._schema)
         assert self._writer is not None
         for table in self._held:
@@ -77,9 +78,3 @@ class Spool:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def clear(directory: Path) -> None:
-    """Remove what a killed run left; harmless beside a running one on POSIX, whose open file lives on without a name."""
-    for file in directory.glob("*.arrow"):
-        file.unlink(missing_ok=True)

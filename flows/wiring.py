@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from extractors.events import EventsReader
 from extractors.pacing import Limit, Pacing, Wait
 from extractors.queries import Bucket, EventFilter
 from extractors.window import iso
-from flows import pipeline, spool
+from flows import audit, pipeline
 from flows.settings import KEY_HELP, Settings, SettingsError, instant
 from sinks.base import Run
 from sinks.duckdb_file import DuckDBSink
@@ -120,7 +120,24 @@ def reader_of(
     source = settings.source
     assert source.key is not None
     key = source.key.get_secret_value()
-    budget = Pacing(
+    try:
+        budget = _pacing(settings, key, listener=listener, max_wait=max_wait)
+    except OSError as exc:
+        raise SettingsError(
+            f"cannot write the state directory {source.state_dir}: {exc.strerror}",
+            hint="set HEDGEROW_STATE_DIR to a directory that can be written",
+        ) from exc
+    client = Client(Source(source.host, key), budget, on_retry=listener.retry)
+    try:
+        yield EventsReader(client, project_id, events=filter_of(settings)), client, budget
+    finally:
+        client.close()
+
+
+def _pacing(settings: Settings, key: str, *, listener: Listener, max_wait: timedelta | None) -> Pacing:
+    """The budget that every process of the key shares."""
+    source = settings.source
+    return Pacing(
         source.state_dir,
         host=source.host,
         key=key,
@@ -134,15 +151,59 @@ def reader_of(
         max_wait_s=max_wait.total_seconds() if max_wait is not None else None,
         on_wait=listener.wait,
     )
-    client = Client(Source(source.host, key), budget, on_retry=listener.retry)
-    try:
-        yield EventsReader(client, project_id, events=filter_of(settings)), client, budget
-    finally:
-        client.close()
 
 
 def filter_of(settings: Settings) -> EventFilter:
     return EventFilter(settings.events.include, settings.events.exclude)
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A run under way: whom it asks, where it lands, and what it has done so far."""
+
+    sink: DuckDBSink
+    reader: EventsReader
+    client: Client
+    budget: Pacing
+    outcome: pipeline.Outcome
+    served_at: datetime
+
+
+@contextmanager
+def _started(
+    settings: Settings,
+    project_id: int,
+    *,
+    command: str,
+    rebuild: bool,
+    max_wait: timedelta | None,
+    listener: Listener,
+    report: list[Report],
+) -> Iterator[_Started]:
+    """Try the destination, ask the source, and prepare; in the end the run's report, also into the history."""
+    started_at, error = now(), ""
+    os.umask(0o077)  # what a run creates (file, WAL, spool) is the user's alone
+    sink = sink_of(settings, listener)
+    host, event_filter = settings.source.host, filter_of(settings).identity
+    # The destination is tried before the source is asked, and written when the source has let us in.
+    sink.probe(project_id, pipeline.STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
+    outcome = pipeline.Outcome()
+    with reader_of(settings, project_id, listener=listener, max_wait=max_wait) as (reader, client, budget):
+        try:
+            served_at = reader.now()
+            sink.prepare(project_id, pipeline.STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
+            yield _Started(sink, reader, client, budget, outcome, served_at)
+        except BaseException as exc:
+            error = f"{type(exc).__name__}: {exc}"[:500]
+            raise
+        finally:
+            report.append(_report(project_id, outcome, reader, client, budget, started_at=started_at))
+            for problem in report[0].problems if error else ():
+                listener.problem(problem)
+            # The history must not hide the error that ended the run.
+            with suppress(SinkError) if error else nullcontext():
+                if sink.path.exists():
+                    _record(sink, report[0], command=command, started_at=started_at, error=error)
 
 
 def load_events(
@@ -162,28 +223,21 @@ def load_events(
     *since*, *until*: as on the command line. Raises SettingsError, SourceError, SinkError; what is landed stays.
     """
     listener = listener or Listener()
-    started_at = now()
-    from_earliest = since is not None and since.strip() == EARLIEST
-    start = None if since is None or from_earliest else instant(since, now=started_at)
-    end = None if until is None else instant(until, now=started_at)
-    _check_range(start, end, since=since, until=until, now=started_at)
-    os.umask(0o077)  # what a run creates (file, WAL, spool) is the user's alone
-    sink = sink_of(settings, listener)
-    sink.prepare(
+    start, end, from_earliest = _range(since, until)
+    report: list[Report] = []
+    with _started(
+        settings,
         project_id,
-        pipeline.STREAM,
-        host=settings.source.host,
-        event_filter=filter_of(settings).identity,
+        command=command,
         rebuild=rebuild,
-    )
-    spools = Path(f"{sink.path}.spool")
-    spool.clear(spools)
-    outcome, error = pipeline.Outcome(), ""
-    with reader_of(settings, project_id, listener=listener, max_wait=max_wait) as (reader, client, budget):
-        try:
-            order = pipeline.Order(
+        max_wait=max_wait,
+        listener=listener,
+        report=report,
+    ) as run:
+        pipeline.run(
+            pipeline.Order(
                 project_id=project_id,
-                since=reader.earliest() if from_earliest else start,
+                since=run.reader.earliest() if from_earliest else start,
                 until=end,
                 settle=settings.events.settle,
                 marks=command == "sync",
@@ -191,30 +245,81 @@ def load_events(
                 lookback=settings.events.lookback,
                 reread_at=settings.events.reread_at,
                 reread_requests=settings.source.requests_per_hour // 4,
-            )
-            pipeline.run(
-                order,
-                reader=reader,
-                sink=sink,
-                spool_directory=spools,
-                clock=now,
-                outcome=outcome,
-                on_progress=lambda progress: listener.progress(progress, sum(client.requests.values())),
-                may_ask=lambda: budget.used(Bucket.QUERY)[1] < pacing.QUERY.per_hour // LOOKBACK_SHARE,
-            )
-        except BaseException as exc:
-            error = f"{type(exc).__name__}: {exc}"[:500]
-            raise
-        finally:
-            if spools.is_dir() and not any(spools.iterdir()):
-                spools.rmdir()
-            report = _report(project_id, outcome, reader, client, budget, started_at=started_at)
-            for problem in report.problems if error else ():
-                listener.problem(problem)
-            # The history must not hide the error that ended the run.
-            with suppress(SinkError) if error else nullcontext():
-                _record(sink, report, command=command, started_at=started_at, error=error)
-    return report
+            ),
+            reader=run.reader,
+            sink=run.sink,
+            spool_directory=run.sink.path.parent,
+            clock=now,
+            served_at=run.served_at,
+            outcome=run.outcome,
+            on_progress=lambda progress: listener.progress(progress, sum(run.client.requests.values())),
+            may_ask=lambda: run.budget.used(Bucket.QUERY)[1] < pacing.QUERY.per_hour // LOOKBACK_SHARE,
+        )
+    return report[0]
+
+
+def verify_events(
+    settings: Settings,
+    project_id: int,
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    repair: bool = False,
+    accept_deletions: bool = False,
+    detail: bool = False,
+    max_wait: timedelta | None = None,
+    listener: Listener | None = None,
+) -> tuple[audit.Verification, Report]:
+    """Compare landed windows with the destination and the source; with *repair* land again those that differ.
+
+    Raises SettingsError, SourceError, SinkError; what is repaired stays.
+    """
+    listener = listener or Listener()
+    start, end, _ = _range(since, until)
+    report: list[Report] = []
+    with _started(
+        settings, project_id, command="verify", rebuild=False, max_wait=max_wait, listener=listener, report=report
+    ) as run:
+        found = audit.run(
+            pipeline.Order(
+                project_id=project_id,
+                since=start,
+                until=end,
+                settle=settings.events.settle,
+                marks=False,
+                accept_deletions=accept_deletions,
+            ),
+            reader=run.reader,
+            sink=run.sink,
+            spool_directory=run.sink.path.parent,
+            clock=now,
+            outcome=run.outcome,
+            repair=repair,
+            detail=detail,
+            on_progress=lambda progress: listener.progress(progress, sum(run.client.requests.values())),
+        )
+    return found, report[0]
+
+
+def _range(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None, bool]:
+    """Start, end, and whether to start at the first event. Raises SettingsError."""
+    at = now()
+    from_earliest = since is not None and since.strip() == EARLIEST
+    start = None if since is None or from_earliest else instant(since, now=at)
+    end = None if until is None else instant(until, now=at)
+    _check_range(start, end, since=since, until=until, now=at)
+    return start, end, from_earliest
+
+
+class Incomplete(Exception):
+    """A run is done, and something differs or is missing: what the command line says by exit status 3."""
+
+
+def check_complete(reports: Iterable[Report]) -> None:
+    """Raises Incomplete naming every problem of *reports*."""
+    problems = [f"project {report.project_id}: {problem}" for report in reports for problem in report.problems]
+    if problems:
+        raise Incomplete("; ".join(problems))
 
 
 def _check_range(

@@ -211,7 +211,8 @@ class Sink(Protocol):
     def prepare(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool) -> None:
         """Create or migrate the bookkeeping, and check host and filter of the stream.
 
-        With *rebuild* a changed filter is stored and every window becomes stale, in one commit; rows stay. Idempotent.
+        With *rebuild* a changed filter is stored and every window becomes stale, in one commit; rows stay. A run under
+        way then gets GenerationConflict for what is landed, FilterChanged for the rest. Idempotent.
         Raises HostChanged, FilterChanged, DestinationUnusable, DestinationBusy; then nothing was changed.
         """
 
@@ -225,7 +226,8 @@ class Sink(Protocol):
         bound of the last complete sweep; never moves back). An equal landed digest rewrites only the entry; otherwise a
         partial landing with rows leaves its date unchecked. After an error the windows before the failing one are
         landed, it and the later ones are as before.
-        Raises GenerationConflict, DestinationBusy, DestinationUnusable.
+        Raises GenerationConflict, FilterChanged (another filter than the one prepared), DestinationBusy,
+        DestinationUnusable.
         """
 
     def twice(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:

@@ -74,12 +74,14 @@ class DuckDBSink:
     ) -> None:
         self._file = DuckDBFile(path, lock_timeout_s=lock_timeout_s, on_wait=on_wait)
         self.path = self._file.path
+        self._filters: dict[tuple[int, str], str] = {}
 
     def prepare(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool) -> None:
         with self._file.open_whole() as db, transaction(db):
             self._prepare(db, project_id, stream, host=host, event_filter=event_filter, rebuild=rebuild)
+        self._filters[project_id, stream] = event_filter
 
-    def probe(self, project_id: int, stream: str, *, host: str, event_filter: str) -> None:
+    def probe(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
         """What prepare would do and raise, without leaving a trace."""
         if not self.path.exists():
             try:
@@ -92,7 +94,7 @@ class DuckDBSink:
         with self._file.open_whole() as db:
             db.execute("BEGIN")
             try:
-                self._prepare(db, project_id, stream, host=host, event_filter=event_filter, rebuild=False)
+                self._prepare(db, project_id, stream, host=host, event_filter=event_filter, rebuild=rebuild)
             finally:
                 db.execute("ROLLBACK")
 
@@ -130,7 +132,8 @@ class DuckDBSink:
                 [event_filter, project_id, stream],
             )
             db.execute(
-                "UPDATE hedgerow.windows SET state = ?, base = NULL WHERE project_id = ? AND stream = ?",
+                "UPDATE hedgerow.windows SET state = ?, base = NULL, generation = generation + 1 "
+                "WHERE project_id = ? AND stream = ?",
                 [State.STALE, project_id, stream],
             )
 
@@ -177,6 +180,7 @@ class DuckDBSink:
         with self._file.open() as db:
             for number, landing in enumerate(landings):
                 with transaction(db):
+                    self._check_filter(db, landing.entry)
                     landed.append(_land(db, landing))
                     if mark is not None and number == len(landings) - 1:
                         db.execute(
@@ -185,6 +189,17 @@ class DuckDBSink:
                             [mark, mark, landing.entry.project_id, landing.entry.stream],
                         )
         return landed
+
+    def _check_filter(self, db: duckdb.DuckDBPyConnection, entry: Entry) -> None:
+        """Refuse rows that were read under a filter which a rebuild has replaced meanwhile."""
+        stream = [entry.project_id, entry.stream]
+        row = one(db, "SELECT filter FROM hedgerow.streams WHERE project_id = ? AND stream = ?", stream)
+        expected = self._filters.get((entry.project_id, entry.stream))
+        if row is not None and expected is not None and row[0] != expected:
+            raise errors.FilterChanged(
+                f"the event filter of stream {entry.stream!r} was changed by another run: now {row[0] or 'none'}",
+                hint="run again with the filter that is in force",
+            )
 
     def twice(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
         with self._file.open(read_only=True) as db:

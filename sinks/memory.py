@@ -43,7 +43,7 @@ class MemorySink:
             self._filters[project_id, stream] = event_filter
             entries = self._entries.get((project_id, stream), {})
             for start, entry in entries.items():
-                entries[start] = replace(entry, state=State.STALE, base=None)
+                entries[start] = replace(entry, state=State.STALE, base=None, generation=entry.generation + 1)
 
     def ledger(self, project_id: int, stream: str) -> Ledger:
         key = (project_id, stream)

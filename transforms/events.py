@@ -104,6 +104,12 @@ def settled(staged: pa.Table, *, older: pa.Table | None = None) -> Settled:
     )
 
 
+def hashed(rows: pa.Table) -> pa.Table:
+    """Identity, timestamp and hash of landed rows (schema EVENTS)."""
+    read = pl.DataFrame(pl.from_arrow(rows))
+    return read.select(*_IDENTITY, "timestamp").with_columns(digest.row_hashes(read).alias("hash")).to_arrow()
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """How the rows of one part differ between two readings: rows by identity and time, in order of time."""

@@ -69,7 +69,7 @@ def sync(
             pipeline.Order(1, since, until, settle, marks=marks, accept_deletions=accept_deletions),
             reader=EventsReader(client, 1, events=events),
             sink=sink,
-            spool_directory=directory / "spool",
+            spool_directory=directory,
             clock=clock,
             outcome=outcome,
         )

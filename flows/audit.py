@@ -1,0 +1,229 @@
+"""`hedgerow verify`: landed windows against what the destination really holds and what the source counts.
+
+Every difference is named; only windows that differ are read again, and only with *repair*. design.md, "What the ledger
+proves".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from extractors import probe
+from extractors.events import EventsReader
+from extractors.probe import Outside, Seen
+from extractors.window import Range
+from flows.loader import STREAM, Guard, Loader, Order, Outcome, Progress
+from flows.proof import Prover, Rehearsal, agrees, baseline, part_of
+from flows.spool import Spool
+from sinks.base import Entry, Holding, Landing, Sink, State
+from transforms import events as rows_of
+from transforms.events import STAGED
+
+FIRST, LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One window that is not what it should be: rows the ledger, the destination and the source (None: unknown) have.
+
+    *damaged*: the destination does not hold what was landed. *changed*: the source does not show any more what was read.
+    With detail: uuids that the source has and the destination lacks, the other way round, and those that differ.
+    """
+
+    start: datetime
+    end: datetime
+    state: State
+    ledger_rows: int
+    held_rows: int
+    source_rows: int | None
+    damaged: bool
+    changed: bool
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    differing: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Verification:
+    """What was compared and found. *differences*: before any repair; *left*: starts of the windows that still differ.
+
+    *compared*: windows whose source side was asked for; *open*: windows that have not settled; *unknown*: windows that the
+    source does not let us compare; *stray_rows*: rows of the destination that belong to no window.
+    """
+
+    windows: int = 0
+    compared: int = 0
+    open: int = 0
+    unknown: int = 0
+    stray_rows: int = 0
+    outside: list[Outside] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    left: list[datetime] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        """Every settled window was compared, and none differs any more."""
+        return not (self.left or self.unknown or self.stray_rows)
+
+
+def run(
+    order: Order,
+    *,
+    reader: EventsReader,
+    sink: Sink,
+    spool_directory: Path,
+    clock: Callable[[], datetime],
+    outcome: Outcome,
+    repair: bool,
+    detail: bool,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Verification:
+    """Compare every window of the ledger that touches the order's range; with *repair* land again those that differ.
+
+    Raises SourceError, SinkError; what was repaired stays.
+    """
+    now = reader.now()
+    rng = Range(order.since or FIRST, order.until or LAST)
+    outcome.wanted = rng
+    with Spool(spool_directory, STAGED) as spool:
+        guard = Guard(order.accept_deletions)
+        loader = Loader(order, sink, spool, outcome, clock=clock, on_progress=on_progress, planned=0, guard=guard)
+        prover = Prover(order, reader, sink, loader, outcome, now=now, may_ask=lambda: True)
+        return _verify(prover, reader, sink, loader, outcome, order.project_id, rng, repair=repair, detail=detail)
+
+
+def _verify(
+    prover: Prover,
+    reader: EventsReader,
+    sink: Sink,
+    loader: Loader,
+    outcome: Outcome,
+    project_id: int,
+    rng: Range,
+    *,
+    repair: bool,
+    detail: bool,
+) -> Verification:
+    done = Verification()
+    entries = _entries(sink, project_id, rng)
+    done.windows = len(entries)
+    done.open = sum(entry.state is State.OPEN for entry in entries)
+    held = sink.audit(project_id, STREAM, rng.start, rng.end)
+    done.stray_rows = held[None].rows if None in held else 0
+    settled = [entry for entry in entries if entry.state.settled]
+    seen = _seen(reader, settled)
+    done.compared = len(seen)
+    done.unknown = len(settled) - len(seen)
+    done.outside = reader.probe.outside(Range(entry.covered_start, entry.covered_end) for entry in entries) or []
+    damaged = {entry.start for entry in entries if held[entry.start] != _landed(entry)}
+    changed = {entry.start for entry in settled if entry.start in seen and not _agrees(entry, seen[entry.start])}
+    details: dict[datetime, rows_of.Difference] = {}
+    wrong = [entry for entry in entries if entry.start in damaged | changed]
+    if detail:
+        details = _details(prover, sink, loader, wrong)
+    done.differences = [
+        _difference(
+            entry,
+            held[entry.start],
+            seen.get(entry.start),
+            damaged=entry.start in damaged,
+            changed=entry.start in changed,
+            detail=details.get(entry.start),
+        )
+        for entry in wrong
+    ]
+    done.left = [entry.start for entry in wrong]
+    prover.agree([entry for entry in settled if entry.start in seen and entry.start not in changed], seen)
+    if repair and wrong:
+        prover.rewrite([entry for entry in wrong if entry.start in damaged])
+        prover.settle_differences([entry for entry in wrong if entry.start in changed - damaged], seen, force=True)
+        done.left = _left(sink, project_id, rng, outcome)
+    return done
+
+
+def _entries(sink: Sink, project_id: int, rng: Range) -> list[Entry]:
+    found = sink.ledger(project_id, STREAM).entries.values()
+    return sorted(
+        (entry for entry in found if entry.start < rng.end and entry.end > rng.start), key=lambda entry: entry.start
+    )
+
+
+def _landed(entry: Entry) -> Holding:
+    return Holding(entry.tally.landed_rows, entry.tally.landed_digest)
+
+
+def _agrees(entry: Entry, said: Seen) -> bool:
+    return agrees(entry, said, baseline(entry)) and entry.state not in (State.DISPUTED, State.HELD)
+
+
+def _seen(reader: EventsReader, entries: Sequence[Entry]) -> dict[datetime, Seen]:
+    """What the source says of *entries*; windows that it does not speak of are missing."""
+    found: dict[datetime, Seen] = {}
+    for batch in probe.batches([part_of(entry) for entry in entries]):
+        said = reader.probe.windows(batch)
+        if said is None:
+            return found
+        found |= said
+    return found
+
+
+def _left(sink: Sink, project_id: int, rng: Range, outcome: Outcome) -> list[datetime]:
+    """Starts of windows that the repair could not mend."""
+    held = sink.audit(project_id, STREAM, rng.start, rng.end)
+    damaged = {entry.start for entry in _entries(sink, project_id, rng) if held[entry.start] != _landed(entry)}
+    return sorted(damaged | set(outcome.disputed) | set(outcome.held))
+
+
+class Comparing(Rehearsal):
+    """Lands nothing, and notes how each window's reading differs from what the destination holds of it."""
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__(sink)
+        self.found: dict[datetime, rows_of.Difference] = {}
+
+    def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
+        for landing in landings:
+            entry = landing.entry
+            held = self.hashes(entry.project_id, landing.replace_start, entry.covered_end)
+            self.found[entry.start] = rows_of.difference(held, rows_of.hashed(landing.rows))
+        return super().land(landings, mark=mark)
+
+
+def _details(
+    prover: Prover, sink: Sink, loader: Loader, entries: Sequence[Entry]
+) -> dict[datetime, rows_of.Difference]:
+    comparing = Comparing(sink)
+    prover.load_again(entries, loader=loader.beside(comparing, Outcome(), guard=Guard(accept=True)))
+    return comparing.found
+
+
+def _difference(
+    entry: Entry,
+    held: Holding,
+    said: Seen | None,
+    *,
+    damaged: bool,
+    changed: bool,
+    detail: rows_of.Difference | None,
+) -> Difference:
+    def uuids(rows: pa.Table | None) -> tuple[str, ...]:
+        return tuple(rows["uuid"].to_pylist()) if rows is not None else ()
+
+    return Difference(
+        start=entry.start,
+        end=entry.end,
+        state=entry.state,
+        ledger_rows=entry.tally.landed_rows,
+        held_rows=held.rows,
+        source_rows=said.rows if said else None,
+        damaged=damaged,
+        changed=changed,
+        missing=uuids(detail.added if detail else None),
+        extra=uuids(detail.deleted if detail else None),
+        differing=uuids(detail.changed if detail else None),
+    )

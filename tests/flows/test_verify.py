@@ -1,0 +1,262 @@
+"""`hedgerow verify`: every difference between source, ledger and destination is named, and mended with --repair."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from extractors.simulator.dataset import Dataset, Event, generate
+from extractors.simulator.server import Simulator, serve
+from flows import wiring
+from flows.audit import Verification
+from flows.settings import load
+from flows.wiring import Report
+from sinks.base import State
+from sinks.duckdb_file import DuckDBSink
+from tests.flows.harness import UNLIMITED, landed, truth
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+DAYS = 60
+START = (NOW - timedelta(days=DAYS)).replace(hour=0, minute=0, second=0)
+END = START + timedelta(days=DAYS - 1)
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    return generate(events=12_000, start=START, end=END, seed=11)
+
+
+@pytest.fixture
+def simulator(dataset: Dataset) -> Iterator[Simulator]:
+    with serve(dataset, profile=UNLIMITED) as running:
+        yield running
+
+
+class Place:
+    """A destination and the settings of its runs."""
+
+    def __init__(self, simulator: Simulator, directory: Path) -> None:
+        flags: dict[str, object] = {
+            "source.host": simulator.url,
+            "source.key": simulator.key,
+            "source.project_id": 1,
+            "source.requests_per_minute": 10**6,
+            "source.requests_per_hour": 10**6,
+            "source.state_dir": directory / "state",
+            "destination.address": f"duckdb:{directory / 'a.duckdb'}",
+        }
+        self.settings = load(flags, directory=directory).settings
+        self.sink = DuckDBSink(directory / "a.duckdb")
+
+    def backfill(self) -> Report:
+        return wiring.load_events(self.settings, 1, command="backfill", since=START.isoformat(), until=END.isoformat())
+
+    def sync(self) -> Report:
+        return wiring.load_events(self.settings, 1, command="sync")
+
+    def verify(
+        self,
+        *,
+        repair: bool = False,
+        detail: bool = False,
+        accept_deletions: bool = False,
+        since: str | None = None,
+        until: str | None = None,
+    ) -> Verification:
+        found, _ = wiring.verify_events(
+            self.settings,
+            1,
+            since=since,
+            until=until,
+            repair=repair,
+            detail=detail,
+            accept_deletions=accept_deletions,
+        )
+        return found
+
+    def generations(self) -> dict[datetime, int]:
+        return {start: entry.generation for start, entry in self.sink.ledger(1, "events").entries.items()}
+
+    def damage(self, sql: str) -> None:
+        with duckdb.connect(str(self.sink.path)) as db:
+            db.execute(sql)
+
+
+@pytest.fixture
+def place(simulator: Simulator, tmp_path: Path) -> Place:
+    made = Place(simulator, tmp_path)
+    made.backfill()
+    return made
+
+
+def days_of(events: list[Event]) -> set[date]:
+    return {event.timestamp.date() for event in events}
+
+
+def disturb(dataset: Dataset, rng: random.Random) -> tuple[set[date], set[date]]:
+    """2,000 late events, 500 deletions and 500 changes in place over 60 days; the days of all, and within the look-back."""
+    span = END - START
+    late = [
+        Event(f"bbbbbbbb-0000-4000-8000-{n:012x}", "late", f"user-{n % 9}", START + rng.random() * span, "{}", "", NOW)
+        for n in range(2_000)
+    ]
+    unique = [event for event in dataset.events if not event.event.endswith(" again")]
+    twice = {event.uuid for event in dataset.events if event.event.endswith(" again")}
+    chosen = rng.sample([event for event in unique if event.uuid not in twice], 1_000)
+    gone, changed = chosen[:500], chosen[500:]
+    dataset.add(late)
+    dataset.delete({event.uuid for event in gone})
+    dataset.add([replace(event, properties='{"changed":true}', created_at=NOW) for event in changed])
+    dataset.merge()
+    days = days_of([*late, *gone, *changed])
+    return days, {day for day in days if day >= (NOW - timedelta(days=30)).date()}
+
+
+def test_what_the_source_changed_is_right_after_a_sync_and_a_repair(dataset, place):
+    """The sync mends the look-back, verify --repair the rest; only windows that differ are read again."""
+    days, recent = disturb(dataset, random.Random(3))
+    before = place.generations()
+    report = place.sync()
+    after_sync = place.generations()
+    read_again = {at.date() for at, generation in before.items() if after_sync[at] != generation}
+    assert {day for day in recent if day > min(recent)} <= read_again <= recent | {min(recent)}
+    assert report.late + report.deleted + report.changed > 1_200
+    assert not report.problems
+
+    found = place.verify(repair=True)
+
+    assert {difference.start.date() for difference in found.differences} == days - read_again
+    assert found.good
+    assert landed(place.sink, START, END) == truth(dataset.events, START, END)
+    totals = [change.changes for change in place.sink.changes(1, "events")]
+    assert (sum(t.late for t in totals), sum(t.deleted for t in totals), sum(t.changed for t in totals)) == (
+        2000,
+        500,
+        500,
+    )
+    after = place.generations()
+    assert {at.date() for at, generation in before.items() if after[at] != generation} == days
+    assert {entry.state for entry in place.sink.ledger(1, "events").entries.values() if entry.end < END} == {
+        State.VERIFIED
+    }
+
+
+def test_untouched_range_is_verified_by_a_few_requests_and_no_reading(place, simulator):
+    """Nothing differs, nothing is read again."""
+    before = place.generations()
+    found, report = wiring.verify_events(place.settings, 1)
+
+    assert (found.good, found.differences, found.compared) == (True, [], DAYS - 1)
+    assert report.requests <= 4
+    assert place.generations() == before
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM events WHERE distinct_id = 'user-3'",
+        "INSERT INTO events SELECT * FROM events WHERE distinct_id = 'user-3'",
+        "UPDATE events SET properties = '{}' WHERE distinct_id = 'user-3'",
+        "UPDATE events SET elements_chain = 'x' WHERE distinct_id = 'user-3'",
+        "UPDATE events SET event = upper(event) WHERE distinct_id = 'user-3'",
+    ],
+    ids=["deleted", "doubled", "changed", "changed chain", "renamed"],
+)
+def test_damage_by_hand_is_named_and_repaired(sql, dataset, place):
+    """The destination is not what was landed: said without repair, right again with it; other windows stay as they are."""
+    hurt = days_of([event for event in dataset.events if event.distinct_id == "user-3"])
+    before = place.generations()
+    place.damage(sql)
+    named = place.verify()
+    untouched = place.generations()
+    mended = place.verify(repair=True)
+
+    assert {difference.start.date() for difference in named.differences} == hurt
+    assert all(difference.damaged and not difference.changed for difference in named.differences)
+    assert not named.good
+    assert untouched == before
+    assert mended.good
+    assert landed(place.sink, START, END) == truth(dataset.events, START, END)
+    assert {at.date() for at, generation in place.generations().items() if generation != before[at]} == hurt
+    assert place.sink.changes(1, "events") == []
+
+
+def test_detail_names_the_events(dataset, place):
+    """Uuids that are missing, extra and different, against what the source shows now."""
+    day = START + timedelta(days=20)
+    missing, changed = [event for event in dataset.events if event.timestamp >= day][:2]
+    place.damage(f"DELETE FROM events WHERE uuid = '{missing.uuid}'")
+    place.damage(f"UPDATE events SET properties = '{{}}' WHERE uuid = '{changed.uuid}'")
+    extra = "00000000-0000-4000-8000-00000000ffff"
+    place.damage(
+        f"INSERT INTO events SELECT * REPLACE ('{extra}'::UUID AS uuid) FROM events WHERE uuid = '{changed.uuid}'"
+    )
+    (difference,) = place.verify(detail=True).differences
+
+    assert (difference.missing, difference.extra, difference.differing) == ((missing.uuid,), (extra,), (changed.uuid,))
+
+
+def test_rows_outside_every_window_are_counted(place, dataset):
+    """A row by hand where nothing is landed is named and left alone."""
+    place.damage(
+        'INSERT INTO events SELECT * REPLACE ("timestamp" - INTERVAL 1 YEAR AS "timestamp") FROM events LIMIT 3'
+    )
+    found = place.verify(repair=True)
+
+    assert (found.stray_rows, found.good) == (3, False)
+
+
+def test_what_the_source_holds_outside_is_counted(place, dataset):
+    """Clients with clocks in 1990 and in the far future: outside the promise, but told."""
+    early, ahead = datetime(1990, 1, 1, tzinfo=UTC), datetime(2099, 1, 1, tzinfo=UTC)
+    dataset.add([replace(dataset.events[0], timestamp=early), replace(dataset.events[1], timestamp=ahead)])
+    found = place.verify()
+
+    assert [(part.where, part.rows, part.first) for part in found.outside] == [
+        ("before", 1, early),
+        ("after", 1, ahead),
+    ]
+    assert found.good
+
+
+def test_only_the_range_asked_is_compared(place):
+    """--since and --until bound what is compared and mended."""
+    place.damage("DELETE FROM events")
+    found = place.verify(since=START.isoformat(), until=(START + timedelta(days=2)).isoformat(), repair=True)
+
+    assert [difference.start for difference in found.differences] == [START, START + timedelta(days=1)]
+    assert found.good
+    assert not place.verify().good
+
+
+def test_mass_deletion_is_not_repaired_unasked(dataset, place):
+    """The guard of the sync holds for the repair, too."""
+    dataset.delete({event.uuid for event in dataset.events[:6_000]})
+    held = place.verify(repair=True)
+    rows = len(landed(place.sink, START, END))
+    accepted = place.verify(repair=True, accept_deletions=True)
+
+    assert (held.good, rows) == (False, 12_000)
+    assert accepted.good
+    assert landed(place.sink, START, END) == truth(dataset.events, START, END)
+
+
+def test_source_without_queries_cannot_be_compared(dataset, tmp_path):
+    """Damage is still found; that the source was not compared is no success."""
+    with serve(dataset, profile=replace(UNLIMITED, query_allowed=False)) as simulator:
+        place = Place(simulator, tmp_path)
+        place.backfill()
+        found = place.verify()
+        place.damage("DELETE FROM events WHERE event = '$pageview'")
+        damaged = place.verify(repair=True)
+
+    assert (found.unknown > 0, found.good, found.differences) == (True, False, [])
+    assert len(damaged.differences) > 0
+    assert damaged.left == []
+    assert landed(place.sink, START, END) == truth(dataset.events, START, END)
