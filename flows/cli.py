@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -287,20 +288,18 @@ def sql(
     """Run a query on the destination, opened for reading only, and print the result."""
     from flows import report, wiring
 
+    if sum((csv, json_output, parquet is not None)) > 1:
+        raise SettingsError("more than one form of output", hint="choose one of --csv, --json and --parquet")
     with wiring.sink_of(_settings(destination, project).settings).query(query) as result:
         if parquet is not None:
-            import pyarrow.parquet as pq
-
-            table = result.to_arrow_table()
-            assert table is not None
-            pq.write_table(table, parquet, compression="zstd")
+            rows_written = report.write_parquet(result.to_arrow_table(), parquet)
             if not quiet:
-                report.note(f"{table.num_rows:,} rows written to {parquet}")
+                report.note(f"{rows_written:,} rows written to {parquet}")
             return
-        names = [column[0] for column in result.description or []]
+        names = report.distinct([column[0] for column in result.description or []])
         rows = result.fetchall()
     if json_output:
-        report.as_json([dict(zip(names, row, strict=True)) for row in rows])
+        report.as_json([dict(zip(names, map(report.json_value, row), strict=True)) for row in rows])
     elif csv:
         report.write_csv(names, rows)
     else:
@@ -334,6 +333,8 @@ def demo(
     """Sync simulated events over real HTTP into a DuckDB file, compare with the source, and query it."""
     from flows.demo import demo as run_demo
 
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise SettingsError(f"cannot write {output}", hint="give the path of a file in a directory that exists")
     if not run_demo(output, quiet=quiet):
         raise typer.Exit(INCOMPLETE)
 
@@ -355,12 +356,17 @@ def simulator(
         raise SettingsError(f"unknown profile {profile!r}", hint=f"expected one of {', '.join(PROFILES)}")
     end = wiring.now()
     made = generate(events=events, start=end - timedelta(days=30), end=end, seed=seed)
-    run(port=port, profile=PROFILES[profile], dataset=made, key="phx_simulator")
+    try:
+        run(port=port, profile=PROFILES[profile], dataset=made, key="phx_simulator")
+    except OSError as exc:
+        raise SettingsError(f"cannot listen on port {port}: {exc.strerror}", hint="choose another --port") from exc
 
 
 def main() -> None:
     """Entry point: every known error is one or two lines on stderr and its exit status; the rest is a bug here."""
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
+    # Asked to stop by systemd, Docker or Prefect: the same as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = app(standalone_mode=False) or DONE
         if status == INTERRUPTED:  # typer swallows the KeyboardInterrupt and its message

@@ -6,6 +6,8 @@ Results go to stdout, everything else to stderr; with --json one document on std
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -29,6 +33,7 @@ from extractors.errors import SourceError
 from extractors.pacing import Wait
 from flows import audit, pipeline
 from flows.check import Finding, Verdict
+from flows.settings import SettingsError
 from flows.wiring import Listener, Report
 from sinks.base import Entry, Ledger, Run, State
 
@@ -277,6 +282,35 @@ def show_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         table.add_row(*("" if value is None else str(value) for value in row))
     console = Console(highlight=False, markup=False)
     console.print(table)
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Column names, each once: a query may name two columns alike."""
+    found: list[str] = []
+    for name in names:
+        number, shown = 1, name
+        while shown in found:
+            number += 1
+            shown = f"{name}_{number}"
+        found.append(shown)
+    return found
+
+
+def json_value(value: object) -> object:
+    """A value of a result as JSON can say it: what is no number is null, bytes are hexadecimal."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def write_parquet(table: pa.Table, file: Path) -> int:
+    """Write *table* to *file*, for the user alone; returns its rows. Raises SettingsError where that cannot be."""
+    try:
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+            pq.write_table(table.rename_columns(distinct(table.column_names)), out, compression="zstd")
+    except OSError as exc:
+        raise SettingsError(f"cannot write {file}: {exc.strerror}", hint="give the path of a file") from exc
+    return int(table.num_rows)
 
 
 def write_csv(names: Sequence[str], rows: Iterable[Sequence[object]], file: Path | None = None) -> None:

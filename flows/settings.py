@@ -30,6 +30,8 @@ ENVIRONMENT = {
 }
 SECRETS = frozenset({"source.key"})
 KEY_HELP = "make a personal API key in PostHog (Settings → Personal API keys) with the scope query:read"
+LONGEST = timedelta(days=36_500)
+FIRST_YEAR, LAST_YEAR = 1900, 2299  # the bounds of ClickHouse's DateTime64
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -48,10 +50,10 @@ def duration(value: object) -> timedelta:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", str(value))
     if not match:
         raise ValueError(f"{value!r} is no duration: expected a number and a unit, such as 90s, 10m, 36h or 7d")
-    try:
-        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
-    except OverflowError as exc:
-        raise ValueError(f"{value!r} is too long a duration") from exc
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > LONGEST.total_seconds():
+        raise ValueError(f"{value!r} is too long a duration: at most {LONGEST.days}d")
+    return timedelta(seconds=seconds)
 
 
 def instant(text: str, *, now: datetime) -> datetime:
@@ -68,6 +70,10 @@ def instant(text: str, *, now: datetime) -> datetime:
             f"{text!r} is no time: {exc}",
             hint="give ISO 8601 such as 2026-01-31 or 2026-01-31T06:00Z, or 7d, 36h, now, earliest",
         ) from exc
+    if not FIRST_YEAR < at.year < LAST_YEAR:
+        raise SettingsError(
+            f"{text!r} is no time that PostHog can hold", hint=f"expected a year between {FIRST_YEAR} and {LAST_YEAR}"
+        )
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
@@ -180,7 +186,10 @@ def load(flags: Mapping[str, object] | None = None, *, directory: Path | None = 
     Raises SettingsError naming the key, where it came from, and what was expected.
     """
     directory = directory or Path.cwd()
-    dotenv = dotenv_values(directory / ".env")
+    try:
+        dotenv = dotenv_values(directory / ".env")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"cannot read .env: {exc}", hint="expected UTF-8 text, NAME=value per line") from exc
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
     layers: list[tuple[str, Mapping[str, object | None]]] = [

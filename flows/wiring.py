@@ -24,6 +24,7 @@ from sinks.duckdb_file import DuckDBSink
 from sinks.errors import SinkError
 
 EARLIEST = "earliest"
+INTERRUPTED = "interrupted"
 LOOKBACK_SHARE = 4  # the look-back asks at most every fourth query of an hour (design.md, Probe)
 
 
@@ -93,7 +94,7 @@ def projects(settings: Settings) -> tuple[int, ...]:
 def sink_of(settings: Settings, listener: Listener | None = None) -> DuckDBSink:
     """The destination. Raises SettingsError for a scheme that is not known."""
     scheme, _, rest = settings.destination.address.partition(":")
-    if scheme != "duckdb" or not rest:
+    if scheme != "duckdb" or not rest or rest.startswith("//"):
         raise SettingsError(
             f"unknown destination {settings.destination.address!r}",
             hint="expected duckdb:PATH, such as duckdb:posthog.duckdb",
@@ -193,6 +194,10 @@ def _started(
             served_at = reader.now()
             sink.prepare(project_id, pipeline.STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
             yield _Started(sink, reader, client, budget, outcome, served_at)
+        except KeyboardInterrupt:
+            error = INTERRUPTED
+            sink.hurry()
+            raise
         except BaseException as exc:
             error = f"{type(exc).__name__}: {exc}"[:500]
             raise
@@ -429,7 +434,13 @@ def _record(sink: DuckDBSink, report: Report, *, command: str, started_at: datet
             stream=report.stream,
             started_at=started_at,
             finished_at=now(),
-            outcome="failed" if error else "incomplete" if report.problems else "done",
+            outcome=INTERRUPTED
+            if error == INTERRUPTED
+            else "failed"
+            if error
+            else "incomplete"
+            if report.problems
+            else "done",
             windows=report.windows,
             rows=report.rows,
             requests=report.requests,

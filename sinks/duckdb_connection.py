@@ -42,7 +42,7 @@ class DuckDBFile:
     def __init__(self, path: Path, *, lock_timeout_s: float, on_wait: Callable[[str], None]) -> None:
         self.path = path.absolute()
         self._wal = self.path.with_name(self.path.name + ".wal")
-        self._lock_timeout_s = lock_timeout_s
+        self.lock_timeout_s = lock_timeout_s
         self._on_wait = on_wait
         self.memory_limit = CONFIG["memory_limit"]
         self._turn = _turns.setdefault(self.path, threading.RLock())
@@ -61,7 +61,7 @@ class DuckDBFile:
                     raise _translated(exc, self.path) from exc
 
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        deadline = time.monotonic() + self._lock_timeout_s
+        deadline = time.monotonic() + self.lock_timeout_s
         told = False
         while True:
             # Readers keep DuckDB's own memory and thread settings: the bounds are those of landing.
@@ -110,18 +110,21 @@ class DuckDBFile:
 @contextmanager
 def _undisturbed() -> Iterator[None]:
     """Ctrl-C waits until the writing under way is committed: inside DuckDB and Arrow it comes out as any error."""
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ours = {number: handler for number, handler in handlers.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread() or not ours:
         yield
         return
     came: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    for each in ours:
+        signal.signal(each, lambda number, frame: came.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
-    if came:
-        handler(signal.SIGINT, None)
+        for each, handler in ours.items():
+            signal.signal(each, handler)
+    for number in came[:1]:
+        ours[signal.Signals(number)](number, None)
 
 
 @contextmanager

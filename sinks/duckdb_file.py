@@ -176,17 +176,18 @@ class DuckDBSink:
         return known == _landed(entry)
 
     def _land_all(self, landings: Sequence[Landing], *, mark: datetime | None) -> list[Entry]:
-        landed = []
+        landed: list[Entry] = []
         with self._file.open() as db:
-            for number, landing in enumerate(landings):
+            for group in _groups(landings):
                 with transaction(db):
-                    self._check_filter(db, landing.entry)
-                    landed.append(_land(db, landing))
-                    if mark is not None and number == len(landings) - 1:
+                    entry = group[-1].entry
+                    self._check_filter(db, entry)
+                    landed += _land_empty(db, group) if len(group) > 1 else [_land(db, group[0])]
+                    if mark is not None and group[-1] is landings[-1]:
                         db.execute(
                             "UPDATE hedgerow.streams SET mark = greatest(?::TIMESTAMPTZ, coalesce(mark, ?::TIMESTAMPTZ)) "
                             "WHERE project_id = ? AND stream = ?",
-                            [mark, mark, landing.entry.project_id, landing.entry.stream],
+                            [mark, mark, entry.project_id, entry.stream],
                         )
         return landed
 
@@ -265,6 +266,10 @@ class DuckDBSink:
                 [project_id, stream, list(days)],
             )
 
+    def hurry(self) -> None:
+        """Wait for no other process any more: the run is to end."""
+        self._file.lock_timeout_s = 0.0
+
     def record(self, run: Run) -> None:
         with self._file.open() as db:
             values = list(asdict(run).values())
@@ -307,12 +312,15 @@ class DuckDBSink:
         if not self.path.exists():
             raise errors.DestinationUnusable(f"no such file: {self.path}", hint="run hedgerow sync first")
         with self._file.open(read_only=True) as db:
+            tables = "the tables: events, hedgerow.windows, hedgerow.runs, hedgerow.changes, hedgerow.quarantine"
             try:
+                if not duckdb.extract_statements(sql):
+                    raise errors.BadQuery("no query", hint=tables)
                 yield db.execute(sql)
-            except (duckdb.ProgrammingError, duckdb.DataError, duckdb.NotSupportedError) as exc:
+            except duckdb.Error as exc:
                 # DuckDB's first line says what; the rest draws it.
                 said = str(exc).split("\n\n")[0].replace("\n", " ")
-                raise errors.BadQuery(said, hint="the tables: events, hedgerow.windows, hedgerow.runs") from exc
+                raise errors.BadQuery(said, hint=tables) from exc
 
     def _migrate(self, db: duckdb.DuckDBPyConnection) -> None:
         """Create the tables of this format; a newer format is refused, an older one is added to."""
@@ -340,6 +348,46 @@ def _format(db: duckdb.DuckDBPyConnection) -> int:
     return int(row[0]) if row else 0
 
 
+def _groups(landings: Sequence[Landing]) -> Iterator[list[Landing]]:
+    """Windows that are landed in one transaction: each by itself, but new windows without rows together.
+
+    Fifty empty years are thousands of windows, and a commit each would take minutes.
+    """
+    group: list[Landing] = []
+    for landing in landings:
+        new = landing.entry.generation == 0 and not landing.rows.num_rows and not landing.rejects.num_rows
+        if group and not (new and group[-1].entry.generation == 0 and not group[-1].rows.num_rows):
+            yield group
+            group = []
+        group.append(landing)
+        if not new:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _land_empty(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> list[Entry]:
+    """New windows without rows, inside the running transaction."""
+    entries = [landing.entry for landing in landings]
+    of = [entries[0].project_id, entries[0].stream]
+    held = (
+        "SELECT window_start FROM hedgerow.windows WHERE project_id = ? AND stream = ? AND window_start BETWEEN ? AND ?"
+    )
+    found = {_utc(row[0]) for row in db.execute(held, [*of, entries[0].start, entries[-1].start]).fetchall()}
+    for entry in entries:
+        if entry.start in found:
+            raise errors.GenerationConflict(f"{entry.start:%Y-%m-%dT%H:%MZ}", expected=0, found=1)
+    new = [_landed(entry) for entry in entries]
+    columns = f"{COLUMNS}, {PROBED}".split(", ")
+    rows = pa.table([pa.array(column) for column in zip(*map(_values, new), strict=True)], names=columns)
+    db.register("empty_windows", rows)
+    db.execute(f"INSERT INTO hedgerow.windows ({', '.join(columns)}) SELECT * FROM empty_windows")
+    db.unregister("empty_windows")
+    _write_steps(db, landings)
+    return new
+
+
 def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
     """One window inside the running transaction."""
     entry = landing.entry
@@ -361,7 +409,8 @@ def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
     _quarantine(db, landing, anew=known is not None and known.tally.quarantined_rows > 0)
     new = _landed(entry)
     values = _values(new)
-    db.execute(f"DELETE FROM hedgerow.windows WHERE {WINDOW}", key)
+    if known is not None:
+        db.execute(f"DELETE FROM hedgerow.windows WHERE {WINDOW}", key)
     db.execute(f"INSERT INTO hedgerow.windows ({COLUMNS}, {PROBED}) VALUES ({', '.join('?' * len(values))})", values)
     if news := landing.changes:
         counts = [entry.read_at, news.late, news.deleted, news.changed, news.lateness.total_seconds()]
@@ -417,6 +466,24 @@ def _write_step(db: duckdb.DuckDBPyConnection, landing: Landing, *, unchecked: b
         raise errors.GenerationConflict(f"{day} (step)", expected=step_s, found=row[0])
     elif unchecked and not row[1]:
         db.execute(f"UPDATE hedgerow.steps SET unchecked = true WHERE {DATE}", [entry.project_id, entry.stream, day])
+
+
+def _write_steps(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> None:
+    """The steps of the dates of new windows without rows."""
+    project_id, stream = landings[0].entry.project_id, landings[0].entry.stream
+    steps = {landing.entry.start.date(): int(landing.step.total_seconds()) for landing in landings}
+    known = db.execute(
+        "SELECT date, step_s FROM hedgerow.steps WHERE project_id = ? AND stream = ? AND date BETWEEN ? AND ?",
+        [project_id, stream, min(steps), max(steps)],
+    ).fetchall()
+    for day, step_s in known:
+        wanted = steps.pop(day, step_s)
+        if wanted != step_s:
+            raise errors.GenerationConflict(f"{day} (step)", expected=wanted, found=step_s)
+    if steps:
+        db.register("new_steps", pa.table({"date": list(steps), "step_s": list(steps.values())}))
+        db.execute("INSERT INTO hedgerow.steps SELECT ?, ?, date, step_s, false FROM new_steps", [project_id, stream])
+        db.unregister("new_steps")
 
 
 def _values(entry: Entry) -> list[object]:

@@ -76,6 +76,8 @@ def settled(staged: pa.Table, *, older: pa.Table | None = None) -> Settled:
     hash stays, and the window is `unmerged` (design.md, Copies). *older*: identity and timestamp of copies whose later
     one is landed in another window. All rows lie in one UTC date.
     """
+    if not staged.num_rows:
+        return _NOTHING
     keys = pl.DataFrame(pl.from_arrow(staged.select([*_IDENTITY, "timestamp", "_n", "_h", "_shown"]))).with_row_index()
     if keys["uuid"].n_unique() == keys.height:
         kept, read, unmerged = keys, keys, False
@@ -102,6 +104,21 @@ def settled(staged: pa.Table, *, older: pa.Table | None = None) -> Settled:
         copies=read.height - kept.height,
         unmerged=unmerged,
     )
+
+
+_NOTHING = Settled(
+    rows=EVENTS.empty_table(),
+    hashes=pa.schema([EVENTS.field(name) for name in (*_IDENTITY, "timestamp")])
+    .append(pa.field("hash", pa.uint64()))
+    .empty_table(),
+    source=SourceDigest(),
+    landed_rows=0,
+    landed_digest=0,
+    suppressed_rows=0,
+    copies=0,
+    unmerged=False,
+)
+"""What an empty window comes to: most windows of an old project are."""
 
 
 def hashed(rows: pa.Table) -> pa.Table:
