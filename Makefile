@@ -9,7 +9,7 @@ install-dev: .venv/installed-dev
 demo: install
 	$(BIN)/hedgerow demo
 test: install-dev
-	$(BIN)/python -m pytest -q -m "not long"
+	$(BIN)/python -m pytest -q -m "not long" -n 2
 test-long: install-dev
 	$(BIN)/python -m pytest -q -m long --timeout=3600
 bench: install-dev

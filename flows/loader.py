@@ -72,8 +72,9 @@ class Progress:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run did. *unproven*: microseconds that may miss events; *unmerged*: windows with different copies; *doubled*:
-    dates whose events the source kept moving between windows.
+    """What a run did. *left_out*: copies and rows that could not be typed, as each window was read last; *unproven*:
+    microseconds that may miss events; *unmerged*: windows with different copies; *doubled*: dates whose events the source
+    kept moving between windows.
 
     *changes*: what the source changed in windows landed before. *verified*: windows whose source side was the same after
     landing, or still is; *disputed*: windows where it is not, even after a second reading; *held*: windows whose rows the
@@ -82,8 +83,7 @@ class Outcome:
     wanted: Range | None = None
     windows: int = 0
     rows: int = 0
-    copies: int = 0
-    quarantined: int = 0
+    left_out: dict[datetime, tuple[int, int]] = field(default_factory=dict)
     unproven: list[datetime] = field(default_factory=list)
     unmerged: list[datetime] = field(default_factory=list)
     doubled: list[date] = field(default_factory=list)
@@ -92,6 +92,14 @@ class Outcome:
     disputed: list[datetime] = field(default_factory=list)
     held: list[datetime] = field(default_factory=list)
     unasked: int = 0
+
+    @property
+    def copies(self) -> int:
+        return sum(copies for copies, _ in self.left_out.values())
+
+    @property
+    def quarantined(self) -> int:
+        return sum(quarantined for _, quarantined in self.left_out.values())
 
     @property
     def complete(self) -> bool:
@@ -235,8 +243,7 @@ class Loader:
         if changes:
             self._outcome.changes[target.window.start] = changes
         tally = _tally(settled, rejects.num_rows)
-        self._outcome.copies += settled.copies
-        self._outcome.quarantined += rejects.num_rows
+        self._outcome.left_out[target.window.start] = (settled.copies, rejects.num_rows)
         state, base = target.state, None
         if settled.unmerged and state is State.LANDED:
             state = State.UNMERGED

@@ -105,8 +105,7 @@ class Prover:
 
     def agree(self, entries: Sequence[Entry], seen: Mapping[datetime, Seen]) -> None:
         """Note that the source still holds what was read of *entries*."""
-        self._sink.note([self._noted(entry, seen[entry.start], proven(entry)) for entry in entries])
-        self._outcome.verified += len(entries)
+        self._note([self._noted(entry, seen[entry.start], proven(entry)) for entry in entries])
 
     def rewrite(self, entries: Sequence[Entry]) -> None:
         """Read the windows of *entries* again and replace their rows, whatever the ledger says of them."""
@@ -216,13 +215,16 @@ class Prover:
                     self._outcome.disputed.append(entry.start)
                 else:
                     differing.append(entry)
-            self._sink.note(notes)
-            self._outcome.verified += sum(note.state is not State.DISPUTED for note in notes)
+            self._note(notes)
             if not differing:
                 return
             before = seen
             self.load_again(differing)
             self.settle_moved()
+
+    def _note(self, notes: Sequence[Entry]) -> None:
+        self._sink.note(notes)
+        self._outcome.verified += sum(note.state in (State.VERIFIED, State.UNMERGED) for note in notes)
 
     def _noted(self, entry: Entry, said: Seen, state: State) -> Entry:
         self._asked.add(entry.start)
@@ -265,7 +267,12 @@ def baseline(entry: Entry) -> Seen | None:
 
 
 def agrees(entry: Entry, said: Seen, before: Seen | None) -> bool:
-    """Whether the source holds what was read, and nothing was inserted anew since *before*."""
+    """Whether the source holds what was read, and nothing was inserted anew since *before*.
+
+    Rows in quarantine have no digest: such a window agrees in its count, and in everything that the source said *before*.
+    """
+    if entry.tally.quarantined_rows:
+        return said.rows == entry.tally.source_rows and (before is None or said == before)
     return said.digest == entry.tally.source_digest and (before is None or said.created == before.created)
 
 
@@ -276,5 +283,10 @@ def still_disputed(entry: Entry, said: Seen, *, accept: bool) -> bool:
 
 
 def proven(entry: Entry) -> State:
-    """The state of a window whose source side is what was read; different copies stay to be read again."""
-    return State.UNMERGED if entry.state is State.UNMERGED else State.VERIFIED
+    """The state of a window whose source side is what was read.
+
+    Different copies stay to be read again; where rows are in quarantine only their number is known to be right.
+    """
+    if entry.state is State.UNMERGED:
+        return State.UNMERGED
+    return State.LANDED if entry.tally.quarantined_rows else State.VERIFIED

@@ -36,7 +36,7 @@ def dataset() -> Dataset:
 
 
 def test_simulator_source_lands_every_event_once(dataset, tmp_path):
-    """Ties larger than a page, odd properties and page edges: each event once, digit for digit; a second run asks one request."""
+    """Ties larger than a page, odd properties and page edges: each event once; a second run asks one page and one query."""
     sink = DuckDBSink(tmp_path / "a.duckdb")
     with serve(dataset, profile=UNLIMITED, now=lambda: NOW) as simulator:
         outcome, _ = sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=END)
@@ -44,7 +44,7 @@ def test_simulator_source_lands_every_event_once(dataset, tmp_path):
 
     assert landed(sink, START, END) == truth(dataset.events, START, END)
     assert outcome.complete
-    assert (again.rows, again.windows, requests) == (0, 0, {"list": 1})
+    assert (again.rows, again.windows, requests) == (0, 0, {"list": 1, "query": 1})
 
 
 def test_second_server_source_lands_every_event_once(dataset, tmp_path):
