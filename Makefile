@@ -2,16 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install install-dev demo test test-long bench lint format lock clean
+.PHONY: install install-dev demo test test-long soak bench lint format lock clean
 
 install: .venv/installed
 install-dev: .venv/installed-dev
 demo: install
 	$(BIN)/hedgerow demo
 test: install-dev
-	$(BIN)/python -m pytest -q -m "not long" -n 2
+	$(BIN)/python -m pytest -q -m "not long and not soak" -n 2
 test-long: install-dev
 	$(BIN)/python -m pytest -q -m long --timeout=3600
+# HEDGEROW_SOAK_SECONDS=60 make soak: a short one.
+soak: install-dev
+	$(BIN)/python -m pytest -q -s -m soak
 bench: install-dev
 	$(BIN)/python bench/run.py
 lint: install-dev
