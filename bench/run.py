@@ -27,6 +27,8 @@ from rich.table import Table
 from extractors import decode
 from extractors.decode import REJECTS
 from extractors.simulator.dataset import Dataset, generate
+from extractors.simulator.profiles import CLOUD
+from extractors.simulator.rows import row
 from sinks.base import Entry, Landing, State, Tally
 from sinks.duckdb_file import DuckDBSink
 from transforms import events as rows_of
@@ -63,12 +65,12 @@ def dataset(events: int) -> Dataset:
 
 
 def page_body(made: Dataset) -> bytes:
-    return b'{"next":null,"results":[%s]}' % b",".join(event.rendered() for event in made.events[:1000])
+    return b'{"next":null,"results":[%s]}' % b",".join(row(event, None, CLOUD) for event in made.events[:1000])
 
 
 def raw_rows(made: Dataset, count: int) -> pa.Table:
     pages = [made.events[at : at + 1000] for at in range(0, count, 1000)]
-    bodies = (b'{"next":null,"results":[%s]}' % b",".join(event.rendered() for event in page) for page in pages)
+    bodies = (b'{"next":null,"results":[%s]}' % b",".join(row(event, None, CLOUD) for event in page) for page in pages)
     return pa.concat_tables([decode.page(body).rows for body in bodies])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -67,3 +68,14 @@ def test_ledger_page_sql_equals_the_ledger(tmp_path):
         for query in (sql[1], ledger)
     ]
     assert digests[0] == digests[1]
+
+
+@pytest.mark.long
+def test_bench_runs(tmp_path):
+    """`make bench` measures every stage."""
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "bench/run.py", "--events", "5000", "--json", str(figures)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert [figure["rows"] > 0 for figure in json.loads(figures.read_text())] == [True] * 4

@@ -261,3 +261,29 @@ def test_source_without_queries_cannot_be_compared(dataset, tmp_path):
     assert len(damaged.differences) > 0
     assert damaged.left == []
     assert landed(place.sink, START, END) == truth(dataset.events, since, END)
+
+
+@pytest.mark.long
+def test_year_of_ten_thousand_windows_is_verified_by_a_few_dozen_requests(tmp_path):
+    """Hourly windows, landed while the source refused queries: all compared, none read again, damage and lateness named."""
+    start, hours = START - timedelta(days=370), 10_080
+    end = start + timedelta(hours=hours)
+    dataset = generate(events=60_000, start=start, end=end, seed=17)
+    with serve(dataset, profile=replace(UNLIMITED, query_allowed=False)) as simulator:
+        place = Place(simulator, tmp_path)
+        wiring.load_events(place.settings, 1, command="backfill", since=start.isoformat(), until=end.isoformat())
+    before = place.generations()
+    port = int(simulator.url.rsplit(":", 1)[1])
+    with serve(dataset, profile=UNLIMITED, port=port) as simulator:
+        clean, report = wiring.verify_events(place.settings, 1)
+        asked = dict(simulator.statuses)
+        dataset.add([replace(dataset.events[9], uuid="bbbbbbbb-0000-4000-8000-00000000ffff")])
+        differing, _ = wiring.verify_events(place.settings, 1)
+
+    print(f"{report.requests} requests, {report.seconds:.1f} s for {clean.windows:,} windows: {asked}")
+    assert (len(before), clean.compared, clean.good) == (hours, hours, True)
+    assert report.requests <= 24
+    assert place.generations() == before
+    assert [difference.start for difference in differing.differences] == [
+        dataset.events[9].timestamp.replace(minute=0, second=0, microsecond=0)
+    ]
