@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,8 @@ from sinks.base import State
 from sinks.duckdb_file import DuckDBSink
 from sinks.memory import MemorySink
 from tests.flows.harness import landed, sync, truth
+from tests.second_server.rows import Row
+from tests.second_server.server import second_server
 
 START, END, NOW = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 4, tzinfo=UTC), datetime(2026, 3, 20, tzinfo=UTC)
 FREE = replace(CLOUD, per_minute=None, per_hour=None, query_per_minute=None, query_per_hour=None)
@@ -51,6 +54,27 @@ def test_every_server_lands_every_event_once(profile: Profile, dataset, tmp_path
 
     assert landed(sink, START, END) == truth(dataset.events, START, END)
     assert outcome.complete
+
+
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(3, 30))])
+def test_both_servers_come_to_the_same_ledger(seed, tmp_path):
+    """Two servers by two hands, the same events: the same rows, windows, digests and verified states."""
+    sizes = [random.Random(seed).choice((999, 1_000, 1_001, 2_100)) for _ in range(seed % 3)]
+    made = generate(events=1_500 * (seed % 4), start=START, end=END, seed=seed, tie_sizes=sizes)
+    rows = [Row(e.uuid, e.event, e.distinct_id, e.timestamp, e.properties, e.elements_chain) for e in made.events]
+    first, second = MemorySink(), MemorySink()
+    with serve(made, profile=FREE, now=lambda: NOW) as server:
+        sync(server.url, server.key, first, tmp_path, since=START, until=END)
+    with second_server(rows, now=lambda: NOW) as other:
+        sync(other.url, other.key, second, tmp_path, since=START, until=END)
+
+    def told(sink: MemorySink) -> list[tuple[object, ...]]:
+        entries = sorted(sink.ledger(1, "events").entries.values(), key=lambda entry: entry.start)
+        return [(entry.start, entry.end, entry.state, entry.tally) for entry in entries]
+
+    assert landed(first, START, END) == landed(second, START, END) == truth(made.events, START, END)
+    assert told(first) == told(second)
+    assert {entry.state for entry in second.ledger(1, "events").entries.values()} == {State.VERIFIED}
 
 
 @pytest.mark.parametrize(
