@@ -6,21 +6,21 @@ import sys
 
 from prefect import flow, task
 
-from flows import wiring
+from flows import runs, wiring
+from flows.runs import Report
 from flows.settings import load
-from flows.wiring import Report
 
 
 @task(name="backfill events")
 def load_project(project_id: int, since: str, until: str) -> Report:
-    return wiring.load_events(load().settings, project_id, command="backfill", since=since, until=until)
+    return runs.load_events(load().settings, project_id, command="backfill", since=since, until=until)
 
 
 @flow(name="backfill-events")
 def backfill_events(since: str, until: str) -> list[Report]:
     """Fill the windows of [since, until) that are not landed yet, for every project."""
     reports = [load_project(project_id, since, until) for project_id in wiring.projects(load().settings)]
-    wiring.check_complete(reports)
+    runs.check_complete(reports)
     return reports
 
 

@@ -59,17 +59,17 @@ def _run(
     verbose: bool,
 ) -> None:
     from extractors.errors import LimitsExhausted, SourceError
-    from flows import report, wiring
+    from flows import report, runs, wiring
     from sinks.errors import SinkError
 
     longest = _longest(max_wait)
-    reports: list[wiring.Report] = []
+    reports: list[runs.Report] = []
     failures: dict[int, Exception] = {}
     for project_id in wiring.projects(loaded.settings):
         try:
             with report.progress(project_id, quiet=quiet, verbose=verbose) as listener:
                 reports.append(
-                    wiring.load_events(
+                    runs.load_events(
                         loaded.settings,
                         project_id,
                         command=command,
@@ -198,13 +198,13 @@ def verify(
     verbose: Verbose = False,
 ) -> None:
     """Compare landed windows with what the file really holds and with what the source counts; name every difference."""
-    from flows import report, wiring
+    from flows import report, runs, wiring
 
     settings = _settings(destination, project).settings
     found = {}
     for project_id in wiring.projects(settings):
         with report.progress(project_id, quiet=quiet, verbose=verbose) as listener:
-            found[project_id] = wiring.verify_events(
+            found[project_id] = runs.verify_events(
                 settings,
                 project_id,
                 since=since,

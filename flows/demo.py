@@ -10,9 +10,9 @@ from pathlib import Path
 from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.profiles import CLOUD
 from extractors.simulator.server import serve
-from flows import report, wiring
+from flows import report, runs, wiring
+from flows.runs import Report
 from flows.settings import load
-from flows.wiring import Report
 
 EVENTS = 20_000
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 8, tzinfo=UTC)
@@ -49,7 +49,7 @@ def demo(path: Path, *, quiet: bool) -> bool:
         for _ in range(2):
             with report.progress(1, quiet=quiet, verbose=False) as listener:
                 reports.append(
-                    wiring.load_events(
+                    runs.load_events(
                         settings, 1, command="sync", since=START.isoformat(), until=END.isoformat(), listener=listener
                     )
                 )

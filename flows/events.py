@@ -6,23 +6,23 @@ from datetime import timedelta
 
 from prefect import flow, task
 
-from flows import wiring
+from flows import runs, wiring
+from flows.runs import Report
 from flows.settings import load
-from flows.wiring import Report
 
 MAX_WAIT = timedelta(minutes=10)  # a scheduled run that waits longer leaves the rest to the next one (contract.md §3)
 
 
 @task(name="load events")
 def load_project(project_id: int, since: str | None, until: str | None) -> Report:
-    return wiring.load_events(load().settings, project_id, command="sync", since=since, until=until, max_wait=MAX_WAIT)
+    return runs.load_events(load().settings, project_id, command="sync", since=since, until=until, max_wait=MAX_WAIT)
 
 
 @flow(name="sync-events")
 def sync_events(since: str | None = None, until: str | None = None) -> list[Report]:
     """Bring the events of every project up to date. *since*, *until*: as on the command line."""
     reports = [load_project(project_id, since, until) for project_id in wiring.projects(load().settings)]
-    wiring.check_complete(reports)
+    runs.check_complete(reports)
     return reports
 
 

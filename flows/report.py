@@ -33,8 +33,9 @@ from extractors.errors import SourceError
 from extractors.pacing import Wait
 from flows import audit, pipeline
 from flows.check import Finding, Verdict
+from flows.runs import Report
 from flows.settings import SettingsError
-from flows.wiring import Listener, Report
+from flows.wiring import Listener
 from sinks.base import Entry, Ledger, Run, State
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)

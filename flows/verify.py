@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow, task
 
-from flows import wiring
+from flows import runs, wiring
 from flows.audit import Verification
 from flows.events import MAX_WAIT
 from flows.settings import load
@@ -13,7 +13,7 @@ from flows.settings import load
 @task(name="verify events")
 def verify_project(project_id: int, since: str | None, until: str | None, repair: bool) -> Verification:
     settings = load().settings
-    found, _ = wiring.verify_events(settings, project_id, since=since, until=until, repair=repair, max_wait=MAX_WAIT)
+    found, _ = runs.verify_events(settings, project_id, since=since, until=until, repair=repair, max_wait=MAX_WAIT)
     return found
 
 
@@ -22,7 +22,7 @@ def verify_events(since: str | None = None, until: str | None = None, repair: bo
     """Compare what is landed with the destination and the source, for every project; with *repair* mend it."""
     found = [verify_project(project_id, since, until, repair) for project_id in wiring.projects(load().settings)]
     if not all(verification.good for verification in found):
-        raise wiring.Incomplete(f"{sum(len(one.left) for one in found)} windows differ: see hedgerow verify")
+        raise runs.Incomplete(f"{sum(len(one.left) for one in found)} windows differ: see hedgerow verify")
     return found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from flows import wiring
+from flows import runs
 from flows.settings import load
 
 if __name__ == "__main__":
@@ -26,7 +26,7 @@ if __name__ == "__main__":
     settings, me = load(flags, directory=Path(directory)).settings, psutil.Process()
     deadline = time.monotonic() + float(seconds)
     while time.monotonic() < deadline:
-        report = wiring.load_events(settings, 1, command="sync")
+        report = runs.load_events(settings, 1, command="sync")
         memory = me.memory_info().rss
         held = {
             "rows": report.rows,

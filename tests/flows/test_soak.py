@@ -17,7 +17,7 @@ import pytest
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
-from flows import wiring
+from flows import runs
 from flows.settings import load
 from sinks.duckdb_file import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
@@ -83,4 +83,4 @@ def last_sync(url: str, key: str, directory: Path) -> None:
         "source.state_dir": directory / "state",
         "destination.address": f"duckdb:{directory / 'a.duckdb'}",
     }
-    wiring.load_events(load(flags, directory=directory).settings, 1, command="sync")
+    runs.load_events(load(flags, directory=directory).settings, 1, command="sync")

@@ -13,10 +13,10 @@ import pytest
 
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.server import Simulator, serve
-from flows import wiring
+from flows import runs
 from flows.audit import Verification
+from flows.runs import Report
 from flows.settings import load
-from flows.wiring import Report
 from sinks.base import State
 from sinks.duckdb_file import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
@@ -55,10 +55,10 @@ class Place:
         self.sink = DuckDBSink(directory / "a.duckdb")
 
     def backfill(self, *, since: datetime = START) -> Report:
-        return wiring.load_events(self.settings, 1, command="backfill", since=since.isoformat(), until=END.isoformat())
+        return runs.load_events(self.settings, 1, command="backfill", since=since.isoformat(), until=END.isoformat())
 
     def sync(self) -> Report:
-        return wiring.load_events(self.settings, 1, command="sync")
+        return runs.load_events(self.settings, 1, command="sync")
 
     def verify(
         self,
@@ -69,7 +69,7 @@ class Place:
         since: str | None = None,
         until: str | None = None,
     ) -> Verification:
-        found, _ = wiring.verify_events(
+        found, _ = runs.verify_events(
             self.settings,
             1,
             since=since,
@@ -150,7 +150,7 @@ def test_what_the_source_changed_is_right_after_a_sync_and_a_repair(dataset, pla
 def test_untouched_range_is_verified_by_a_few_requests_and_no_reading(place, simulator):
     """Nothing differs, nothing is read again."""
     before = place.generations()
-    found, report = wiring.verify_events(place.settings, 1)
+    found, report = runs.verify_events(place.settings, 1)
 
     assert (found.good, found.differences, found.compared) == (True, [], DAYS - 1)
     assert report.requests <= 4
@@ -271,14 +271,14 @@ def test_year_of_ten_thousand_windows_is_verified_by_a_few_dozen_requests(tmp_pa
     dataset = generate(events=60_000, start=start, end=end, seed=17)
     with serve(dataset, profile=replace(UNLIMITED, query_allowed=False)) as simulator:
         place = Place(simulator, tmp_path)
-        wiring.load_events(place.settings, 1, command="backfill", since=start.isoformat(), until=end.isoformat())
+        runs.load_events(place.settings, 1, command="backfill", since=start.isoformat(), until=end.isoformat())
     before = place.generations()
     port = int(simulator.url.rsplit(":", 1)[1])
     with serve(dataset, profile=UNLIMITED, port=port) as simulator:
-        clean, report = wiring.verify_events(place.settings, 1)
+        clean, report = runs.verify_events(place.settings, 1)
         asked = dict(simulator.statuses)
         dataset.add([replace(dataset.events[9], uuid="bbbbbbbb-0000-4000-8000-00000000ffff")])
-        differing, _ = wiring.verify_events(place.settings, 1)
+        differing, _ = runs.verify_events(place.settings, 1)
 
     print(f"{report.requests} requests, {report.seconds:.1f} s for {clean.windows:,} windows: {asked}")
     assert (len(before), clean.compared, clean.good) == (hours, hours, True)

@@ -1,0 +1,351 @@
+"""One run over one project, from settings to a report: sync, backfill, verify; each is written into the history.
+
+What the command line and the Prefect flows call. Decides nothing about windows and prints nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from extractors import pacing
+from extractors.client import Client
+from extractors.events import EventsReader
+from extractors.pacing import Pacing
+from extractors.queries import Bucket
+from extractors.window import iso
+from flows import audit, pipeline
+from flows.settings import Settings, SettingsError, instant
+from flows.wiring import Listener, filter_of, now, reader_of, sink_of
+from sinks.base import Run
+from sinks.duckdb_file import DuckDBSink
+from sinks.errors import SinkError
+
+EARLIEST = "earliest"
+INTERRUPTED = "interrupted"
+LOOKBACK_SHARE = 4  # the look-back asks at most every fourth query of an hour (design.md, Probe)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one run over one project did, for people and for --json.
+
+    *problems*: what differs or is incomplete (exit status 3); *notes*: what is worth knowing and no fault.
+    *late*, *deleted*, *changed*: events that the source changed in windows landed before.
+    """
+
+    project_id: int
+    stream: str
+    since: datetime | None
+    until: datetime | None
+    windows: int
+    rows: int
+    copies: int
+    quarantined: int
+    requests: int
+    waited_s: float
+    seconds: float
+    verified: int
+    late: int
+    deleted: int
+    changed: int
+    lateness_s: float
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    learned: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A run under way: whom it asks, where it lands, and what it has done so far."""
+
+    sink: DuckDBSink
+    reader: EventsReader
+    client: Client
+    budget: Pacing
+    outcome: pipeline.Outcome
+    served_at: datetime
+
+
+@contextmanager
+def _started(
+    settings: Settings,
+    project_id: int,
+    *,
+    command: str,
+    rebuild: bool,
+    max_wait: timedelta | None,
+    listener: Listener,
+    report: list[Report],
+) -> Iterator[_Started]:
+    """Try the destination, ask the source, and prepare; in the end the run's report, also into the history."""
+    started_at, error = now(), ""
+    os.umask(0o077)  # what a run creates (file, WAL, spool) is the user's alone
+    sink = sink_of(settings, listener)
+    host, event_filter = settings.source.host, filter_of(settings).identity
+    # The destination is tried before the source is asked, and written when the source has let us in.
+    sink.probe(project_id, pipeline.STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
+    outcome = pipeline.Outcome()
+    with reader_of(settings, project_id, listener=listener, max_wait=max_wait) as (reader, client, budget):
+        try:
+            served_at = reader.now()
+            sink.prepare(project_id, pipeline.STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
+            yield _Started(sink, reader, client, budget, outcome, served_at)
+        except KeyboardInterrupt:
+            error = INTERRUPTED
+            sink.hurry()
+            raise
+        except BaseException as exc:
+            error = f"{type(exc).__name__}: {exc}"[:500]
+            raise
+        finally:
+            report.append(_report(project_id, outcome, reader, client, budget, started_at=started_at))
+            for problem in report[0].problems if error else ():
+                listener.problem(problem)
+            # The history must not hide the error that ended the run.
+            with suppress(SinkError) if error else nullcontext():
+                if sink.path.exists():
+                    _record(sink, report[0], command=command, started_at=started_at, error=error)
+
+
+def load_events(
+    settings: Settings,
+    project_id: int,
+    *,
+    command: str,
+    since: str | None = None,
+    until: str | None = None,
+    rebuild: bool = False,
+    accept_deletions: bool = False,
+    max_wait: timedelta | None = None,
+    listener: Listener | None = None,
+) -> Report:
+    """Sync or backfill the events of one project and write the run into the history.
+
+    *since*, *until*: as on the command line. Raises SettingsError, SourceError, SinkError; what is landed stays.
+    """
+    listener = listener or Listener()
+    start, end, from_earliest = _range(since, until)
+    report: list[Report] = []
+    with _started(
+        settings,
+        project_id,
+        command=command,
+        rebuild=rebuild,
+        max_wait=max_wait,
+        listener=listener,
+        report=report,
+    ) as run:
+        pipeline.run(
+            pipeline.Order(
+                project_id=project_id,
+                since=run.reader.earliest() if from_earliest else start,
+                until=end,
+                settle=settings.events.settle,
+                marks=command == "sync",
+                accept_deletions=accept_deletions,
+                lookback=settings.events.lookback,
+                reread_at=settings.events.reread_at,
+                reread_requests=settings.source.requests_per_hour // 4,
+            ),
+            reader=run.reader,
+            sink=run.sink,
+            spool_directory=run.sink.path.parent,
+            clock=now,
+            served_at=run.served_at,
+            outcome=run.outcome,
+            on_progress=lambda progress: listener.progress(progress, sum(run.client.requests.values())),
+            may_ask=lambda: run.budget.used(Bucket.QUERY)[1] < pacing.QUERY.per_hour // LOOKBACK_SHARE,
+        )
+    return report[0]
+
+
+def verify_events(
+    settings: Settings,
+    project_id: int,
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    repair: bool = False,
+    accept_deletions: bool = False,
+    detail: bool = False,
+    max_wait: timedelta | None = None,
+    listener: Listener | None = None,
+) -> tuple[audit.Verification, Report]:
+    """Compare landed windows with the destination and the source; with *repair* land again those that differ.
+
+    Raises SettingsError, SourceError, SinkError; what is repaired stays.
+    """
+    listener = listener or Listener()
+    start, end, _ = _range(since, until)
+    report: list[Report] = []
+    with _started(
+        settings, project_id, command="verify", rebuild=False, max_wait=max_wait, listener=listener, report=report
+    ) as run:
+        found = audit.run(
+            pipeline.Order(
+                project_id=project_id,
+                since=start,
+                until=end,
+                settle=settings.events.settle,
+                marks=False,
+                accept_deletions=accept_deletions,
+            ),
+            reader=run.reader,
+            sink=run.sink,
+            spool_directory=run.sink.path.parent,
+            clock=now,
+            outcome=run.outcome,
+            repair=repair,
+            detail=detail,
+            on_progress=lambda progress: listener.progress(progress, sum(run.client.requests.values())),
+        )
+    return found, report[0]
+
+
+def _range(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None, bool]:
+    """Start, end, and whether to start at the first event. Raises SettingsError."""
+    at = now()
+    from_earliest = since is not None and since.strip() == EARLIEST
+    start = None if since is None or from_earliest else instant(since, now=at)
+    end = None if until is None else instant(until, now=at)
+    _check_range(start, end, since=since, until=until, now=at)
+    return start, end, from_earliest
+
+
+class Incomplete(Exception):
+    """A run is done, and something differs or is missing: what the command line says by exit status 3."""
+
+
+def check_complete(reports: Iterable[Report]) -> None:
+    """Raises Incomplete naming every problem of *reports*."""
+    problems = [f"project {report.project_id}: {problem}" for report in reports for problem in report.problems]
+    if problems:
+        raise Incomplete("; ".join(problems))
+
+
+def _check_range(
+    start: datetime | None, end: datetime | None, *, since: str | None, until: str | None, now: datetime
+) -> None:
+    if start and start > now:
+        raise SettingsError(f"--since {since} lies in the future", hint="give a time that has been, such as 7d")
+    if start and end and start >= end:
+        raise SettingsError(f"--since {since} is not before --until {until}", hint="the range is [since, until)")
+
+
+def _report(
+    project_id: int,
+    outcome: pipeline.Outcome,
+    reader: EventsReader,
+    client: Client,
+    budget: Pacing,
+    *,
+    started_at: datetime,
+) -> Report:
+    problems = [
+        f"the microsecond {at.isoformat()} holds more events than could be told apart" for at in outcome.unproven
+    ]
+    if outcome.quarantined:
+        problems.append(f"{outcome.quarantined} rows could not be typed: see hedgerow.quarantine")
+    problems += [f"the events of {day} moved while they were read: some are landed twice" for day in outcome.doubled]
+    problems += [
+        f"the window at {at.isoformat()} holds different copies of one event" for at in sorted(set(outcome.unmerged))
+    ]
+    problems += [
+        f"the window at {iso(at)} does not hold what the source counts, even after a second reading"
+        for at in sorted(set(outcome.disputed))
+    ]
+    if outcome.held:
+        problems.append(
+            f"the source does not show the rows of {len(set(outcome.held))} windows any more, the first at "
+            f"{iso(min(outcome.held))}: kept; if they were deleted on purpose, run with --accept-deletions"
+        )
+    wanted = outcome.wanted
+    changes = outcome.changes.values()
+    return Report(
+        project_id=project_id,
+        stream=pipeline.STREAM,
+        since=wanted.start if wanted else None,
+        until=wanted.end if wanted else None,
+        windows=outcome.windows,
+        rows=outcome.rows,
+        copies=outcome.copies,
+        quarantined=outcome.quarantined,
+        requests=sum(client.requests.values()),
+        waited_s=round(budget.waited_s, 3),
+        seconds=round((now() - started_at).total_seconds(), 3),
+        verified=outcome.verified,
+        late=sum(change.late for change in changes),
+        deleted=sum(change.deleted for change in changes),
+        changed=sum(change.changed for change in changes),
+        lateness_s=max((change.lateness.total_seconds() for change in changes), default=0.0),
+        problems=tuple(problems),
+        notes=tuple(_notes(outcome, reader)),
+        learned={
+            "page_cap": reader.learned.page_cap,
+            "hogql_filter": reader.learned.hogql_filter,
+            "query": reader.probe.refusal or True,
+            "prefixes": dict(client.prefixes),
+        },
+    )
+
+
+def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
+    changes = outcome.changes.values()
+    parts = []
+    if late := sum(change.late for change in changes):
+        windows = sum(change.late > 0 for change in changes)
+        lateness = max(change.lateness for change in changes)
+        came = f", the latest at least {spoken(lateness)} after its time" if lateness else ""
+        parts.append(f"{late:,} late events in {windows:,} windows{came}")
+    parts += [
+        f"{count:,} {word}"
+        for word, count in (
+            ("deleted", sum(change.deleted for change in changes)),
+            ("changed in place", sum(change.changed for change in changes)),
+        )
+        if count
+    ]
+    if parts:
+        yield "found at the source since the last run: " + "; ".join(parts)
+    if outcome.unasked:
+        yield f"{outcome.unasked:,} windows of the look-back wait for the next run: this one's share of queries is used up"
+    if reader.probe.refusal:
+        yield f"not compared with the source: it refuses queries ({reader.probe.refusal})"
+
+
+def spoken(span: timedelta) -> str:
+    """A duration for people: its two largest units."""
+    minutes = int(span.total_seconds()) // 60
+    parts = [(minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min")]
+    shown = [f"{count} {unit}" for count, unit in parts if count][:2]
+    return " ".join(shown) or f"{span.total_seconds():.0f} s"
+
+
+def _record(sink: DuckDBSink, report: Report, *, command: str, started_at: datetime, error: str) -> None:
+    sink.record(
+        Run(
+            run_id=str(uuid.uuid4()),
+            command=command,
+            project_id=report.project_id,
+            stream=report.stream,
+            started_at=started_at,
+            finished_at=now(),
+            outcome=INTERRUPTED
+            if error == INTERRUPTED
+            else "failed"
+            if error
+            else "incomplete"
+            if report.problems
+            else "done",
+            windows=report.windows,
+            rows=report.rows,
+            requests=report.requests,
+            waited_s=report.waited_s,
+            error="; ".join(filter(None, (error, *report.problems)))[:1000],
+        )
+    )
