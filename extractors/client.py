@@ -69,6 +69,7 @@ class Client:
     """Sends requests of one source. Not thread-safe; one per reading thread.
 
     *on_retry(error, wait_s)* hears what is tried again. *prefixes*: resource → address prefix that this server has.
+    *received_bytes*: bodies as they came over the wire, compressed where the server compresses.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Client:
         self._sleep = sleep
         self.prefixes: dict[str, str] = {}
         self.requests: dict[str, int] = {}
+        self.received_bytes = 0
         self.served_at: datetime | None = None
         self._answered = False
         self.host = source.host
@@ -190,26 +192,26 @@ class Client:
         served_at = decode.served_at(headers)
         self.served_at = served_at or self.served_at
         try:
-            body = _body(response, gzipped=headers.get("content-encoding", "") == "gzip")
+            body = self._body(response, gzipped=headers.get("content-encoding", "") == "gzip")
         except (httpx.RemoteProtocolError, httpx.ReadError, zlib.error, EOFError) as exc:
             raise errors.BodyCut(f"the answer was cut: {_plain(exc)}") from exc
         return Answer(response.status_code, headers, body, served_at)
 
-
-def _body(response: httpx.Response, *, gzipped: bool) -> bytes:
-    """The plain body; raises BodyCut over 64 MiB and zlib.error or EOFError for a broken gzip stream."""
-    inflate = isal_zlib.decompressobj(wbits=31) if gzipped else None
-    parts: list[bytes] = []
-    total = 0
-    for piece in response.iter_raw():
-        plain = inflate.decompress(piece) if inflate else piece
-        total += len(plain)
-        if total > MAX_BODY_BYTES:
-            raise errors.BodyCut(f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB")
-        parts.append(plain)
-    if inflate and not inflate.eof:
-        raise EOFError("gzip stream ends early")
-    return b"".join(parts)
+    def _body(self, response: httpx.Response, *, gzipped: bool) -> bytes:
+        """The plain body; raises BodyCut over 64 MiB and zlib.error or EOFError for a broken gzip stream."""
+        inflate = isal_zlib.decompressobj(wbits=31) if gzipped else None
+        parts: list[bytes] = []
+        total = 0
+        for piece in response.iter_raw():
+            self.received_bytes += len(piece)
+            plain = inflate.decompress(piece) if inflate else piece
+            total += len(plain)
+            if total > MAX_BODY_BYTES:
+                raise errors.BodyCut(f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB")
+            parts.append(plain)
+        if inflate and not inflate.eof:
+            raise EOFError("gzip stream ends early")
+        return b"".join(parts)
 
 
 def _plain(exc: Exception) -> str:

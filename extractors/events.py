@@ -6,6 +6,7 @@ comes out as passages, each with the time before which nothing is missing any mo
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -24,6 +25,7 @@ FIRST_LIMIT = 10_000  # servers of 2023 give that many at a time; today's clamp 
 MAX_SPAN = timedelta(days=365)  # over 366 days the server answers a bare 500 (facts/posthog-api.md §1.9)
 MIN_SPAN = timedelta(seconds=1)
 MAX_HALVINGS = 8
+SAMPLE_ROWS = 1_000
 MAX_CUTS = 8
 
 
@@ -39,6 +41,16 @@ class Passage:
     rejects: pa.Table
     passed: datetime
     unproven: tuple[datetime, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One page: its rows, its bytes as received and as gzip packs them, and whether it is all there is."""
+
+    rows: int
+    wire_bytes: int
+    packed_bytes: int
+    whole: bool
 
 
 @dataclass(slots=True)
@@ -101,6 +113,22 @@ class EventsReader:
             start = part.end
         return None
 
+    def sample(self, rng: Range) -> Sample:
+        """The first page of *rng*, weighed: what planning knows of the events without counting them."""
+        asked = Range(rng.start, min(rng.end, rng.start + MAX_SPAN))
+        request = queries.events_page(
+            self._project_id, asked, limit=SAMPLE_ROWS, events=self._events, hogql=self.learned.hogql_filter
+        )
+        before = self._client.received_bytes
+        body = self._client.send(replace(request, divisible=False)).body
+        page = decode.page(body)
+        return Sample(
+            page.received,
+            wire_bytes=self._client.received_bytes - before,
+            packed_bytes=len(zlib.compress(body, 6)),
+            whole=not page.more and asked == rng,
+        )
+
     def sweep(
         self,
         rng: Range,
@@ -123,7 +151,7 @@ class EventsReader:
         while cursor < rng.end:
             asked = Range(cursor, min(rng.end, cursor + min(span, ceiling)))
             try:
-                page = self._page(asked, limit)
+                page = self._page_of(asked, limit)
             except errors.RangeTooHeavy as exc:
                 halvings += 1
                 if asked.duration <= MIN_SPAN or halvings > MAX_HALVINGS:
@@ -178,6 +206,15 @@ class EventsReader:
             raise errors.UnusableAnswer(f"an empty page claims that more follow, for the range {asked}")
         self.learned.page_cap = received
         return received
+
+    def _page_of(self, asked: Range, limit: int) -> decode.Page:
+        """A page of a sweep. What cannot be halved any more is asked patiently: one bad answer is no end."""
+        try:
+            return self._page(asked, limit)
+        except errors.RangeTooHeavy:
+            if asked.duration > MIN_SPAN:
+                raise
+        return self._page(asked, limit, divisible=False)
 
     def _page(
         self, asked: Range, limit: int, narrowing: Narrowing | None = None, *, divisible: bool = True

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +68,19 @@ def due_in_s(times: list[float], limit: Limit, now: float) -> tuple[float, str]:
         if len(recent) >= allowed:
             waits.append((recent[-allowed] + span + MARGIN_S - now, f"{allowed} requests {name}"))
     return max(waits, default=(0.0, ""))
+
+
+def finished_in_s(ages_s: Sequence[float], limit: Limit, *, requests: int, each_s: float) -> float:
+    """Seconds until *requests* more, each taking *each_s*, are through. Pure; *ages_s* of earlier ones, oldest first."""
+    times = [-age for age in ages_s]
+    now = 0.0
+    for _ in range(requests):
+        for allowed, span in ((limit.per_minute, MINUTE_S), (limit.per_hour, HOUR_S)):
+            if len(times) >= allowed:
+                now = max(now, times[-allowed] + span + MARGIN_S)
+        times.append(now)
+        now += each_s
+    return now
 
 
 class Pacing:
@@ -144,10 +157,14 @@ class Pacing:
 
     def used(self, bucket: Bucket) -> tuple[int, int]:
         """Requests of the last minute and of the last hour, by every process of the key."""
+        ages = self.ages_s(bucket)
+        return sum(age < MINUTE_S for age in ages), len(ages)
+
+    def ages_s(self, bucket: Bucket) -> list[float]:
+        """How long ago, in seconds, each request of the last hour was sent, oldest first, by every process of the key."""
         now = self._clock()
-        with self._sections() as sections:
-            times = sections.get(bucket, _Section()).at
-        return sum(at > now - MINUTE_S for at in times), sum(at > now - HOUR_S for at in times)
+        ages = [now - at for at in _read(self._file).get(bucket, _Section()).at]
+        return [age for age in ages if age < HOUR_S]
 
     def _reserve(self, bucket: Bucket) -> Wait | None:
         """Write the request down and return None, or the wait that comes first."""

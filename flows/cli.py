@@ -221,6 +221,33 @@ def verify(
 
 
 @app.command()
+def plan(
+    since: Since = None,
+    until: Until = None,
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """What a sync of a range would ask and land: windows, rows, requests, hours under the limits, bytes. Lands nothing."""
+    from flows import estimate, report, wiring
+
+    settings = _settings(destination, project).settings
+    found: list[estimate.Estimate] = []
+    for project_id in wiring.projects(settings):
+        queued = sum(one.list_requests or 0 for one in found)
+        listener = report.waits(verbose=verbose)
+        found.append(
+            estimate.of_project(settings, project_id, since=since, until=until, listener=listener, queued=queued)
+        )
+    if json_output:
+        report.as_json({"plans": [report.planned(one) for one in found]})
+    else:
+        report.show_plans(found)
+
+
+@app.command()
 def check(
     destination: Destination = None,
     project: Project = None,

@@ -25,7 +25,7 @@ from transforms.events import STAGED
 
 CONFLICTS = 5  # how often two runs may cross before one gives up
 
-__all__ = ["STREAM", "Order", "Outcome", "Progress", "run"]
+__all__ = ["STREAM", "Order", "Outcome", "Progress", "batches", "run", "steps"]
 
 
 def run(
@@ -86,8 +86,8 @@ def _run(
     hours: Mapping[datetime, HourCount] = {}
     found: list[Target] = []
     if wanted is not None:
-        hours, steps = _steps(reader, ledger, wanted, now=now)
-        found = plan.targets(ledger, steps, wanted, now=now, settle=order.settle)
+        hours, known = steps(reader, ledger, wanted, now=now)
+        found = plan.targets(ledger, known, wanted, now=now, settle=order.settle)
     if order.marks:
         found += plan.unfinished(ledger, wanted, now=now, settle=order.settle)
         found.sort(key=lambda target: target.reads.start)
@@ -97,11 +97,11 @@ def _run(
             order, sink, spool, outcome, clock=clock, on_progress=on_progress, planned=len(found), guard=guard
         )
         prover = Prover(order, reader, sink, loader, outcome, now=now, may_ask=may_ask)
-        batches = list(_batches(found, hours))
-        for batch in batches:
-            mark = _mark(ledger, wanted) if order.marks and batch is batches[-1] else None
+        parts = list(batches(found, hours))
+        for batch in parts:
+            mark = _mark(ledger, wanted) if order.marks and batch is parts[-1] else None
             prover.land(batch, hours, mark=mark)
-        if not batches:
+        if not parts:
             prover.settle_moved()
         if order.marks:
             prover.look_back(None, since=now - order.lookback)
@@ -111,7 +111,7 @@ def _run(
             prover.look_back(wanted, since=None)
 
 
-def _batches(found: list[Target], hours: Mapping[datetime, HourCount]) -> Iterator[list[Target]]:
+def batches(found: list[Target], hours: Mapping[datetime, HourCount]) -> Iterator[list[Target]]:
     """Parts of the work that are proven before the next begins: a kill loses no more proof than that.
 
     Without counts all at once, so that sweeps stay whole.
@@ -127,7 +127,7 @@ def _mark(ledger: Ledger, wanted: Range | None) -> datetime | None:
     return wanted.end if wanted and (ledger.mark is None or wanted.start <= ledger.mark) else None
 
 
-def _steps(
+def steps(
     reader: EventsReader, ledger: Ledger, wanted: Range, *, now: datetime
 ) -> tuple[Mapping[datetime, HourCount], dict[date, timedelta]]:
     """Hour counts of the dates that are new to the ledger, and the steps they give."""

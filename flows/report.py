@@ -33,6 +33,7 @@ from extractors.errors import SourceError
 from extractors.pacing import Wait
 from flows import audit, pipeline
 from flows.check import Finding, Verdict
+from flows.estimate import Estimate
 from flows.runs import Report
 from flows.settings import SettingsError
 from flows.wiring import Listener
@@ -129,7 +130,68 @@ def show_findings(findings: Iterable[Finding]) -> None:
 
 
 def _span(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def planned(one: Estimate) -> dict[str, Any]:
+    """The JSON of one project's plan."""
+    return {**asdict(one), "windows": {_step(step): count for step, count in one.windows.items()}, "fits": one.fits}
+
+
+def show_plans(found: Sequence[Estimate]) -> None:
+    """Plans for people, and the time of all projects, which share the key's limits."""
+    for one in found:
+        span = f" {_day(one.since)} .. {_day(one.until)}" if one.since else ""
+        say(f"project {one.project_id}{span}")
+        for name, text in _plan_lines(one):
+            say(f"  {name:<9} {text}")
+        if not one.fits:
+            note(f"project {one.project_id}: the destination's disk may not hold this", style="yellow")
+    known = [one.seconds for one in found if one.seconds is not None]
+    if len(known) > 1:
+        say(f"all projects: {_span(sum(known))}")
+
+
+def _plan_lines(one: Estimate) -> Iterator[tuple[str, str]]:
+    """What a plan says, line by line."""
+    if not one.windows:
+        yield (
+            "windows",
+            f"nothing to do: all {one.landed_windows:,} are landed" if one.landed_windows else "nothing to do",
+        )
+        return
+    steps = ", ".join(f"{count:,} of {_step(step)}" for step, count in sorted(one.windows.items(), reverse=True))
+    yield "windows", f"{steps} · {one.landed_windows:,} landed already"
+    told = "counted by the source" if one.rows_counted else "guessed: the source refuses queries"
+    yield "rows", f"{one.rows:,} ({told})" if one.rows is not None else "unknown: the source refuses queries"
+    pages = f"{one.list_requests:,} pages" if one.list_requests is not None else "one page per 1,000 rows"
+    yield "requests", f"about {pages}, {one.query_requests:,} queries"
+    limits = f"{one.requests_per_minute:,} a minute and {one.requests_per_hour:,} an hour"
+    taken = "unknown" if one.seconds is None else f"about {_span(one.seconds)}"
+    yield "time", f"{taken} under {limits} ({one.used_last_hour:,} used in the last hour)"
+    if one.download_bytes is not None and one.disk_bytes is not None:
+        yield "download", f"about {_size(one.download_bytes)}"
+        yield "disk", f"about {_size(one.disk_bytes)}, {_size(one.free_bytes)} are free"
+
+
+def _step(seconds: int) -> str:
+    return (
+        f"{seconds // 86400} d"
+        if seconds >= 86400
+        else f"{seconds // 3600} h"
+        if seconds >= 3600
+        else f"{seconds // 60} min"
+    )
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def loaded(reports: Sequence[Report], failures: Mapping[int, Exception], *, json_output: bool, quiet: bool) -> None:

@@ -129,7 +129,7 @@ def load_events(
     *since*, *until*: as on the command line. Raises SettingsError, SourceError, SinkError; what is landed stays.
     """
     listener = listener or Listener()
-    start, end, from_earliest = _range(since, until)
+    start, end, from_earliest = asked_range(since, until)
     report: list[Report] = []
     with _started(
         settings,
@@ -181,7 +181,7 @@ def verify_events(
     Raises SettingsError, SourceError, SinkError; what is repaired stays.
     """
     listener = listener or Listener()
-    start, end, _ = _range(since, until)
+    start, end, _ = asked_range(since, until)
     report: list[Report] = []
     with _started(
         settings, project_id, command="verify", rebuild=False, max_wait=max_wait, listener=listener, report=report
@@ -207,8 +207,8 @@ def verify_events(
     return found, report[0]
 
 
-def _range(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None, bool]:
-    """Start, end, and whether to start at the first event. Raises SettingsError."""
+def asked_range(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None, bool]:
+    """Start and end of the range named on the command line, and whether to start at the first event. Raises SettingsError."""
     at = now()
     from_earliest = since is not None and since.strip() == EARLIEST
     start = None if since is None or from_earliest else instant(since, now=at)

@@ -111,6 +111,18 @@ def test_server_without_hogql_lands_every_event_or_says_which_microsecond(query,
     assert bool(outcome.unproven) == (not query and not hogql)
 
 
+@pytest.mark.parametrize("kind", ["504", "512", "513", "500", "cut", "reset"])
+def test_passing_fault_in_less_than_a_second_is_no_end(kind, tmp_path):
+    """A range too short to be halved, such as the last part of a run, is asked again."""
+    since, until = START, START + timedelta(milliseconds=700)
+    dataset = Dataset([Event(str(uuid.UUID(int=1)), "e", "d", START + timedelta(milliseconds=300), "{}")])
+    sink = MemorySink()
+    with serve(dataset, profile=UNLIMITED, faults=Faults([Fault(kind, at=(2, 3))]), now=lambda: NOW) as simulator:
+        sync(simulator.url, simulator.key, sink, tmp_path, since=since, until=until)
+
+    assert landed(sink, since, until) == truth(dataset.events, since, until)
+
+
 def test_dense_events_cost_few_requests(tmp_path):
     """20,000 events without large ties: list requests ≤ 1.1 × ceil(rows/1000) + 5."""
     dataset = generate(events=20_000, start=START, end=END, seed=9)
