@@ -10,7 +10,7 @@ demo: install
 	$(BIN)/hedgerow demo
 test: install-dev
 	$(BIN)/python -m pytest -q -m "not long and not soak" -n 2
-test-long: install-dev
+test-long: install-dev /usr/bin/chromium
 	$(BIN)/python -m pytest -q -m long --timeout=3600
 # HEDGEROW_SOAK_SECONDS=60 make soak: a short one.
 soak: install-dev
@@ -44,6 +44,10 @@ lock:
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	$(BIN)/python -m pip check --disable-pip-version-check
 	touch $@ .venv/installed
+
+# The browser test's browser. Debian's, because a browser of its own is not for Playwright to download.
+/usr/bin/chromium:
+	apt-get update -qq && apt-get install -y -qq chromium
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -136,7 +136,7 @@ def sync(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Bring the destination up to date from its ledger; at first the last 30 days."""
+    """Bring the destination up to date from its ledger. At first: the last 30 days."""
     for stream in streams or []:
         if stream != "events":
             raise SettingsError(f"unknown stream {stream!r}", hint="expected events")
@@ -167,7 +167,7 @@ def backfill(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Fill the windows of a past range that are not landed yet; safe beside a sync; resumes."""
+    """Fill what is not landed of a past range. Safe beside a sync; resumes."""
     loaded = _settings(destination, project)
     _run(
         "backfill",
@@ -197,7 +197,7 @@ def verify(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Compare landed windows with what the file really holds and with what the source counts; name every difference."""
+    """Name every difference to the source, and mend it. Compares landed windows with the file's rows and the source's counts."""
     from flows import report, runs, wiring
 
     settings = _settings(destination, project).settings
@@ -230,7 +230,7 @@ def plan(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """What a sync of a range would ask and land: windows, rows, requests, hours under the limits, bytes. Lands nothing."""
+    """Say what a sync would ask and land, and how long. Windows, rows, requests, hours under the limits, bytes; lands nothing."""
     from flows import estimate, report, wiring
 
     settings = _settings(destination, project).settings
@@ -255,7 +255,7 @@ def check(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Try host, key, scopes, project and destination; say for each what is wrong and how to mend it. Lands nothing."""
+    """Try settings, key and destination, and say mends. Lands nothing."""
     from flows import check as checks
     from flows import report, wiring
 
@@ -279,26 +279,31 @@ def check(
 
 @app.command()
 def status(
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with a calendar and charts.")] = None,
     destination: Destination = None,
     project: Project = None,
     json_output: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Coverage, freshness, rows and last runs per project. Asks PostHog nothing."""
-    from flows import pipeline, report, wiring
+    """Show coverage, freshness, lateness, budget, runs. Asks PostHog nothing."""
+    from flows import report, status_page, wiring
 
     settings = _settings(destination, project).settings
-    sink = wiring.sink_of(settings)
-    ids = settings.source.project_id or sink.projects()
-    summaries = [report.status(one, sink.ledger(one, pipeline.STREAM), sink.runs(one, limit=5)) for one in ids]
+    summaries = wiring.summaries(settings)
+    if html is not None:
+        text = status_page.page(summaries, destination=settings.destination.address, made_at=wiring.now())
+        report.write_page(text, html)
+        if not quiet:
+            report.note(f"written to {html}")
     if json_output:
-        report.as_json({"destination": settings.destination.address, "streams": summaries})
-        return
-    if not summaries:
-        report.say("nothing landed yet: run hedgerow sync")
-    for summary in summaries:
-        report.show_status(summary)
+        told = [report.as_status(one) for one in summaries]
+        report.as_json({"destination": settings.destination.address, "streams": told})
+    elif html is None:
+        if not summaries:
+            report.say("nothing landed yet: run hedgerow sync")
+        for one in summaries:
+            report.show_status(one)
 
 
 @app.command()
@@ -312,7 +317,7 @@ def sql(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Run a query on the destination, opened for reading only, and print the result."""
+    """Run a query on the destination and print it. The file is opened for reading only."""
     from flows import report, wiring
 
     if sum((csv, json_output, parquet is not None)) > 1:
@@ -341,7 +346,7 @@ def settings(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """What is in force and where it came from; secrets are masked."""
+    """Show what is in force and where it came from. Secrets are masked."""
     from flows import report
     from flows.settings import shown
 
@@ -357,7 +362,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="File to write; an old one is replaced.")] = Path("demo.duckdb"),
     quiet: Quiet = False,
 ) -> None:
-    """Sync simulated events over real HTTP into a DuckDB file, compare with the source, and query it."""
+    """See the main job, without PostHog. Syncs simulated events over real HTTP into a DuckDB file, compares, queries."""
     from flows.demo import demo as run_demo
 
     if output.is_dir() or not output.absolute().parent.is_dir():
@@ -373,7 +378,7 @@ def simulator(
     profile: Annotated[str, typer.Option(help="Which server to act as: cloud, self_hosted, old_2023, …")] = "cloud",
     seed: Annotated[int, typer.Option(help="The same seed makes the same events.")] = 1,
 ) -> None:
-    """Run the bundled PostHog simulator until Ctrl-C, for your own tests."""
+    """Run the bundled PostHog simulator for your tests. Until Ctrl-C; prints the settings to use."""
     from extractors.simulator.dataset import generate
     from extractors.simulator.profiles import PROFILES
     from extractors.simulator.server import run

@@ -31,13 +31,14 @@ from rich.table import Table
 
 from extractors.errors import SourceError
 from extractors.pacing import Wait
+from extractors.window import spoken
 from flows import audit, pipeline
 from flows.check import Finding, Verdict
 from flows.estimate import Estimate
 from flows.runs import Report
 from flows.settings import SettingsError
+from flows.status import LATENESS, Kind, Summary, cells
 from flows.wiring import Listener
-from sinks.base import Entry, Ledger, Run, State
 
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -96,7 +97,7 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
             bar.update(task, completed=at.windows_done, total=at.windows_planned, doing=doing)
 
         def waited(wait: Wait) -> None:
-            text = f"waiting {_span(wait.seconds)}: {wait.reason}"
+            text = _waiting(wait)
             bar.update(task, doing=text)
             if verbose or (wait.seconds >= 1 and not errors.is_terminal):
                 note(text)
@@ -113,9 +114,15 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
         )
 
 
+def _waiting(wait: Wait) -> str:
+    return f"waiting {spoken(timedelta(seconds=wait.seconds))}: {wait.reason}"
+
+
 def waits(*, verbose: bool) -> Listener:
     """A listener for short work: only what is waited for."""
-    return Listener(wait=lambda wait: note(f"waiting {_span(wait.seconds)}: {wait.reason}") if verbose else None)
+    return Listener(
+        wait=lambda wait: note(f"waiting {spoken(timedelta(seconds=wait.seconds))}: {wait.reason}") if verbose else None
+    )
 
 
 def show_findings(findings: Iterable[Finding]) -> None:
@@ -127,16 +134,6 @@ def show_findings(findings: Iterable[Finding]) -> None:
         console.print(finding.found, markup=False)
         if finding.mend and finding.verdict is not Verdict.OK:
             console.print(f"{'':19} → {finding.mend}", markup=False)
-
-
-def _span(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
 
 
 def planned(one: Estimate) -> dict[str, Any]:
@@ -155,7 +152,7 @@ def show_plans(found: Sequence[Estimate]) -> None:
             note(f"project {one.project_id}: the destination's disk may not hold this", style="yellow")
     known = [one.seconds for one in found if one.seconds is not None]
     if len(known) > 1:
-        say(f"all projects: {_span(sum(known))}")
+        say(f"all projects: {spoken(timedelta(seconds=sum(known)))}")
 
 
 def _plan_lines(one: Estimate) -> Iterator[tuple[str, str]]:
@@ -173,7 +170,7 @@ def _plan_lines(one: Estimate) -> Iterator[tuple[str, str]]:
     pages = f"{one.list_requests:,} pages" if one.list_requests is not None else "one page per 1,000 rows"
     yield "requests", f"about {pages}, {one.query_requests:,} queries"
     limits = f"{one.requests_per_minute:,} a minute and {one.requests_per_hour:,} an hour"
-    taken = "unknown" if one.seconds is None else f"about {_span(one.seconds)}"
+    taken = "unknown" if one.seconds is None else f"about {spoken(timedelta(seconds=one.seconds))}"
     yield "time", f"{taken} under {limits} ({one.used_last_hour:,} used in the last hour)"
     if one.download_bytes is not None and one.disk_bytes is not None:
         yield "download", f"about {_size(one.download_bytes)}"
@@ -205,7 +202,7 @@ def loaded(reports: Sequence[Report], failures: Mapping[int, Exception], *, json
             say(
                 f"project {report.project_id}: {report.rows:,} events landed in {report.windows:,} windows{span} "
                 f"· {report.requests} requests · {report.seconds:.1f} s"
-                + (f" (waited {_span(report.waited_s)})" if report.waited_s >= 1 else "")
+                + (f" (waited {spoken(timedelta(seconds=report.waited_s))})" if report.waited_s >= 1 else "")
             )
             if report.verified:
                 say(f"  {report.verified:,} windows verified: the source counts what is landed")
@@ -291,51 +288,95 @@ def _differences(done: audit.Verification, *, repair: bool) -> Iterator[str]:
         yield f"{done.unknown:,} windows could not be compared: the source does not answer queries about them"
 
 
-def status(project_id: int, ledger: Ledger, runs: Sequence[Run]) -> dict[str, Any]:
-    """Coverage, freshness and rows of one project's events."""
-    entries = sorted(ledger.entries.values(), key=lambda entry: entry.start)
-    states = {state.value: sum(entry.state is state for entry in entries) for state in State}
-    return {
-        "project_id": project_id,
-        "stream": pipeline.STREAM,
-        "windows": len(entries),
-        "states": {state: count for state, count in states.items() if count},
-        "rows": sum(entry.tally.landed_rows for entry in entries),
-        "quarantined": sum(entry.tally.quarantined_rows for entry in entries),
-        "covered": [{"since": start, "until": end} for start, end in covered(entries)],
-        "mark": ledger.mark,
-        "runs": [asdict(run) for run in runs],
+def as_status(one: Summary) -> dict[str, Any]:
+    """The JSON of one stream's status."""
+    told = {
+        name: getattr(one, name)
+        for name in (
+            "project_id",
+            "stream",
+            "windows",
+            "rows",
+            "quarantined",
+            "suppressed",
+            "copies",
+            "mark",
+            "late",
+            "deleted",
+            "changed",
+        )
+    }
+    return told | {
+        "states": {str(state): count for state, count in one.states.items()},
+        "covered": [{"since": start, "until": end} for start, end in one.covered],
+        "coverage": [asdict(segment) for segment in one.segments],
+        "gaps": [{"since": gap.start, "until": gap.end} for gap in one.gaps],
+        "freshness_s": one.freshness.total_seconds() if one.freshness is not None else None,
+        "lateness_s": one.latest.total_seconds(),
+        "lateness": {name: count for count, (name, _) in zip(one.lateness, LATENESS, strict=True)},
+        "days": [asdict(day) for day in one.days],
+        "budget": [asdict(used) for used in one.budget],
+        "runs": [asdict(run) for run in one.runs],
     }
 
 
-def covered(entries: Iterable[Entry]) -> list[tuple[datetime, datetime]]:
-    """Covered ranges, joined where they touch; *entries* in order."""
-    ranges: list[tuple[datetime, datetime]] = []
-    for entry in entries:
-        if ranges and ranges[-1][1] == entry.covered_start:
-            ranges[-1] = (ranges[-1][0], entry.covered_end)
-        else:
-            ranges.append((entry.covered_start, entry.covered_end))
-    return ranges
+_CELLS = {
+    Kind.VERIFIED: ("█", "green"),
+    Kind.LANDED: ("▓", "blue"),
+    Kind.OPEN: ("░", "yellow"),
+    Kind.GAP: ("·", "red"),
+    Kind.DIFFERS: ("!", "bold red"),
+}
+_BAR_WIDTH, _BAR_DAYS = 60, 30
+_LEVELS = "▁▂▃▄▅▆▇█"
 
 
-def show_status(summary: Mapping[str, Any]) -> None:
-    say(f"project {summary['project_id']} · {summary['stream']}")
-    if not summary["windows"]:
+def show_status(one: Summary) -> None:
+    """The status of one stream for people."""
+    say(f"project {one.project_id} · {one.stream}")
+    if not one.windows:
         say("  nothing landed yet: run hedgerow sync")
     else:
-        states = ", ".join(f"{count:,} {state}" for state, count in summary["states"].items())
-        say(f"  {summary['rows']:,} rows in {summary['windows']:,} windows ({states})")
-        for part in summary["covered"]:
-            say(f"  covered {_day(part['since'])} .. {_day(part['until'])}")
-        if summary["quarantined"]:
-            say(f"  {summary['quarantined']:,} rows in quarantine")
-        say(f"  up to date as of {_day(summary['mark'])}" if summary["mark"] else "  no sync has finished yet")
-    for run in summary["runs"]:
-        took = (run["finished_at"] - run["started_at"]).total_seconds()
-        what = f"{_day(run['started_at'])} {run['command']}: {run['outcome']}"
-        line = f"  {what}, {run['rows']:,} rows, {run['requests']} requests, {took:.1f} s"
-        say(line + (f" · {run['error']}" if run["error"] else ""))
+        for name, text in _status_lines(one):
+            Console(highlight=False, soft_wrap=True).print(f"  [dim]{name:<10}[/] {text}")
+    for run in one.runs:
+        what = f"{_day(run.started_at)} {run.command}: {run.outcome}"
+        line = f"  {what}, {run.rows:,} rows, {run.requests} requests, {spoken(run.finished_at - run.started_at)}"
+        say(line + (f" · {run.error}" if run.error else ""))
+
+
+def _status_lines(one: Summary) -> Iterator[tuple[str, str]]:
+    """What there is to say of a stream, with rich's mark-up."""
+    states = ", ".join(f"{count:,} {state}" for state, count in one.states.items())
+    yield "rows", f"{one.rows:,} in {one.windows:,} windows ({states})"
+    kinds = cells(one.segments, _BAR_WIDTH)
+    yield "coverage", "".join(f"[{_CELLS[kind][1]}]{_CELLS[kind][0]}[/]" for kind in kinds)
+    shares = [(kind, one.share(kind)) for kind in Kind]
+    told = " · ".join(f"{_CELLS[kind][0]} {kind} {_share(share)}" for kind, share in shares if share)
+    yield "", f"{_day(one.segments[0].start)} .. {_day(one.segments[-1].end)} · {told}"
+    for gap in one.gaps[:SHOWN]:
+        yield "gap", f"{_day(gap.start)} .. {_day(gap.end)}: hedgerow backfill --since … --until … fills it"
+    recent = one.days[-_BAR_DAYS:]
+    most = max(day.rows for day in recent)
+    bars = "".join(_LEVELS[min(7, day.rows * 8 // (most + 1))] if day.rows else " " for day in recent)
+    yield "per day", f"{bars} last {len(recent)} days, at most {most:,} rows"
+    if one.late or one.deleted or one.changed:
+        late = f"{one.late:,} late" + (
+            f", the latest at least {spoken(one.latest)} after its time" if one.latest else ""
+        )
+        yield "found since", f"{late} · {one.deleted:,} deleted · {one.changed:,} changed"
+    if one.quarantined or one.suppressed:
+        yield "left out", f"{one.quarantined:,} in quarantine, {one.suppressed:,} suppressed"
+    fresh = f"{_day(one.mark)} ({spoken(one.freshness)} ago)" if one.mark and one.freshness is not None else "–"
+    yield "up to date", f"as of {fresh}" if one.mark else "no sync has finished yet"
+    for used in one.budget:
+        left = f"{max(0, used.per_hour - used.last_hour):,} of {used.per_hour:,} requests left this hour"
+        yield "budget", f"{used.bucket}: {left}, {used.last_minute:,} of {used.per_minute:,} used in the last minute"
+
+
+def _share(share: float) -> str:
+    """A share in percent, never rounded up to everything or down to nothing."""
+    return "100 %" if share == 1 else f"{min(max(share * 100, 0.1), 99.9):.1f} %"
 
 
 def show_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -364,6 +405,18 @@ def json_value(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.hex() if isinstance(value, bytes) else value
+
+
+def write_page(text: str, file: Path) -> None:
+    """Write a page of HTML, whole or not at all, for the user alone. Raises SettingsError where that cannot be."""
+    new = file.with_name(f".{file.name}.new")
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+            out.write(text)
+        new.replace(file)
+    except OSError as exc:
+        new.unlink(missing_ok=True)
+        raise SettingsError(f"cannot write {file}: {exc.strerror}", hint="give the path of a file") from exc
 
 
 def write_parquet(table: pa.Table, file: Path) -> int:

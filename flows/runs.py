@@ -17,7 +17,7 @@ from extractors.client import Client
 from extractors.events import EventsReader
 from extractors.pacing import Pacing
 from extractors.queries import Bucket
-from extractors.window import iso
+from extractors.window import iso, spoken
 from flows import audit, pipeline
 from flows.settings import Settings, SettingsError, instant
 from flows.wiring import Listener, filter_of, now, reader_of, sink_of
@@ -316,14 +316,6 @@ def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
         yield f"{outcome.unasked:,} windows of the look-back wait for the next run: this one's share of queries is used up"
     if reader.probe.refusal:
         yield f"not compared with the source: it refuses queries ({reader.probe.refusal})"
-
-
-def spoken(span: timedelta) -> str:
-    """A duration for people: its two largest units."""
-    minutes = int(span.total_seconds()) // 60
-    parts = [(minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min")]
-    shown = [f"{count} {unit}" for count, unit in parts if count][:2]
-    return " ".join(shown) or f"{span.total_seconds():.0f} s"
 
 
 def _record(sink: DuckDBSink, report: Report, *, command: str, started_at: datetime, error: str) -> None:

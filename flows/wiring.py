@@ -16,7 +16,10 @@ from extractors.pacing import Limit, Pacing, Wait
 from extractors.queries import Bucket, EventFilter
 from flows import pipeline
 from flows.settings import KEY_HELP, Settings, SettingsError
+from flows.status import Summary, Used, summary
 from sinks.duckdb_file import DuckDBSink
+
+RUNS_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +107,53 @@ def _pacing(settings: Settings, key: str, *, listener: Listener, max_wait: timed
         source.state_dir,
         host=source.host,
         key=key,
-        limits={
-            Bucket.LIST: Limit(source.requests_per_minute, source.requests_per_hour),
-            Bucket.QUERY: pacing.QUERY,
-            Bucket.VALUES: pacing.VALUES,
-            Bucket.REST: pacing.REST,
-        },
+        limits=_limits(settings),
         in_flight=source.in_flight,
         max_wait_s=max_wait.total_seconds() if max_wait is not None else None,
         on_wait=listener.wait,
     )
 
 
+def _limits(settings: Settings) -> dict[Bucket, Limit]:
+    """The limits in force: the list's are settings, the others PostHog's own."""
+    listed = Limit(settings.source.requests_per_minute, settings.source.requests_per_hour)
+    return {
+        Bucket.LIST: listed,
+        Bucket.QUERY: pacing.QUERY,
+        Bucket.VALUES: pacing.VALUES,
+        Bucket.REST: pacing.REST,
+    }
+
+
 def filter_of(settings: Settings) -> EventFilter:
     return EventFilter(settings.events.include, settings.events.exclude)
+
+
+def summaries(settings: Settings) -> list[Summary]:
+    """What the destination holds of every project that is set, or else of every project it knows. Asks PostHog nothing."""
+    sink, used = sink_of(settings), _used(settings)
+    return [
+        summary(
+            project_id,
+            pipeline.STREAM,
+            sink.ledger(project_id, pipeline.STREAM),
+            now=now(),
+            changes=sink.changes(project_id, pipeline.STREAM),
+            runs=sink.runs(project_id, limit=RUNS_SHOWN),
+            budget=used,
+        )
+        for project_id in settings.source.project_id or sink.projects()
+    ]
+
+
+def _used(settings: Settings) -> list[Used]:
+    """What the key has used of its limits; empty where no key is set or nothing was asked yet."""
+    if settings.source.key is None or not settings.source.state_dir.is_dir():
+        return []
+    key = settings.source.key.get_secret_value()
+    budget, limits = _pacing(settings, key, listener=Listener(), max_wait=None), _limits(settings)
+    return [
+        Used(str(bucket), minute, limits[bucket].per_minute, hour, limits[bucket].per_hour)
+        for bucket in (Bucket.LIST, Bucket.QUERY)
+        for minute, hour in [budget.used(bucket)]
+    ]

@@ -32,6 +32,22 @@ def test_readme_demo_prints_what_it_shows(tmp_path):
         assert re.sub(r", [\d.]+ s$", "", line) in done.stdout
 
 
+def test_every_command_stands_in_the_readme(tmp_path):
+    """What --help lists, the README's table has."""
+    listed = re.findall(r"^  ([a-z]+) ", hedgerow("--help", cwd=tmp_path).stdout, re.MULTILINE)
+
+    assert sorted(listed) == COMMANDS
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.name
+)
+def test_links_between_pages_lead_somewhere(page):
+    """Every relative link of README and docs is a file."""
+    for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_readme_command_has_help(command, tmp_path):
     """Every command of the README exists and explains itself."""
