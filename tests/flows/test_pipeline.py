@@ -234,6 +234,19 @@ def test_rebuild_lands_everything_again_under_the_new_filter(dataset, tmp_path):
     assert landed(sink, START, END) == truth([e for e in dataset.events if e.event == "purchase"], START, END)
 
 
+def test_what_earlier_runs_left_is_landed_by_a_plain_sync(dataset, tmp_path):
+    """Windows that a rebuild made stale, and open ones that have settled, lie before the mark: the next sync lands them too."""
+    sink, pages = MemorySink(), EventFilter(("$pageview",))
+    clock = START + timedelta(hours=30)
+    with serve(dataset, profile=UNLIMITED, now=lambda: clock) as simulator:
+        sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=None)
+        clock = NOW
+        sync(simulator.url, simulator.key, sink, tmp_path, since=None, until=None, events=pages, rebuild=True)
+
+    assert landed(sink, START, NOW) == truth([e for e in dataset.events if e.event == "$pageview"], START, NOW)
+    assert {entry.state for entry in sink.ledger(1, "events").entries.values() if entry.end < NOW} == {State.VERIFIED}
+
+
 moments = st.one_of(
     st.sampled_from([datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC), datetime(2024, 3, 1, tzinfo=UTC)]),
     st.integers(0, 3 * 86_400 * 10**6 - 1).map(

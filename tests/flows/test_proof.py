@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from extractors.simulator.dataset import Dataset, Event, generate
+from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows import pipeline
 from sinks.base import Sink, State
@@ -281,3 +282,22 @@ def test_backfill_proves_what_a_killed_run_left(sink, dataset, tmp_path):
 
     assert (outcome.windows, outcome.verified) == (0, 4)
     assert states(sink) == {State.VERIFIED: 4, State.LANDED: 6}
+
+
+def test_change_beside_a_row_in_quarantine_is_found(tmp_path):
+    """The window's digest cannot be whole, but what the source said before is: a late row is read, and nothing is in dispute."""
+    dataset = generate(events=300, start=START, end=END, seed=5)
+    victim = next(event for event in dataset.events[150:] if [e.uuid for e in dataset.events].count(event.uuid) == 1)
+    faults = Faults([Fault("nan", rate=1.0, uuid=victim.uuid)])
+    sink = MemorySink()
+    with serve(dataset, profile=UNLIMITED, faults=faults, now=lambda: NOW) as simulator:
+        first, _ = load(simulator, sink, tmp_path)
+        quiet, _ = load(simulator, sink, tmp_path)
+        dataset.add(late(3, victim.timestamp.replace(hour=0, minute=0)))
+        second, _ = load(simulator, sink, tmp_path)
+
+    day = victim.timestamp.replace(hour=0, minute=0, second=0, microsecond=0)
+    assert (first.quarantined, first.disputed, quiet.windows, second.disputed) == (1, [], 0, [])
+    assert sum(change.late for change in second.changes.values()) == 3
+    assert sink.ledger(1, "events").entries[day].state is State.LANDED
+    assert landed(sink, START, END) == truth([e for e in dataset.events if e.uuid != victim.uuid], START, END)

@@ -1,0 +1,165 @@
+"""The only HTTP: where the key goes, what is tried again and how often, and bodies that are not whole."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+
+from extractors import errors
+from extractors.client import Client, Patience, Source
+from extractors.pacing import Limit, Pacing
+from extractors.queries import Bucket, Request
+
+KEY = "phx_secret"
+ASKED = Request(1, "events/", Bucket.LIST, (("limit", "1"),))
+FAST = Patience(attempts=4, total_s=20, first_s=0.001, longest_s=0.002, first_contact_attempts=2)
+
+
+def client(url: str, directory: Path, **more: object) -> Client:
+    limits = dict.fromkeys(Bucket, Limit(10**6, 10**6))
+    return Client(Source(url, KEY), Pacing(directory, host=url, key=KEY, limits=limits), patience=FAST, **more)
+
+
+@contextmanager
+def server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[tuple[str, list[str]]]:
+    """A real server on loopback; its address, and the Authorization of every request it got."""
+    keys: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            keys.append(self.headers.get("Authorization", ""))
+            answer(self)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet."""
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{running.server_address[1]}", keys
+    finally:
+        running.shutdown()
+        running.server_close()
+
+
+def body(handler: BaseHTTPRequestHandler, content: bytes, *, status: int = 200, **headers: str) -> None:
+    handler.send_response(status)
+    named = {"Content-Length": str(len(content))} | {name.replace("_", "-"): value for name, value in headers.items()}
+    for name, value in named.items():
+        handler.send_header(name, value)
+    handler.end_headers()
+    handler.wfile.write(content)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirect_is_refused_and_the_other_host_never_asked(status, tmp_path):
+    """An API call follows nothing, whatever the status: the key stays with the configured host."""
+    with (
+        server(lambda handler: body(handler, b"{}")) as (elsewhere, there),
+        server(lambda handler: body(handler, b"", status=status, Location=f"{elsewhere}/api/")) as (url, here),
+        pytest.raises(errors.UnusableAnswer, match="redirect"),
+    ):
+        client(url, tmp_path).send(ASKED)
+
+    assert here == [f"Bearer {KEY}"]
+    assert there == []
+
+
+def test_key_is_in_no_repr_and_no_address(tmp_path):
+    """What is shown by accident shows no key."""
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return httpx.Response(200, stream=httpx.ByteStream(b"{}"))
+
+    made = client("http://source.example", tmp_path, transport=httpx.MockTransport(answer))
+    made.send(ASKED)
+
+    assert KEY not in repr(Source("http://source.example", KEY)) + str(Source("http://source.example", KEY)) + asked[0]
+
+
+CUTS = [
+    pytest.param(
+        lambda handler: body(handler, gzip.compress(b"{}" * 5000)[:40], Content_Encoding="gzip"), id="gzip cut in half"
+    ),
+    pytest.param(lambda handler: body(handler, b"{}", Content_Encoding="gzip"), id="no gzip at all"),
+    pytest.param(
+        lambda handler: body(handler, b"{}", Content_Length="9999", Connection="close"), id="shorter than it says"
+    ),
+]
+
+
+@pytest.mark.parametrize("answer", CUTS)
+def test_body_that_is_not_whole_is_an_error(answer, tmp_path):
+    """Half an answer is never taken for an answer; a divisible request is given back at once."""
+
+    def cut(handler: BaseHTTPRequestHandler) -> None:
+        answer(handler)
+        handler.close_connection = True
+
+    with server(cut) as (url, keys), pytest.raises(errors.BodyCut):
+        client(url, tmp_path).send(Request(1, "events/", Bucket.LIST, divisible=True))
+
+    assert len(keys) == 1
+
+
+def test_body_over_the_bound_is_given_up(tmp_path, monkeypatch):
+    """A body that inflates beyond the bound is cut off while it comes."""
+    monkeypatch.setattr("extractors.client.MAX_BODY_BYTES", 10_000)
+    bomb = gzip.compress(b" " * 10_000_000)
+    with (
+        server(lambda handler: body(handler, bomb, Content_Encoding="gzip")) as (url, _),
+        pytest.raises(errors.BodyCut, match="larger"),
+    ):
+        client(url, tmp_path).send(Request(1, "events/", Bucket.LIST, divisible=True))
+
+
+def test_transient_failure_is_tried_again_a_bounded_number_of_times(tmp_path):
+    """Once a server has answered, four attempts and no more; each is told."""
+    told: list[str] = []
+    with (
+        server(lambda handler: body(handler, b"<html>", status=502)) as (url, keys),
+        pytest.raises(errors.SourceUnavailable),
+    ):
+        client(url, tmp_path, on_retry=lambda error, wait_s: told.append(str(error))).send(ASKED)
+
+    assert len(keys) == FAST.attempts or len(keys) == FAST.first_contact_attempts
+    assert len(told) == len(keys) - 1
+
+
+def test_refusal_is_not_tried_again(tmp_path):
+    """What only the user can mend is asked once."""
+    with (
+        server(lambda handler: body(handler, b'{"detail":"no"}', status=403)) as (url, keys),
+        pytest.raises(errors.AccessDenied),
+    ):
+        client(url, tmp_path).send(ASKED)
+
+    assert len(keys) == 1
+
+
+def test_missing_prefix_is_switched_once_and_remembered(tmp_path):
+    """A 404 `Endpoint not found.` turns to the other prefix; the next request goes there at once."""
+    paths: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        paths.append(handler.path.split("/")[2])
+        missing = paths[-1] == "environments"
+        body(handler, b'{"detail":"Endpoint not found."}' if missing else b"{}", status=404 if missing else 200)
+
+    with server(answer) as (url, _):
+        asking = client(url, tmp_path)
+        asking.send(ASKED)
+        asking.send(ASKED)
+
+    assert paths == ["environments", "projects", "projects"]
