@@ -1,17 +1,20 @@
 """The contract of a destination: rows and their ledger entry become durable together, or not at all.
 
 Knows windows only as pairs of aware datetimes and digests only as text. Implementations: sinks/memory (the reference),
-sinks/duckdb_file. One conformance suite holds them to the contracts written here (tests/sinks/conformance.py).
+sinks/duckdb_file, sinks/lake. One conformance suite holds them to the contracts written here (tests/sinks/conformance.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
+import duckdb
 import pyarrow as pa
 
 FORMAT = 2
@@ -225,7 +228,8 @@ class Sink(Protocol):
         Per window: compare the generation, replace the rows, write the entry and, with the last window, *mark* (the
         bound of the last complete sweep; never moves back). An equal landed digest rewrites only the entry; otherwise a
         partial landing with rows leaves its date unchecked. After an error the windows before the failing one are
-        landed, it and the later ones are as before.
+        landed, it and the later ones are as before; of new windows without rows, which a lake lands side by side, any
+        may be landed, and *mark* is not.
         Raises GenerationConflict, FilterChanged (another filter than the one prepared), DestinationBusy,
         DestinationUnusable.
         """
@@ -262,3 +266,47 @@ class Sink(Protocol):
 
     def rows(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
         """Landed rows of [start, end) as text columns, sorted by timestamp, uuid, event, distinct_id."""
+
+
+class Destination(Sink, Protocol):
+    """A sink that people name by an address: what the commands need beside landing."""
+
+    name: str
+    """What messages call it."""
+
+    spool_directory: Path
+    """Where rows may wait on disk: beside the destination, or else the system's place for temporary files."""
+
+    def probe(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
+        """What prepare would do and raise, without leaving a trace."""
+
+    def exists(self) -> bool:
+        """Whether there is anything yet."""
+
+    def projects(self) -> tuple[int, ...]:
+        """Projects that the destination knows, in order."""
+
+    def hurry(self) -> None:
+        """Wait for no other process any more: the run is to end."""
+
+    def query(self, sql: str) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """The result of *sql* on the destination, which it cannot change. Raises BadQuery for SQL that DuckDB refuses."""
+
+
+def grouped(landings: Sequence[Landing]) -> Iterator[list[Landing]]:
+    """Windows that are landed at once: each by itself, but new windows without rows together.
+
+    Fifty empty years are thousands of windows, and a commit each would take minutes.
+    """
+    group: list[Landing] = []
+    for landing in landings:
+        new = landing.entry.generation == 0 and not landing.rows.num_rows and not landing.rejects.num_rows
+        if group and not (new and group[-1].entry.generation == 0 and not group[-1].rows.num_rows):
+            yield group
+            group = []
+        group.append(landing)
+        if not new:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -17,7 +17,21 @@ import duckdb
 import pyarrow as pa
 
 from sinks import duckdb_rows, errors
-from sinks.base import FORMAT, Base, Change, Changes, Entry, Holding, Landing, Ledger, Probed, Run, State, Tally
+from sinks.base import (
+    FORMAT,
+    Base,
+    Change,
+    Changes,
+    Entry,
+    Holding,
+    Landing,
+    Ledger,
+    Probed,
+    Run,
+    State,
+    Tally,
+    grouped,
+)
 from sinks.duckdb_connection import PLENTY, DuckDBFile, one, transaction
 
 SCHEMA = """
@@ -74,6 +88,7 @@ class DuckDBSink:
     ) -> None:
         self._file = DuckDBFile(path, lock_timeout_s=lock_timeout_s, on_wait=on_wait)
         self.path = self._file.path
+        self.name, self.spool_directory = self.path.name, self.path.parent
         self._filters: dict[tuple[int, str], str] = {}
 
     def prepare(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool) -> None:
@@ -178,7 +193,7 @@ class DuckDBSink:
     def _land_all(self, landings: Sequence[Landing], *, mark: datetime | None) -> list[Entry]:
         landed: list[Entry] = []
         with self._file.open() as db:
-            for group in _groups(landings):
+            for group in grouped(landings):
                 with transaction(db):
                     entry = group[-1].entry
                     self._check_filter(db, entry)
@@ -266,8 +281,10 @@ class DuckDBSink:
                 [project_id, stream, list(days)],
             )
 
+    def exists(self) -> bool:
+        return self.path.exists()
+
     def hurry(self) -> None:
-        """Wait for no other process any more: the run is to end."""
         self._file.lock_timeout_s = 0.0
 
     def record(self, run: Run) -> None:
@@ -287,7 +304,6 @@ class DuckDBSink:
             return [Run(*(_utc(value) for value in row)) for row in rows]
 
     def projects(self) -> tuple[int, ...]:
-        """Projects that the file knows, in order."""
         if not self.path.exists():
             return ()
         with self._file.open(read_only=True) as db:
@@ -298,29 +314,14 @@ class DuckDBSink:
 
     def rows(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
         with self._file.open(read_only=True) as db:
-            return db.sql(
-                "SELECT * REPLACE (uuid::VARCHAR AS uuid, properties::VARCHAR AS properties, "
-                "person_properties::VARCHAR AS person_properties) FROM events "
-                'WHERE project_id = ? AND "timestamp" >= ? AND "timestamp" < ? '
-                'ORDER BY "timestamp", uuid::VARCHAR, event, distinct_id',
-                params=[project_id, start, end],
-            ).to_arrow_table()
+            return duckdb_rows.rows(db, project_id, start, end)
 
     @contextmanager
     def query(self, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The result of *sql* on the file, opened for reading only. Raises BadQuery for SQL that DuckDB refuses."""
         if not self.path.exists():
             raise errors.DestinationUnusable(f"no such file: {self.path}", hint="run hedgerow sync first")
-        with self._file.open(read_only=True) as db:
-            tables = "the tables: events, hedgerow.windows, hedgerow.runs, hedgerow.changes, hedgerow.quarantine"
-            try:
-                if not duckdb.extract_statements(sql):
-                    raise errors.BadQuery("no query", hint=tables)
-                yield db.execute(sql)
-            except duckdb.Error as exc:
-                # DuckDB's first line says what; the rest draws it.
-                said = str(exc).split("\n\n")[0].replace("\n", " ")
-                raise errors.BadQuery(said, hint=tables) from exc
+        with self._file.open(read_only=True) as db, duckdb_rows.refusals():
+            yield duckdb_rows.executed(db, sql)
 
     def _migrate(self, db: duckdb.DuckDBPyConnection) -> None:
         """Create the tables of this format; a newer format is refused, an older one is added to."""
@@ -346,25 +347,6 @@ def _format(db: duckdb.DuckDBPyConnection) -> int:
         return 0
     row = one(db, "SELECT value FROM hedgerow.meta WHERE key = 'format'")
     return int(row[0]) if row else 0
-
-
-def _groups(landings: Sequence[Landing]) -> Iterator[list[Landing]]:
-    """Windows that are landed in one transaction: each by itself, but new windows without rows together.
-
-    Fifty empty years are thousands of windows, and a commit each would take minutes.
-    """
-    group: list[Landing] = []
-    for landing in landings:
-        new = landing.entry.generation == 0 and not landing.rows.num_rows and not landing.rejects.num_rows
-        if group and not (new and group[-1].entry.generation == 0 and not group[-1].rows.num_rows):
-            yield group
-            group = []
-        group.append(landing)
-        if not new:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _land_empty(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> list[Entry]:

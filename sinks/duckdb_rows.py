@@ -1,14 +1,18 @@
-"""Questions about landed rows, as DuckDB answers them: rows twice, hashes, and what is really held of each window."""
+"""Questions about landed rows, as DuckDB answers them: rows, rows twice, hashes, and what is really held of each window."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
 
+from sinks import errors
 from sinks.base import HASHED, IDENTITIES, Holding
+
+TABLES = "the tables: events, hedgerow.windows, hedgerow.runs, hedgerow.changes, hedgerow.quarantine"
 
 _DIGESTED = (
     "project_id::VARCHAR",
@@ -30,6 +34,15 @@ HASH_SQL = (
 """The hash of a landed row: equal to transforms.digest.row_hashes (docs/ledger.md)."""
 SUM_SQL = f"coalesce(sum({HASH_SQL}::HUGEINT) % 18446744073709551616, 0)::VARCHAR"
 """The landed digest as one aggregate over rows of events."""
+HELD = f"""
+SELECT w, count(*) FILTER (inside), coalesce(sum(h) FILTER (inside) % 18446744073709551616, 0)::VARCHAR,
+    count(*) FILTER (NOT inside AND "timestamp" >= $start AND "timestamp" < $end)
+FROM (
+    SELECT w, "timestamp", "timestamp" >= low AND "timestamp" < high AS inside, {HASH_SQL}::HUGEINT AS h
+    FROM (SELECT $project::BIGINT AS project_id, * FROM landed))
+GROUP BY w
+"""
+"""Of rows with their window w, which covers [low, high): per window rows and digest inside it, and strays of a range."""
 INSIDE = 'project_id = $project AND "timestamp" >= $start AND "timestamp" < $end'
 
 # Hashes first: a date of millions of rows is searched within the memory limit, and what they pick is compared in full.
@@ -73,6 +86,35 @@ def hashes(db: duckdb.DuckDBPyConnection, project_id: int, start: datetime, end:
     """As sinks.base.Sink.hashes."""
     asked = {"project": project_id, "start": start, "end": end}
     return db.sql(HASHES, params=asked).to_arrow_table().cast(HASHED)
+
+
+def rows(db: duckdb.DuckDBPyConnection, project_id: int, start: datetime, end: datetime) -> pa.Table:
+    """As sinks.base.Sink.rows."""
+    return db.sql(
+        "SELECT * REPLACE (uuid::VARCHAR AS uuid, properties::VARCHAR AS properties, "
+        "person_properties::VARCHAR AS person_properties) FROM events "
+        'WHERE project_id = ? AND "timestamp" >= ? AND "timestamp" < ? '
+        'ORDER BY "timestamp", uuid::VARCHAR, event, distinct_id',
+        params=[project_id, start, end],
+    ).to_arrow_table()
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """DuckDB's refusal of a user's SQL as BadQuery."""
+    try:
+        yield
+    except duckdb.Error as exc:
+        # DuckDB's first line says what; the rest draws it.
+        said = str(exc).split("\n\n")[0].replace("\n", " ")
+        raise errors.BadQuery(said, hint=TABLES) from exc
+
+
+def executed(db: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyConnection:
+    """The result of a user's *sql*. Raises BadQuery for text without a query."""
+    if not duckdb.extract_statements(sql):
+        raise errors.BadQuery("no query", hint=TABLES)
+    return db.execute(sql)
 
 
 def audit(

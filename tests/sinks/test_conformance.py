@@ -18,6 +18,7 @@ from sinks.base import Change, Changes, Entry, Holding, Landing, Probed, Sink, S
 from sinks.duckdb_file import DuckDBSink
 from sinks.duckdb_rows import SUM_SQL
 from sinks.memory import MemorySink
+from tests import stores
 from transforms import events as rows_of
 from transforms import privacy
 
@@ -26,9 +27,18 @@ HOUR = timedelta(hours=1)
 ODD = ['{"big":123456789012345678901234567890,"z":-0.0}', '{"a":1,"a":2}', '{"nul":"a\\u0000b","e":1E5}', "{}"]
 
 
-@pytest.fixture(params=["memory", "duckdb"])
+@pytest.fixture(params=["memory", "duckdb", "lake", "moto", "localbucket"])
 def sink(request, tmp_path) -> Sink:
-    made = MemorySink() if request.param == "memory" else DuckDBSink(tmp_path / "a.duckdb", lock_timeout_s=0.3)
+    made: Sink
+    match request.param:
+        case "memory":
+            made = MemorySink()
+        case "duckdb":
+            made = DuckDBSink(tmp_path / "a.duckdb", lock_timeout_s=0.3)
+        case "lake":
+            made = stores.local_lake(tmp_path / "lake")
+        case server:
+            made = stores.s3_lake(request.getfixturevalue(server))
     made.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
     return made
 

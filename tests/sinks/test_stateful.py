@@ -1,4 +1,4 @@
-"""The DuckDB sink against the reference: after every step of any history both hold the same."""
+"""Every sink against the reference: after every step of any history both hold the same."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from extractors.decode import RAW_ROWS, REJECTS
 from extractors.window import DAY, midnight
@@ -18,6 +19,7 @@ from sinks import errors
 from sinks.base import Base, Entry, Landing, Run, Sink, State, Tally
 from sinks.duckdb_file import DuckDBSink
 from sinks.memory import MemorySink
+from tests import stores
 from transforms import events as rows_of
 from transforms import privacy
 
@@ -91,12 +93,15 @@ def landing(
 class Sinks(RuleBasedStateMachine):
     """Drives both sinks with the same calls; each call returns or raises the same in both."""
 
+    def make(self) -> Sink:
+        """The sink under test, as a new process finds it."""
+        return DuckDBSink(Path(self.directory.name) / "a.duckdb", lock_timeout_s=0)
+
     @initialize()
     def start(self) -> None:
         self.directory = tempfile.TemporaryDirectory()
-        self.path = Path(self.directory.name) / "a.duckdb"
         self.memory: Sink = MemorySink()
-        self.duckdb: Sink = DuckDBSink(self.path, lock_timeout_s=0)
+        self.tested: Sink = self.make()
         for project_id in (1, 2):
             self.both(
                 lambda sink, p=project_id: sink.prepare(p, "events", host="https://a", event_filter="", rebuild=False)
@@ -108,12 +113,12 @@ class Sinks(RuleBasedStateMachine):
 
     def both(self, call) -> None:
         outcomes = []
-        for sink in (self.memory, self.duckdb):
+        for sink in (self.memory, self.tested):
             try:
                 outcomes.append(call(sink))
             except errors.SinkError as exc:
                 outcomes.append(type(exc))
-        assert outcomes[0] == outcomes[1], "the duckdb sink answers otherwise than the reference"
+        assert outcomes[0] == outcomes[1], "the sink answers otherwise than the reference"
 
     def known(self, project_id: int, window: tuple[date, int]) -> Entry | None:
         return self.memory.ledger(project_id, "events").entries.get(window_of(*window)[0])
@@ -156,7 +161,7 @@ class Sinks(RuleBasedStateMachine):
     @rule(project_id=projects, day=st.sampled_from(DAYS))
     def search(self, project_id: int, day: date) -> None:
         found = [
-            sorted(map(str, sink.twice(project_id, "events", [day]).to_pylist())) for sink in (self.memory, self.duckdb)
+            sorted(map(str, sink.twice(project_id, "events", [day]).to_pylist())) for sink in (self.memory, self.tested)
         ]
         assert found[0] == found[1]
 
@@ -172,16 +177,16 @@ class Sinks(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        self.duckdb = DuckDBSink(self.path, lock_timeout_s=0)
+        self.tested = self.make()
 
     @invariant()
     def same(self) -> None:
         if not hasattr(self, "memory"):
             return
         for project_id in (1, 2):
-            assert self.memory.ledger(project_id, "events") == self.duckdb.ledger(project_id, "events")
+            assert self.memory.ledger(project_id, "events") == self.tested.ledger(project_id, "events")
             first, last = midnight(DAYS[0]), midnight(DAYS[1]) + DAY
-            held = [content(sink.rows(project_id, first, last)) for sink in (self.memory, self.duckdb)]
+            held = [content(sink.rows(project_id, first, last)) for sink in (self.memory, self.tested)]
             assert held[0] == held[1]
 
 
@@ -190,7 +195,25 @@ def content(table: pa.Table) -> list[str]:
     return sorted(map(str, table.select(COMPARED).to_pylist())) if table.num_rows else []
 
 
-Sinks.TestCase.settings = settings(
+class LakeSinks(Sinks):
+    """The same with a lake in a directory."""
+
+    def make(self) -> Sink:
+        return stores.local_lake(Path(self.directory.name) / "lake")
+
+
+class S3Sinks(Sinks):
+    """The same with a lake in S3; every history in a bucket of its own."""
+
+    address = ""
+
+    def make(self) -> Sink:
+        if not hasattr(self, "bucket"):
+            self.bucket = stores.new_bucket(self.address)
+        return stores.s3_lake(self.address, bucket=self.bucket)
+
+
+HISTORIES = settings(
     max_examples=20,
     stateful_step_count=15,
     deadline=None,
@@ -198,4 +221,18 @@ Sinks.TestCase.settings = settings(
     phases=[Phase.explicit, Phase.generate],  # a red history is short enough, and shrinking opens files for minutes
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+Sinks.TestCase.settings = HISTORIES
+LakeSinks.TestCase.settings = HISTORIES
 TestSinks = Sinks.TestCase
+TestLakeSinks = LakeSinks.TestCase
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("server", ["moto", "localbucket"])
+def test_s3_lakes(server, request):
+    """A store that honours If-Match, and one that does not."""
+
+    class Machine(S3Sinks):
+        address = request.getfixturevalue(server)
+
+    run_state_machine_as_test(Machine, settings=HISTORIES)

@@ -1,0 +1,528 @@
+"""The lake: Parquet in S3 or in a directory, one object per window, replaced whole by one PUT (docs/lake.md).
+
+By a plain glob each window is at every moment one complete reading. The PUT is conditional where the store honours
+If-Match; elsewhere the object is looked at before, and of two writers that still cross the last is one complete reading.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sinks import duckdb_rows, errors, lake_file, lake_views
+from sinks.base import (
+    FORMAT,
+    IDENTITIES,
+    Change,
+    Entry,
+    Holding,
+    Landing,
+    Ledger,
+    Run,
+    grouped,
+)
+from sinks.lake_file import FILE_SCHEMA, Footer
+from sinks.lake_ledger import AT_ONCE, HOME, File, Note, Stream, stored_run
+from sinks.objects import SCRATCH, Changed, Exists, LocalObjects, Missing, Objects
+
+FORMAT_PATH = f"{HOME}/format"
+BUFFERED_BYTES = 64 * 2**20  # of Arrow rows: a larger window is written to a file before it goes up
+READ_ROWS, READ_OBJECTS = 100_000, 256  # what is compared at once
+ORDER = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinct_id")]
+
+
+class LakeSink:
+    """A lake in *objects*. Not thread-safe; many processes may write at once."""
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
+        self.name = objects.name
+        self._filters: dict[tuple[int, str], str] = {}
+        self._streams: dict[tuple[int, str], Stream] = {}
+        self._tried = False
+
+    @property
+    def spool_directory(self) -> Path:
+        if isinstance(self.objects, LocalObjects):
+            scratch = self.objects.root / SCRATCH
+            return scratch if scratch.is_dir() else self.objects.root.parent
+        return Path(tempfile.gettempdir())
+
+    # --- the stream's rules
+
+    def prepare(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool) -> None:
+        self._try()
+        self._check_format(write=True)
+        self._check_host(project_id, host, write=True)
+        known = self._stream(project_id, stream)
+        known.refresh_rules()
+        if known.rules is None:
+            with suppress(Exists):  # another process begins the same stream
+                self.objects.put(known.rules_path, _json(filter=event_filter, epoch=0), create=True)
+            known.refresh_rules()
+        epoch = known.rules[1] if known.rules else 0
+        self._check_filter(known, event_filter, rebuild=rebuild)
+        if rebuild:
+            # One PUT makes every window stale: their footers are of an earlier epoch.
+            self.objects.put(known.rules_path, _json(filter=event_filter, epoch=epoch + 1))
+            known.refresh_rules()
+        self._filters[project_id, stream] = event_filter
+
+    def probe(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
+        self._try()
+        self._check_format(write=False)
+        self._check_host(project_id, host, write=False)
+        known = self._stream(project_id, stream)
+        known.refresh_rules()
+        self._check_filter(known, event_filter, rebuild=rebuild)
+
+    def _try(self) -> None:
+        if not self._tried:
+            self.objects.check()
+            self._tried = True
+
+    def _check_format(self, *, write: bool) -> None:
+        try:
+            found = msgspec.json.decode(self.objects.get(FORMAT_PATH)[0])["format"]
+        except Missing:
+            if other := next((one.path for one in self.objects.list() if not one.path.startswith(f"{HOME}/")), None):
+                raise errors.DestinationUnusable(
+                    f"{self.name} holds files that are not hedgerow's: {other}",
+                    hint="give a prefix or directory of its own; nothing was changed",
+                ) from None
+            if write:
+                with suppress(Exists):
+                    self.objects.put(FORMAT_PATH, _json(format=FORMAT), create=True)
+            return
+        except (msgspec.DecodeError, KeyError, TypeError) as exc:
+            raise errors.DestinationUnusable(
+                f"{self.name}: {FORMAT_PATH} cannot be read", hint="is this a lake of hedgerow? nothing was changed"
+            ) from exc
+        if found > FORMAT:
+            raise errors.DestinationUnusable(
+                f"{self.name} was written by a newer hedgerow: format {found}, this one knows {FORMAT}",
+                hint="upgrade hedgerow",
+            )
+
+    def _check_host(self, project_id: int, host: str, *, write: bool) -> None:
+        path = f"{HOME}/projects/{project_id}.json"
+        known = self.host(project_id)
+        if known is None and write:
+            with suppress(Exists):
+                self.objects.put(path, _json(host=host), create=True)
+            known = self.host(project_id)
+        if known is not None and known != host:
+            raise errors.HostChanged(
+                f"project {project_id} in {self.name} comes from {known}, not from {host}",
+                hint="use another destination for another PostHog host",
+            )
+
+    def host(self, project_id: int) -> str | None:
+        """The PostHog host of a project; None for one that was never landed."""
+        try:
+            return str(msgspec.json.decode(self.objects.get(f"{HOME}/projects/{project_id}.json")[0])["host"])
+        except Missing:
+            return None
+
+    @staticmethod
+    def _check_filter(known: Stream, event_filter: str, *, rebuild: bool) -> None:
+        if known.rules is not None and known.rules[0] != event_filter and not rebuild:
+            raise errors.FilterChanged(
+                f"stream {known.name!r} of project {known.project_id} was landed with the event filter "
+                f"{known.rules[0] or 'none'}, now it is {event_filter or 'none'}",
+                hint="go back to the old filter, or land everything again with --rebuild",
+            )
+
+    def _stream(self, project_id: int, stream: str) -> Stream:
+        return self._streams.setdefault((project_id, stream), Stream(self.objects, project_id, stream))
+
+    def stream(self, project_id: int, stream: str) -> Stream:
+        """What is known of a stream, after a look at what others have landed."""
+        known = self._stream(project_id, stream)
+        known.refresh()
+        return known
+
+    # --- landing
+
+    def ledger(self, project_id: int, stream: str) -> Ledger:
+        return self.stream(project_id, stream).ledger()
+
+    def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
+        landed: list[Entry] = []
+        if not landings:
+            return landed
+        entry = landings[0].entry
+        known = self._stream(entry.project_id, entry.stream)
+        known.refresh_rules()
+        self._check_same_filter(known)
+        for group in grouped(landings):
+            last = group[-1] is landings[-1]
+            beside = group[:-1] if last else group  # the mark goes with the last, after all others
+            with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="lake") as pool:
+                landed += pool.map(lambda landing: self._land(known, landing, mark=None), beside)
+            if last:
+                landed.append(self._land(known, group[-1], mark=mark))
+        return landed
+
+    def _check_same_filter(self, known: Stream) -> None:
+        """Refuse rows that were read under a filter which a rebuild has replaced meanwhile."""
+        expected = self._filters.get((known.project_id, known.name))
+        if known.rules is not None and expected is not None and known.rules[0] != expected:
+            raise errors.FilterChanged(
+                f"the event filter of stream {known.name!r} was changed by another run: now {known.rules[0] or 'none'}",
+                hint="run again with the filter that is in force",
+            )
+
+    def _land(self, known: Stream, landing: Landing, *, mark: datetime | None) -> Entry:
+        """One window, by one PUT."""
+        entry, path = landing.entry, lake_file.window_path(landing.entry)
+        file = known.files.get(path)
+        if _generation(known, file) != entry.generation:
+            file = known.look(path)
+            if (found := _generation(known, file)) != entry.generation:
+                raise _conflict(entry, found)
+        step = known.agree_step(entry.start.date(), landing.step)
+        if step != landing.step:
+            raise errors.GenerationConflict(
+                f"{entry.start:%Y-%m-%d} (step)",
+                expected=int(landing.step.total_seconds()),
+                found=int(step.total_seconds()),
+            )
+        landing_id = uuid.uuid4().hex
+        quarantine = self._quarantine(known, landing, file, landing_id)
+        footer = _footer(known, landing, file, landing_id=landing_id, quarantine=quarantine, mark=mark)
+        rows = self._rows_to_write(landing, file)
+        known.files[path] = self._put(known, path, rows, footer, file)
+        if file is not None and file.footer.quarantine not in (None, quarantine):
+            with suppress(errors.SinkError):  # nobody names it any more
+                self.objects.delete(file.footer.quarantine or "")
+        return known.entry(known.files[path])
+
+    def _rows_to_write(self, landing: Landing, file: File | None) -> pa.Table:
+        """The window's rows, whole: those that stay, and the new ones."""
+        rows = landing.rows.select(FILE_SCHEMA.names).cast(FILE_SCHEMA)
+        if landing.replace_start > landing.entry.covered_start and file is not None and file.rows != 0:
+            kept = self._read(file)
+            bound = pa.scalar(landing.replace_start, pa.timestamp("us", "UTC"))
+            rows = pa.concat_tables([kept.filter(pc.less(kept["timestamp"], bound)), rows])
+        return rows if _ascends(rows["timestamp"]) else rows.sort_by("timestamp")
+
+    def _put(self, known: Stream, path: str, rows: pa.Table, footer: Footer, file: File | None) -> File:
+        there = file is not None and bool(file.etag)
+        try:
+            with _written(rows, footer, self.spool_directory) as data:
+                etag = self.objects.put(path, data, create=not there, match=file.etag if file and there else None)
+        except (Exists, Changed) as exc:
+            # Either another run was first, or this PUT's answer was lost and it was tried again.
+            now = known.look(path)
+            if now is None or now.footer.id != footer.id:
+                raise _conflict(footer.entry, _generation(known, now)) from exc
+            return now
+        except errors.SinkError:
+            with suppress(errors.SinkError):
+                now = known.look(path)
+                if now is not None and now.footer.id == footer.id:
+                    return now
+            raise
+        return File(etag, rows.num_rows, footer)
+
+    def _quarantine(self, known: Stream, landing: Landing, file: File | None, landing_id: str) -> str | None:
+        """Write the window's rejects, old ones before the replaced part included, and give the object's name."""
+        rejects, entry = landing.rejects, landing.entry
+        if file is not None and landing.replace_start > entry.covered_start:
+            old = self._rejects_of(file)
+            bound = pa.scalar(landing.replace_start, pa.timestamp("us", "UTC"))
+            stays = pc.fill_null(pc.less(old["at"], bound), False)
+            rejects = pa.concat_tables([old.filter(stays).select(rejects.schema.names).cast(rejects.schema), rejects])
+        if not rejects.num_rows:
+            return None
+        name = f"{entry.start:%Y%m%dT%H%M%SZ}-{landing_id}.parquet"
+        path = f"{HOME}/quarantine/project_id={known.project_id}/stream={known.name}/{name}"
+        sunk = pa.BufferOutputStream()
+        pq.write_table(rejects, sunk, compression="zstd")
+        self.objects.put(path, sunk.getvalue().to_pybytes(), create=True)
+        return path
+
+    def _rejects_of(self, file: File) -> pa.Table:
+        if file.footer.quarantine is None:
+            return _NO_REJECTS
+        try:
+            return pq.read_table(pa.BufferReader(self.objects.get(file.footer.quarantine)[0]))
+        except Missing:
+            return _NO_REJECTS
+
+    # --- what was found out later
+
+    def note(self, entries: Sequence[Entry]) -> None:
+        for (project_id, stream), some in _by_stream(entries).items():
+            known = self._stream(project_id, stream)
+            notes = []
+            for entry in some:
+                file = known.files.get(lake_file.window_path(entry))
+                if file is not None and known.entry(file).generation == entry.generation:
+                    notes.append(
+                        Note(
+                            id=file.footer.id,
+                            state=str(entry.state),
+                            probed_at=entry.probed.at if entry.probed else None,
+                            probed=entry.probed.values if entry.probed else None,
+                            at=time.time(),
+                        )
+                    )
+            known.write_notes(notes)
+
+    def checked(self, project_id: int, stream: str, days: Iterable[date]) -> None:
+        known, wanted = self._stream(project_id, stream), set(days)
+        known.write_notes(
+            Note(id=file.footer.id, checked=True, at=time.time())
+            for file in known.files.values()
+            if known.unchecked(file) and file.footer.entry.start.date() in wanted
+        )
+
+    def record(self, run: Run) -> None:
+        known = self._stream(run.project_id, run.stream)
+        known.write_notes([Note(run=stored_run(run), at=time.time())])
+        known.tidy()
+
+    def runs(self, project_id: int, *, limit: int) -> list[Run]:
+        found = [run for stream in self._streams_of(project_id) for run in self.stream(project_id, stream).runs()]
+        return sorted(found, key=lambda run: run.started_at, reverse=True)[:limit]
+
+    def changes(self, project_id: int, stream: str) -> list[Change]:
+        files = self.stream(project_id, stream).files.values()
+        found = [
+            Change(project_id, stream, file.footer.entry.start, at, changes)
+            for file in files
+            for at, changes in file.footer.changes
+        ]
+        return sorted(found, key=lambda change: (change.found_at, change.window_start))
+
+    # --- what is there
+
+    def exists(self) -> bool:
+        return self.objects.head(FORMAT_PATH) is not None
+
+    def projects(self) -> tuple[int, ...]:
+        names = (one.path.rpartition("/")[2].removesuffix(".json") for one in self.objects.list(f"{HOME}/projects"))
+        return tuple(sorted(int(name) for name in names if name.isdigit()))
+
+    def _streams_of(self, project_id: int) -> list[str]:
+        """Streams that have a journal or rules."""
+        listed = self.objects.list(f"{HOME}/streams/project_id={project_id}")
+        return sorted(one.path.rpartition("stream=")[2].removesuffix(".json") for one in listed)
+
+    def hurry(self) -> None:
+        """Nothing of a lake is waited for."""
+
+    def twice(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
+        known = self._stream(project_id, stream)
+        found = [IDENTITIES.empty_table()]
+        for day in sorted(days):
+            files = [file for file in known.files.values() if file.footer.entry.start.date() == day]
+            with self._events(project_id, files, IDENTITIES.names) as db:
+                found.append(duckdb_rows.twice(db, project_id, [day]))
+        return pa.concat_tables(found)
+
+    def hashes(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
+        with self._events(project_id, self._touching(project_id, start, end)) as db:
+            return duckdb_rows.hashes(db, project_id, start, end)
+
+    def rows(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
+        with self._events(project_id, self._touching(project_id, start, end)) as db:
+            return duckdb_rows.rows(db, project_id, start, end)
+
+    def rejects(self, entry: Entry) -> pa.Table:
+        """Rows of a landed window that could not be typed: at, reason, text."""
+        file = self._stream(entry.project_id, entry.stream).files.get(lake_file.window_path(entry))
+        return self._rejects_of(file) if file else _NO_REJECTS
+
+    def audit(self, project_id: int, stream: str, start: datetime, end: datetime) -> dict[datetime | None, Holding]:
+        known = self.stream(project_id, stream)
+        files = [file for file in known.files.values() if _touches(file, start, end)]
+        found: dict[datetime | None, Holding] = {file.footer.entry.start: Holding() for file in files}
+        stray = 0
+        for some in _batches([file for file in files if file.rows != 0 and file.etag]):
+            held, outside = self._held(some, start, end)
+            found |= held
+            stray += outside
+        return found | ({None: Holding(stray, "")} if stray else {})
+
+    def _held(
+        self, files: Sequence[File], start: datetime, end: datetime
+    ) -> tuple[dict[datetime | None, Holding], int]:
+        """What the objects of *files* really hold of their windows, and how many rows of [start, end) of no window."""
+        tables = []
+        for file, rows in zip(files, self._all_read(files), strict=True):
+            entry = file.footer.entry
+            covers = (
+                pa.array([at] * rows.num_rows, pa.timestamp("us", "UTC"))
+                for at in (entry.covered_start, entry.covered_end)
+            )
+            low, high = covers
+            window = pa.array([entry.start] * rows.num_rows, pa.timestamp("us", "UTC"))
+            tables.append(rows.append_column("w", window).append_column("low", low).append_column("high", high))
+        with _duckdb() as db:
+            db.register("landed", pa.concat_tables(tables))
+            asked = {"project": files[0].footer.entry.project_id, "start": start, "end": end}
+            result = db.execute(duckdb_rows.HELD, asked).fetchall()
+        held: dict[datetime | None, Holding] = {
+            at.astimezone(UTC): Holding(rows, digest) for at, rows, digest, _ in result
+        }
+        return held, sum(row[3] for row in result)
+
+    def _touching(self, project_id: int, start: datetime, end: datetime) -> list[File]:
+        """Windows of events, which [start, end) touches."""
+        known = self._stream(project_id, "events")
+        if not known.files:
+            known.refresh()
+        return [file for file in known.files.values() if _touches(file, start, end)]
+
+    @contextmanager
+    def _events(
+        self, project_id: int, files: Sequence[File], columns: list[str] | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A DuckDB in memory whose table events has the rows of *files*."""
+        held = [file for file in files if file.etag and file.rows != 0]
+        schema = pa.schema([FILE_SCHEMA.field(name) for name in columns or FILE_SCHEMA.names])
+        rows = pa.concat_tables([schema.empty_table(), *(table.select(schema.names) for table in self._all_read(held))])
+        with _duckdb() as db:
+            db.register("landed", rows)
+            db.execute(f"CREATE VIEW events AS SELECT {project_id}::BIGINT AS project_id, * FROM landed")
+            yield db
+
+    def _read(self, file: File) -> pa.Table:
+        """A window's rows. Raises GenerationConflict when the object was replaced since it was looked at."""
+        entry = file.footer.entry
+        try:
+            data, etag = self.objects.get(lake_file.window_path(entry))
+        except Missing:
+            data, etag = b"", ""
+        if etag != file.etag:
+            raise _conflict(entry, entry.generation + 1)
+        try:
+            rows = lake_file.read(data)
+            return rows.select(FILE_SCHEMA.names).cast(FILE_SCHEMA)
+        except (lake_file.Unreadable, KeyError, pa.ArrowException):
+            return FILE_SCHEMA.empty_table()  # damaged: it holds no row that anyone could read
+
+    def _all_read(self, files: Sequence[File]) -> list[pa.Table]:
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="lake") as pool:
+            return list(pool.map(self._read, files))
+
+    @contextmanager
+    def query(self, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        if not self.exists():
+            raise errors.DestinationUnusable(f"there is no lake yet: {self.name}", hint="run hedgerow sync first")
+        with lake_views.connected(self) as db, duckdb_rows.refusals():
+            yield duckdb_rows.executed(db, sql)
+
+
+@contextmanager
+def _duckdb() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(":memory:", config={"threads": 2, "autoinstall_known_extensions": False}) as db:
+        db.execute("SET TimeZone = 'UTC'")
+        yield db
+
+
+@contextmanager
+def _written(rows: pa.Table, footer: Footer, directory: Path) -> Iterator[bytes | Path]:
+    """A window's file: in memory, or on disk when it is large."""
+    if rows.nbytes <= BUFFERED_BYTES:
+        sunk = pa.BufferOutputStream()
+        lake_file.write(rows, footer, sunk)
+        yield sunk.getvalue().to_pybytes()
+        return
+    with tempfile.NamedTemporaryFile(dir=directory, prefix="window-") as file:
+        lake_file.write(rows, footer, Path(file.name))
+        yield Path(file.name)
+
+
+def _footer(
+    known: Stream,
+    landing: Landing,
+    file: File | None,
+    *,
+    landing_id: str,
+    quarantine: str | None,
+    mark: datetime | None,
+) -> Footer:
+    """What the window will say of itself. It keeps the mark and the history of what it replaces."""
+    old = file.footer if file else None
+    entry = landing.entry
+    tally = (entry.tally.landed_rows, entry.tally.landed_digest)
+    same = old is not None and tally == (old.entry.tally.landed_rows, old.entry.tally.landed_digest)
+    changed = landing.rewrite or not same
+    marks = [one for one in (mark, old.mark if old else None) if one is not None]
+    return Footer(
+        id=landing_id,
+        epoch=known.rules[1] if known.rules else 0,
+        entry=replace(entry, generation=entry.generation + 1),
+        step=landing.step,
+        mark=max(marks, default=None),
+        unchecked=(changed and landing.partial and landing.rows.num_rows > 0)
+        or (file is not None and known.unchecked(file)),
+        quarantine=quarantine,
+        changes=(*(old.changes if old else ()), *([(entry.read_at, landing.changes)] if landing.changes else ())),
+    )
+
+
+def _generation(known: Stream, file: File | None) -> int:
+    return known.entry(file).generation if file else 0
+
+
+def _conflict(entry: Entry, found: int) -> errors.GenerationConflict:
+    return errors.GenerationConflict(f"{entry.start:%Y-%m-%dT%H:%MZ}", expected=entry.generation, found=found)
+
+
+def _touches(file: File, start: datetime, end: datetime) -> bool:
+    return file.footer.entry.start < end and file.footer.entry.end > start
+
+
+def _batches(files: Sequence[File]) -> Iterator[list[File]]:
+    """Files to be read at once, by their rows: the memory of a comparison is bounded."""
+    some: list[File] = []
+    rows = 0
+    for file in files:
+        if some and (rows + max(file.rows, 0) > READ_ROWS or len(some) >= READ_OBJECTS):
+            yield some
+            some, rows = [], 0
+        some.append(file)
+        rows += max(file.rows, 0)
+    if some:
+        yield some
+
+
+def _by_stream(entries: Iterable[Entry]) -> dict[tuple[int, str], list[Entry]]:
+    found: dict[tuple[int, str], list[Entry]] = {}
+    for entry in entries:
+        found.setdefault((entry.project_id, entry.stream), []).append(entry)
+    return found
+
+
+def _ascends(times: pa.ChunkedArray) -> bool:
+    if len(times) < 2:
+        return True
+    flat = times.combine_chunks()
+    return bool(pc.all(pc.less_equal(flat[:-1], flat[1:])).as_py())
+
+
+def _json(**values: object) -> bytes:
+    return msgspec.json.encode(values)
+
+
+_NO_REJECTS = pa.schema(
+    [("at", pa.timestamp("us", "UTC")), ("reason", pa.string()), ("text", pa.string())]
+).empty_table()

@@ -1,0 +1,235 @@
+"""One window as one Parquet file: its rows, and in the footer what the ledger says of it (docs/lake.md, Layout).
+
+Rows and ledger entry are one object, so they cannot disagree. Pure: bytes in, values out.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sinks.base import FORMAT, Base, Changes, Entry, Probed, State, Tally
+
+KEY = b"hedgerow"
+ROWS_PER_GROUP = 50_000  # facts/performance.md: about 50k rows per group
+PRUNED = ["timestamp", "event", "distinct_id", "uuid", "created_at", "_loaded_at"]
+TAIL_BYTES = 32 * 1024  # holds the footer of a window of a million rows
+
+FILE_SCHEMA = pa.schema(
+    [
+        pa.field("uuid", pa.string(), nullable=False),
+        pa.field("event", pa.string(), nullable=False),
+        pa.field("distinct_id", pa.string(), nullable=False),
+        pa.field("person_id", pa.string()),
+        pa.field("properties", pa.string(), nullable=False),
+        pa.field("person_properties", pa.string()),
+        pa.field("elements_chain", pa.string()),
+        pa.field("timestamp", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field("created_at", pa.timestamp("us", "UTC")),
+        pa.field("_loaded_at", pa.timestamp("us", "UTC"), nullable=False),
+    ]
+)
+"""contract.md §4: the columns of `events` but project_id, which is in the path; uuid as text."""
+
+
+class Unreadable(Exception):
+    """No Parquet file, or none that hedgerow wrote."""
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    """The footer's text. Names are the format: they may be added to, never changed."""
+
+    format: int
+    id: str
+    epoch: int
+    project_id: int
+    stream: str
+    start: datetime
+    end: datetime
+    covered_start: datetime
+    covered_end: datetime
+    state: str
+    generation: int
+    read_at: datetime
+    tally: dict[str, Any]
+    step_s: int
+    base_until: datetime | None = None
+    base_tally: dict[str, Any] | None = None
+    probed_at: datetime | None = None
+    probed: str | None = None
+    mark: datetime | None = None
+    unchecked: bool = False
+    quarantine: str | None = None
+    changes: list[tuple[datetime, int, int, int, float]] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """What a window's file says beside its rows.
+
+    *id*: this landing, and no other. *epoch*: how often the stream had been rebuilt. *mark*: the stream's, as far as this
+    window knows. *unchecked*: its date is to be searched for one identity in two windows. *quarantine*: the object with
+    its rows that could not be typed. *changes*: what its landings found changed, and when.
+    """
+
+    id: str
+    epoch: int
+    entry: Entry
+    step: timedelta
+    mark: datetime | None = None
+    unchecked: bool = False
+    quarantine: str | None = None
+    changes: tuple[tuple[datetime, Changes], ...] = ()
+
+
+def window_path(entry: Entry) -> str:
+    """The name of a window's object below the lake's root."""
+    start, end = entry.start, entry.end
+    return (
+        f"{entry.stream}/project_id={entry.project_id}/date={start:%Y-%m-%d}/"
+        f"{start:%Y%m%dT%H%M%SZ}-{end:%Y%m%dT%H%M%SZ}.parquet"
+    )
+
+
+def is_window_path(path: str) -> bool:
+    """Whether *path* is named as window_path names windows."""
+    found = re.fullmatch(r"\w+/project_id=\d+/date=(\d{4}-\d\d-\d\d)/(\d{8})T\d{6}Z-\d{8}T\d{6}Z\.parquet", path)
+    return found is not None and found[1].replace("-", "") == found[2]
+
+
+def write(rows: pa.Table, footer: Footer, where: Path | pa.NativeFile) -> None:
+    """Write *rows* (FILE_SCHEMA, sorted by time) and *footer* as one file."""
+    rows_per_group = max(1, min(ROWS_PER_GROUP, rows.num_rows))
+    with pq.ParquetWriter(
+        where,
+        FILE_SCHEMA,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=["event", "distinct_id", "elements_chain"],
+        write_statistics=PRUNED,
+        write_page_index=True,
+        # Sorted by time, a group's bounds say little of who and what: Bloom filters do.
+        bloom_filter_options={name: {"ndv": rows_per_group, "fpp": 0.05} for name in ("event", "distinct_id")},
+        sorting_columns=[pq.SortingColumn(FILE_SCHEMA.get_field_index("timestamp"))],
+    ) as writer:
+        if rows.num_rows:
+            writer.write_table(rows, row_group_size=ROWS_PER_GROUP)
+        writer.add_key_value_metadata({KEY: dumped(footer)})
+
+
+def read(data: bytes, columns: list[str] | None = None) -> pa.Table:
+    """The rows of a window's file. Raises Unreadable."""
+    try:
+        return pq.read_table(pa.BufferReader(data), columns=columns).replace_schema_metadata(None)
+    except (pa.ArrowException, OSError) as exc:
+        raise Unreadable(str(exc)) from exc
+
+
+def read_footer(tail: bytes) -> tuple[Footer, int]:
+    """Footer and number of rows, from the last bytes of a file.
+
+    Raises Unreadable, and Truncated when the footer needs more bytes than these.
+    """
+    if len(tail) < 12 or tail[-4:] != b"PAR1":
+        raise Unreadable("not a Parquet file")
+    needed = int.from_bytes(tail[-8:-4], "little") + 8
+    if needed > len(tail):
+        raise Truncated(needed)
+    try:
+        # The metadata is all that is looked at, so a file that has nothing else will do.
+        metadata = pq.read_metadata(pa.BufferReader(b"PAR1" + tail[-needed:]))
+        text = (metadata.metadata or {}).get(KEY)
+    except (pa.ArrowException, OSError) as exc:
+        raise Unreadable(str(exc)) from exc
+    if text is None:
+        raise Unreadable("not written by hedgerow")
+    return loaded(text), metadata.num_rows
+
+
+class Truncated(Exception):
+    """More of the file's end is needed: *length* bytes."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(f"{length} bytes needed")
+        self.length = length
+
+
+def dumped(footer: Footer) -> bytes:
+    """A footer as text (JSON)."""
+    entry = footer.entry
+    return msgspec.json.encode(
+        _Stored(
+            format=FORMAT,
+            id=footer.id,
+            epoch=footer.epoch,
+            project_id=entry.project_id,
+            stream=entry.stream,
+            start=entry.start,
+            end=entry.end,
+            covered_start=entry.covered_start,
+            covered_end=entry.covered_end,
+            state=str(entry.state),
+            generation=entry.generation,
+            read_at=entry.read_at,
+            tally=msgspec.to_builtins(entry.tally),
+            step_s=int(footer.step.total_seconds()),
+            base_until=entry.base.until if entry.base else None,
+            base_tally=msgspec.to_builtins(entry.base.tally) if entry.base else None,
+            probed_at=entry.probed.at if entry.probed else None,
+            probed=entry.probed.values if entry.probed else None,
+            mark=footer.mark,
+            unchecked=footer.unchecked,
+            quarantine=footer.quarantine,
+            changes=[
+                (at, one.late, one.deleted, one.changed, one.lateness.total_seconds()) for at, one in footer.changes
+            ],
+        )
+    )
+
+
+def loaded(text: bytes) -> Footer:
+    """A footer from its text. Raises Unreadable."""
+    try:
+        stored = _DECODER.decode(text)
+        base = None
+        if stored.base_until is not None and stored.base_tally is not None:
+            base = Base(stored.base_until, Tally(**stored.base_tally))
+        entry = Entry(
+            project_id=stored.project_id,
+            stream=stored.stream,
+            start=stored.start,
+            end=stored.end,
+            covered_start=stored.covered_start,
+            covered_end=stored.covered_end,
+            state=State(stored.state),
+            read_at=stored.read_at,
+            tally=Tally(**stored.tally),
+            generation=stored.generation,
+            base=base,
+            probed=Probed(stored.probed_at, stored.probed) if stored.probed_at and stored.probed is not None else None,
+        )
+    except (msgspec.MsgspecError, TypeError, ValueError) as exc:
+        raise Unreadable(f"its ledger entry cannot be read: {exc}") from exc
+    return Footer(
+        id=stored.id,
+        epoch=stored.epoch,
+        entry=entry,
+        step=timedelta(seconds=stored.step_s),
+        mark=stored.mark,
+        unchecked=stored.unchecked,
+        quarantine=stored.quarantine,
+        changes=tuple(
+            (at, Changes(late, deleted, changed, timedelta(seconds=lateness_s)))
+            for at, late, deleted, changed, lateness_s in stored.changes
+        ),
+    )
+
+
+_DECODER = msgspec.json.Decoder(_Stored)

@@ -1,0 +1,330 @@
+"""SQL on a lake: the same names as in a DuckDB file, over the Parquet files as they are.
+
+DuckDB reads S3 by its extension httpfs, which cannot always be had (facts/stack.md §3). So hedgerow gives it the lake's
+objects as a file system of its own; the views are the same with httpfs, and with it they work in any DuckDB.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import duckdb
+import fsspec
+import pyarrow as pa
+
+from sinks import errors
+from sinks.base import Change, Entry, Run
+from sinks.objects import LocalObjects, Objects, S3Objects
+
+if TYPE_CHECKING:
+    from sinks.lake import LakeSink
+
+COLUMNS = {
+    "project_id": "BIGINT",
+    "uuid": "UUID",
+    "event": "VARCHAR",
+    "distinct_id": "VARCHAR",
+    "person_id": "VARCHAR",
+    "properties": "JSON",
+    "person_properties": "JSON",
+    "elements_chain": "VARCHAR",
+    "timestamp": "TIMESTAMPTZ",
+    "created_at": "TIMESTAMPTZ",
+    "_loaded_at": "TIMESTAMPTZ",
+    "date": "DATE",
+}
+"""Columns of the view `events`: contract.md §4, and the partition's date, by which files are left out unread."""
+WHOLE_BYTES = 4 * 2**20
+STORED = {"uuid": "VARCHAR", "properties": "VARCHAR", "person_properties": "VARCHAR"}
+
+
+def glob_of(objects: Objects, *, stream: str = "events") -> str:
+    """The pattern of all windows, as DuckDB, polars and others take it."""
+    return f"{address_of(objects)}/{stream}/**/*.parquet"
+
+
+def address_of(objects: Objects) -> str:
+    """The lake's root as others address it."""
+    return str(objects.root) if isinstance(objects, LocalObjects) else objects.name
+
+
+def events_sql(objects: Objects, *, empty: bool) -> str:
+    """The SELECT of the view `events`. *empty*: there are no files yet, so the view must say the types (DuckDB 2)."""
+    options = "hive_partitioning = true, hive_types = {'project_id': BIGINT, 'date': DATE}"
+    columns = ",\n  ".join(
+        f'"{name}"::{kind} AS "{name}"' if name in STORED else f'"{name}"' for name, kind in COLUMNS.items()
+    )
+    files = f"read_parquet({_quoted(glob_of(objects))}, {options}{', allow_empty = true' if empty else ''})"
+    if not empty:
+        return f"SELECT\n  {columns}\nFROM {files}"
+    nothing = ", ".join(f'NULL::{STORED.get(name, kind)} AS "{name}"' for name, kind in COLUMNS.items())
+    return f"SELECT\n  {columns}\nFROM (SELECT {nothing} WHERE false UNION ALL BY NAME SELECT * FROM {files})"
+
+
+def windows_sql(objects: Objects) -> str:
+    """The SELECT of the view `hedgerow.windows` out of the files' footers. Needs at least one file."""
+    times = ("start", "end", "covered_start", "covered_end", "read_at")
+    columns = [
+        "(f->>'project_id')::BIGINT AS project_id",
+        "f->>'stream' AS stream",
+        *(f"(f->>'{name}')::TIMESTAMPTZ AS {'window_' if name in ('start', 'end') else ''}{name}" for name in times),
+        "f->>'state' AS state",
+        "(f->>'generation')::BIGINT AS generation",
+        *(
+            f"(f->'tally'->>'{name}')::{'VARCHAR' if name.endswith('digest') else 'BIGINT'} AS {name}"
+            for name in (
+                "source_rows",
+                "source_digest",
+                "landed_rows",
+                "landed_digest",
+                "quarantined_rows",
+                "suppressed_rows",
+                "copies",
+            )
+        ),
+    ]
+    footers = f"parquet_kv_metadata({_quoted(glob_of(objects))})"
+    listed = ",\n  ".join(columns)
+    return f"SELECT\n  {listed}\nFROM (SELECT decode(value)::JSON AS f FROM {footers} WHERE decode(key) = 'hedgerow')"
+
+
+def secret_sql(objects: Objects) -> str:
+    """What someone runs before the views to reach S3 with credentials of their own; empty for a directory."""
+    if not isinstance(objects, S3Objects):
+        return ""
+    options = objects.options
+    settings = ["TYPE s3"]
+    if options.endpoint:
+        scheme, _, host = options.endpoint.partition("://")
+        settings += ["KEY_ID 'your key id'", "SECRET 'your secret'", f"ENDPOINT {_quoted(host.rstrip('/'))}"]
+        settings += [
+            f"URL_STYLE '{'vhost' if options.virtual_host else 'path'}'",
+            f"USE_SSL {str(scheme == 'https').lower()}",
+        ]
+    else:
+        settings.append("PROVIDER credential_chain")
+    if options.region:
+        settings.append(f"REGION {_quoted(options.region)}")
+    return f"INSTALL httpfs; LOAD httpfs;\nCREATE SECRET hedgerow ({', '.join(settings)});\n"
+
+
+@contextmanager
+def connected(lake: LakeSink) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB in memory with the tables of a DuckDB file as views and tables."""
+    objects = lake.objects
+    streams = [lake.stream(project_id, "events") for project_id in lake.projects()]
+    ledgers = [stream.ledger() for stream in streams]
+    with reading(objects, ":memory:") as db:
+        db.execute("SET TimeZone = 'UTC'")
+        db.execute("CREATE SCHEMA hedgerow")
+        empty = not any(ledger.entries for ledger in ledgers)
+        db.execute(f"CREATE VIEW events AS {events_sql(objects, empty=empty)}")
+        entries = [entry for ledger in ledgers for entry in ledger.entries.values()]
+        runs = [run for project_id in lake.projects() for run in lake.runs(project_id, limit=10**6)]
+        changes = [change for project_id in lake.projects() for change in lake.changes(project_id, "events")]
+        tables = {
+            "windows": _windows(entries),
+            "runs": _runs(runs),
+            "changes": _changes(changes),
+            "quarantine": _quarantine(
+                [(entry, lake.rejects(entry)) for entry in entries if entry.tally.quarantined_rows]
+            ),
+        }
+        for name, table in tables.items():
+            db.register("given", table)
+            db.execute(f"CREATE TABLE hedgerow.{name} AS SELECT * FROM given")
+            db.unregister("given")
+        yield db
+
+
+def attach(objects: Objects, output: Path, *, empty: bool) -> str:
+    """Write a DuckDB file with the views, replacing one that was there; the SQL that does the same elsewhere.
+
+    No credentials go into the file. Raises DestinationUnusable.
+    """
+    views = {"events": events_sql(objects, empty=empty)}
+    if not empty:
+        views["hedgerow.windows"] = windows_sql(objects)
+    statements = ["CREATE SCHEMA IF NOT EXISTS hedgerow"]
+    statements += [f"CREATE OR REPLACE VIEW {name} AS\n{sql}" for name, sql in views.items()]
+    made = output.with_name(f".{output.name}.new")
+    made.unlink(missing_ok=True)
+    try:
+        with reading(objects, str(made)) as db:
+            for statement in statements:
+                db.execute(statement)
+            db.execute("CHECKPOINT")
+        made.replace(output)
+    except (duckdb.Error, OSError) as exc:
+        said = str(exc).split("\n\n")[0].replace("\n", " ")
+        raise errors.DestinationUnusable(
+            f"cannot write {output}: {said}", hint="check path, permissions and disk"
+        ) from exc
+    finally:
+        made.unlink(missing_ok=True)
+    return secret_sql(objects) + ";\n".join(statements) + ";\n"
+
+
+@contextmanager
+def reading(objects: Objects, file: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB that can read the lake without httpfs."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    with duckdb.connect(file, config=config) as db:
+        if isinstance(objects, S3Objects):
+            db.register_filesystem(_Bucket(objects))
+            try:
+                yield db
+            finally:
+                db.unregister_filesystem("s3")
+        else:
+            yield db
+
+
+class _Bucket(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec is not typed
+    """The lake's objects for DuckDB, under their s3:// addresses. Read-only."""
+
+    protocol = "s3"
+    cachable = False
+
+    def __init__(self, objects: S3Objects) -> None:
+        super().__init__()
+        self._objects = objects
+        self._sizes: dict[str, int] = {}
+
+    def _path(self, address: str) -> str:
+        return address.removeprefix(self._objects.name).lstrip("/")
+
+    def glob(self, path: str, **options: Any) -> list[str]:
+        pattern = self._path(path)
+        found = {}
+        for one in self._objects.list(pattern.partition("/")[0]):
+            if fnmatchcase(one.path, pattern.replace("**/", "*")):
+                found[one.path] = one.size
+        self._sizes |= found
+        return [f"{self._objects.name}/{name}" for name in sorted(found)]
+
+    def info(self, path: str, **options: Any) -> dict[str, Any]:
+        name = self._path(path)
+        if name not in self._sizes:
+            found = self._objects.head(name)
+            if found is None:
+                raise FileNotFoundError(path)
+            self._sizes[name] = found.size
+        return {"name": path, "size": self._sizes[name], "type": "file"}
+
+    def modified(self, path: str) -> datetime:
+        return datetime(2000, 1, 1, tzinfo=UTC)
+
+    def open(self, path: str, mode: str = "rb", **options: Any) -> BinaryIO:
+        if self.info(path)["size"] <= WHOLE_BYTES:
+            return io.BytesIO(self._objects.get(self._path(path))[0])
+        return self._objects.open(self._path(path))
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+TIME = pa.timestamp("us", "UTC")
+
+
+def _windows(entries: Sequence[Entry]) -> pa.Table:
+    """The ledger as the DuckDB file's table of the same name has it."""
+    schema = pa.schema(
+        [
+            ("project_id", pa.int64()),
+            ("stream", pa.string()),
+            *((name, TIME) for name in ("window_start", "window_end", "covered_start", "covered_end")),
+            ("state", pa.string()),
+            ("generation", pa.int64()),
+            ("read_at", TIME),
+            ("source_rows", pa.int64()),
+            ("source_digest", pa.string()),
+            ("landed_rows", pa.int64()),
+            ("landed_digest", pa.string()),
+            *((name, pa.int64()) for name in ("quarantined_rows", "suppressed_rows", "copies")),
+            ("probed_at", TIME),
+            ("probed", pa.string()),
+        ]
+    )
+    rows = [
+        (
+            *(one.project_id, one.stream, one.start, one.end, one.covered_start, one.covered_end),
+            *(str(one.state), one.generation, one.read_at),
+            *(one.tally.source_rows, one.tally.source_digest, one.tally.landed_rows, one.tally.landed_digest),
+            *(one.tally.quarantined_rows, one.tally.suppressed_rows, one.tally.copies),
+            *((one.probed.at, one.probed.values) if one.probed else (None, None)),
+        )
+        for one in entries
+    ]
+    return _table(rows, schema)
+
+
+def _runs(runs: Sequence[Run]) -> pa.Table:
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in ("run_id", "command")),
+            ("project_id", pa.int64()),
+            ("stream", pa.string()),
+            *((name, TIME) for name in ("started_at", "finished_at")),
+            ("outcome", pa.string()),
+            *((name, pa.int64()) for name in ("windows", "rows", "requests")),
+            ("waited_s", pa.float64()),
+            ("error", pa.string()),
+        ]
+    )
+    return _table([tuple(getattr(run, name) for name in schema.names) for run in runs], schema)
+
+
+def _changes(changes: Sequence[Change]) -> pa.Table:
+    schema = pa.schema(
+        [
+            ("project_id", pa.int64()),
+            ("stream", pa.string()),
+            *((name, TIME) for name in ("window_start", "found_at")),
+            *((name, pa.int64()) for name in ("late", "deleted", "changed")),
+            ("lateness_s", pa.float64()),
+        ]
+    )
+    rows = [
+        (
+            *(one.project_id, one.stream, one.window_start, one.found_at),
+            *(one.changes.late, one.changes.deleted, one.changes.changed, one.changes.lateness.total_seconds()),
+        )
+        for one in changes
+    ]
+    return _table(rows, schema)
+
+
+def _quarantine(found: Sequence[tuple[Entry, pa.Table]]) -> pa.Table:
+    schema = pa.schema(
+        [
+            ("project_id", pa.int64()),
+            ("stream", pa.string()),
+            *((name, TIME) for name in ("window_start", "at")),
+            *((name, pa.string()) for name in ("reason", "text")),
+            ("read_at", TIME),
+        ]
+    )
+    rows = [
+        (entry.project_id, entry.stream, entry.start, row["at"], row["reason"], row["text"], entry.read_at)
+        for entry, rejects in found
+        for row in rejects.to_pylist()
+    ]
+    return _table(rows, schema)
+
+
+def _table(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+    )

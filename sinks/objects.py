@@ -1,0 +1,343 @@
+"""Objects under names, in S3 or in a local directory: put, get, list, delete. Nothing here knows what they hold.
+
+A PUT is atomic and durable when it returns. Conditions: `create` (nobody has put this name) holds on every store that
+`check` accepts; *match* (the object is still the one read) where the store honours If-Match (`conditional`), which
+`check` finds out. Facts: facts/stack.md §3; obstore's documentation for the client.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import LocalStore, S3Store
+
+from sinks import errors
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig, S3Config
+
+MULTIPART_BYTES = 64 * 2**20
+"""Larger objects go up in parts; these have no conditions (obstore: a mode makes one request of the upload)."""
+PART_BYTES = 16 * 2**20
+READ_AHEAD_BYTES = 2**20
+SCRATCH = "_hedgerow/tmp"
+RETRY: RetryConfig = {"max_retries": 8, "retry_timeout": timedelta(seconds=90)}
+LEFT_S = 86_400
+BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+_CREDENTIALS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary keys, AWS_SESSION_TOKEN"
+
+
+class Exists(Exception):
+    """Somebody has put the name before."""
+
+
+class Changed(Exception):
+    """The object is not the one that was read, or gone."""
+
+
+class Missing(Exception):
+    """There is no such object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An object as a listing shows it: its name below the root, its version, and its length in bytes."""
+
+    path: str
+    etag: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """How to reach S3. *endpoint*: None for AWS; *virtual_host*: the bucket in the host name instead of the path."""
+
+    access_key_id: str | None = None
+    secret_access_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    region: str | None = None
+    endpoint: str | None = None
+    virtual_host: bool | None = None
+
+
+class Objects:
+    """A store with a root. *name*: what people call it. *conditional*: it refuses a PUT whose *match* is not current."""
+
+    def __init__(self, store: S3Store | LocalStore, name: str) -> None:
+        self._store, self.name = store, name
+        self.conditional = False
+
+    def _there(self) -> bool:
+        """Whether the root exists; a bucket that does not says so itself."""
+        return True
+
+    def put(self, path: str, data: bytes | Path, *, create: bool = False, match: str | None = None) -> str:
+        """Put *data* (bytes or a file) and give its version.
+
+        Raises Exists (with *create*), Changed (with *match*), DestinationUnusable, DestinationBusy. After an error other
+        than Exists and Changed the object may have been put all the same.
+        """
+        size = data.stat().st_size if isinstance(data, Path) else len(data)
+        with self._translated(path):
+            if size > MULTIPART_BYTES:
+                self._compare(path, create=create, match=match)
+                result = obstore.put(self._store, path, data, chunk_size=PART_BYTES, max_concurrency=4)
+            elif create:
+                result = obstore.put(self._store, path, data, mode="create", use_multipart=False)
+            elif match is not None and self.conditional:
+                result = obstore.put(self._store, path, data, mode={"e_tag": match}, use_multipart=False)
+            else:
+                self._compare(path, create=False, match=match)
+                result = obstore.put(self._store, path, data, use_multipart=False)
+        return result["e_tag"] or ""
+
+    def _compare(self, path: str, *, create: bool, match: str | None) -> None:
+        """What a store without conditions can do: look before the PUT."""
+        if create or match is not None:
+            found = self.head(path)
+            if create and found is not None:
+                raise Exists(path)
+            if match is not None and (found is None or found.etag != match):
+                raise Changed(path)
+
+    def get(self, path: str) -> tuple[bytes, str]:
+        """An object's bytes and version. Raises Missing."""
+        if not self._there():
+            raise Missing(path)
+        with self._translated(path):
+            result = obstore.get(self._store, path)
+            return bytes(result.bytes()), result.meta["e_tag"] or ""
+
+    def tail(self, path: str, *, size: int, length: int) -> bytes:
+        """The last *length* bytes of an object of *size* bytes; all of a shorter one. Raises Missing."""
+        with self._translated(path):
+            return bytes(obstore.get_range(self._store, path, start=max(0, size - length), end=size))
+
+    def open(self, path: str) -> BinaryIO:
+        """An object to be read in parts, wherever the reader wants to. Raises Missing."""
+        with self._translated(path):
+            return cast(BinaryIO, obstore.open_reader(self._store, path, buffer_size=READ_AHEAD_BYTES))
+
+    def head(self, path: str) -> Found | None:
+        """The object as it is now; None where there is none."""
+        if not self._there():
+            return None
+        try:
+            with self._translated(path):
+                meta = obstore.head(self._store, path)
+        except Missing:
+            return None
+        return Found(path, meta["e_tag"] or "", meta["size"])
+
+    def list(self, prefix: str = "") -> Iterator[Found]:
+        """All objects below *prefix*, in any order."""
+        if not self._there():
+            return
+        with self._translated(prefix):
+            for chunk in obstore.list(self._store, prefix or None, chunk_size=1000):
+                for meta in chunk:
+                    yield Found(meta["path"], meta["e_tag"] or "", meta["size"])
+
+    def delete(self, path: str) -> None:
+        """Remove an object, if it is there."""
+        with suppress(Missing), self._translated(path):
+            obstore.delete(self._store, path)
+
+    def check(self) -> None:
+        """Learn what the store honours. Raises DestinationUnusable for one that overwrites what `create` must not."""
+        path = f"{SCRATCH}/probe-{uuid.uuid4().hex}"
+        self.conditional = False
+        self.put(path, b"1", create=True)
+        try:
+            try:
+                self.put(path, b"2", create=True)
+            except Exists:
+                pass
+            else:
+                raise errors.DestinationUnusable(
+                    f"{self.name} overwrites an object in spite of If-None-Match, so two writers could lose rows there",
+                    hint="use a store that honours conditional writes (docs/lake.md has a list)",
+                )
+            self.conditional = True
+            try:
+                self.put(path, b"3", match='"0123456789abcdef0123456789abcdef"')
+            except Changed:
+                pass
+            except errors.SinkError:  # some answer 501: not implemented
+                self.conditional = False
+            else:
+                self.conditional = False
+        finally:
+            self.delete(path)
+
+    @contextmanager
+    def _translated(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except AlreadyExistsError as exc:
+            raise Exists(path) from exc
+        except PreconditionError as exc:
+            raise Changed(path) from exc
+        except FileNotFoundError as exc:
+            if "NoSuchBucket" in str(exc):
+                raise self._unusable(
+                    "there is no such bucket", "make it, or correct the name; hedgerow makes none"
+                ) from exc
+            raise Missing(path) from exc
+        except (BaseError, OSError, ValueError) as exc:
+            raise self._said(str(exc)) from exc
+
+    def _said(self, text: str) -> errors.SinkError:
+        """The store's error in our terms. Of its answer only the code is shown: the rest may hold what was signed."""
+        coded = re.search(r"<Code>(\w+)</Code>", text)
+        code = coded[1] if coded else ""
+        if code in ("ExpiredToken", "TokenRefreshRequired", "RequestExpired"):
+            return self._unusable("the credentials have expired", "renew them and run again; everything landed stays")
+        if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthFailure"):
+            return self._unusable(f"the credentials are refused ({code})", _CREDENTIALS)
+        if code in ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException") or (
+            "without LOCATION header" in text or "301 Moved" in text or "incorrect region" in text
+        ):
+            return self._unusable(
+                "the bucket lies in another region or behind another endpoint", "set AWS_REGION (or AWS_ENDPOINT_URL)"
+            )
+        if code == "NoSuchBucket":
+            return self._unusable("there is no such bucket", "make it, or correct the name; hedgerow makes none")
+        if code in ("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout") or re.search(
+            r"status code: 50\d", text
+        ):
+            return errors.DestinationBusy(
+                f"{self.name} does not keep up ({code or 'server error'}), also after several tries",
+                hint="run again later; everything landed stays",
+            )
+        if (
+            code in ("AccessDenied", "AllAccessDisabled", "AccountProblem")
+            or "403 Forbidden" in text
+            or "Permission denied" in text
+        ):
+            return self._unusable(
+                "access is denied", "the policy needs List, Get, Put and Delete below the prefix (docs/lake.md)"
+            )
+        if ("instance" in text.lower() and "credential" in text.lower()) or "169.254" in text:
+            return self._unusable("there are no credentials", _CREDENTIALS)
+        if "error sending request" in text or "dns error" in text or "onnect" in text:
+            return self._unusable("the store cannot be reached", "check AWS_ENDPOINT_URL, AWS_REGION and the network")
+        first = " ".join(text.split("\n\nDebug source")[0].split())
+        return self._unusable(code or first[:200], "check the address and the credentials of the destination")
+
+    def _unusable(self, what: str, hint: str) -> errors.DestinationUnusable:
+        return errors.DestinationUnusable(f"cannot use {self.name}: {what}", hint=hint)
+
+
+class LocalObjects(Objects):
+    """A directory. Files are written aside, synced and renamed into place; a lock makes conditions hold on one machine."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        super().__init__(LocalStore(), name)
+        self.root = root.absolute()
+        self._opened = False
+
+    def _there(self) -> bool:
+        if not self._opened and self.root.is_dir():
+            self._store, self._opened = LocalStore(prefix=self.root), True
+        return self._opened
+
+    def put(self, path: str, data: bytes | Path, *, create: bool = False, match: str | None = None) -> str:
+        with self._translated(path), self._aside(data) as (written, lock):
+            target = self.root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if create:
+                try:
+                    os.link(written, target)
+                except FileExistsError as exc:
+                    raise Exists(path) from exc
+            else:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._compare(path, create=False, match=match)
+                written.replace(target)
+            _sync(target.parent)
+            found = self.head(path)
+        return found.etag if found else ""
+
+    @contextmanager
+    def _aside(self, data: bytes | Path) -> Iterator[tuple[Path, int]]:
+        """*data* in a file of the same file system that no glob sees, and the lock file, open."""
+        written = self._scratch() / uuid.uuid4().hex
+        lock = os.open(self._scratch() / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            with written.open("xb") as file:
+                if isinstance(data, Path):
+                    with data.open("rb") as source:
+                        shutil.copyfileobj(source, file)
+                else:
+                    file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            yield written, lock
+        finally:
+            written.unlink(missing_ok=True)
+            os.close(lock)
+
+    def _scratch(self) -> Path:
+        scratch = self.root / SCRATCH
+        scratch.mkdir(parents=True, exist_ok=True)
+        return scratch
+
+    def check(self) -> None:
+        """A directory honours both conditions, so only writing is tried. What kills left aside long ago is removed."""
+        with self._translated(""):
+            probe = self._scratch() / f"probe-{uuid.uuid4().hex}"
+            probe.touch()
+            probe.unlink()
+            for left in self._scratch().iterdir():
+                if left.name != "lock" and time.time() - left.stat().st_mtime > LEFT_S:
+                    left.unlink(missing_ok=True)
+        self.conditional = True
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class S3Objects(Objects):
+    """A bucket, or what lies below *prefix* in it; nothing is asked yet."""
+
+    def __init__(self, bucket: str, prefix: str, options: S3Options) -> None:
+        config: S3Config = {"disable_bulk_delete": True}  # not every store has it (facts/stack.md §3)
+        client: ClientConfig = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(seconds=300)}
+        if options.access_key_id:
+            config["access_key_id"] = options.access_key_id
+        if options.secret_access_key:
+            config["secret_access_key"] = options.secret_access_key
+        if options.session_token:
+            config["session_token"] = options.session_token
+        if options.region:
+            config["region"] = options.region
+        virtual = options.endpoint is None if options.virtual_host is None else options.virtual_host
+        config["virtual_hosted_style_request"] = virtual
+        if options.endpoint:
+            parts = urlsplit(options.endpoint)
+            # obstore takes the bucket's own host as the endpoint of virtual-host addresses.
+            config["endpoint"] = f"{parts.scheme}://{bucket}.{parts.netloc}" if virtual else options.endpoint
+            client["allow_http"] = parts.scheme == "http"
+        store = S3Store(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=RETRY)
+        super().__init__(store, f"s3://{bucket}/{prefix}".rstrip("/"))
+        self.bucket, self.prefix, self.options = bucket, prefix, options
