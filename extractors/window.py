@@ -79,6 +79,11 @@ def spoken(span: timedelta) -> str:
     return " ".join([f"{count} {unit}" for count, unit in parts if count][:2])
 
 
+def counted(number: int, what: str) -> str:
+    """A number and what is counted, for people: 1 window, 2,000 windows."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 def midnight(day: date) -> datetime:
     return datetime.combine(day, time(), tzinfo=UTC)
 

@@ -145,7 +145,7 @@ def _listing(client: Client, project_id: int, resource: str, *, scope: str) -> F
 def _destination(settings: Settings, project_id: int) -> Finding:
     try:
         sink = wiring.sink_of(settings)
-        existed = sink.path.exists()
+        existed = sink.exists()
         sink.probe(
             project_id,
             pipeline.STREAM,
@@ -154,7 +154,7 @@ def _destination(settings: Settings, project_id: int) -> Finding:
         )
     except (SinkError, SettingsError) as exc:
         return _failed("destination", exc)
-    found = f"{sink.path.name} can be written" + ("" if existed else " (it does not exist yet)")
+    found = f"{sink.name} can be written" + ("" if existed else " (it does not exist yet)")
     return Finding("destination", Verdict.OK, found)
 
 

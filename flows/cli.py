@@ -17,7 +17,7 @@ from flows.settings import Loaded, SettingsError, duration, load
 
 app = typer.Typer(
     name="hedgerow",
-    help="Moves PostHog events into DuckDB: none lost, none doubled, and it proves it.",
+    help="Moves PostHog events into DuckDB or S3 Parquet: none lost, none doubled, and it proves it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,7 +26,7 @@ app = typer.Typer(
 
 DONE, BUG, USAGE, INCOMPLETE, ACCESS, SOURCE, DESTINATION, INTERRUPTED = 0, 1, 2, 3, 10, 11, 12, 130
 
-Destination = Annotated[str | None, typer.Option("--destination", help="duckdb:PATH.")]
+Destination = Annotated[str | None, typer.Option("--destination", help="duckdb:PATH, s3://bucket/prefix or file:DIR.")]
 Project = Annotated[str | None, typer.Option("--project", help="Project id; several, separated by commas.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no summary.")]
@@ -117,7 +117,7 @@ def common(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Moves PostHog events into DuckDB: none lost, none doubled, and it proves it."""
+    """Moves PostHog events into DuckDB or S3 Parquet: none lost, none doubled, and it proves it."""
 
 
 @app.command()
@@ -336,6 +336,61 @@ def sql(
         report.write_csv(names, rows)
     else:
         report.show_table(names, rows)
+
+
+@app.command()
+def attach(
+    output: Annotated[Path, typer.Option(help="The file to write; an old one is replaced.")] = Path("views.duckdb"),
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a DuckDB file with views over a lake. For analysts: many can open it while syncs go on; no credentials in it."""
+    from flows import report
+    from flows.destinations import lake_of
+    from sinks import lake_views
+
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise SettingsError(f"cannot write {output}", hint="give the path of a file in a directory that exists")
+    lake = lake_of(_settings(destination, project).settings)
+    statements = lake_views.attach(lake, output)
+    if json_output:
+        report.as_json({"output": str(output), "sql": statements})
+        return
+    if not quiet:
+        report.note(f"written to {output}: open it, or run this in your own DuckDB")
+    report.say(statements)
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Option("--from", help="Where windows are landed: duckdb:PATH, s3://…, file:DIR.")],
+    target: Annotated[str, typer.Option("--to", help="Where they go.")],
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Copy landed windows between destinations and verify. Does not ask PostHog; resumes."""
+    from flows import copy as copying
+    from flows import report
+    from flows.destinations import destination_of
+
+    settings = _settings(None, project).settings
+    origin, goal = destination_of(settings, source), destination_of(settings, target)
+    if origin.name == goal.name and origin.home == goal.home:
+        raise SettingsError("--from and --to are the same destination", hint="name two")
+    found = []
+    for project_id in settings.source.project_id or origin.projects():
+        with report.progress(project_id, quiet=quiet, verbose=verbose) as listener:
+            found.append(copying.copy(project_id, origin, goal, on_progress=listener.copied))
+    if not found:
+        raise SettingsError(f"{source} holds nothing yet", hint="run hedgerow sync first, or name another --from")
+    report.copied(found, json_output=json_output, quiet=quiet)
+    if any(one.problems for one in found):
+        raise typer.Exit(INCOMPLETE)
 
 
 @app.command()

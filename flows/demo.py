@@ -10,6 +10,7 @@ from pathlib import Path
 from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.profiles import CLOUD
 from extractors.simulator.server import serve
+from extractors.window import counted
 from flows import report, runs, wiring
 from flows.runs import Report
 from flows.settings import load
@@ -54,8 +55,10 @@ def demo(path: Path, *, quiet: bool) -> bool:
                     )
                 )
         first, second = reports
-        report.say(f"first sync: {first.rows:,} events landed in {first.requests} requests, {first.seconds:.1f} s")
-        report.say(f"second sync: {second.rows:,} events landed in {second.requests} request")
+        report.say(
+            f"first sync: {counted(first.rows, 'event')} landed in {counted(first.requests, 'request')}, {first.seconds:.1f} s"
+        )
+        report.say(f"second sync: {counted(second.rows, 'event')} landed in {counted(second.requests, 'request')}")
         same = equal(dataset, path)
     report.say(
         f"row by row, {path.name} {'equals' if same else 'DIFFERS FROM'} the source: {first.rows:,} of {len(dataset):,}"

@@ -56,11 +56,11 @@ class Estimate:
     seconds: float | None
     download_bytes: int | None
     disk_bytes: int | None
-    free_bytes: int
+    free_bytes: int | None
 
     @property
     def fits(self) -> bool:
-        return self.disk_bytes is None or self.disk_bytes <= self.free_bytes
+        return self.disk_bytes is None or self.free_bytes is None or self.disk_bytes <= self.free_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def of_project(
         else round(finished_in_s(ages, limit, requests=queued + requests, each_s=EACH_S) - waited, 1),
         download_bytes=_times(rows, sample.wire_bytes, sample.rows),
         disk_bytes=_times(rows, int(sample.packed_bytes * DISK_FACTOR), sample.rows),
-        free_bytes=shutil.disk_usage(_nearest(sink.path.parent)).free,
+        free_bytes=shutil.disk_usage(_nearest(sink.home)).free if sink.home else None,
     )
 
 

@@ -31,9 +31,10 @@ from rich.table import Table
 
 from extractors.errors import SourceError
 from extractors.pacing import Wait
-from extractors.window import spoken
+from extractors.window import counted, spoken
 from flows import audit, pipeline
 from flows.check import Finding, Verdict
+from flows.copy import Copied
 from flows.estimate import Estimate
 from flows.runs import Report
 from flows.settings import SettingsError
@@ -93,7 +94,7 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
         def moved(at: pipeline.Progress, requests: int) -> None:
             elapsed = bar.tasks[0].elapsed or 0
             speed = f" · {at.rows / elapsed:,.0f}/s" if elapsed > 1 else ""
-            doing = f"{at.rows:,} rows{speed} · {requests} requests"
+            doing = f"{at.rows:,} rows{speed} · {counted(requests, 'request')}"
             bar.update(task, completed=at.windows_done, total=at.windows_planned, doing=doing)
 
         def waited(wait: Wait) -> None:
@@ -174,7 +175,8 @@ def _plan_lines(one: Estimate) -> Iterator[tuple[str, str]]:
     yield "time", f"{taken} under {limits} ({one.used_last_hour:,} used in the last hour)"
     if one.download_bytes is not None and one.disk_bytes is not None:
         yield "download", f"about {_size(one.download_bytes)}"
-        yield "disk", f"about {_size(one.disk_bytes)}, {_size(one.free_bytes)} are free"
+        free = f", {_size(one.free_bytes)} are free" if one.free_bytes is not None else ""
+        yield "disk", f"about {_size(one.disk_bytes)}{free}"
 
 
 def _step(seconds: int) -> str:
@@ -200,12 +202,12 @@ def loaded(reports: Sequence[Report], failures: Mapping[int, Exception], *, json
         if not json_output and not quiet:
             span = f" of {_day(report.since)} .. {_day(report.until)}" if report.since else ""
             say(
-                f"project {report.project_id}: {report.rows:,} events landed in {report.windows:,} windows{span} "
-                f"· {report.requests} requests · {report.seconds:.1f} s"
+                f"project {report.project_id}: {counted(report.rows, 'event')} landed "
+                f"in {counted(report.windows, 'window')}{span} · {counted(report.requests, 'request')} · {report.seconds:.1f} s"
                 + (f" (waited {spoken(timedelta(seconds=report.waited_s))})" if report.waited_s >= 1 else "")
             )
             if report.verified:
-                say(f"  {report.verified:,} windows verified: the source counts what is landed")
+                say(f"  {counted(report.verified, 'window')} verified: the source counts what is landed")
         if not quiet:
             for remark in report.notes:
                 note(f"project {report.project_id}: {remark}")
@@ -243,8 +245,8 @@ def verified(
     for project_id, (done, run) in found.items():
         if not quiet:
             say(
-                f"project {project_id}: {done.windows:,} windows, {done.compared:,} compared with the source "
-                f"· {run.requests} requests · {run.seconds:.1f} s"
+                f"project {project_id}: {counted(done.windows, 'window')}, {done.compared:,} compared with the source "
+                f"· {counted(run.requests, 'request')} · {run.seconds:.1f} s"
             )
             for part in done.outside:
                 span = f"{_day(part.first)} .. {_day(part.last)}"
@@ -253,6 +255,18 @@ def verified(
             note(f"project {project_id}: {line}", style="" if done.good else "yellow")
         if not quiet and done.good:
             say(f"project {project_id}: {'all differences are mended' if done.differences else 'no difference'}")
+
+
+def copied(found: Sequence[Copied], *, json_output: bool, quiet: bool) -> None:
+    """What was copied, per project; problems also on stderr."""
+    if json_output:
+        as_json({"copies": [asdict(one) | {"problems": one.problems} for one in found]})
+    for one in found:
+        if not json_output and not quiet:
+            left = f"; {counted(one.kept, 'window')} there already" if one.kept else ""
+            say(f"project {one.project_id}: {one.rows:,} events in {counted(one.windows, 'window')} copied{left}")
+        for problem in one.problems:
+            note(f"incomplete: project {one.project_id}: {problem}", style="yellow")
 
 
 def _differences(done: audit.Verification, *, repair: bool) -> Iterator[str]:
@@ -279,13 +293,13 @@ def _differences(done: audit.Verification, *, repair: bool) -> Iterator[str]:
                 more = f" and {len(uuids) - SHOWN:,} more" if len(uuids) > SHOWN else ""
                 yield f"  {name}: {', '.join(uuids[:SHOWN])}{more}"
     if len(done.differences) > SHOWN:
-        yield f"and {len(done.differences) - SHOWN:,} more windows: see --json"
+        yield f"and {counted(len(done.differences) - SHOWN, 'more window')}: see --json"
     if done.differences and not repair:
-        yield f"{len(done.differences):,} windows differ: hedgerow verify --repair reads them again"
+        yield f"not as landed: {counted(len(done.differences), 'window')}; hedgerow verify --repair reads again what differs"
     if done.stray_rows:
-        yield f"{done.stray_rows:,} rows lie in no landed window: not hedgerow's, and left alone"
+        yield f"outside all landed windows: {counted(done.stray_rows, 'row')}, not hedgerow's, and left alone"
     if done.unknown:
-        yield f"{done.unknown:,} windows could not be compared: the source does not answer queries about them"
+        yield f"not compared: {counted(done.unknown, 'window')}; the source does not answer queries about them"
 
 
 def as_status(one: Summary) -> dict[str, Any]:
@@ -341,14 +355,15 @@ def show_status(one: Summary) -> None:
             Console(highlight=False, soft_wrap=True).print(f"  [dim]{name:<10}[/] {text}")
     for run in one.runs:
         what = f"{_day(run.started_at)} {run.command}: {run.outcome}"
-        line = f"  {what}, {run.rows:,} rows, {run.requests} requests, {spoken(run.finished_at - run.started_at)}"
+        did = f"{counted(run.rows, 'row')}, {counted(run.requests, 'request')}"
+        line = f"  {what}, {did}, {spoken(run.finished_at - run.started_at)}"
         say(line + (f" · {run.error}" if run.error else ""))
 
 
 def _status_lines(one: Summary) -> Iterator[tuple[str, str]]:
     """What there is to say of a stream, with rich's mark-up."""
     states = ", ".join(f"{count:,} {state}" for state, count in one.states.items())
-    yield "rows", f"{one.rows:,} in {one.windows:,} windows ({states})"
+    yield "rows", f"{one.rows:,} in {counted(one.windows, 'window')} ({states})"
     kinds = cells(one.segments, _BAR_WIDTH)
     yield "coverage", "".join(f"[{_CELLS[kind][1]}]{_CELLS[kind][0]}[/]" for kind in kinds)
     shares = [(kind, one.share(kind)) for kind in Kind]

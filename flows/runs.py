@@ -17,12 +17,11 @@ from extractors.client import Client
 from extractors.events import EventsReader
 from extractors.pacing import Pacing
 from extractors.queries import Bucket
-from extractors.window import iso, spoken
+from extractors.window import counted, iso, spoken
 from flows import audit, pipeline
 from flows.settings import Settings, SettingsError, instant
 from flows.wiring import Listener, filter_of, now, reader_of, sink_of
-from sinks.base import Run
-from sinks.duckdb_file import DuckDBSink
+from sinks.base import Destination, Run
 from sinks.errors import SinkError
 
 EARLIEST = "earliest"
@@ -63,7 +62,7 @@ class Report:
 class _Started:
     """A run under way: whom it asks, where it lands, and what it has done so far."""
 
-    sink: DuckDBSink
+    sink: Destination
     reader: EventsReader
     client: Client
     budget: Pacing
@@ -108,7 +107,7 @@ def _started(
                 listener.problem(problem)
             # The history must not hide the error that ended the run.
             with suppress(SinkError) if error else nullcontext():
-                if sink.path.exists():
+                if sink.exists():
                     _record(sink, report[0], command=command, started_at=started_at, error=error)
 
 
@@ -154,7 +153,7 @@ def load_events(
             ),
             reader=run.reader,
             sink=run.sink,
-            spool_directory=run.sink.path.parent,
+            spool_directory=run.sink.spool_directory,
             clock=now,
             served_at=run.served_at,
             outcome=run.outcome,
@@ -197,7 +196,7 @@ def verify_events(
             ),
             reader=run.reader,
             sink=run.sink,
-            spool_directory=run.sink.path.parent,
+            spool_directory=run.sink.spool_directory,
             clock=now,
             outcome=run.outcome,
             repair=repair,
@@ -261,7 +260,7 @@ def _report(
     ]
     if outcome.held:
         problems.append(
-            f"the source does not show the rows of {len(set(outcome.held))} windows any more, the first at "
+            f"the source does not show the rows of {counted(len(set(outcome.held)), 'window')} any more, the first at "
             f"{iso(min(outcome.held))}: kept; if they were deleted on purpose, run with --accept-deletions"
         )
     wanted = outcome.wanted
@@ -301,7 +300,7 @@ def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
         windows = sum(change.late > 0 for change in changes)
         lateness = max(change.lateness for change in changes)
         came = f", the latest at least {spoken(lateness)} after its time" if lateness else ""
-        parts.append(f"{late:,} late events in {windows:,} windows{came}")
+        parts.append(f"{counted(late, 'late event')} in {counted(windows, 'window')}{came}")
     parts += [
         f"{count:,} {word}"
         for word, count in (
@@ -313,12 +312,13 @@ def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
     if parts:
         yield "found at the source since the last run: " + "; ".join(parts)
     if outcome.unasked:
-        yield f"{outcome.unasked:,} windows of the look-back wait for the next run: this one's share of queries is used up"
+        left = counted(outcome.unasked, "window")
+        yield f"left to the next run: {left} of the look-back; this one's share of queries is used up"
     if reader.probe.refusal:
         yield f"not compared with the source: it refuses queries ({reader.probe.refusal})"
 
 
-def _record(sink: DuckDBSink, report: Report, *, command: str, started_at: datetime, error: str) -> None:
+def _record(sink: Destination, report: Report, *, command: str, started_at: datetime, error: str) -> None:
     sink.record(
         Run(
             run_id=str(uuid.uuid4()),

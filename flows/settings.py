@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -27,9 +27,16 @@ ENVIRONMENT = {
     "POSTHOG_PERSONAL_API_KEY": "source.key",
     "HEDGEROW_DESTINATION": "destination.address",
     "HEDGEROW_STATE_DIR": "source.state_dir",
+    "AWS_ACCESS_KEY_ID": "destination.access_key_id",
+    "AWS_SECRET_ACCESS_KEY": "destination.secret_access_key",
+    "AWS_SESSION_TOKEN": "destination.session_token",
+    "AWS_REGION": "destination.region",
+    "AWS_ENDPOINT_URL": "destination.endpoint",
 }
-SECRETS = frozenset({"source.key"})
+_AWS = ("access_key_id", "secret_access_key", "session_token")
+SECRETS = frozenset({"source.key", *(f"destination.{name}" for name in _AWS)})
 KEY_HELP = "make a personal API key in PostHog (Settings → Personal API keys) with the scope query:read"
+_SECRET_HELP = f"set it in the environment or in .env; {KEY_HELP}"
 LONGEST = timedelta(days=36_500)
 FIRST_YEAR, LAST_YEAR = 1900, 2299  # the bounds of ClickHouse's DateTime64
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -113,6 +120,14 @@ def _host(value: object) -> object:
     return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
+def _endpoint(value: object) -> object:
+    text = str(value).strip().rstrip("/")
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.path:
+        raise ValueError("this is no address of an S3 store: expected http(s)://host:port")
+    return text
+
+
 def _key(value: object) -> object:
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value).strip()
     if text.startswith("phc_"):
@@ -141,7 +156,15 @@ class SourceSettings(_Table):
 
 
 class DestinationSettings(_Table):
+    """Where to land. The AWS settings are the usual ones; *addressing*: where the bucket's name stands in S3 addresses."""
+
     address: str = "duckdb:posthog.duckdb"
+    access_key_id: SecretStr | None = None
+    secret_access_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    region: str | None = None
+    endpoint: Annotated[str | None, BeforeValidator(_endpoint)] = None
+    addressing: Literal["auto", "path", "virtual"] = "auto"
 
 
 class EventsSettings(_Table):
@@ -226,7 +249,7 @@ def _file_values(file: Path) -> dict[str, object]:
             raise SettingsError(f"{file.name}: unknown key {table!r}", hint=f"expected the tables {_tables()}")
         for name, value in content.items():
             if f"{table}.{name}" in SECRETS:
-                raise SettingsError(f"{file.name}: no secret belongs in this file: [{table}] {name}", hint=KEY_HELP)
+                raise SettingsError(f"{file.name}: no secret belongs in this file: [{table}] {name}", hint=_SECRET_HELP)
             values[f"{table}.{name}"] = value
     return values
 

@@ -10,7 +10,7 @@ from datetime import date, datetime
 from html import escape
 from itertools import groupby
 
-from extractors.window import spoken
+from extractors.window import counted, spoken
 from flows.status import LATENESS, Day, Kind, Summary
 
 WORDS = {
@@ -83,7 +83,7 @@ def _cards(one: Summary) -> str:
     differing = sum(day.kind is Kind.DIFFERS for day in one.days)
     first, last = one.segments[0].start, one.segments[-1].end
     cards = [
-        (f"{one.rows:,}", f"rows in {one.windows:,} windows", False),
+        (f"{one.rows:,}", f"rows in {counted(one.windows, 'window')}", False),
         (f"{_percent(one.share(Kind.VERIFIED))}", "of the time verified", False),
         (spoken(one.freshness) if one.freshness is not None else "–", "behind the source", False),
         (f"{len(one.gaps):,}", "gaps", bool(one.gaps)),
@@ -117,7 +117,7 @@ def _months(days: Sequence[Day]) -> Iterator[str]:
             weeks.add(week)
             x, y = column * step + 1, (week - min(weeks)) * step + 1
             sign = SIGNS.get(day.kind, str(day.date.day))
-            hint = f"{day.date}: {day.kind}, {day.rows:,} rows in {day.windows:,} windows"
+            hint = f"{day.date}: {day.kind}, {counted(day.rows, 'row')} in {counted(day.windows, 'window')}"
             drawn.append(
                 f'<g><title>{hint}</title><rect class="{day.kind}" x="{x}" y="{y}" width="{CELL}" height="{CELL}" rx="4"/>'
                 f'<text class="{"gap" if day.kind is Kind.GAP else ""}" x="{x + CELL / 2}" y="{y + 13}">{sign}</text></g>'

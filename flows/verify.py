@@ -22,7 +22,7 @@ def verify_events(since: str | None = None, until: str | None = None, repair: bo
     """Compare what is landed with the destination and the source, for every project; with *repair* mend it."""
     found = [verify_project(project_id, since, until, repair) for project_id in wiring.projects(load().settings)]
     if not all(verification.good for verification in found):
-        raise runs.Incomplete(f"{sum(len(one.left) for one in found)} windows differ: see hedgerow verify")
+        raise runs.Incomplete(f"windows that differ: {sum(len(one.left) for one in found)}; see hedgerow verify")
     return found
 
 

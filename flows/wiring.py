@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from extractors import pacing
 from extractors.client import Client, Source
@@ -15,9 +14,10 @@ from extractors.events import EventsReader
 from extractors.pacing import Limit, Pacing, Wait
 from extractors.queries import Bucket, EventFilter
 from flows import pipeline
+from flows.destinations import destination_of
 from flows.settings import KEY_HELP, Settings, SettingsError
 from flows.status import Summary, Used, summary
-from sinks.duckdb_file import DuckDBSink
+from sinks.base import Destination
 
 RUNS_SHOWN = 10
 
@@ -34,6 +34,10 @@ class Listener:
     retry: Callable[[SourceError, float], None] = lambda error, wait_s: None
     busy: Callable[[str], None] = lambda holder: None
     problem: Callable[[str], None] = lambda problem: None
+
+    def copied(self, at: pipeline.Progress) -> None:
+        """Progress of work that asks the source nothing."""
+        self.progress(at, 0)
 
 
 def now() -> datetime:
@@ -56,26 +60,9 @@ def projects(settings: Settings) -> tuple[int, ...]:
     return settings.source.project_id
 
 
-def sink_of(settings: Settings, listener: Listener | None = None) -> DuckDBSink:
-    """The destination. Raises SettingsError for a scheme that is not known."""
-    scheme, _, rest = settings.destination.address.partition(":")
-    if scheme != "duckdb" or not rest or rest.startswith("//"):
-        raise SettingsError(
-            f"unknown destination {settings.destination.address!r}",
-            hint="expected duckdb:PATH, such as duckdb:posthog.duckdb",
-        )
-    path = Path(rest)
-    if rest == ":memory:" or path.is_dir():
-        raise SettingsError(
-            f"destination {settings.destination.address!r} is {'a directory' if path.is_dir() else 'gone when the run ends'}",
-            hint="expected duckdb: and the path of a file, such as duckdb:posthog.duckdb",
-        )
-    if not path.absolute().parent.is_dir():
-        raise SettingsError(
-            f"no such directory: {path.absolute().parent}", hint="make it, or choose another destination"
-        )
-    lock_timeout_s = settings.duckdb.lock_timeout.total_seconds()
-    return DuckDBSink(path, lock_timeout_s=lock_timeout_s, on_wait=(listener or Listener()).busy)
+def sink_of(settings: Settings, listener: Listener | None = None) -> Destination:
+    """The destination. Raises SettingsError for an address that is none."""
+    return destination_of(settings, on_wait=(listener or Listener()).busy)
 
 
 @contextmanager

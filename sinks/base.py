@@ -35,6 +35,10 @@ HASHED = pa.schema([*IDENTITIES, pa.field("hash", pa.uint64(), nullable=False)])
 """The same with the row's hash, whose sum is the landed digest (docs/ledger.md)."""
 
 
+REJECTS = pa.schema([("at", pa.timestamp("us", "UTC")), ("reason", pa.string()), ("text", pa.string())])
+"""What could not be typed: when it is of (null: unknown), why, and the text as received."""
+
+
 class State(StrEnum):
     """What is known of a window (contract.md §4, design.md)."""
 
@@ -271,11 +275,17 @@ class Sink(Protocol):
 class Destination(Sink, Protocol):
     """A sink that people name by an address: what the commands need beside landing."""
 
-    name: str
-    """What messages call it."""
+    @property
+    def name(self) -> str:
+        """What messages call it."""
 
-    spool_directory: Path
-    """Where rows may wait on disk: beside the destination, or else the system's place for temporary files."""
+    @property
+    def home(self) -> Path | None:
+        """The directory of this machine in which it lies; None where it lies elsewhere."""
+
+    @property
+    def spool_directory(self) -> Path:
+        """Where rows may wait on disk: beside the destination, or else the system's place for temporary files."""
 
     def probe(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
         """What prepare would do and raise, without leaving a trace."""
@@ -285,6 +295,12 @@ class Destination(Sink, Protocol):
 
     def projects(self) -> tuple[int, ...]:
         """Projects that the destination knows, in order."""
+
+    def origin(self, project_id: int, stream: str) -> tuple[str, str] | None:
+        """Host and event filter that the stream was landed with; None for one that was never landed."""
+
+    def rejects(self, entry: Entry) -> pa.Table:
+        """Rows of a landed window that could not be typed: at, reason, text."""
 
     def hurry(self) -> None:
         """Wait for no other process any more: the run is to end."""

@@ -19,6 +19,7 @@ import pyarrow as pa
 from sinks import duckdb_rows, errors
 from sinks.base import (
     FORMAT,
+    REJECTS,
     Base,
     Change,
     Changes,
@@ -88,7 +89,7 @@ class DuckDBSink:
     ) -> None:
         self._file = DuckDBFile(path, lock_timeout_s=lock_timeout_s, on_wait=on_wait)
         self.path = self._file.path
-        self.name, self.spool_directory = self.path.name, self.path.parent
+        self.name, self.home, self.spool_directory = self.path.name, self.path.parent, self.path.parent
         self._filters: dict[tuple[int, str], str] = {}
 
     def prepare(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool) -> None:
@@ -315,6 +316,25 @@ class DuckDBSink:
     def rows(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
         with self._file.open(read_only=True) as db:
             return duckdb_rows.rows(db, project_id, start, end)
+
+    def origin(self, project_id: int, stream: str) -> tuple[str, str] | None:
+        if not self.path.exists():
+            return None
+        with self._file.open(read_only=True) as db:
+            if not _format(db):
+                return None
+            found = one(
+                db,
+                "SELECT m.value, s.filter FROM hedgerow.streams s JOIN hedgerow.meta m ON m.key = 'host:' || s.project_id "
+                "WHERE s.project_id = ? AND s.stream = ?",
+                [project_id, stream],
+            )
+            return (found[0], found[1]) if found else None
+
+    def rejects(self, entry: Entry) -> pa.Table:
+        with self._file.open(read_only=True) as db:
+            query = f'SELECT "at", reason, text FROM hedgerow.quarantine WHERE {WINDOW}'
+            return db.sql(query, params=list(entry.key)).to_arrow_table().cast(REJECTS)
 
     @contextmanager
     def query(self, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -26,6 +26,7 @@ from sinks import duckdb_rows, errors, lake_file, lake_views
 from sinks.base import (
     FORMAT,
     IDENTITIES,
+    REJECTS,
     Change,
     Entry,
     Holding,
@@ -55,11 +56,15 @@ class LakeSink:
         self._tried = False
 
     @property
+    def home(self) -> Path | None:
+        return self.objects.root if isinstance(self.objects, LocalObjects) else None
+
+    @property
     def spool_directory(self) -> Path:
-        if isinstance(self.objects, LocalObjects):
-            scratch = self.objects.root / SCRATCH
-            return scratch if scratch.is_dir() else self.objects.root.parent
-        return Path(tempfile.gettempdir())
+        if self.home is None:
+            return Path(tempfile.gettempdir())
+        scratch = self.home / SCRATCH
+        return scratch if scratch.is_dir() else self.home.parent
 
     # --- the stream's rules
 
@@ -246,7 +251,7 @@ class LakeSink:
             old = self._rejects_of(file)
             bound = pa.scalar(landing.replace_start, pa.timestamp("us", "UTC"))
             stays = pc.fill_null(pc.less(old["at"], bound), False)
-            rejects = pa.concat_tables([old.filter(stays).select(rejects.schema.names).cast(rejects.schema), rejects])
+            rejects = pa.concat_tables([old.filter(stays), rejects.cast(REJECTS)])
         if not rejects.num_rows:
             return None
         name = f"{entry.start:%Y%m%dT%H%M%SZ}-{landing_id}.parquet"
@@ -258,11 +263,11 @@ class LakeSink:
 
     def _rejects_of(self, file: File) -> pa.Table:
         if file.footer.quarantine is None:
-            return _NO_REJECTS
+            return REJECTS.empty_table()
         try:
             return pq.read_table(pa.BufferReader(self.objects.get(file.footer.quarantine)[0]))
         except Missing:
-            return _NO_REJECTS
+            return REJECTS.empty_table()
 
     # --- what was found out later
 
@@ -344,10 +349,14 @@ class LakeSink:
         with self._events(project_id, self._touching(project_id, start, end)) as db:
             return duckdb_rows.rows(db, project_id, start, end)
 
+    def origin(self, project_id: int, stream: str) -> tuple[str, str] | None:
+        known, host = self._stream(project_id, stream), self.host(project_id)
+        known.refresh_rules()
+        return (host, known.rules[0]) if host is not None and known.rules is not None else None
+
     def rejects(self, entry: Entry) -> pa.Table:
-        """Rows of a landed window that could not be typed: at, reason, text."""
         file = self._stream(entry.project_id, entry.stream).files.get(lake_file.window_path(entry))
-        return self._rejects_of(file) if file else _NO_REJECTS
+        return self._rejects_of(file) if file else REJECTS.empty_table()
 
     def audit(self, project_id: int, stream: str, start: datetime, end: datetime) -> dict[datetime | None, Holding]:
         known = self.stream(project_id, stream)
@@ -521,8 +530,3 @@ def _ascends(times: pa.ChunkedArray) -> bool:
 
 def _json(**values: object) -> bytes:
     return msgspec.json.encode(values)
-
-
-_NO_REJECTS = pa.schema(
-    [("at", pa.timestamp("us", "UTC")), ("reason", pa.string()), ("text", pa.string())]
-).empty_table()

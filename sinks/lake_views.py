@@ -143,11 +143,13 @@ def connected(lake: LakeSink) -> Iterator[duckdb.DuckDBPyConnection]:
         yield db
 
 
-def attach(objects: Objects, output: Path, *, empty: bool) -> str:
+def attach(lake: LakeSink, output: Path) -> str:
     """Write a DuckDB file with the views, replacing one that was there; the SQL that does the same elsewhere.
 
     No credentials go into the file. Raises DestinationUnusable.
     """
+    objects = lake.objects
+    empty = not any(lake.stream(project_id, "events").files for project_id in lake.projects())
     views = {"events": events_sql(objects, empty=empty)}
     if not empty:
         views["hedgerow.windows"] = windows_sql(objects)
