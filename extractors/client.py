@@ -106,13 +106,31 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def send(self, request: Request, *, alone: bool = False) -> Answer:
+    def send(self, request: Request) -> Answer:
         """The answer of *request* once it is a 200; otherwise the error that decode.checked names.
 
         Transient failures are retried within the patience; 429, and 503 with a Retry-After, wait what that says within
-        --max-wait and do not count as an attempt. RangeTooHeavy, BodyCut and ServerFault of a divisible request are
-        raised at once.
+        --max-wait and do not count as an attempt. A bare 500 may be a neighbour's concurrency: it is asked again alone,
+        three times over a minute. RangeTooHeavy and BodyCut of a divisible request are raised at once.
         """
+        try:
+            return self._send(request, alone=False)
+        except errors.ServerFault as exc:
+            fault = exc
+        for wait_s in self.patience.server_error_waits_s:
+            self.wait(wait_s, fault)
+            try:
+                return self._send(request, alone=True)
+            except errors.ServerFault as exc:
+                fault = exc
+        raise errors.ServerFault(f"{fault}, four times in a row") from fault
+
+    def wait(self, seconds: float, error: errors.SourceError) -> None:
+        """Pause before the caller asks again after *error*."""
+        self._on_retry(error, seconds)
+        self._sleep(seconds)
+
+    def _send(self, request: Request, *, alone: bool) -> Answer:
         patience = self.patience
         attempts = patience.attempts if self._answered else min(patience.first_contact_attempts, patience.attempts)
         hook = _Backoff(divisible=request.divisible, on_retry=self._on_retry, attempts=attempts)
@@ -127,11 +145,6 @@ class Client:
             with attempt:
                 return self._send_within_limits(request, alone=alone)
         raise AssertionError("unreachable: the last attempt returns or raises")
-
-    def wait(self, seconds: float, error: errors.SourceError) -> None:
-        """Pause before the caller asks again after *error*."""
-        self._on_retry(error, seconds)
-        self._sleep(seconds)
 
     def _send_within_limits(self, request: Request, *, alone: bool) -> Answer:
         """Ask by the prefix known for the resource; the first 404 `Endpoint not found.` switches it (design.md, Address)."""
@@ -229,9 +242,9 @@ class _Backoff:
     failed: int = 0
 
     def __call__(self, exc: Exception) -> bool:
-        if not isinstance(exc, errors.SourceError) or not exc.transient:
+        if not isinstance(exc, errors.SourceError) or not exc.transient or isinstance(exc, errors.ServerFault):
             return False
-        if self.divisible and isinstance(exc, errors.RangeTooHeavy | errors.BodyCut | errors.ServerFault):
+        if self.divisible and isinstance(exc, errors.RangeTooHeavy | errors.BodyCut):
             return False
         self.failed += 1
         if self.failed < self.attempts:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from extractors import decode, errors, queries, ties
-from extractors.client import Answer, Client
+from extractors.client import Client
 from extractors.probe import Probe
 from extractors.queries import EventFilter, Narrowing
 from extractors.window import MICROSECOND, Range, iso
@@ -173,7 +173,7 @@ class EventsReader:
             zone.check(page, asked)
             fresh = _unseen(page.rows, cursor, seen)
             if not page.more:
-                yield Passage(self._passing(fresh), page.rejects, asked.end)
+                yield Passage(self._events.passing(fresh), page.rejects, asked.end)
                 cursor, seen, span = asked.end, frozenset(), min(MAX_SPAN, asked.duration * 2)
                 continue
             first, last = _bounds(page, asked)
@@ -184,7 +184,7 @@ class EventsReader:
                 cursor, seen = last + MICROSECOND, frozenset()
             else:
                 seen = (seen if last == cursor else frozenset()) | _keys_at(page.rows, last)
-                yield Passage(self._passing(fresh), page.rejects, last)
+                yield Passage(self._events.passing(fresh), page.rejects, last)
                 cursor = last
             # A window at least, so that the server can prune; more where a window holds less than a page, so that
             # the partial page at a window's end is not wasted.
@@ -232,7 +232,12 @@ class EventsReader:
             narrowing=narrowing,
         )
         request = replace(request, divisible=divisible)
-        page = decode.page(self._send_patiently(request).body)
+        try:
+            page = decode.page(self._client.send(request).body)
+        except errors.ServerFault as exc:
+            if not divisible:
+                raise
+            raise errors.RangeTooHeavy(str(exc)) from exc
         if page.rows.num_rows:
             times = page.rows["timestamp"]
             low, high = pc.min(times).as_py(), pc.max(times).as_py()
@@ -248,28 +253,14 @@ class EventsReader:
                 raise errors.UnusableAnswer(f"rows do not ascend by time for the range {asked}")
         return page
 
-    def _send_patiently(self, request: queries.Request) -> Answer:
-        """A bare 500 may be a neighbour's concurrency: ask again alone, three times over a minute, then call it heavy."""
-        try:
-            return self._client.send(request)
-        except errors.ServerFault as exc:
-            fault = exc
-        for wait_s in self._client.patience.server_error_waits_s:
-            self._client.wait(wait_s, fault)
-            try:
-                return self._client.send(request, alone=True)
-            except errors.ServerFault as exc:
-                fault = exc
-        raise errors.RangeTooHeavy(f"{fault}, four times in a row,") from fault
-
     def _microsecond(self, at: datetime, limit: int) -> Passage:
         """All events of one microsecond (design.md, reading rule 3)."""
         asked = Range(at, at + MICROSECOND)
         page = self._surely(asked, limit)
         if not page.more:
-            return Passage(self._passing(page.rows), page.rejects, asked.end)
+            return Passage(self._events.passing(page.rows), page.rejects, asked.end)
         pages, proven = self._split(asked, limit, page)
-        rows = self._passing(_distinct(pa.concat_tables([page.rows, *(part.rows for part in pages)])))
+        rows = self._events.passing(_distinct(pa.concat_tables([page.rows, *(part.rows for part in pages)])))
         rejects = pa.concat_tables([part.rejects for part in [page, *pages]])
         if not proven:
             proven = self.probe.identities(asked) == len(_identities(rows))
@@ -295,18 +286,15 @@ class EventsReader:
                 self.learned.hogql_filter = False
         return ties.by_names(lambda narrowing: self._surely(asked, limit, narrowing), page), False
 
+    @property
+    def events(self) -> EventFilter:
+        """Which events belong to the stream."""
+        return self._events
+
     def uuids(self, asked: Range) -> set[str]:
         """Uuids of the first page of *asked*, a range that cannot be divided, such as one microsecond."""
         rows = self._surely(asked, self.learned.page_cap or FIRST_LIMIT).rows
         return set(rows["uuid"].to_pylist())
-
-    def _passing(self, rows: pa.Table) -> pa.Table:
-        """Rows that the filter lets pass: what the server could not be asked is dropped after reading."""
-        for names, keeps in ((self._events.include, True), (self._events.exclude, False)):
-            if names:
-                named = pc.is_in(rows["event"], value_set=pa.array(names, pa.string()))
-                rows = rows.filter(named if keeps else pc.invert(named))
-        return rows
 
 
 _KEY = ("uuid", "event", "distinct_id", "properties", "elements_chain")

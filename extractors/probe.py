@@ -172,8 +172,6 @@ class Probe:
         except errors.SourceError as exc:
             if divisible and isinstance(exc, errors.RangeTooHeavy | errors.BodyCut):
                 raise
-            if divisible and isinstance(exc, errors.ServerFault):
-                return self._ask(request)
             self.refusal = str(exc)
             return None
 

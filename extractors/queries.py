@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from extractors.window import DAY, MICROSECOND, Range
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -70,6 +73,14 @@ class EventFilter:
         if self.exclude:
             parts.append(f"event NOT IN ({', '.join(map(quoted, self.exclude))})")
         return " AND ".join(parts)
+
+    def passing(self, rows: pa.Table) -> pa.Table:
+        """The rows, by their column event, that the filter lets pass."""
+        for names, keeps in ((self.include, True), (self.exclude, False)):
+            if names:
+                named = pc.is_in(rows["event"], value_set=pa.array(names, pa.string()))
+                rows = rows.filter(named if keeps else pc.invert(named))
+        return rows
 
     @property
     def single(self) -> str | None:

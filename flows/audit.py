@@ -16,11 +16,14 @@ import pyarrow as pa
 from extractors import probe
 from extractors.events import EventsReader
 from extractors.probe import Outside, Seen
-from extractors.window import Range
+from extractors.window import MICROSECOND, Range, counted, iso
+from flows import plan
 from flows.loader import STREAM, Guard, Loader, Order, Outcome, Progress
+from flows.pipeline import CONFLICTS
 from flows.proof import Prover, Rehearsal, agrees, baseline, part_of
 from flows.spool import Spool
-from sinks.base import Entry, Holding, Landing, Sink, State
+from sinks.base import Entry, Holding, Landing, Ledger, Sink, State
+from sinks.errors import GenerationConflict
 from transforms import events as rows_of
 from transforms.events import STAGED
 
@@ -53,13 +56,18 @@ class Verification:
     """What was compared and found. *differences*: before any repair; *left*: starts of the windows that still differ.
 
     *compared*: windows whose source side was asked for; *open*: windows that have not settled; *unknown*: windows that the
-    source does not let us compare; *stray_rows*: rows of the destination that belong to no window.
+    source does not let us compare; *stale*: windows that are to be landed again and were not yet; *stray_rows*: rows of the
+    destination that belong to no window; *quarantined*: rows that could not be typed, and are missing from the table;
+    *unmerged*: windows of which the source holds different copies of one event, and the destination one.
     """
 
     windows: int = 0
     compared: int = 0
     open: int = 0
     unknown: int = 0
+    stale: int = 0
+    quarantined: int = 0
+    unmerged: int = 0
     stray_rows: int = 0
     outside: list[Outside] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
@@ -67,8 +75,42 @@ class Verification:
 
     @property
     def good(self) -> bool:
-        """Every settled window was compared, and none differs any more."""
-        return not (self.left or self.unknown or self.stray_rows)
+        """There is something landed, every window of it was compared, and nothing differs or is missing any more."""
+        return not self.problems
+
+    @property
+    def missing(self) -> int:
+        """Rows that the source holds between landed windows: a gap."""
+        return sum(part.rows for part in self.outside if part.where == "between")
+
+    @property
+    def problems(self) -> list[str]:
+        """What is not as it should be, in words."""
+        told = {
+            "nothing is landed in this range: hedgerow backfill lands it": not self.windows,
+            f"not as landed: {counted(len(self.left), 'window')}, the first of {iso(min(self.left, default=FIRST))}; "
+            "hedgerow verify --repair reads again what differs": bool(self.left),
+            f"to be landed again: {counted(self.stale, 'window')}, by the next sync or by --repair": bool(self.stale),
+            f"missing between landed windows: {counted(self.missing, 'row')}; {self._gap}": bool(self.missing),
+            f"outside all landed windows: {counted(self.stray_rows, 'row')}, not hedgerow's, and left alone": bool(
+                self.stray_rows
+            ),
+            f"not compared: {counted(self.unknown, 'window')}; the source does not answer queries about them": bool(
+                self.unknown
+            ),
+            f"in quarantine, and missing from the table: {counted(self.quarantined, 'row')}; see hedgerow.quarantine": bool(
+                self.quarantined
+            ),
+        }
+        return [text for text, said in told.items() if said]
+
+    @property
+    def _gap(self) -> str:
+        parts = [part for part in self.outside if part.where == "between"]
+        if not parts:
+            return ""
+        first, last = min(part.first for part in parts), max(part.last for part in parts)
+        return f"hedgerow backfill --since {iso(first)} --until {iso(last + MICROSECOND)}"
 
 
 def run(
@@ -87,14 +129,20 @@ def run(
 
     Raises SourceError, SinkError; what was repaired stays.
     """
-    now = reader.now()
     rng = Range(order.since or FIRST, order.until or LAST)
     outcome.wanted = rng
-    with Spool(spool_directory, STAGED) as spool:
-        guard = Guard(order.accept_deletions)
-        loader = Loader(order, sink, spool, outcome, clock=clock, on_progress=on_progress, planned=0, guard=guard)
-        prover = Prover(order, reader, sink, loader, outcome, now=now, may_ask=lambda: True)
-        return _verify(prover, reader, sink, loader, outcome, order.project_id, rng, repair=repair, detail=detail)
+    for attempt in reversed(range(CONFLICTS)):
+        now = reader.now()
+        with Spool(spool_directory, STAGED) as spool:
+            guard = Guard(order.accept_deletions)
+            loader = Loader(order, sink, spool, outcome, clock=clock, on_progress=on_progress, planned=0, guard=guard)
+            prover = Prover(order, reader, sink, loader, outcome, now=now, may_ask=lambda: True)
+            try:
+                return _verify(prover, reader, sink, loader, outcome, order, rng, now=now, repair=repair, detail=detail)
+            except GenerationConflict:  # another run landed one of the windows meanwhile: look again
+                if not attempt:
+                    raise
+    raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _verify(
@@ -103,14 +151,16 @@ def _verify(
     sink: Sink,
     loader: Loader,
     outcome: Outcome,
-    project_id: int,
+    order: Order,
     rng: Range,
     *,
+    now: datetime,
     repair: bool,
     detail: bool,
 ) -> Verification:
-    done = Verification()
-    entries = _entries(sink, project_id, rng)
+    done, project_id = Verification(), order.project_id
+    ledger = sink.ledger(project_id, STREAM)
+    entries = _entries(ledger, rng)
     done.windows = len(entries)
     done.open = sum(entry.state is State.OPEN for entry in entries)
     held = sink.audit(project_id, STREAM, rng.start, rng.end)
@@ -119,7 +169,8 @@ def _verify(
     seen = _seen(reader, settled)
     done.compared = len(seen)
     done.unknown = len(settled) - len(seen)
-    done.outside = reader.probe.outside(Range(entry.covered_start, entry.covered_end) for entry in entries) or []
+    covered = (Range(entry.covered_start, entry.covered_end) for entry in ledger.entries.values())
+    done.outside = reader.probe.outside(covered) or []
     damaged = {entry.start for entry in entries if held[entry.start] != _landed(entry)}
     changed = {entry.start for entry in settled if entry.start in seen and not _agrees(entry, seen[entry.start])}
     details: dict[datetime, rows_of.Difference] = {}
@@ -138,19 +189,28 @@ def _verify(
         for entry in wrong
     ]
     done.left = [entry.start for entry in wrong]
-    prover.agree([entry for entry in settled if entry.start in seen and entry.start not in changed], seen)
-    if repair and wrong:
-        prover.rewrite([entry for entry in wrong if entry.start in damaged])
+    broken = [entry for entry in wrong if entry.start in damaged]
+    prover.agree([entry for entry in settled if entry.start in seen and entry.start not in changed | damaged], seen)
+    if repair:
+        prover.rewrite(broken, seen)
         prover.settle_differences([entry for entry in wrong if entry.start in changed - damaged], seen, force=True)
-        done.left = _left(sink, project_id, rng, outcome)
+        stale = {entry.start for entry in entries if entry.state is State.STALE} - damaged
+        unfinished = plan.unfinished(ledger, None, now=now, settle=order.settle)
+        prover.land([target for target in unfinished if target.window.start in stale], {}, mark=None)
+        ledger = sink.ledger(project_id, STREAM)
+        entries = _entries(ledger, rng)
+        done.left = _left(sink, ledger, project_id, rng, outcome)
+    else:
+        prover.dispute(broken, seen)
+    done.stale = sum(entry.state is State.STALE for entry in entries)
+    done.unmerged = sum(entry.state is State.UNMERGED for entry in entries)
+    done.quarantined = sum(entry.tally.quarantined_rows for entry in entries)
     return done
 
 
-def _entries(sink: Sink, project_id: int, rng: Range) -> list[Entry]:
-    found = sink.ledger(project_id, STREAM).entries.values()
-    return sorted(
-        (entry for entry in found if entry.start < rng.end and entry.end > rng.start), key=lambda entry: entry.start
-    )
+def _entries(ledger: Ledger, rng: Range) -> list[Entry]:
+    touching = (entry for entry in ledger.entries.values() if entry.start < rng.end and entry.end > rng.start)
+    return sorted(touching, key=lambda entry: entry.start)
 
 
 def _landed(entry: Entry) -> Holding:
@@ -172,10 +232,10 @@ def _seen(reader: EventsReader, entries: Sequence[Entry]) -> dict[datetime, Seen
     return found
 
 
-def _left(sink: Sink, project_id: int, rng: Range, outcome: Outcome) -> list[datetime]:
+def _left(sink: Sink, ledger: Ledger, project_id: int, rng: Range, outcome: Outcome) -> list[datetime]:
     """Starts of windows that the repair could not mend."""
     held = sink.audit(project_id, STREAM, rng.start, rng.end)
-    damaged = {entry.start for entry in _entries(sink, project_id, rng) if held[entry.start] != _landed(entry)}
+    damaged = {entry.start for entry in _entries(ledger, rng) if held[entry.start] != _landed(entry)}
     return sorted(damaged | set(outcome.disputed) | set(outcome.held))
 
 
@@ -224,6 +284,6 @@ def _difference(
         damaged=damaged,
         changed=changed,
         missing=uuids(detail.added if detail else None),
-        extra=uuids(detail.deleted if detail else None),
+        extra=uuids(pa.concat_tables([detail.deleted, detail.doubled]) if detail else None),
         differing=uuids(detail.changed if detail else None),
     )

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from extractors.decode import REJECTS
 from extractors.events import EventsReader, Passage
+from extractors.queries import EventFilter
 from extractors.window import Range, midnight, window_at
 from extractors.zone import HourCount
 from flows import plan
@@ -78,7 +79,8 @@ class Outcome:
 
     *changes*: what the source changed in windows landed before. *verified*: windows whose source side was the same after
     landing, or still is; *disputed*: windows where it is not, even after a second reading; *held*: windows whose rows the
-    source does not show any more, too many to remove unasked; *unasked*: windows that wait for the next run's probe."""
+    source does not show any more, too many to remove unasked; *unasked*: windows that wait for the next run's probe;
+    *in_quarantine*: rows that earlier runs could not type, and that still are not in the table."""
 
     wanted: Range | None = None
     windows: int = 0
@@ -92,6 +94,7 @@ class Outcome:
     disputed: list[datetime] = field(default_factory=list)
     held: list[datetime] = field(default_factory=list)
     unasked: int = 0
+    in_quarantine: int = 0
 
     @property
     def copies(self) -> int:
@@ -154,6 +157,7 @@ class Loader:
         self._mark: datetime | None = None
         self._older: pa.Table | None = None
         self._rewrite = False
+        self._events = EventFilter()
         self._new_rows: dict[datetime, int] = {}
         self.guard = guard
         self._unproven: set[datetime] = set()
@@ -181,6 +185,7 @@ class Loader:
         *rewrite*: replace rows even where the ledger calls them equal.
         """
         self._targets, self._mark, self._older, self._rewrite = deque(sweep.targets), mark, older, rewrite
+        self._events = reader.events
         step_at = {target.window.start.date(): target.step for target in sweep.targets}
 
         def window_end(at: datetime) -> datetime:
@@ -235,11 +240,13 @@ class Loader:
         rows = self._spool.take()
         rejects = self._take_rejects(target)
         settled = rows_of.settled(rows, older=self._older)
-        changes = self._changes(target, settled)
-        if self.guard.stops(changes.deleted):
+        held = self._held(target, settled)
+        removed = self._removed(held, settled)
+        if self.guard.stops(removed):
             self._outcome.held.append(target.window.start)
             return None
-        self.guard.removed += changes.deleted
+        self.guard.removed += removed
+        changes = self._changes(target, settled, held)
         if changes:
             self._outcome.changes[target.window.start] = changes
         tally = _tally(settled, rejects.num_rows)
@@ -272,16 +279,48 @@ class Loader:
         )
         self._new_rows[entry.start] = _new_rows(entry.tally, target, changes)
         return Landing(
-            entry, settled.rows, rejects, target.reads.start, target.step, changes=changes, rewrite=self._rewrite
+            entry,
+            settled.rows,
+            rejects,
+            target.reads.start,
+            target.step,
+            changes=changes,
+            rewrite=self._rewrites(target),
         )
 
-    def _changes(self, target: Target, settled: rows_of.Settled) -> Changes:
+    def _held(self, target: Target, settled: rows_of.Settled) -> pa.Table | None:
+        """Rows of the destination that the landing replaces; None where there are none, or where they stay as they are."""
+        known = target.previous
+        if known is None:
+            return None
+        whole = Range(known.covered_start, known.covered_end) == target.reads
+        if not self._rewrites(target) and whole and _same(known.tally, settled):
+            return None
+        return self._sink.hashes(self._order.project_id, target.reads.start, target.window.end)
+
+    def _removed(self, held: pa.Table | None, settled: rows_of.Settled) -> int:
+        """How many events the destination would lose: of those that belong to the stream, and not to copies left out.
+
+        Whatever the reason of the landing: a rebuild and a repair, too, must not empty a warehouse.
+        """
+        if held is None:
+            return 0
+        gone = self._events.passing(rows_of.difference(held, settled.hashes).deleted)
+        if self._older is not None:
+            gone = rows_of.without(gone, self._older)
+        return int(gone.num_rows)
+
+    def _rewrites(self, target: Target) -> bool:
+        """Whether the rows are replaced even where the ledger calls them equal: the destination is known to be damaged."""
+        return self._rewrite or (target.previous is not None and target.previous.state is State.DISPUTED)
+
+    def _changes(self, target: Target, settled: rows_of.Settled, held: pa.Table | None) -> Changes:
         """What the source changed since the window was landed, in the part that was read after it had settled.
 
         Nothing is said of windows landed under another filter, of damage that is repaired, of copies left out.
         """
         known = target.previous
-        if known is None or known.state is State.STALE or self._rewrite or self._older is not None:
+        if known is None or held is None or known.state is State.STALE or self._rewrite or self._older is not None:
             return Changes()
         # What an open window showed of its last minutes was still coming in.
         until = (
@@ -292,10 +331,7 @@ class Loader:
         if max(target.reads.start, known.covered_start) >= min(target.reads.end, until):
             return Changes()
         part = Range(max(target.reads.start, known.covered_start), min(target.reads.end, until))
-        if part == Range(known.covered_start, known.covered_end) == target.reads and _same(known.tally, settled):
-            return Changes()
-        held = self._sink.hashes(self._order.project_id, part.start, part.end)
-        found = rows_of.difference(held, _inside(settled.hashes, part))
+        found = rows_of.difference(_inside(held, part), _inside(settled.hashes, part))
         asked_at = max(known.read_at, known.probed.at if known.probed else known.read_at)
         first = found.earliest_added
         return Changes(

@@ -83,6 +83,7 @@ def _run(
     ledger = sink.ledger(order.project_id, STREAM)
     wanted = plan.wanted_range(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
     outcome.wanted = wanted
+    outcome.in_quarantine = sum(entry.tally.quarantined_rows for entry in ledger.entries.values())
     hours: Mapping[datetime, HourCount] = {}
     found: list[Target] = []
     if wanted is not None:

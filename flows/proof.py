@@ -51,9 +51,11 @@ class Prover:
         before = self._seen(
             [Part(target.window, target.covers, plan.expected_rows(target, rows)) for target in settled]
         )
-        self._loader.guard.compared += sum(
-            target.previous.tally.landed_rows for target in targets if target.previous is not None
-        )
+        known = [target.previous for target in targets if target.previous is not None]
+        self._loader.guard.compared += sum(entry.tally.landed_rows for entry in known)
+        held = self._held([entry for entry in known if before is not None and entry.start in before], before or {})
+        targets = [target for target in targets if target.window.start not in held]
+        settled = [target for target in settled if target.window.start not in held]
         sweeps = list(plan.sweeps(targets))
         for number, sweep in enumerate(sweeps):
             last = number == len(sweeps) - 1
@@ -103,15 +105,32 @@ class Prover:
             self.settle_differences([ledger.entries[part.window.start] for part in batch], seen)
         self._outcome.unasked = len(entries) - reached
 
+    def dispute(self, entries: Sequence[Entry], seen: Mapping[datetime, Seen]) -> None:
+        """Note that the destination does not hold what was landed: every later run says so until it is repaired."""
+        self._sink.note(
+            [
+                self._noted(entry, seen[entry.start], State.DISPUTED)
+                if entry.start in seen
+                else replace(entry, state=State.DISPUTED)
+                for entry in entries
+                if entry.state.settled
+            ]
+        )
+
     def agree(self, entries: Sequence[Entry], seen: Mapping[datetime, Seen]) -> None:
         """Note that the source still holds what was read of *entries*."""
         self._note([self._noted(entry, seen[entry.start], proven(entry)) for entry in entries])
 
-    def rewrite(self, entries: Sequence[Entry]) -> None:
+    def rewrite(self, entries: Sequence[Entry], seen: Mapping[datetime, Seen]) -> None:
         """Read the windows of *entries* again and replace their rows, whatever the ledger says of them."""
+        self._loader.guard.compared += sum(entry.tally.landed_rows for entry in entries)
+        held = self._held(entries, seen)
+        entries = [entry for entry in entries if entry.start not in held]
         if entries:
             self.load_again(entries, rewrite=True)
             self.settle_moved()
+            held = set(self._outcome.held)
+            self._sink.note([replace(entry, state=State.HELD) for entry in entries if entry.start in held])
             self._prove(Range(min(entry.start for entry in entries), max(entry.end for entry in entries)), {})
 
     def settle_differences(
@@ -136,14 +155,8 @@ class Prover:
         self.agree(agreeing, seen)
         if not differing:
             return
-        missing = [entry for entry in differing if seen[entry.start].rows < entry.tally.source_rows]
-        if guard.stops(
-            sum(entry.tally.source_rows - seen[entry.start].rows for entry in missing)
-        ) and self._would_empty(missing):
-            self._sink.note([self._noted(entry, seen[entry.start], State.HELD) for entry in missing])
-            self._outcome.held += [entry.start for entry in missing]
-            held = {entry.start for entry in missing}
-            differing = [entry for entry in differing if entry.start not in held]
+        held = self._held(differing, seen)
+        differing = [entry for entry in differing if entry.start not in held]
         if differing:
             self.load_again(differing)
             self.settle_moved()
@@ -176,14 +189,41 @@ class Prover:
         for sweep in plan.sweeps(plan.again(ledger, moments, now=self._now, settle=self._order.settle)):
             (loader or self._loader).load(sweep, self._reader, rewrite=rewrite)
 
+    def _held(self, entries: Sequence[Entry], seen: Mapping[datetime, Seen]) -> set[datetime]:
+        """Windows of *entries* that are not to be read again, because that would remove too much at once.
+
+        Noted as held, so that every later run says so; those of a rebuild stay stale, which does the same.
+        """
+        missing = {
+            entry.start: self._rows_of_stream(entry) - seen[entry.start].rows
+            for entry in entries
+            if entry.start in seen
+        }
+        gone = [entry for entry in entries if missing.get(entry.start, 0) > 0]
+        if not (self._loader.guard.stops(sum(missing[entry.start] for entry in gone)) and self._would_empty(gone)):
+            return set()
+        self._sink.note(
+            [self._noted(entry, seen[entry.start], State.HELD) for entry in gone if entry.state is not State.STALE]
+        )
+        self._outcome.held += [entry.start for entry in gone]
+        return {entry.start for entry in gone}
+
+    def _rows_of_stream(self, entry: Entry) -> int:
+        """How many rows of a window the source should show: after a rebuild those that the filter in force lets pass."""
+        if entry.state is not State.STALE:
+            return entry.tally.source_rows
+        if not self._reader.events.identity:
+            return entry.tally.landed_rows
+        held = self._sink.hashes(self._order.project_id, entry.covered_start, entry.covered_end)
+        return int(self._reader.events.passing(held).num_rows)
+
     def _would_empty(self, entries: Sequence[Entry]) -> bool:
         """Whether the list, too, does not show the rows that the probe does not count: read without landing."""
-        guard = self._loader.guard
-        outcome = Outcome()
-        loader = self._loader.beside(Rehearsal(self._sink), outcome, guard=Guard(accept=True))
+        trial = Guard(accept=True)
+        loader = self._loader.beside(Rehearsal(self._sink), Outcome(), guard=trial)
         for entry in sorted(entries, key=lambda entry: entry.start):
             self.load_again([entry], loader=loader)
-            if guard.stops(sum(change.deleted for change in outcome.changes.values())):
+            if self._loader.guard.stops(trial.removed):
                 return True
         return False
 

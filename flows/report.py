@@ -235,6 +235,7 @@ def verified(
                 "project_id": project_id,
                 **asdict(done),
                 "good": done.good,
+                "problems": done.problems,
                 "requests": run.requests,
                 "verified": run.verified,
             }
@@ -248,9 +249,12 @@ def verified(
                 f"project {project_id}: {counted(done.windows, 'window')}, {done.compared:,} compared with the source "
                 f"· {counted(run.requests, 'request')} · {run.seconds:.1f} s"
             )
-            for part in done.outside:
+            for part in (one for one in done.outside if one.where != "between"):
                 span = f"{_day(part.first)} .. {_day(part.last)}"
-                note(f"outside what is landed the source holds {part.rows:,} rows {part.where} it ({span})")
+                note(
+                    f"project {project_id}: outside what is landed the source holds "
+                    f"{counted(part.rows, 'row')} {part.where} it ({span})"
+                )
         for line in _differences(done, repair=repair):
             note(f"project {project_id}: {line}", style="" if done.good else "yellow")
         if not quiet and done.good:
@@ -294,12 +298,9 @@ def _differences(done: audit.Verification, *, repair: bool) -> Iterator[str]:
                 yield f"  {name}: {', '.join(uuids[:SHOWN])}{more}"
     if len(done.differences) > SHOWN:
         yield f"and {counted(len(done.differences) - SHOWN, 'more window')}: see --json"
-    if done.differences and not repair:
-        yield f"not as landed: {counted(len(done.differences), 'window')}; hedgerow verify --repair reads again what differs"
-    if done.stray_rows:
-        yield f"outside all landed windows: {counted(done.stray_rows, 'row')}, not hedgerow's, and left alone"
-    if done.unknown:
-        yield f"not compared: {counted(done.unknown, 'window')}; the source does not answer queries about them"
+    if done.unmerged:
+        yield f"of {counted(done.unmerged, 'window')} the source holds different copies of one event: one is kept"
+    yield from done.problems
 
 
 def as_status(one: Summary) -> dict[str, Any]:

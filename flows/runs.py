@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,7 +22,7 @@ from flows import audit, pipeline
 from flows.settings import Settings, SettingsError, instant
 from flows.wiring import Listener, filter_of, now, reader_of, sink_of
 from sinks.base import Destination, Run
-from sinks.errors import SinkError
+from sinks.errors import DestinationUnusable, SinkError
 
 EARLIEST = "earliest"
 INTERRUPTED = "interrupted"
@@ -60,7 +60,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class _Started:
-    """A run under way: whom it asks, where it lands, and what it has done so far."""
+    """A run under way: whom it asks, where it lands, and what it has done so far. *found*: problems beside the outcome's."""
 
     sink: Destination
     reader: EventsReader
@@ -68,6 +68,7 @@ class _Started:
     budget: Pacing
     outcome: pipeline.Outcome
     served_at: datetime
+    found: list[str]
 
 
 @contextmanager
@@ -89,11 +90,12 @@ def _started(
     # The destination is tried before the source is asked, and written when the source has let us in.
     sink.probe(project_id, pipeline.STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
     outcome = pipeline.Outcome()
+    found: list[str] = []
     with reader_of(settings, project_id, listener=listener, max_wait=max_wait) as (reader, client, budget):
         try:
             served_at = reader.now()
             sink.prepare(project_id, pipeline.STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
-            yield _Started(sink, reader, client, budget, outcome, served_at)
+            yield _Started(sink, reader, client, budget, outcome, served_at, found)
         except KeyboardInterrupt:
             error = INTERRUPTED
             sink.hurry()
@@ -102,7 +104,7 @@ def _started(
             error = f"{type(exc).__name__}: {exc}"[:500]
             raise
         finally:
-            report.append(_report(project_id, outcome, reader, client, budget, started_at=started_at))
+            report.append(_report(project_id, outcome, reader, client, budget, found=found, started_at=started_at))
             for problem in report[0].problems if error else ():
                 listener.problem(problem)
             # The history must not hide the error that ended the run.
@@ -181,6 +183,11 @@ def verify_events(
     """
     listener = listener or Listener()
     start, end, _ = asked_range(since, until)
+    sink = sink_of(settings, listener)
+    if sink.origin(project_id, pipeline.STREAM) is None:
+        raise DestinationUnusable(
+            f"nothing of project {project_id} is landed in {sink.name}", hint="run hedgerow sync first, or name another"
+        )
     report: list[Report] = []
     with _started(
         settings, project_id, command="verify", rebuild=False, max_wait=max_wait, listener=listener, report=report
@@ -203,6 +210,7 @@ def verify_events(
             detail=detail,
             on_progress=lambda progress: listener.progress(progress, sum(run.client.requests.values())),
         )
+        run.found.extend(found.problems)
     return found, report[0]
 
 
@@ -243,17 +251,14 @@ def _report(
     client: Client,
     budget: Pacing,
     *,
+    found: Sequence[str],
     started_at: datetime,
 ) -> Report:
-    problems = [
-        f"the microsecond {at.isoformat()} holds more events than could be told apart" for at in outcome.unproven
-    ]
+    problems = [f"the microsecond {iso(at)} holds more events than could be told apart" for at in outcome.unproven]
     if outcome.quarantined:
-        problems.append(f"{outcome.quarantined} rows could not be typed: see hedgerow.quarantine")
+        problems.append(f"could not be typed: {counted(outcome.quarantined, 'row')}; see hedgerow.quarantine")
     problems += [f"the events of {day} moved while they were read: some are landed twice" for day in outcome.doubled]
-    problems += [
-        f"the window at {at.isoformat()} holds different copies of one event" for at in sorted(set(outcome.unmerged))
-    ]
+    problems += [f"the window at {iso(at)} holds different copies of one event" for at in sorted(set(outcome.unmerged))]
     problems += [
         f"the window at {iso(at)} does not hold what the source counts, even after a second reading"
         for at in sorted(set(outcome.disputed))
@@ -282,7 +287,7 @@ def _report(
         deleted=sum(change.deleted for change in changes),
         changed=sum(change.changed for change in changes),
         lateness_s=max((change.lateness.total_seconds() for change in changes), default=0.0),
-        problems=tuple(problems),
+        problems=(*found, *problems),
         notes=tuple(_notes(outcome, reader)),
         learned={
             "page_cap": reader.learned.page_cap,
@@ -311,6 +316,8 @@ def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
     ]
     if parts:
         yield "found at the source since the last run: " + "; ".join(parts)
+    if outcome.in_quarantine:
+        yield f"in quarantine since earlier runs: {counted(outcome.in_quarantine, 'row')}; see hedgerow.quarantine"
     if outcome.unasked:
         left = counted(outcome.unasked, "window")
         yield f"left to the next run: {left} of the look-back; this one's share of queries is used up"

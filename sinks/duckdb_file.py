@@ -384,6 +384,16 @@ def _land_empty(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> l
     columns = f"{COLUMNS}, {PROBED}".split(", ")
     rows = pa.table([pa.array(column) for column in zip(*map(_values, new), strict=True)], names=columns)
     db.register("empty_windows", rows)
+    if _held(db, entries[0], entries[-1]):
+        stray = one(
+            db,
+            'SELECT min(e."timestamp") FROM (SELECT * FROM events WHERE project_id = ? AND "timestamp" >= ? '
+            'AND "timestamp" < ?) e ASOF JOIN empty_windows w ON e."timestamp" >= w.window_start '
+            'WHERE e."timestamp" < w.window_end',
+            [entries[0].project_id, entries[0].start, entries[-1].end],
+        )
+        if stray and stray[0] is not None:
+            raise _unaccounted(_utc(stray[0]), entries[0])
     db.execute(f"INSERT INTO hedgerow.windows ({', '.join(columns)}) SELECT * FROM empty_windows")
     db.unregister("empty_windows")
     _write_steps(db, landings)
@@ -399,6 +409,8 @@ def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
     found = known.generation if known else 0
     if found != entry.generation:
         raise errors.GenerationConflict(f"{entry.start:%Y-%m-%dT%H:%MZ}", expected=entry.generation, found=found)
+    if known is None and _held(db, entry, entry):
+        raise _unaccounted(entry.start, entry)
     changed = landing.rewrite or known is None or not _same_rows(known, entry)
     if changed:
         if known is not None and (known.tally.landed_rows or landing.rewrite):
@@ -419,6 +431,21 @@ def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
         db.execute(f"INSERT INTO hedgerow.changes VALUES ({', '.join('?' * 8)})", [*key, *counts])
     _write_step(db, landing, unchecked=changed and landing.partial and landing.rows.num_rows > 0)
     return new
+
+
+def _held(db: duckdb.DuckDBPyConnection, first: Entry, last: Entry) -> bool:
+    """Whether there are rows from the beginning of the first window to the end of the last."""
+    inside = 'project_id = ? AND "timestamp" >= ? AND "timestamp" < ?'
+    row = one(db, f"SELECT 1 FROM events WHERE {inside} LIMIT 1", [first.project_id, first.start, last.end])
+    return row is not None
+
+
+def _unaccounted(at: datetime, entry: Entry) -> errors.DestinationUnusable:
+    """Landing beside rows that the ledger does not know would double them, and they may not be ours to delete."""
+    return errors.DestinationUnusable(
+        f"the table events holds rows of project {entry.project_id} from {at:%Y-%m-%dT%H:%MZ} on that the ledger does not know",
+        hint="delete them (DELETE FROM events WHERE …) or move them to another table, and run again; nothing was changed",
+    )
 
 
 def _landed(entry: Entry) -> Entry:

@@ -127,13 +127,23 @@ def hashed(rows: pa.Table) -> pa.Table:
     return read.select(*_IDENTITY, "timestamp").with_columns(digest.row_hashes(read).alias("hash")).to_arrow()
 
 
+def without(rows: pa.Table, others: pa.Table) -> pa.Table:
+    """Rows that are not among *others*, by identity and time."""
+    left, right = (pl.DataFrame(pl.from_arrow(table)) for table in (rows, others))
+    return left.join(right, on=[*_IDENTITY, "timestamp"], how="anti", maintain_order="left").to_arrow()
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How the rows of one part differ between two readings: rows by identity and time, in order of time."""
+    """How the rows of one part differ between two readings: rows by identity and time, in order of time.
+
+    *doubled*: rows that the earlier one has once more than it should.
+    """
 
     added: pa.Table
     deleted: pa.Table
     changed: pa.Table
+    doubled: pa.Table
 
     @property
     def earliest_added(self) -> datetime | None:
@@ -147,11 +157,13 @@ def difference(before: pa.Table, after: pa.Table) -> Difference:
     A row is changed that has the same identity and another time or content.
     """
     old, new = (pl.DataFrame(pl.from_arrow(rows)).sort("timestamp", *_IDENTITY) for rows in (before, after))
+    once = old.unique(_IDENTITY, keep="first", maintain_order=True)
     both = new.join(
-        old.select(*_IDENTITY, pl.col("hash").alias("_was")), on=_IDENTITY, how="inner", maintain_order="left"
+        once.select(*_IDENTITY, pl.col("hash").alias("_was")), on=_IDENTITY, how="inner", maintain_order="left"
     )
     return Difference(
         added=new.join(old, on=_IDENTITY, how="anti", maintain_order="left").to_arrow(),
-        deleted=old.join(new, on=_IDENTITY, how="anti", maintain_order="left").to_arrow(),
+        deleted=once.join(new, on=_IDENTITY, how="anti", maintain_order="left").to_arrow(),
         changed=both.filter(pl.col("hash") != pl.col("_was")).drop("_was").to_arrow(),
+        doubled=old.filter(pl.struct(_IDENTITY).is_first_distinct().not_()).to_arrow(),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from extractors import scan
@@ -16,7 +16,7 @@ TRICKY = st.sampled_from(['"', "\\", "]}", '\\"', "[{", ",", ":", "\n", "ü"])
 OBJECTS = st.dictionaries(st.text("ab", min_size=1), VALUES | TRICKY, max_size=4)
 
 
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=200, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(OBJECTS, st.sampled_from([None, 2]))
 def test_members_are_those_of_the_object(value, indent):
     """Each name with exactly the text of its value."""

@@ -16,9 +16,10 @@ from extractors.simulator.server import Simulator, serve
 from flows import runs
 from flows.audit import Verification
 from flows.runs import Report
-from flows.settings import load
+from flows.settings import EventsSettings, load
 from sinks.base import State
 from sinks.duckdb_file import DuckDBSink
+from sinks.errors import DestinationUnusable
 from tests.flows.harness import UNLIMITED, landed, truth
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -57,8 +58,11 @@ class Place:
     def backfill(self, *, since: datetime = START) -> Report:
         return runs.load_events(self.settings, 1, command="backfill", since=since.isoformat(), until=END.isoformat())
 
-    def sync(self) -> Report:
-        return runs.load_events(self.settings, 1, command="sync")
+    def sync(self, *, rebuild: bool = False) -> Report:
+        return runs.load_events(self.settings, 1, command="sync", rebuild=rebuild)
+
+    def filter(self, *names: str) -> None:
+        self.settings = self.settings.model_copy(update={"events": EventsSettings(include=names)})
 
     def verify(
         self,
@@ -245,6 +249,117 @@ def test_mass_deletion_is_not_repaired_unasked(dataset, place):
     assert (held.good, rows) == (False, 12_000)
     assert accepted.good
     assert landed(place.sink, START, END) == truth(dataset.events, START, END)
+
+
+def test_damage_and_an_outage_do_not_empty_a_warehouse(dataset, place):
+    """A key that sees nothing any more, while the destination is damaged: repair removes nothing unasked."""
+    place.damage("DELETE FROM events WHERE distinct_id = 'user-3'")
+    rows = len(landed(place.sink, START, END))
+    dataset.delete({event.uuid for event in dataset.events})
+    held = place.verify(repair=True)
+
+    assert not held.good
+    assert len(landed(place.sink, START, END)) == rows
+    assert State.HELD in {entry.state for entry in place.sink.ledger(1, "events").entries.values()}
+
+
+def test_a_rebuild_during_an_outage_does_not_empty_a_warehouse(dataset, place):
+    """The rows stay until replaced: windows that show nothing wait, stale, and every run says so."""
+    everything = list(dataset.events)
+    dataset.delete({event.uuid for event in everything})
+    for _ in range(2):
+        report = place.sync(rebuild=True)
+        assert any("does not show the rows" in problem for problem in report.problems)
+        assert len(landed(place.sink, START, END)) == 12_000
+    dataset.add(everything)
+    place.sync()
+
+    assert landed(place.sink, START, END) == truth(dataset.events, START, END)
+
+
+def test_a_rebuild_under_a_narrower_filter_removes_what_it_excludes(dataset, place):
+    """Rows that do not belong to the stream any more are no loss."""
+    place.filter("$pageview")
+    report = place.sync(rebuild=True)
+    kept = [event for event in dataset.events if event.event == "$pageview"]
+
+    assert not report.problems
+    assert landed(place.sink, START, END) == truth(kept, START, END)
+
+
+def test_damage_is_remembered_until_it_is_repaired(place):
+    """Found once, status and every sync say so; the repair ends it."""
+    place.damage("DELETE FROM events WHERE distinct_id = 'user-3'")
+    place.verify()
+    states = {entry.state for entry in place.sink.ledger(1, "events").entries.values()}
+    again = place.sync()
+    (run, *_) = place.sink.runs(1, limit=9)[1:]
+    mended = place.verify(repair=True)
+
+    assert State.DISPUTED in states
+    assert any("does not hold" in problem for problem in again.problems)
+    assert (run.command, run.outcome) == ("verify", "incomplete")
+    assert mended.good
+    assert not place.sync().problems
+
+
+def test_windows_that_wait_to_be_landed_again_are_no_success(dataset, place):
+    """Stale windows, as an interrupted rebuild leaves them: named, and landed with --repair."""
+    place.sink.prepare(1, "events", host=place.settings.source.host, event_filter="", rebuild=True)
+    waiting = place.verify()
+    mended = place.verify(repair=True)
+
+    assert (waiting.stale, waiting.good) == (DAYS - 1, False)
+    assert (mended.stale, mended.good) == (0, True)
+    assert landed(place.sink, START, END) == truth(dataset.events, START, END)
+
+
+def test_a_gap_between_landed_windows_is_named(dataset, place):
+    """Rows and ledger line of a day are gone: the source has what no window covers, and backfill lands it."""
+    day = START + timedelta(days=9)
+    inside = [event for event in dataset.events if day <= event.timestamp < day + timedelta(days=1)]
+    place.damage(f"DELETE FROM events WHERE \"timestamp\" >= '{day}' AND \"timestamp\" < '{day + timedelta(days=1)}'")
+    place.damage(f"DELETE FROM hedgerow.windows WHERE window_start = '{day}'")
+    found = place.verify()
+    place.backfill()
+
+    assert (found.missing, found.good) == (len(inside), False)
+    assert "hedgerow backfill --since" in str(found.problems)
+    assert place.verify().good
+    assert landed(place.sink, START, END) == truth(dataset.events, START, END)
+
+
+def test_rows_that_the_ledger_does_not_know_are_not_doubled(place):
+    """The ledger line of a day is gone, its rows are not: landing beside them is refused."""
+    place.damage(f"DELETE FROM hedgerow.windows WHERE window_start = '{START + timedelta(days=9)}'")
+    rows = len(landed(place.sink, START, END))
+    with pytest.raises(DestinationUnusable, match="does not know"):
+        place.backfill()
+
+    assert len(landed(place.sink, START, END)) == rows
+
+
+def test_verify_of_nothing_is_no_success(place, simulator, tmp_path):
+    """A range without windows, and a destination that is not there, which is not made either."""
+    assert not place.verify(since="2019-01-01", until="2019-02-01").good
+    (tmp_path / "other").mkdir()
+    with pytest.raises(DestinationUnusable, match="nothing of project 1"):
+        Place(simulator, tmp_path / "other").verify()
+    assert not (tmp_path / "other" / "a.duckdb").exists()
+
+
+def test_rows_of_a_range_are_not_called_outside_it(place):
+    """--since and --until bound what is compared, not what is known to be landed."""
+    assert place.verify(since=(START + timedelta(days=9)).isoformat()).outside == []
+
+
+def test_detail_names_a_doubled_row(dataset, place):
+    """Its uuid is extra, although the source has it once."""
+    doubled = dataset.events[100].uuid
+    place.damage(f"INSERT INTO events SELECT * FROM events WHERE uuid = '{doubled}' LIMIT 1")
+    (difference,) = place.verify(detail=True).differences
+
+    assert (difference.missing, difference.extra, difference.differing) == ((), (doubled,), ())
 
 
 def test_source_without_queries_cannot_be_compared(dataset, tmp_path):
