@@ -17,7 +17,7 @@ from flows.settings import Loaded, SettingsError, duration, load
 
 app = typer.Typer(
     name="hedgerow",
-    help="Moves PostHog events into DuckDB or S3 Parquet: none lost, none doubled, and it proves it.",
+    help="Moves PostHog events into DuckDB or S3 Parquet: none lost, none doubled, proven.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -117,7 +117,7 @@ def common(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Moves PostHog events into DuckDB or S3 Parquet: none lost, none doubled, and it proves it."""
+    """Moves PostHog events into DuckDB or S3 Parquet: none lost, none doubled, proven."""
 
 
 @app.command()

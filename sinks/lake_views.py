@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import fsspec
@@ -157,6 +157,7 @@ def attach(lake: LakeSink, output: Path) -> str:
     statements += [f"CREATE OR REPLACE VIEW {name} AS\n{sql}" for name, sql in views.items()]
     made = output.with_name(f".{output.name}.new")
     made.unlink(missing_ok=True)
+    _check_replaceable(output)
     try:
         with reading(objects, str(made)) as db:
             for statement in statements:
@@ -171,6 +172,26 @@ def attach(lake: LakeSink, output: Path) -> str:
     finally:
         made.unlink(missing_ok=True)
     return secret_sql(objects) + ";\n".join(statements) + ";\n"
+
+
+def _check_replaceable(output: Path) -> None:
+    """Only views of ours are replaced. Raises DestinationUnusable for anything else."""
+    if not output.exists():
+        return
+    reason = "it holds tables"
+    try:
+        with duckdb.connect(str(output), read_only=True) as db:
+            tables = db.execute("SELECT count(*) FROM duckdb_tables()").fetchone()
+            views = db.execute(
+                "SELECT count(*) FROM duckdb_views() WHERE NOT internal AND view_name = 'events'"
+            ).fetchone()
+        if tables == (0,) and views == (1,):
+            return
+    except duckdb.Error:
+        reason = "it is no DuckDB file, or in use"
+    raise errors.DestinationUnusable(
+        f"{output} was not written by hedgerow attach: {reason}", hint="give another --output; nothing was changed"
+    )
 
 
 @contextmanager
@@ -226,7 +247,7 @@ class _Bucket(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec is not
     def modified(self, path: str) -> datetime:
         return datetime(2000, 1, 1, tzinfo=UTC)
 
-    def open(self, path: str, mode: str = "rb", **options: Any) -> BinaryIO:
+    def open(self, path: str, mode: str = "rb", **options: Any) -> io.BufferedIOBase:
         if self.info(path)["size"] <= WHOLE_BYTES:
             return io.BytesIO(self._objects.get(self._path(path))[0])
         return self._objects.open(self._path(path))

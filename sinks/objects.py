@@ -8,6 +8,7 @@ A PUT is atomic and durable when it returns. Conditions: `create` (nobody has pu
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import obstore
@@ -124,13 +125,19 @@ class Objects:
 
     def tail(self, path: str, *, size: int, length: int) -> bytes:
         """The last *length* bytes of an object of *size* bytes; all of a shorter one. Raises Missing."""
-        with self._translated(path):
-            return bytes(obstore.get_range(self._store, path, start=max(0, size - length), end=size))
+        return self.part(path, max(0, size - length), size) if size else b""
 
-    def open(self, path: str) -> BinaryIO:
+    def open(self, path: str) -> io.BufferedReader:
         """An object to be read in parts, wherever the reader wants to. Raises Missing."""
+        found = self.head(path)
+        if found is None:
+            raise Missing(path)
+        return io.BufferedReader(_Parts(self, found), buffer_size=READ_AHEAD_BYTES)
+
+    def part(self, path: str, start: int, end: int) -> bytes:
+        """The bytes [start, end) of an object. Raises Missing."""
         with self._translated(path):
-            return cast(BinaryIO, obstore.open_reader(self._store, path, buffer_size=READ_AHEAD_BYTES))
+            return bytes(obstore.get_range(self._store, path, start=start, end=end))
 
     def head(self, path: str) -> Found | None:
         """The object as it is now; None where there is none."""
@@ -144,13 +151,14 @@ class Objects:
         return Found(path, meta["e_tag"] or "", meta["size"])
 
     def list(self, prefix: str = "") -> Iterator[Found]:
-        """All objects below *prefix*, in any order."""
+        """All objects below *prefix* but those aside, in any order."""
         if not self._there():
             return
         with self._translated(prefix):
             for chunk in obstore.list(self._store, prefix or None, chunk_size=1000):
                 for meta in chunk:
-                    yield Found(meta["path"], meta["e_tag"] or "", meta["size"])
+                    if not meta["path"].startswith(SCRATCH):
+                        yield Found(meta["path"], meta["e_tag"] or "", meta["size"])
 
     def delete(self, path: str) -> None:
         """Remove an object, if it is there."""
@@ -210,7 +218,7 @@ class Objects:
         if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "AuthFailure"):
             return self._unusable(f"the credentials are refused ({code})", _CREDENTIALS)
         if code in ("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException") or (
-            "without LOCATION header" in text or "301 Moved" in text or "incorrect region" in text
+            "redirect without LOCATION" in text or "301 Moved" in text or "incorrect region" in text
         ):
             return self._unusable(
                 "the bucket lies in another region or behind another endpoint", "set AWS_REGION (or AWS_ENDPOINT_URL)"
@@ -241,6 +249,36 @@ class Objects:
 
     def _unusable(self, what: str, hint: str) -> errors.DestinationUnusable:
         return errors.DestinationUnusable(f"cannot use {self.name}: {what}", hint=hint)
+
+
+class _Parts(io.RawIOBase):
+    """An object as a file that can be read anywhere; every read is a request."""
+
+    def __init__(self, objects: Objects, found: Found) -> None:
+        self._objects, self._found, self._at = objects, found, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._found.size}[whence]
+        self._at = max(0, origin + offset)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        end = min(self._at + len(buffer), self._found.size)
+        if end <= self._at:
+            return 0
+        data = self._objects.part(self._found.path, self._at, end)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 class LocalObjects(Objects):

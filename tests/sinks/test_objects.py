@@ -186,10 +186,10 @@ def test_a_passing_slowdown_is_waited_for(between, moto):
 
 def test_virtual_host_addresses(moto, monkeypatch):
     """The bucket stands in the host's name, and not in the path."""
+    bucket = stores.new_bucket(moto)
     with relay(moto) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.address)
         monkeypatch.setenv("NO_PROXY", "")
-        bucket = stores.new_bucket(moto)
         options = S3Options(*stores.KEYS, region=stores.REGION, endpoint="http://s3.test", virtual_host=True)
         store = S3Objects(bucket, "p", options)
         store.put("x", b"1", create=True)

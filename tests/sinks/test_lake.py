@@ -1,0 +1,434 @@
+"""What a lake promises beyond the contract of every sink: a plain glob, one writer per window, stores that misbehave."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, timedelta
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from extractors.decode import REJECTS
+from sinks import errors, lake_views
+from sinks.base import Changes, Entry, Landing, Probed, Run, State
+from sinks.lake import LakeSink
+from sinks.lake_file import FILE_SCHEMA
+from tests import stores
+from tests.relay import refused, relay
+from tests.sinks.test_conformance import DAY, HOUR, landing, names
+
+COLUMNS = FILE_SCHEMA.names
+
+
+def moved(made: Landing, hours: int) -> Landing:
+    """The landing's empty window, so many hours later."""
+    start = DAY + hours * HOUR
+    entry = replace(made.entry, start=start, end=start + HOUR, covered_start=start, covered_end=start + HOUR)
+    return replace(made, entry=entry, replace_start=start)
+
+
+@pytest.fixture
+def lake(tmp_path) -> LakeSink:
+    made = stores.local_lake(tmp_path / "lake")
+    prepare(made)
+    return made
+
+
+def prepare(lake: LakeSink, *, rebuild: bool = False, event_filter: str = "") -> LakeSink:
+    lake.prepare(1, "events", host="https://a", event_filter=event_filter, rebuild=rebuild)
+    return lake
+
+
+def glob_of(lake: LakeSink) -> str:
+    return lake_views.glob_of(lake.objects)
+
+
+def test_a_plain_glob_is_right_everywhere(lake):
+    """DuckDB, polars and pyarrow read the same rows; windows without rows are files of the same schema."""
+    lake.land([landing("a", "b", "c"), moved(landing(), 1)])
+    by_duckdb = duckdb.sql(f"SELECT event, project_id, date FROM read_parquet('{glob_of(lake)}') ORDER BY 1").fetchall()
+    by_polars = pl.scan_parquet(glob_of(lake), hive_partitioning=True).select("event", "project_id", "date").collect()
+    root = Path(lake.objects.root)
+    dataset = ds.dataset(root / "events", format="parquet", partitioning="hive")
+    by_pyarrow = dataset.to_table(columns=["event", "project_id", "date"]).to_pylist()
+    files = sorted(root.glob("events/**/*.parquet"))
+
+    assert by_duckdb == [(name, 1, date(2026, 1, 31)) for name in "abc"]
+    assert sorted(by_polars.rows()) == by_duckdb
+    assert sorted((row["event"], row["project_id"], str(row["date"])) for row in by_pyarrow) == [
+        (name, 1, "2026-01-31") for name in "abc"
+    ]
+    assert [file.relative_to(root).as_posix() for file in files] == [
+        f"events/project_id=1/date=2026-01-31/20260131T0{hour}0000Z-20260131T0{hour + 1}0000Z.parquet"
+        for hour in (0, 1)
+    ]
+    assert all(pq.read_schema(file).remove_metadata().equals(FILE_SCHEMA) for file in files)
+
+
+def test_files_prune_on_time_event_and_person(lake):
+    """Rows ascend by time; statistics for all three, and Bloom filters where the order says little."""
+    lake.land([landing("b", "a", "c")])
+    (file,) = Path(lake.objects.root).glob("events/**/*.parquet")
+    group = pq.read_metadata(file).row_group(0)
+    columns = {group.column(number).path_in_schema: group.column(number) for number in range(group.num_columns)}
+    times = pq.read_table(file)["timestamp"].to_pylist()
+    excluded = duckdb.sql(f"FROM parquet_bloom_probe('{file}', 'distinct_id', 'nobody')").fetchall()
+
+    assert times == sorted(times)
+    assert all(columns[name].statistics.has_min_max for name in ("timestamp", "event", "distinct_id"))
+    assert columns["properties"].statistics is None
+    assert {column.compression for column in columns.values()} == {"ZSTD"}
+    assert [row[-1] for row in excluded] == [True]
+
+
+def test_a_footer_has_the_whole_entry(lake):
+    """Another process knows everything from the files alone: state, probe, changes, mark."""
+    made = landing("a", state=State.OPEN)
+    entry = replace(made.entry, probed=Probed(DAY, "1:2/3:4"))
+    lake.land([replace(made, entry=entry, changes=Changes(1, 2, 3, HOUR))], mark=DAY + HOUR)
+    again = stores.local_lake(Path(lake.objects.root))
+
+    assert again.ledger(1, "events") == lake.ledger(1, "events")
+    assert again.ledger(1, "events").entries[DAY] == replace(entry, generation=1)
+    assert [change.changes for change in again.changes(1, "events")] == [Changes(1, 2, 3, HOUR)]
+
+
+def test_a_directory_with_other_files_is_refused(tmp_path):
+    """Nothing is written beside what hedgerow did not write."""
+    (tmp_path / "thesis.docx").write_bytes(b"1")
+    with pytest.raises(errors.DestinationUnusable, match=r"thesis\.docx"):
+        prepare(stores.local_lake(tmp_path))
+
+    assert not (tmp_path / "_hedgerow" / "format").exists()
+
+
+def test_a_bucket_prefix_with_other_files_is_refused(moto):
+    """The same in S3."""
+    bucket = stores.new_bucket(moto)
+    stores.client(moto).put_object(Bucket=bucket, Key="p/other.csv", Body=b"1")
+    with pytest.raises(errors.DestinationUnusable, match=r"other\.csv"):
+        prepare(stores.s3_lake(moto, bucket=bucket, prefix="p"))
+    prepare(stores.s3_lake(moto, bucket=bucket, prefix="q"))
+
+
+def test_a_lake_of_a_newer_version_is_refused(lake):
+    """It is not touched."""
+    lake.objects.put("_hedgerow/format", b'{"format":99}')
+    with pytest.raises(errors.DestinationUnusable, match="newer"):
+        prepare(stores.local_lake(Path(lake.objects.root)))
+
+
+@pytest.mark.parametrize("name", ["copy.parquet", "20260131T050000Z-20260131T060000Z.parquet"])
+def test_a_foreign_file_among_the_windows_is_named(name, lake):
+    """Every query over the lake would read it: a copy of a window would double its rows."""
+    lake.land([landing("a")])
+    (file,) = Path(lake.objects.root).glob("events/**/*.parquet")
+    file.with_name(name).write_bytes(file.read_bytes())
+    with pytest.raises(errors.DestinationUnusable, match=name):
+        stores.local_lake(Path(lake.objects.root)).ledger(1, "events")
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "rewritten": lambda file: duckdb.sql(f"SELECT * FROM '{file}' WHERE event = 'a'").write_parquet(str(file)),
+    "cut": lambda file: file.write_bytes(file.read_bytes()[:-9]),
+    "emptied": lambda file: file.write_bytes(b""),
+    "deleted": lambda file: file.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_by_hand_is_found_and_mended(damage, lake):
+    """A window's file that is not ours any more, or gone: the audit says so, and landing it again mends it."""
+    (entry,) = lake.land([landing("a", "b")])
+    lake.record(Run("1", "sync", 1, "events", DAY, DAY, "done", 1, 2, 3, 0.0))
+    (file,) = Path(lake.objects.root).glob("events/**/*.parquet")
+    DAMAGES[damage](file)
+    for sink in (lake, stores.local_lake(Path(lake.objects.root))):
+        assert sink.ledger(1, "events").entries == {DAY: entry}
+        assert sink.audit(1, "events", DAY, DAY + HOUR)[DAY].rows == (1 if damage == "rewritten" else 0)
+    again = prepare(stores.local_lake(Path(lake.objects.root)))
+    again.ledger(1, "events")
+    again.land([replace(landing("a", "b", generation=1), rewrite=True)])
+
+    assert names(again) == ["a", "b"]
+    assert again.audit(1, "events", DAY, DAY + HOUR)[DAY].digest == entry.tally.landed_digest
+
+
+def test_a_damaged_file_that_nobody_remembers_is_named(lake):
+    """Without cache or process that knew it, it is a foreign file."""
+    lake.land([landing("a")])
+    (file,) = Path(lake.objects.root).glob("events/**/*.parquet")
+    file.write_bytes(b"")
+    with pytest.raises(errors.DestinationUnusable, match="damaged"):
+        stores.local_lake(Path(lake.objects.root)).ledger(1, "events")
+
+
+def test_the_cache_is_only_a_cache(lake):
+    """Gone or broken, the ledger is the same."""
+    lake.land([landing("a"), moved(landing(), 1)])
+    lake.record(Run("1", "sync", 1, "events", DAY, DAY, "done", 1, 2, 3, 0.0))
+    wanted = lake.ledger(1, "events")
+    (cache,) = Path(lake.objects.root).glob("_hedgerow/cache/**/*.parquet")
+    for break_it in (lambda: None, lambda: cache.write_bytes(b"PAR1"), lambda: cache.unlink()):
+        break_it()
+        assert stores.local_lake(Path(lake.objects.root)).ledger(1, "events") == wanted
+
+
+def test_the_cache_saves_opening_windows(moto):
+    """Of forty windows, one of which changed since, a new process opens that one."""
+    with relay(moto) as between:
+        bucket = stores.new_bucket(moto)
+        lake = prepare(stores.s3_lake(moto, bucket=bucket))
+        lake.land([moved(landing(), hour) for hour in range(24)])
+        lake.record(Run("1", "sync", 1, "events", DAY, DAY, "done", 1, 2, 3, 0.0))
+        changed = moved(landing(), 3)
+        lake.land([replace(changed, entry=replace(changed.entry, generation=1))])
+        between.seen.clear()
+        ledger = stores.s3_lake(between.address, bucket=bucket).ledger(1, "events")
+        opened = [one for one in between.seen if one.method == "GET" and one.path.endswith("Z.parquet")]
+
+    assert ledger == lake.ledger(1, "events")
+    assert len(opened) == 1
+    assert len(between.seen) < 10
+
+
+def test_a_long_journal_is_merged(lake):
+    """Hundreds of notes and runs become one object, and say the same, also to a process that knew the old ones."""
+    (entry,) = lake.land([landing("a")])
+    other = stores.local_lake(Path(lake.objects.root))
+    for number in range(120):
+        lake.note([replace(entry, state=State.VERIFIED, probed=Probed(DAY, str(number)))])
+        if number == 30:
+            other.ledger(1, "events")
+    lake.record(Run("1", "sync", 1, "events", DAY, DAY, "done", 1, 2, 3, 0.0))
+
+    assert len(list(lake.objects.list("_hedgerow/journal"))) == 1
+    for sink in (lake, other, stores.local_lake(Path(lake.objects.root))):
+        noted = sink.ledger(1, "events").entries[DAY]
+        assert (noted.state, noted.probed) == (State.VERIFIED, Probed(DAY, "119"))
+        assert [run.run_id for run in sink.runs(1, limit=9)] == ["1"]
+
+
+@pytest.fixture(params=["local", "moto", "localbucket"])
+def shared(request, tmp_path) -> Callable[[], LakeSink]:
+    """Opens one lake as another process would; localbucket ignores If-Match."""
+    if request.param == "local":
+        return lambda: stores.local_lake(tmp_path / "lake")
+    address = request.getfixturevalue(request.param)
+    bucket = stores.new_bucket(address)
+    return lambda: stores.s3_lake(address, bucket=bucket)
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+def test_of_two_writers_of_a_window_one_lands(shared, generation):
+    """At the same moment: one lands, the other hears of it; in the store is one complete reading, which the ledger tells."""
+    first = prepare(shared())
+    if generation:
+        first.land([landing("old")])
+    lost: list[str] = []
+    landed: list[Entry] = []
+    writers = [prepare(shared()) for _ in range(4)]
+    ready = threading.Barrier(len(writers))
+
+    def write(writer: LakeSink, number: int) -> None:
+        writer.ledger(1, "events")
+        ready.wait()
+        try:
+            landed.extend(writer.land([landing(*[f"w{number}"] * 3, generation=generation)]))
+        except errors.GenerationConflict:
+            lost.append(str(number))
+
+    threads = [threading.Thread(target=write, args=(one, number)) for number, one in enumerate(writers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    reader = shared()
+    entry = reader.ledger(1, "events").entries[DAY]
+
+    assert len(landed) + len(lost) == len(writers)
+    if first.objects.conditional or not generation:
+        assert len(landed) == 1
+    assert len(names(reader)) == 3
+    assert len(set(names(reader))) == 1
+    assert reader.audit(1, "events", DAY, DAY + HOUR)[DAY].digest == entry.tally.landed_digest
+
+
+def test_two_writers_agree_on_the_step_of_a_date(shared):
+    """The first to land cuts the date; another cut is refused, and heard of."""
+    first, second = prepare(shared()), prepare(shared())
+    second.ledger(1, "events")
+    first.land([landing("a")])
+    other = landing("b")
+    whole = replace(other.entry, end=DAY + timedelta(days=1), covered_end=DAY + timedelta(days=1))
+    with pytest.raises(errors.GenerationConflict, match="step"):
+        second.land([replace(other, entry=whole, step=timedelta(days=1))])
+
+    assert names(shared()) == ["a"]
+
+
+def test_a_run_under_an_older_filter_is_stopped(shared):
+    """Another process rebuilds meanwhile: what was read under the old filter is not landed."""
+    first = prepare(shared())
+    first.land([landing("a")])
+    prepare(shared(), rebuild=True, event_filter="x")
+    with pytest.raises(errors.FilterChanged):
+        first.land([landing("b", generation=1)])
+
+    assert shared().ledger(1, "events").entries[DAY].state is State.STALE
+    assert names(shared()) == ["a"]
+
+
+def test_a_lost_answer_of_a_put_is_no_failure(moto):
+    """The object is there, its answer never came: the landing is known by its id, and not taken for another run's."""
+    with relay(moto) as between:
+        bucket = stores.new_bucket(moto)
+        lake = prepare(stores.s3_lake(between.address, bucket=bucket))
+        for generation in range(2):
+            lost = [True]
+            between.lost = lambda request, lost=lost: (
+                request.method == "PUT" and request.path.endswith("Z.parquet") and bool(lost) and lost.pop()
+            )
+            (entry,) = lake.land([landing("ab"[generation], generation=generation)])
+            assert not lost
+            assert entry.generation == generation + 1
+
+    assert names(stores.s3_lake(moto, bucket=bucket)) == ["b"]
+
+
+def test_credentials_that_expire_keep_what_is_landed(moto):
+    """After three windows every request is refused: named, and the next run goes on from there."""
+    with relay(moto) as between:
+        bucket = stores.new_bucket(moto)
+        lake = prepare(stores.s3_lake(between.address, bucket=bucket))
+        made = [moved(landing(), hour) for hour in range(6)]
+        for one in made[:3]:
+            lake.land([one])
+        between.answer = lambda request: refused(400, "ExpiredToken")
+        with pytest.raises(errors.DestinationUnusable, match="expired"):
+            lake.land(made[3:])
+
+    assert len(stores.s3_lake(moto, bucket=bucket).ledger(1, "events").entries) == 3
+
+
+def test_a_read_only_bucket_can_be_read_and_says_so(moto):
+    """Nothing is written at the start of a run; status and sql work."""
+    with relay(moto) as between:
+        bucket = stores.new_bucket(moto)
+        prepare(stores.s3_lake(moto, bucket=bucket)).land([landing("a")])
+        between.answer = lambda request: refused(403, "AccessDenied") if request.method == "PUT" else None
+        lake = stores.s3_lake(between.address, bucket=bucket)
+        with pytest.raises(errors.DestinationUnusable, match="access is denied"):
+            prepare(lake)
+
+        assert names(lake) == ["a"]
+        with lake.query("SELECT count(*) FROM events") as result:
+            assert result.fetchall() == [(1,)]
+
+
+def test_rows_in_quarantine_follow_their_window(shared):
+    """Written first, named by the footer; what replaces them takes the old object away."""
+    lake = prepare(shared())
+    made = landing("a")
+    rejects = REJECTS.empty_table().schema.empty_table()
+    rejects = rejects.from_pylist([{"at": DAY, "reason": "no time", "text": "{}"}], schema=REJECTS)
+    entry = replace(made.entry, tally=replace(made.entry.tally, source_rows=2, quarantined_rows=1))
+    lake.land([replace(made, entry=entry, rejects=rejects)])
+    with shared().query("SELECT reason, text FROM hedgerow.quarantine") as result:
+        assert result.fetchall() == [("no time", "{}")]
+    lake.land([landing("a", generation=1)])
+
+    assert list(lake.objects.list("_hedgerow/quarantine")) == []
+
+
+def test_a_large_window_goes_up_from_disk(shared, monkeypatch):
+    """Beyond what is held in memory the file is written first; it is the same."""
+    monkeypatch.setattr("sinks.lake.BUFFERED_BYTES", 10)
+    monkeypatch.setattr("sinks.objects.MULTIPART_BYTES", 100)
+    lake = prepare(shared())
+    lake.land([landing("a", "b")])
+    lake.land([landing("c", generation=1)])
+
+    assert names(shared()) == ["c"]
+    assert not list(lake.spool_directory.glob("window-*"))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_sql_has_the_tables_of_a_duckdb_file(whole, shared, monkeypatch):
+    """Rows, ledger, runs, changes and quarantine, also for an empty lake, without httpfs; large files are read in parts."""
+    if not whole:
+        monkeypatch.setattr(lake_views, "WHOLE_BYTES", 0)
+    lake = prepare(shared())
+    tables = ("events", "hedgerow.windows", "hedgerow.runs", "hedgerow.changes", "hedgerow.quarantine")
+    for rows in (0, 1):
+        for table in tables:
+            with shared().query(f"SELECT count(*) FROM {table}") as result:
+                assert result.fetchall() == [(rows if table != "hedgerow.quarantine" else 0,)]
+        if not rows:
+            lake.land([replace(landing("a"), changes=Changes(late=1))])
+            lake.record(Run("1", "sync", 1, "events", DAY, DAY, "done", 1, 2, 3, 0.0))
+    with shared().query("SELECT uuid, properties->>'big', date FROM events") as result:
+        assert result.description[0][1] == "UUID"
+    with pytest.raises(errors.BadQuery), shared().query("SELECT nothing FROM events"):
+        pass
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_views_follow_the_lake(empty, tmp_path):
+    """Attached before or after the first window, the file shows what is landed later; opened by two at once."""
+    lake = prepare(stores.local_lake(tmp_path / "it's a lake"))
+    if not empty:
+        lake.land([landing("a")])
+    file = tmp_path / "views.duckdb"
+    lake_views.attach(lake, file)
+    lake.land([landing("b", generation=0 if empty else 1)])
+    with duckdb.connect(str(file), read_only=True) as one, duckdb.connect(str(file), read_only=True) as two:
+        found = [db.sql("SELECT event, uuid, properties->>'big' AS big FROM events").fetchall() for db in (one, two)]
+
+    assert found[0] == found[1]
+    assert [row[0] for row in found[0]] == ["b"]
+    assert found[0][0][2] == "123456789012345678901234567890"
+
+
+def test_printed_views_work_elsewhere(lake):
+    """The SQL that is printed makes the same views in any DuckDB; the ledger comes from the footers."""
+    lake.land([landing("a", "b"), moved(landing(), 1)])
+    statements = lake_views.attach(lake, Path(lake.objects.root).parent / "views.duckdb")
+    with duckdb.connect() as db:
+        db.execute(statements)
+        assert db.sql("SELECT count(*) FROM events").fetchall() == [(2,)]
+        ledger = db.sql("SELECT window_start, landed_rows, generation FROM hedgerow.windows ORDER BY 1").fetchall()
+
+    assert [(rows, generation) for _, rows, generation in ledger] == [(2, 1), (0, 1)]
+
+
+def test_no_credentials_in_views(moto, tmp_path):
+    """Neither in the file nor in what is printed."""
+    lake = prepare(stores.s3_lake(moto))
+    lake.land([landing("a")])
+    statements = lake_views.attach(lake, tmp_path / "views.duckdb")
+
+    for secret in stores.KEYS:
+        assert secret not in statements
+        assert secret.encode() not in (tmp_path / "views.duckdb").read_bytes()
+    assert "CREATE SECRET" in statements
+
+
+def test_attach_replaces_only_views(lake, tmp_path):
+    """A database with data is not overwritten."""
+    file = tmp_path / "mine.duckdb"
+    with duckdb.connect(str(file)) as db:
+        db.execute("CREATE TABLE precious AS SELECT 1 AS a")
+    with pytest.raises(errors.DestinationUnusable, match=r"mine\.duckdb"):
+        lake_views.attach(lake, file)
+    lake_views.attach(lake, tmp_path / "views.duckdb")
+    lake_views.attach(lake, tmp_path / "views.duckdb")
+
+    with duckdb.connect(str(file), read_only=True) as db:
+        assert db.sql("FROM precious").fetchall() == [(1,)]
