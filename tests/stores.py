@@ -57,6 +57,16 @@ def options(address: str) -> S3Options:
     return S3Options(*KEYS, region=REGION, endpoint=address)
 
 
+def environment(address: str) -> dict[str, str]:
+    """What a process of its own needs to reach the server at *address*."""
+    return {
+        "AWS_ACCESS_KEY_ID": KEYS[0],
+        "AWS_SECRET_ACCESS_KEY": KEYS[1],
+        "AWS_REGION": REGION,
+        "AWS_ENDPOINT_URL": address,
+    }
+
+
 def client(address: str):
     """boto3's client: another hand than ours to make buckets and look at objects."""
     return boto3.client(

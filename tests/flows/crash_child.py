@@ -1,4 +1,8 @@
-"""A sync in a process of its own that tells the simulator of every commit, so that it can be killed right there."""
+"""A sync in a process of its own that tells the simulator of every commit, so that it can be killed right there.
+
+Arguments: address and key of the simulator, a directory for the state, the destination's address, since, until, and
+`backfill` for one. S3 by the usual AWS variables.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +14,30 @@ from pathlib import Path
 
 import httpx
 
-from sinks.base import Entry, Landing
-from sinks.duckdb_file import DuckDBSink
+from flows.destinations import destination_of
+from flows.settings import load
+from sinks.base import Destination, Entry, Landing
 from tests.flows.harness import sync
 
 
-class TellingSink(DuckDBSink):
-    """Reports each landing to the simulator's hook after it is committed."""
+def telling(sink: Destination, url: str) -> Destination:
+    """The sink, which reports each landing to the simulator's hook after it is committed."""
+    land = sink.land
 
-    url = ""
-
-    def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
-        landed = super().land(landings, mark=mark)
+    def tell(landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
+        landed = land(landings, mark=mark)
         # VmHWM and not ru_maxrss: the latter is inherited from the parent across fork and exec.
         peak_kb = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]
-        httpx.post(f"{self.url}/_simulator/hook", json={"name": f"commit {peak_kb}"})
+        httpx.post(f"{url}/_simulator/hook", json={"name": f"commit {peak_kb}"}, timeout=60)
         return landed
+
+    sink.land = tell
+    return sink
 
 
 if __name__ == "__main__":
-    url, key, directory, since, until = sys.argv[1:]
-    sink = TellingSink(Path(directory) / "a.duckdb")
-    sink.url = url
-    sync(url, key, sink, Path(directory), since=datetime.fromisoformat(since), until=datetime.fromisoformat(until))
+    url, key, directory, address, since, until, *rest = sys.argv[1:]
+    home = Path(directory)
+    sink = destination_of(load({"destination.address": address}, directory=home).settings)
+    start, end = (datetime.fromisoformat(at) for at in (since, until))
+    sync(url, key, telling(sink, url), home, since=start, until=end, marks="backfill" not in rest)

@@ -13,7 +13,9 @@ import pytest
 
 from extractors.simulator.dataset import generate
 from extractors.simulator.server import serve
+from sinks.base import Sink
 from sinks.duckdb_file import DuckDBSink
+from tests import stores
 from tests.flows.harness import UNLIMITED, landed, truth
 
 START, END, NOW = (datetime(2026, 3, day, tzinfo=UTC) for day in (1, 7, 20))
@@ -45,8 +47,13 @@ class Killer:
         return self.child.wait()
 
 
-def kill_and_resume(events: int, kills: list[tuple[str, int]], directory: Path) -> tuple[int, int]:
-    """Run with *kills*, then to the end; rows asked from the simulator and the peak memory of a child in MB."""
+def kill_and_resume(
+    events: int, kills: list[tuple[str, int]], directory: Path, *, address: str = "", sink: Sink | None = None
+) -> tuple[int, int]:
+    """Run with *kills*, then to the end; rows asked from the simulator and the peak memory of a child in MB.
+
+    *address*, *sink*: the destination, as the child opens it and as it is read here; default: a DuckDB file.
+    """
     dataset = generate(events=events, start=START, end=END, seed=11)
     killer = Killer()
     with serve(
@@ -56,12 +63,13 @@ def kill_and_resume(events: int, kills: list[tuple[str, int]], directory: Path) 
         on_request=lambda seen: killer.hear("request"),
         on_hook=killer.hear_commit,
     ) as simulator:
-        arguments = [simulator.url, simulator.key, str(directory), START.isoformat(), END.isoformat()]
+        address = address or f"duckdb:{directory / 'a.duckdb'}"
+        arguments = [simulator.url, simulator.key, str(directory), address, START.isoformat(), END.isoformat()]
         for at in kills:
             assert killer.run(arguments, at) == -signal.SIGKILL
         assert killer.run(arguments, None) == 0
         asked = simulator.count("list")
-    sink = DuckDBSink(directory / "a.duckdb")
+    sink = sink or DuckDBSink(directory / "a.duckdb")
     for day in range((END - START).days):
         start, end = START + timedelta(days=day), START + timedelta(days=day + 1)
         assert landed(sink, start, end) == truth(dataset.events, start, end)
@@ -74,11 +82,30 @@ def test_killed_sync_goes_on_where_it_stopped(tmp_path):
     kill_and_resume(15_000, [("request", 6), ("commit", 1), ("request", 4)], tmp_path)
 
 
+def test_killed_sync_into_a_lake_goes_on_where_it_stopped(tmp_path):
+    """The same with one Parquet file per window; no half file is ever among them."""
+    kills = [("request", 6), ("commit", 1), ("request", 4)]
+    lake = stores.local_lake(tmp_path / "lake")
+    kill_and_resume(15_000, kills, tmp_path, address=f"file:{tmp_path / 'lake'}", sink=lake)
+
+    assert {file.suffix for file in (tmp_path / "lake" / "events").rglob("*") if file.is_file()} == {".parquet"}
+
+
 @pytest.mark.long
-def test_six_kills_on_300000_events(tmp_path):
+@pytest.mark.parametrize("kind", ["duckdb", "local", "moto", "localbucket"])
+def test_six_kills_on_300000_events(kind, request, tmp_path, monkeypatch):
     """Six kills: the same table, rows asked ≤ 1.5×, peak memory of the syncing process < 400 MB."""
     kills = [("request", 60), ("commit", 1), ("request", 80), ("commit", 2), ("request", 40), ("commit", 1)]
-    asked, peak_mb = kill_and_resume(300_000, kills, tmp_path)
+    address, sink = "", None
+    if kind == "local":
+        address, sink = f"file:{tmp_path / 'lake'}", stores.local_lake(tmp_path / "lake")
+    elif kind != "duckdb":
+        server = request.getfixturevalue(kind)
+        bucket = stores.new_bucket(server)
+        for name, value in stores.environment(server).items():
+            monkeypatch.setenv(name, value)
+        address, sink = f"s3://{bucket}/posthog", stores.s3_lake(server, bucket=bucket, prefix="posthog")
+    asked, peak_mb = kill_and_resume(300_000, kills, tmp_path, address=address, sink=sink)
     print(f"rows asked {asked:,}, peak {peak_mb} MB")
     assert asked <= 450_000
     assert peak_mb < 400

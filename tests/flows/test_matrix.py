@@ -21,6 +21,7 @@ from flows.pipeline import Outcome
 from sinks.base import Sink
 from sinks.duckdb_file import DuckDBSink
 from sinks.memory import MemorySink
+from tests import stores
 from tests.flows.harness import landed, sync, truth
 
 START, NOW = datetime(2024, 2, 28, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC)
@@ -141,9 +142,10 @@ def test_random_run_loses_nothing_in_silence(seed, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(12, 450))
 def test_450_random_runs_lose_nothing_in_silence(seed, tmp_path):
-    """The rest of 450 seeds, every other one into a DuckDB file."""
+    """The rest of 450 seeds, in turn into a DuckDB file, a lake, and memory."""
     made = scene(seed)
-    sink: Sink = DuckDBSink(tmp_path / "a.duckdb") if seed % 2 else MemorySink()
+    sinks = (lambda: DuckDBSink(tmp_path / "a.duckdb"), lambda: stores.local_lake(tmp_path / "lake"), MemorySink)
+    sink: Sink = sinks[seed % 3]()
 
     assert_nothing_lost_in_silence(made, sink, load(made, seed, sink, tmp_path))
 
@@ -151,9 +153,10 @@ def test_450_random_runs_lose_nothing_in_silence(seed, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(1000, 1050))
 def test_50_random_runs_with_kill_9_lose_nothing_in_silence(seed, tmp_path):
-    """Killed at random requests and commits, then run to an end: the same promise."""
+    """Killed at random requests and commits, then run to an end: the same promise, for a file and for a lake."""
     made, rng = scene(seed), random.Random(seed)
-    sink = DuckDBSink(tmp_path / "a.duckdb")
+    address = f"duckdb:{tmp_path / 'a.duckdb'}" if seed % 2 else f"file:{tmp_path / 'lake'}"
+    sink: Sink = DuckDBSink(tmp_path / "a.duckdb") if seed % 2 else stores.local_lake(tmp_path / "lake")
     children: list[subprocess.Popen[bytes]] = []
     countdown = 0
 
@@ -171,7 +174,8 @@ def test_50_random_runs_with_kill_9_lose_nothing_in_silence(seed, tmp_path):
         on_request=lambda seen: strike(),
         on_hook=lambda name: strike(),
     ) as simulator:
-        arguments = [simulator.url, simulator.key, str(tmp_path), made.since.isoformat(), made.until.isoformat()]
+        arguments = [simulator.url, simulator.key, str(tmp_path), address]
+        arguments += [made.since.isoformat(), made.until.isoformat()]
         for kill in (True, True, True, False):
             countdown = rng.randrange(2, 12) if kill else 0
             children.append(

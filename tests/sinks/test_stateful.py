@@ -222,7 +222,7 @@ HISTORIES = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 Sinks.TestCase.settings = HISTORIES
-LakeSinks.TestCase.settings = HISTORIES
+LakeSinks.TestCase.settings = settings(HISTORIES, max_examples=8)
 TestSinks = Sinks.TestCase
 TestLakeSinks = LakeSinks.TestCase
 
