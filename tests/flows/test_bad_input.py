@@ -94,6 +94,8 @@ def unset(*names: str) -> dict[str, str]:
 
 
 KEY, PROJECT, HOST, TO = "POSTHOG_PERSONAL_API_KEY", "POSTHOG_PROJECT_ID", "POSTHOG_HOST", "HEDGEROW_DESTINATION"
+EP = "AWS_ENDPOINT_URL"
+S3 = {TO: "s3://bucket/p", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "hunter2", "AWS_REGION": "eu-west-1"}
 CASES = [
     # what to set
     Case("nothing set", "sync", 2, (KEY, PROJECT, "query:read"), unset(KEY, PROJECT)),
@@ -183,6 +185,35 @@ CASES = [
     Case("query of nothing", ("sql", "SELECT 1"), 12, ("no such file", "hedgerow sync")),
     Case("bad SQL", ("sql", "SELEC 1"), 2, ("SELEC",), {TO: "duckdb:other.duckdb"}),
     Case("unknown table in SQL", ("sql", "FROM nowhere"), 2, ("nowhere",), {TO: "duckdb:other.duckdb"}),
+    # lakes
+    Case("S3 without bucket", "sync", 2, ("names no bucket", "s3://bucket/prefix"), {TO: "s3://"}),
+    Case("S3 with a prefix only", "sync", 2, ("names no bucket",), {TO: "s3:///prefix"}),
+    Case("S3 with one slash", "sync", 2, ("unknown destination", "s3://bucket/prefix"), {TO: "s3:/bucket"}),
+    Case("bucket in capitals", "sync", 2, ("'Bucket'", "small letters"), {TO: "s3://Bucket/p"}),
+    Case("bucket of two letters", "sync", 2, ("'ab'", "3 to 63"), {TO: "s3://ab/p"}),
+    Case("bucket with two dots", "sync", 2, ("'a..b'",), {TO: "s3://a..b/p"}),
+    Case("bucket with a port", "sync", 2, ("'bucket:9000'",), {TO: "s3://bucket:9000/p"}),
+    Case("prefix that climbs", "sync", 2, ("prefix cannot be used",), {TO: "s3://bucket/../p"}),
+    Case("prefix with a star", "sync", 2, ("prefix cannot be used",), {TO: "s3://bucket/a*"}),
+    Case("prefix with two slashes", "sync", 2, ("prefix cannot be used", "single"), {TO: "s3://bucket/a//b"}),
+    Case("another store", "sync", 2, ("unknown destination", "s3://bucket/prefix"), {TO: "gs://bucket/p"}),
+    Case("endpoint without scheme", "sync", 2, ("AWS_ENDPOINT_URL", "http"), {TO: "s3://bucket/p", EP: "minio:9000"}),
+    Case("endpoint with a bucket", "sync", 2, ("AWS_ENDPOINT_URL",), {TO: "s3://bucket/p", EP: "http://m:9000/bucket"}),
+    Case("a secret of AWS in the file", "sync", 2, ("no secret",), toml="[destination]\nsecret_access_key = 'x'\n"),
+    Case("addresses of a third kind", "sync", 2, ("addressing",), toml="[destination]\naddressing = 'dns'\n"),
+    Case("store out of reach", "sync", 12, ("cannot be reached", "AWS_ENDPOINT_URL"), S3 | {EP: "http://127.0.0.1:9"}),
+    Case("directory without a name", "sync", 2, ("names no directory", "file:DIR"), {TO: "file:"}),
+    Case("directory at a host", "sync", 2, ("names no directory",), {TO: "file://host/lake"}),
+    Case("directory that is a file", "sync", 2, ("is a file",), {TO: "file:other.duckdb"}),
+    Case("directory in no directory", "sync", 2, ("no such directory",), {TO: "file:none/lake"}),
+    Case("directory of other things", "sync", 12, ("not hedgerow's", "of its own"), {TO: "file:."}),
+    Case("query of no lake", ("sql", "SELECT 1"), 12, ("no lake yet", "hedgerow sync"), {TO: "file:lake"}),
+    Case("views over a file", "attach", 2, ("is no lake", "file:DIR")),
+    Case("views over data", "attach --output other.duckdb", 12, ("other.duckdb", "holds tables"), {TO: "file:lake"}),
+    Case("views in no directory", "attach --output none/v.duckdb", 2, ("cannot write",), {TO: "file:lake"}),
+    Case("copy from nothing", "copy --from file:lake --to file:lake2", 12, ("holds nothing", "hedgerow status")),
+    Case("copy onto itself", "copy --from file:lake --to file:lake", 2, ("same destination",)),
+    Case("copy to nowhere", "copy --from file:lake", 2, ("--to",)),
     Case("no database", "sync", 12, ("hedgerow.toml",), {TO: "duckdb:hedgerow.toml"}, "[events]\nsettle = '10m'\n" * 1),
 ]
 
