@@ -80,7 +80,8 @@ class Outcome:
     *changes*: what the source changed in windows landed before. *verified*: windows whose source side was the same after
     landing, or still is; *disputed*: windows where it is not, even after a second reading; *held*: windows whose rows the
     source does not show any more, too many to remove unasked; *unasked*: windows that wait for the next run's probe;
-    *in_quarantine*: rows that earlier runs could not type, and that still are not in the table."""
+    *moving*: windows that the source changed while they were read, also the second time; *in_quarantine*: rows that earlier
+    runs could not type, and that still are not in the table."""
 
     wanted: Range | None = None
     windows: int = 0
@@ -94,6 +95,7 @@ class Outcome:
     disputed: list[datetime] = field(default_factory=list)
     held: list[datetime] = field(default_factory=list)
     unasked: int = 0
+    moving: list[datetime] = field(default_factory=list)
     in_quarantine: int = 0
 
     @property

@@ -250,6 +250,9 @@ class Prover:
                     continue
                 if agrees(entry, said, before.get(entry.start)):
                     notes.append(self._noted(entry, said, proven(entry)))
+                elif last and said != before.get(entry.start):
+                    # The source has moved on since the second reading began: no dispute, the next run compares again.
+                    self._outcome.moving.append(entry.start)
                 elif last:
                     notes.append(self._noted(entry, said, State.DISPUTED))
                     self._outcome.disputed.append(entry.start)

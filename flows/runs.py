@@ -316,6 +316,9 @@ def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
     ]
     if parts:
         yield "found at the source since the last run: " + "; ".join(parts)
+    if outcome.moving:
+        moving = counted(len(set(outcome.moving)), "window")
+        yield f"changed at the source while being read: {moving}; the next run compares again"
     if outcome.in_quarantine:
         yield f"in quarantine since earlier runs: {counted(outcome.in_quarantine, 'row')}; see hedgerow.quarantine"
     if outcome.unasked:

@@ -169,16 +169,61 @@ def test_several_processes_backfill_one_lake(place, dataset, simulator):
     assert_glob_is_the_truth(place, dataset)
 
 
-def child(place: Place, simulator: Simulator, since: datetime, until: datetime) -> subprocess.Popen[bytes]:
-    arguments = [
-        simulator.url,
-        simulator.key,
-        str(place.directory),
-        place.address,
-        since.isoformat(),
-        until.isoformat(),
+@pytest.mark.long
+def test_everything_at_once(place, dataset):
+    """Two writers on the same windows, a fault in every tenth answer, events that come late all the time, and kill -9:
+    the truth in the end, and at every moment between each file one complete reading."""
+    rng, stop, polls = random.Random(9), threading.Event(), [0]
+    torn: list[str] = []
+    faults = Faults([Fault(kind, rate=0.025, endpoint="any") for kind in ("502", "504", "cut", "reset")])
+    threads = [
+        threading.Thread(target=poll, args=(place.lake(), stop, polls, torn)),
+        threading.Thread(target=come_late, args=(dataset, stop)),
     ]
-    arguments.append("backfill")
+    kills = 0
+    with serve(dataset, profile=UNLIMITED, faults=faults) as simulator:
+        for thread in threads:
+            thread.start()
+        for _ in range(6):
+            pair = [child(place, simulator, START, END, command="sync") for _ in range(2)]
+            time.sleep(2 + 4 * rng.random())
+            kills += pair[0].poll() is None
+            pair[0].kill()
+            for one in pair:
+                one.wait(timeout=180)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    with serve(dataset, profile=UNLIMITED, port=int(simulator.url.rpartition(":")[2])) as simulator:
+        last = child(place, simulator, START, END, command="sync")
+        assert last.wait(timeout=180) == 0
+
+    print(f"{kills} kills, {polls[0]} polls, {len(dataset) - 8_000} late events")
+    assert kills > 2
+    assert polls[0] > 3
+    assert torn == []
+    assert_glob_is_the_truth(place, dataset)
+
+
+def come_late(dataset: Dataset, stop: threading.Event) -> None:
+    """Ten events at any time of the range, again and again."""
+    rng, number = random.Random(4), 0
+    while not stop.wait(0.5):
+        moments = [START + rng.random() * (END - START) for _ in range(10)]
+        number += 10
+        dataset.add(
+            [
+                Event(f"cccccccc-0000-4000-8000-{number + n:012x}", "late", "d", at, "{}", "", NOW)
+                for n, at in enumerate(moments)
+            ]
+        )
+
+
+def child(
+    place: Place, simulator: Simulator, since: datetime, until: datetime, *, command: str = "backfill"
+) -> subprocess.Popen[bytes]:
+    arguments = [simulator.url, simulator.key, str(place.directory), place.address]
+    arguments += [since.isoformat(), until.isoformat(), command]
     return subprocess.Popen(
         [sys.executable, "-m", "tests.flows.crash_child", *arguments],
         cwd=ROOT,

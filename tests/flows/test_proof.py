@@ -150,6 +150,26 @@ def test_window_that_stays_different_is_disputed_and_left(sink, dataset, tmp_pat
     assert requests["list"] == 1
 
 
+def test_source_that_keeps_moving_is_no_dispute(sink, dataset, tmp_path):
+    """An event comes late before every answer: the window is left to the next run, which finds all of them."""
+    day, number = START + timedelta(days=1), [0]
+
+    def trickle(seen: RequestSeen) -> None:
+        number[0] += 1
+        uuid = f"dddddddd-0000-4000-8000-{number[0]:012x}"
+        dataset.add([replace(dataset.events[0], uuid=uuid, timestamp=day + timedelta(seconds=number[0]))])
+
+    with serve(dataset, profile=UNLIMITED, now=lambda: NOW, on_request=trickle) as simulator:
+        first, _ = load(simulator, sink, tmp_path)
+    with serve(dataset, profile=UNLIMITED, now=lambda: NOW, port=int(simulator.url.rpartition(":")[2])) as simulator:
+        second, _ = load(simulator, sink, tmp_path)
+
+    assert (set(first.moving), first.disputed) == ({day}, [])
+    assert (second.moving, second.disputed) == ([], [])
+    assert states(sink) == {State.VERIFIED: 10}
+    assert landed(sink, START, END) == truth(dataset.events, START, END)
+
+
 def hides(dataset: Dataset, events: list[Event]) -> Callable[[RequestSeen], None]:
     """A source whose list never shows *events* and whose queries always count them."""
     uuids = {event.uuid for event in events}
