@@ -76,9 +76,8 @@ def download(
     counted = one.export_format == FORMATS["csv"]
     with files.arriving(path) as file:
         coming = _Coming(file, on_bytes, CsvRows() if counted else None)
-        failures = 0
+        failures = furthest = 0
         while not coming.whole:
-            before = coming.size
             try:
                 with client.content(request, headers=coming.range_headers) as content:
                     coming.take(content)
@@ -89,7 +88,9 @@ def download(
                     raise
                 client.wait(exc.retry_after_s or client.patience.longest_s / 10, exc)
             except (errors.BodyCut, errors.RangeTooHeavy, errors.ServerFault, errors.SourceUnavailable) as exc:
-                failures = 0 if coming.size > before else failures + 1
+                # Only what was never reached before is progress: a store that lies would have us go round for ever.
+                failures = 0 if coming.size > furthest else failures + 1
+                furthest = max(furthest, coming.size)
                 if failures >= ATTEMPTS:
                     raise errors.SourceUnavailable(
                         f"{exc}, {ATTEMPTS} times in a row, at byte {coming.size:,} of the content of export {one.id}",

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+import pyarrow as pa
+
 from extractors import decode, errors, queries
 from extractors.client import Client
 from extractors.events import EventsReader, Passage
@@ -20,6 +22,7 @@ from extractors.window import DAY, MICROSECOND, Range, window_at
 PAGE_ROWS = 100
 MAX_WALKS = 5
 Row = Mapping[str, Any]
+_IDENTITY = ("timestamp", "uuid", "event", "distinct_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,14 @@ def every(page: Callable[[int, int], Listed], *, page_rows: int = PAGE_ROWS) -> 
     """
     seen: set[object] = set()
     for _ in range(MAX_WALKS):
-        count = 0
+        count = None
         for found in _pages(page, page_rows, seen):
-            count = found.count
+            # The least: what is added at the head meanwhile is counted and not shown any more.
+            count = found.count if count is None else min(count, found.count)
             fresh = [row for row in found.rows if row["id"] not in seen]
             seen.update(row["id"] for row in fresh)
             yield from fresh
-        if len(seen) >= count:
+        if count is None or len(seen) >= count:
             return
     raise errors.SourceUnavailable(
         f"the list has {count} rows, of which {len(seen)} came in {MAX_WALKS} readings", hint="run again later"
@@ -91,8 +95,28 @@ def document(body: bytes) -> dict[str, Any]:
 
 
 def passages(reader: EventsReader, rng: Range) -> Iterator[Passage]:
-    """All events of *rng* that pass the reader's filters, by the reading rule."""
-    return reader.sweep(rng, window_end=lambda at: window_at(at, DAY).end)
+    """All events of *rng* that pass the reader's filters, by the reading rule, each once.
+
+    A passage of the sweep may bring its last microsecond incomplete and the next one brings it whole; unmerged copies of
+    one moment are one event here.
+    """
+    seen: set[tuple[object, ...]] = set()
+    rejected: set[str] = set()
+    for passage in reader.sweep(rng, window_end=lambda at: window_at(at, DAY).end):
+        keys = list(zip(*(passage.rows[name].to_pylist() for name in _IDENTITY), strict=True))
+        fresh = []
+        for key in keys:
+            fresh.append(key not in seen)
+            seen.add(key)
+        texts = passage.rejects["text"].to_pylist()
+        new = [text not in rejected for text in texts]
+        rejected.update(texts)
+        yield replace(
+            passage,
+            rows=passage.rows.filter(pa.array(fresh, pa.bool_())),
+            rejects=passage.rejects.filter(pa.array(new, pa.bool_())),
+        )
+        seen = {key for key in seen if key[0] >= passage.passed}  # type: ignore[operator]
 
 
 def tried(client: Client, project_id: int, rng: Range, filters: Filters) -> None:

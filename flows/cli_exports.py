@@ -244,7 +244,9 @@ def download(
         if not one.has_content:
             if exports.failure(one):
                 _raise_failed(one)
-            raise SourceUnavailable(f"export {asset_id} is not ready", hint="look again later: hedgerow exports get")
+            raise SourceUnavailable(
+                f"export {asset_id} is not ready", hint=f"look again later: hedgerow exports get {asset_id}"
+            )
         path = _free(output, contents.safe_name(one))
         try:
             with _progress(path.name, quiet=quiet) as heard:
