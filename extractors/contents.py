@@ -129,8 +129,9 @@ class _Coming:
             raise errors.BodyCut("the store answered with another range than was asked")
         etag = content.headers.get("etag", "")
         self.etag = etag if etag.startswith('"') and not content.packed else ""  # weak ones do not tell bytes apart
-        length = content.headers.get("content-length", "")
-        total = self.size + int(length) if length.isdecimal() and not content.packed else None
+        # A store may send less of the rest than was asked, so the length of its answer is not what is left.
+        length = placed[2] if content.status == 206 and placed else content.headers.get("content-length", "")
+        total = int(length) if length.isdecimal() and not content.packed else None
         for piece in content.pieces:
             self.file.write(piece)
             self.digest.update(piece)

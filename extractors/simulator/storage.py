@@ -38,7 +38,8 @@ class Storage:
 
     *ranges*, *etags*: whether it has them. *cuts*: after how many bytes the n-th answer breaks off (0: never).
     *statuses*: what the n-th request is answered instead of the content (0: the content). *piece_wait_s*: pause before
-    each piece. *declared_extra*: bytes that Content-Length says too many. *valid*: lifetime of an address.
+    each piece. *declared_extra*: bytes that Content-Length says too many. *longest_range*: bytes it gives at most of a
+    range (0: all). *valid*: lifetime of an address.
     *hop*: the address leads to another address of the store first.
     """
 
@@ -48,6 +49,7 @@ class Storage:
     statuses: list[int] = field(default_factory=list)
     piece_wait_s: float = 0.0
     declared_extra: int = 0
+    longest_range: int = 0
     valid: timedelta = VALID
     hop: bool = False
     requests: list[StorageRequest] = field(default_factory=list)
@@ -118,13 +120,16 @@ def _listening(storage: Storage) -> ThreadingHTTPServer:
             if start >= blob.size and start:
                 self._plain(416, b"", {"Content-Range": f"bytes */{blob.size}"})
                 return
+            left = blob.size - start
+            if start and storage.longest_range:
+                left = cut = min(left, storage.longest_range)
             self.send_response(206 if start else 200)
             self.send_header("Content-Type", "application/octet-stream")
-            self.send_header("Content-Length", str(blob.size - start + storage.declared_extra))
+            self.send_header("Content-Length", str(left + storage.declared_extra))
             if storage.etags:
                 self.send_header("ETag", blob.etag)
             if start:
-                self.send_header("Content-Range", f"bytes {start}-{blob.size - 1}/{blob.size}")
+                self.send_header("Content-Range", f"bytes {start}-{start + left - 1}/{blob.size}")
             self.end_headers()
             sent = 0
             for piece in blob.pieces(start):
@@ -139,7 +144,7 @@ def _listening(storage: Storage) -> ThreadingHTTPServer:
                 storage.on_piece(sent)
                 if cut and sent >= cut:
                     break
-            if (cut and sent < blob.size - start) or storage.declared_extra:
+            if sent < left or storage.declared_extra:
                 self.close_connection = True
 
         def _start(self, blob: Blob) -> int:

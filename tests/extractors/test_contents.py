@@ -112,6 +112,7 @@ HURDLES = [
     pytest.param(Storage(cuts=[400_000], ranges=False), 2, id="cut, no ranges"),
     pytest.param(Storage(cuts=[400_000], etags=False), 2, id="cut, no ETag"),
     pytest.param(Storage(statuses=[503, 403]), 3, id="refused at first"),
+    pytest.param(Storage(cuts=[400_000], longest_range=250_000), 4, id="less of the rest than was asked"),
     pytest.param(Storage(hop=True), 2, id="redirected on"),
 ]
 
