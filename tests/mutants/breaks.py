@@ -456,7 +456,7 @@ BREAKS = [
         "extractors/client.py",
         "        if request.once:\n            return self._send_once(request)\n",
         "",
-        "tests/extractors/test_exports.py -k 'sent_once and reset'",
+        "tests/extractors/test_exports.py -k 'sent_once and 500'",
     ),
     Break(
         "store may be unencrypted",
