@@ -21,6 +21,7 @@ from extractors.window import DAY, MICROSECOND, Range, window_at
 
 PAGE_ROWS = 100
 MAX_WALKS = 5
+MAX_STEPS_BACK = 50
 Row = Mapping[str, Any]
 _IDENTITY = ("timestamp", "uuid", "event", "distinct_id")
 
@@ -51,7 +52,7 @@ def every(page: Callable[[int, int], Listed], *, page_rows: int = PAGE_ROWS) -> 
     *page(limit, offset)* asks for one page. A page begins with the last row of the one before, or rows went away and the
     walk goes back to where they meet again; rows that moved down are not given twice. Rows of one moment may change
     places between two pages: while fewer rows came than the server counts, the list is walked again.
-    Raises SourceUnavailable if they stay fewer. Rows that are added after the first page may or may not come.
+    Raises SourceUnavailable if they stay fewer, or if pages do not meet. Rows that are added after the first page may or may not come.
     """
     seen: set[object] = set()
     for _ in range(MAX_WALKS):
@@ -71,10 +72,13 @@ def every(page: Callable[[int, int], Listed], *, page_rows: int = PAGE_ROWS) -> 
 
 def _pages(page: Callable[[int, int], Listed], page_rows: int, seen: set[object]) -> Iterator[Listed]:
     """Pages from the first to the last, each beginning with a row that is known already."""
-    offset = 0
+    offset = steps_back = 0
     while True:
         found = page(page_rows, offset)
         if offset and (not found.rows or found.rows[0]["id"] not in seen):
+            steps_back += 1
+            if steps_back > MAX_STEPS_BACK:
+                raise errors.SourceUnavailable("the list changes faster than it can be read", hint="run again later")
             offset = max(0, offset - page_rows // 2)
             continue
         yield found

@@ -184,7 +184,8 @@ class App:
             return responses.instead(fault.kind), endpoint
         asked = _Asked(request, params, body, parts, endpoint, fault)
         response = self._refusal(asked) or self._endpoint_answer(asked)
-        if response.status_code >= 400 and asked.csv and endpoint in EVENTS:
+        exists = endpoint in EVENTS and parts[1] in self._profile.prefixes
+        if response.status_code >= 400 and asked.csv and exists:
             response = Response(b"", response.status_code)  # the renderer knows rows only (§1.8)
         if fault and fault.kind in faults.BODY_KINDS:
             response = responses.delivered(response, fault, self.connections)

@@ -92,6 +92,14 @@ def test_list_that_never_shows_all_is_an_error():
         list(every(lambda limit, offset: Listed(({"id": 1},), 5)))
 
 
+def test_list_whose_pages_never_meet_is_an_error():
+    """Other rows at every look: bounded, and told."""
+    fresh = iter(range(10**9))
+
+    with pytest.raises(errors.SourceUnavailable, match="faster than it can be read"):
+        list(every(lambda limit, offset: Listed(tuple({"id": next(fresh)} for _ in range(limit)), 10**6)))
+
+
 def test_exports_added_while_paging_do_not_double_rows(tmp_path):
     """Over HTTP: three exports are made between any two pages of 250."""
     store = ExportStore()

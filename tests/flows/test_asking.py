@@ -66,13 +66,17 @@ def in_range() -> list[Event]:
     return [event for event in DATASET.events if START <= event.timestamp < END]
 
 
+def by_id() -> list[Event]:
+    return sorted(in_range(), key=lambda event: event.uuid)
+
+
 def test_list_prints_every_event_of_the_range_once(simulator, tmp_path):
     """One JSON document; the tie larger than a page is whole; properties are to the letter."""
     done = hedgerow(simulator, tmp_path, "events", "list", *RANGE, "--json")
 
     document = json.loads(done.stdout)
     assert (done.returncode, done.stderr, document["problems"]) == (0, "", [])
-    assert sorted(row["id"] for row in document["results"]) == sorted(event.uuid for event in in_range())
+    assert sorted(row["id"] for row in document["results"]) == [event.uuid for event in by_id()]
     assert all(f'"properties":{event.properties},' in done.stdout for event in in_range())
 
 
@@ -264,6 +268,16 @@ def test_server_without_a_list_or_evaluations_says_so(tmp_path):
 
     assert (listed.returncode, evaluations.returncode, got.returncode) == (11, 11, 0)
     assert "405" in listed.stderr
+
+
+def test_old_server_lists_the_same_events(tmp_path):
+    """1.43 has another address, page size and rule for the lower bound: the same rows, as JSON and as its CSV."""
+    with serve(DATASET, profile=OLD_2023) as old:
+        listed = hedgerow(old, tmp_path, "events", "list", *RANGE, "--json")
+        table = hedgerow(old, tmp_path, "events", "list", *RANGE, "--format", "csv")
+
+    assert sorted(row["id"] for row in json.loads(listed.stdout)["results"]) == [event.uuid for event in by_id()]
+    assert len(list(csv.DictReader(io.StringIO(table.stdout)))) == len(in_range())
 
 
 def test_export_is_made_waited_for_and_fetched(tmp_path):
