@@ -1,9 +1,9 @@
 """The only HTTP: sends one request, paced and retried, and returns the whole body of a 200.
 
 One pooled httpx client; bodies are read raw and gunzipped with isal (facts/performance.md §3: a third of httpx's own
-cost). The key goes in one header, to the configured host only, and redirects are refused; only a content is fetched from
-where it lies, without the key. Each kind of failure is retried in one layer: here what is transient whatever is asked; in
-the sweep what a smaller question may cure. A write is sent once.
+cost). The key goes in one header, to the configured host only, and redirects are refused; only a content is fetched
+from where it lies, without the key. Each kind of failure is retried in one layer: here what is transient whatever is
+asked; in the sweep what a smaller question may cure. A write is sent once.
 """
 
 from __future__ import annotations

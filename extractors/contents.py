@@ -1,4 +1,4 @@
-"""Contents of exports: fetched to a file, whole or not at all, whatever their name says (facts/posthog-api.md §3.5, §3.6)."""
+"""Contents of exports: fetched to a file, whole or not at all, whatever their name (facts/posthog-api.md §3.5, §3.6)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Exported assets: list, look, make, wait until they are ready (facts/posthog-api.md §3, facts/posthog-observed.md).
 
-A POST is not repeatable and may lose its answer: a mark of ours in `export_context` finds the asset again. The content's
-address is never asked before the asset says that it is there: on older servers too early a look ends the asset's time.
+A POST is not repeatable and may lose its answer: a mark of ours in `export_context` finds the asset again. The
+content's address is never asked before the asset says that it is there: on older servers too early a look ends the
+asset's time.
 """
 
 from __future__ import annotations

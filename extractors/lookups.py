@@ -49,10 +49,10 @@ def listed(client: Client, project_id: int, resource: str, *, limit: int, offset
 def every(page: Callable[[int, int], Listed], *, page_rows: int = PAGE_ROWS) -> Iterator[Row]:
     """Each row of a plain list once, newest first, while rows are added and removed meanwhile.
 
-    *page(limit, offset)* asks for one page. A page begins with the last row of the one before, or rows went away and the
-    walk goes back to where they meet again; rows that moved down are not given twice. Rows of one moment may change
-    places between two pages: while fewer rows came than the server counts, the list is walked again.
-    Raises SourceUnavailable if they stay fewer, or if pages do not meet. Rows that are added after the first page may or may not come.
+    *page(limit, offset)* asks for one page. A page begins with the last row of the one before, or rows went away and
+    the walk goes back to where they meet again; rows that moved down are not given twice. Rows of one moment may change
+    places between two pages: while fewer rows came than the server counts, the list is walked again. Rows that are
+    added after the first page may or may not come. Raises SourceUnavailable if rows stay fewer or pages do not meet.
     """
     seen: set[object] = set()
     for _ in range(MAX_WALKS):
@@ -101,8 +101,8 @@ def document(body: bytes) -> dict[str, Any]:
 def passages(reader: EventsReader, rng: Range) -> Iterator[Passage]:
     """All events of *rng* that pass the reader's filters, by the reading rule, each once.
 
-    A passage of the sweep may bring its last microsecond incomplete and the next one brings it whole; unmerged copies of
-    one moment are one event here.
+    A passage of the sweep may bring its last microsecond incomplete and the next one brings it whole; unmerged copies
+    of one moment are one event here.
     """
     seen: set[tuple[object, ...]] = set()
     rejected: set[str] = set()
@@ -142,7 +142,7 @@ def tried(client: Client, project_id: int, rng: Range, filters: Filters) -> None
             client.send(replace(plain, divisible=False))
             raise errors.BadQuestion(
                 f"{exc} to these filters, and none without them",
-                hint="PostHog does not say why: check the HogQL, the keys and operators of --properties, and --person-id",
+                hint="PostHog does not say why: check the HogQL, keys and operators of --properties, and --person-id",
             ) from exc
 
 
@@ -167,7 +167,7 @@ def ignores_where(client: Client, project_id: int, rng: Range, filters: Filters)
 def page_request(
     project_id: int, rng: Range, filters: Filters, *, limit: int | None, offset: int | None, csv: bool
 ) -> Request:
-    """One page as PostHog gives it, ascending, with `offset` and as CSV if wanted. Without *limit*: the server's own."""
+    """One page as PostHog gives it, ascending; with `offset` and as CSV if wanted. No *limit*: the server's own."""
     request = queries.events_page(project_id, rng, limit=limit or 0, events=EventFilter(), filters=filters)
     params = [(name, value) for name, value in request.params if name != "limit" or limit is not None]
     if offset is not None:

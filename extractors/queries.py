@@ -104,8 +104,8 @@ def hogql_instant(at: datetime) -> str:
 class Filters:
     """What a look-up asks for beside the range, as the endpoint documents it (facts/posthog-api.md §1.4).
 
-    *properties*: the JSON of one filter, a list of filters or a group. *select* and *where*: lists of HogQL expressions,
-    documented as experimental and not read by the servers known to us.
+    *properties*: the JSON of one filter, a list of filters or a group. *select* and *where*: lists of HogQL
+    expressions, documented as experimental and not read by the servers known to us.
     """
 
     event: str | None = None

@@ -1,4 +1,4 @@
-"""What look-ups and writes at PostHog share: one project's client, arguments as JSON or a file, the question before a write."""
+"""What look-ups and writes at PostHog share: one project's client, JSON arguments, the question before a write."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def list_events(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Print the events that pass filters, none left out. Oldest first; with --offset or as CSV one page as PostHog gives it."""
+    """Print the events that pass filters, none left out. Oldest first; with --offset or as CSV one page of PostHog's."""
     from extractors import lookups
     from extractors.events import EventsReader
     from extractors.queries import EventFilter
@@ -298,7 +298,7 @@ def _plain(text: str) -> str:
 
 
 def _one(at: Asking, request: Request, format_: Format, rows: Any) -> None:
-    """An answer as JSON as it came, or as CSV: ours, since PostHog's renderer gives nothing for what is no list (§1.8)."""
+    """An answer as JSON as it came, or as CSV: ours, as PostHog's renderer gives nothing for what is no list (§1.8)."""
     from flows import report
 
     body = at.client.send(request).body

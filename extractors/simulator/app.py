@@ -1,4 +1,4 @@
-"""The simulated PostHog as an ASGI application: addresses, keys, limits and endpoints (facts/posthog-api.md §1, §2, §5)."""
+"""The simulated PostHog as an ASGI application: addresses, keys, limits and endpoints (facts/posthog-api.md §1 to §5)."""
 
 from __future__ import annotations
 
@@ -415,7 +415,7 @@ def _next(found: Found, asked: _Asked) -> str | None:
 
 
 def _endpoint(parts: Sequence[str]) -> str:
-    """`/api/<prefix>/<project>/…` → list, detail, values, query, exports, export, content, evaluations, evaluation or unknown."""
+    """What `/api/<prefix>/<project>/…` leads to, in the words of Simulator.count, or unknown."""
     if len(parts) < 4 or parts[0] != "api":
         return "unknown"
     tail = parts[3:]

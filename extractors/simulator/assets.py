@@ -1,4 +1,4 @@
-"""Exported assets: create, list, look, content, with every quirk that is known (facts/posthog-api.md §3, posthog-observed.md)."""
+"""Exported assets: create, list, look, content, with their quirks (facts/posthog-api.md §3, posthog-observed.md)."""
 
 from __future__ import annotations
 

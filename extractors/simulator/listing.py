@@ -126,7 +126,7 @@ class Listing:
         return kept
 
     def _distinct_ids(self, person_id: str) -> frozenset[str]:
-        """Whom a person is known as; a person that is not there has none (§1.4), and what is no id at all is a fault."""
+        """Whom a person is known as; one that is not there has none (§1.4), and what is no id at all is a fault."""
         try:
             wanted = "" if person_id.isdecimal() else str(uuid.UUID(person_id))
         except ValueError as exc:

@@ -34,12 +34,12 @@ class Profile:
     Query: where *query_allowed* is false, /query answers *query_refused_with*; *query_envelope* adds what newer servers
     tell beside the rows (`hasMore`, `is_cached`). *hogql_filter_allowed*: HogQL inside `properties`.
 
-    Exports: *exports_listed*: they have a list. *exports_stored*: contents lie in an object store, else in the database.
+    Exports: *exports_listed*: they have a list. *exports_stored*: contents lie in an object store, or the database.
     *export_not_ready* and *export_failed*: status of a content that is not there; *export_early_look_expires*: looking
     for it then ends the asset's time. *export_expiry_given*: a sent `expires_after` counts. *export_exception_shown*:
     assets tell why they failed.
 
-    Evaluations: *evaluations* exist; *evaluations_newer*: with status, target and directory, without compiled conditions.
+    Evaluations: *evaluations* exist; *evaluations_newer*: with status, target, directory, no compiled conditions.
 
     Addresses: *prefixes* under /api/ that exist. *any_project*: an unknown project id answers as the first project.
     *warns* sends X-PostHog-Warn, *challenges* sends WWW-Authenticate with a 401.

@@ -21,6 +21,8 @@ from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.profiles import CLOUD, OLD_2023
 from extractors.simulator.server import Simulator, serve
 from extractors.window import Range
+from tests.second_server.rows import Row
+from tests.second_server.server import second_server
 
 UNLIMITED = replace(CLOUD, per_minute=None, per_hour=None, rest_per_minute=None, rest_per_hour=None, offset_wait_s=0.0)
 START, END, NOW = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 5, tzinfo=UTC), datetime(2026, 3, 20, tzinfo=UTC)
@@ -179,6 +181,22 @@ def test_group_of_filters_splits_a_tie_without_hogql_and_says_so(simulator, tmp_
     asked = {seen.params["properties"] for seen in simulator.requests[before:] if seen.endpoint == "list"}
     assert [json.loads(one) for one in asked] == [json.loads(group)]
     assert sum(len(passage.unproven) for passage in passages) == 1
+
+
+def test_second_server_lists_the_same_events(tmp_path):
+    """Another server, written from the same facts by other hands: the same rows by the same filter."""
+    rows = [Row(e.uuid, e.event, e.distinct_id, e.timestamp, e.properties, e.elements_chain) for e in DATASET.events]
+    with second_server(rows, now=lambda: NOW) as server:
+        limits = dict.fromkeys(Bucket, Limit(10**6, 10**6))
+        budget = Pacing(tmp_path / "state", host=server.url, key=server.key, limits=limits)
+        client = Client(Source(server.url, server.key), budget, patience=FAST)
+        filters = Filters(event="bulk import", properties='[{"type":"hogql","key":"distinct_id != \'user-3\'"}]')
+        reader = EventsReader(client, 1, events=EventFilter(), filters=filters)
+        found = [uuid for passage in lookups.passages(reader, Range(START, END)) for uuid in ids(passage.rows)]
+
+    named = [event for event in DATASET.events if event.event == "bulk import" and event.distinct_id != "user-3"]
+    assert sorted(found) == sorted(event.uuid for event in named)
+    assert len(found) > 1_000
 
 
 BAD = [

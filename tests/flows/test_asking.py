@@ -281,7 +281,7 @@ def test_old_server_lists_the_same_events(tmp_path):
 
 
 def test_export_is_made_waited_for_and_fetched(tmp_path):
-    """Ready when the command ends; the granted expiry is told; the content lies under a safe name, and is not replaced."""
+    """Ready when the command ends; the granted expiry is told; the content lies under a safe name, unreplaced."""
     store = ExportStore(looks=2)
     context = json.dumps({"filename": "../../My Events", "source": {"kind": "EventsQuery"}})
     with serve(Dataset(), profile=FREE, exports=store) as running:
