@@ -1,18 +1,20 @@
 """The only HTTP: sends one request, paced and retried, and returns the whole body of a 200.
 
 One pooled httpx client; bodies are read raw and gunzipped with isal (facts/performance.md §3: a third of httpx's own
-cost). The key goes in one header, to the configured host only, and redirects are refused. Each kind of failure is
-retried in one layer: here what is transient whatever is asked; in the sweep what a smaller question may cure.
+cost). The key goes in one header, to the configured host only, and redirects are refused; only a content is fetched
+from where it lies, without the key. Each kind of failure is retried in one layer: here what is transient whatever is
+asked; in the sweep what a smaller question may cure. A write is sent once.
 """
 
 from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 import stamina
@@ -24,6 +26,7 @@ from extractors.queries import Request
 
 MAX_BODY_BYTES = 64 * 2**20  # design.md, reading rule 4
 PREFIXES = ("environments", "projects")
+MAX_HOPS = 3  # redirects from the content's address to where the content lies
 
 # Retries are told through on_retry; stamina's own logging would say them twice.
 stamina.instrumentation.set_on_retry_hooks(())
@@ -65,6 +68,19 @@ class Answer:
     served_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A content as it comes: status 200, 206 or 416, lower-case headers, and its plain bytes, which can be read once.
+
+    *packed*: the bytes came compressed, so that their number and place are not those of the headers.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    pieces: Iterator[bytes]
+    packed: bool
+
+
 class Client:
     """Sends requests of one source. Not thread-safe; one per reading thread.
 
@@ -94,28 +110,37 @@ class Client:
         self._answered = False
         self.host = source.host
         self._key = source.key
-        self._http = httpx.Client(
-            base_url=source.host.rstrip("/"),
-            headers={"User-Agent": user_agent, "Accept": "application/json", "Accept-Encoding": "gzip"},
-            timeout=httpx.Timeout(30.0, connect=10.0, read=100.0),
+        self._agent = user_agent
+        self._transport = transport
+        self._http = self._connections(source.host.rstrip("/"))
+
+    def _connections(self, host: str) -> httpx.Client:
+        return httpx.Client(
+            base_url=host,
+            headers={"User-Agent": self._agent, "Accept-Encoding": "gzip"},
             follow_redirects=False,
             trust_env=True,
-            transport=transport,
+            transport=self._transport,
         )
 
     def close(self) -> None:
         self._http.close()
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: Request, *, patient: bool = True) -> Answer:
         """The answer of *request* once it is a 200; otherwise the error that decode.checked names.
 
         Transient failures are retried within the patience; 429, and 503 with a Retry-After, wait what that says within
         --max-wait and do not count as an attempt. A bare 500 may be a neighbour's concurrency: it is asked again alone,
-        three times over a minute. RangeTooHeavy and BodyCut of a divisible request are raised at once.
+        three times over a minute, unless the caller is not *patient*. RangeTooHeavy and BodyCut of a divisible request are
+        raised at once. A write (`once`) is not repeated: AnswerLost where it may have been done.
         """
+        if request.once:
+            return self._send_once(request)
         try:
             return self._send(request, alone=False)
         except errors.ServerFault as exc:
+            if not patient:
+                raise
             fault = exc
         for wait_s in self.patience.server_error_waits_s:
             self.wait(wait_s, fault)
@@ -146,6 +171,73 @@ class Client:
                 return self._send_within_limits(request, alone=alone)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
+    def _send_once(self, request: Request) -> Answer:
+        try:
+            return self._send_within_limits(request, alone=False)
+        except errors.Unreached:
+            raise
+        except (errors.SourceUnavailable, errors.RangeTooHeavy, errors.ServerFault, errors.BodyCut) as exc:
+            raise errors.AnswerLost(f"{exc}: whether it was done is not known") from exc
+
+    @contextmanager
+    def content(self, request: Request, *, headers: Mapping[str, str]) -> Iterator[Content]:
+        """What *request* leads to, as it comes. Redirects are followed, and the key stays with the configured host.
+
+        Asked once, but for 429. *headers*: Range and If-Range. Raises what decode.checked names for PostHog's refusals;
+        SourceUnavailable for those of the store; BodyCut while reading, where the content ends early.
+        """
+        while True:
+            try:
+                with ExitStack() as held:
+                    with self._pacing.turn(request.bucket, request.project_id):
+                        response = held.enter_context(self._asked(self._prefix(request), request, headers))
+                    ours, hops = response, 0
+                    while response.has_redirect_location and hops < MAX_HOPS:
+                        response = held.enter_context(self._elsewhere(response, headers, request.answer_s))
+                        hops += 1
+                    yield self._content(response, request, stored=response is not ours)
+                    return
+            except errors.LimitsExhausted as exc:
+                self._pacing.pause(self._pacing.block(request.bucket, exc.retry_after_s or 1.0))
+
+    @contextmanager
+    def _elsewhere(
+        self, redirect: httpx.Response, headers: Mapping[str, str], answer_s: float
+    ) -> Iterator[httpx.Response]:
+        """The answer of the address that *redirect* names, asked by connections that know no key and no cookie."""
+        try:
+            address = urljoin(str(redirect.url), redirect.headers["Location"])
+            parts = urlsplit(address)
+        except ValueError as exc:
+            raise errors.UnusableAnswer(f"PostHog sends the content to what is no address: {exc}") from exc
+        if parts.scheme not in ("http", "https") or (parts.scheme == "http" and redirect.url.scheme == "https"):
+            raise errors.UnusableAnswer(
+                f"PostHog sends the content to {parts.scheme}://{parts.hostname}, expected https",
+                hint="the content would travel unencrypted: mend the object store's address in PostHog",
+            )
+        with self._connections("") as store, _reaching(parts.hostname or "the store"):
+            asked = {"Accept": "*/*", "Accept-Encoding": "identity", **headers}
+            with store.stream("GET", address, headers=asked, timeout=_timeout(answer_s)) as response:
+                yield response
+
+    def _content(self, response: httpx.Response, request: Request, *, stored: bool) -> Content:
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        self._answered = True
+        if response.status_code not in (200, 206, 416):
+            if not stored:
+                decode.checked(
+                    response.status_code,
+                    headers,
+                    self._whole(response).body,
+                    entry=request.entry,
+                    by_user=request.by_user,
+                )
+            raise errors.SourceUnavailable(
+                f"the store of contents, {response.url.host}, answered {response.status_code}", hint="run again later"
+            )
+        packed = headers.get("content-encoding", "identity") == "gzip"
+        return Content(response.status_code, headers, self._pieces(response, gzipped=packed), packed)
+
     def _send_within_limits(self, request: Request, *, alone: bool) -> Answer:
         """Ask by the prefix known for the resource; the first 404 `Endpoint not found.` switches it (design.md, Address)."""
         resource = request.resource.split("/")[0]
@@ -156,14 +248,14 @@ class Client:
             with self._pacing.turn(request.bucket, request.project_id, alone=alone):
                 answer = self._exchange(prefix, request)
             try:
-                decode.checked(answer.status, answer.headers, answer.body)
+                decode.checked(answer.status, answer.headers, answer.body, entry=request.entry, by_user=request.by_user)
             except errors.LimitsExhausted as exc:
                 self._pacing.pause(self._pacing.block(request.bucket, exc.retry_after_s or 1.0))
                 continue
             except errors.SourceUnavailable as exc:
                 # How long, the server says itself: as with a limit, but not for ever.
                 told_to_wait += 1
-                if exc.retry_after_s is None or told_to_wait == self.patience.attempts:
+                if request.once or exc.retry_after_s is None or told_to_wait == self.patience.attempts:
                     raise
                 self._on_retry(exc, exc.retry_after_s)
                 self._pacing.pause(Wait(exc.retry_after_s, f"{exc}, with Retry-After"))
@@ -175,56 +267,84 @@ class Client:
                 continue
             return answer
 
+    def _prefix(self, request: Request) -> str:
+        return self.prefixes.get(request.resource.split("/")[0], PREFIXES[0])
+
     def _exchange(self, prefix: str, request: Request) -> Answer:
+        with self._asked(prefix, request, {}) as response:
+            return self._whole(response)
+
+    @contextmanager
+    def _asked(self, prefix: str, request: Request, more: Mapping[str, str]) -> Iterator[httpx.Response]:
+        """The answer to *request* at the configured host, with the key; its body is not read yet."""
         address = f"/api/{prefix}/{request.project_id}/{request.resource}"
-        headers = {"Authorization": f"Bearer {self._key}"}
+        headers = {"Authorization": f"Bearer {self._key}", "Accept": request.accept, **more}
         if request.body is not None:
             headers["Content-Type"] = "application/json"
         self.requests[request.bucket] = self.requests.get(request.bucket, 0) + 1
-        method = "GET" if request.body is None else "POST"
         try:
-            with self._http.stream(
-                method, address, params=list(request.params) or None, content=request.body, headers=headers
-            ) as response:
-                return self._whole(response)
-        except httpx.ReadTimeout as exc:
-            raise errors.RangeTooHeavy(f"no answer in time from {self._http.base_url.host}") from exc
-        except (httpx.TransportError, httpx.InvalidURL) as exc:
+            with (
+                _reaching(str(self._http.base_url.host)),
+                self._http.stream(
+                    request.method,
+                    address,
+                    params=list(request.params) or None,
+                    content=request.body,
+                    headers=headers,
+                    timeout=_timeout(request.answer_s),
+                ) as response,
+            ):
+                yield response
+        except errors.SourceUnavailable as exc:
             if self._http.is_closed:  # by the run's end, while the reading thread still waits: nobody is to hear of it
                 raise errors.SourceError("the run has ended") from exc
-            hint = "check POSTHOG_HOST and the network"
-            if "CERTIFICATE_VERIFY_FAILED" in str(exc):
-                hint = "the server's certificate is not trusted here: set SSL_CERT_FILE to your authority's certificate"
-            raise errors.SourceUnavailable(
-                f"cannot reach {self._http.base_url.host}: {_plain(exc)}", hint=hint
-            ) from exc
+            raise
 
     def _whole(self, response: httpx.Response) -> Answer:
         headers = {name.lower(): value for name, value in response.headers.items()}
         self._answered = True
         served_at = decode.served_at(headers)
         self.served_at = served_at or self.served_at
-        try:
-            body = self._body(response, gzipped=headers.get("content-encoding", "") == "gzip")
-        except (httpx.RemoteProtocolError, httpx.ReadError, zlib.error, EOFError) as exc:
-            raise errors.BodyCut(f"the answer was cut: {_plain(exc)}") from exc
-        return Answer(response.status_code, headers, body, served_at)
-
-    def _body(self, response: httpx.Response, *, gzipped: bool) -> bytes:
-        """The plain body; raises BodyCut over 64 MiB and zlib.error or EOFError for a broken gzip stream."""
-        inflate = isal_zlib.decompressobj(wbits=31) if gzipped else None
         parts: list[bytes] = []
         total = 0
-        for piece in response.iter_raw():
-            self.received_bytes += len(piece)
-            plain = inflate.decompress(piece) if inflate else piece
-            total += len(plain)
+        for piece in self._pieces(response, gzipped=headers.get("content-encoding", "") == "gzip"):
+            total += len(piece)
             if total > MAX_BODY_BYTES:
                 raise errors.BodyCut(f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB")
-            parts.append(plain)
-        if inflate and not inflate.eof:
-            raise EOFError("gzip stream ends early")
-        return b"".join(parts)
+            parts.append(piece)
+        return Answer(response.status_code, headers, b"".join(parts), served_at)
+
+    def _pieces(self, response: httpx.Response, *, gzipped: bool) -> Iterator[bytes]:
+        """The plain bytes as they come; raises BodyCut for what ends early and for a broken gzip stream."""
+        inflate = isal_zlib.decompressobj(wbits=31) if gzipped else None
+        try:
+            for piece in response.iter_raw():
+                self.received_bytes += len(piece)
+                yield inflate.decompress(piece) if inflate else piece
+            if inflate and not inflate.eof:
+                raise EOFError("gzip stream ends early")
+        except (httpx.RemoteProtocolError, httpx.ReadError, zlib.error, EOFError) as exc:
+            raise errors.BodyCut(f"the answer was cut: {_plain(exc)}") from exc
+
+
+def _timeout(answer_s: float) -> httpx.Timeout:
+    return httpx.Timeout(30.0, connect=10.0, read=answer_s)
+
+
+@contextmanager
+def _reaching(host: str) -> Iterator[None]:
+    """Transport failures in our words."""
+    try:
+        yield
+    except httpx.ReadTimeout as exc:
+        raise errors.RangeTooHeavy(f"no answer in time from {host}") from exc
+    except (httpx.TransportError, httpx.InvalidURL) as exc:
+        hint = "check POSTHOG_HOST and the network"
+        if "CERTIFICATE_VERIFY_FAILED" in str(exc):
+            hint = "the server's certificate is not trusted here: set SSL_CERT_FILE to your authority's certificate"
+        unsent = isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.InvalidURL)
+        kind = errors.Unreached if unsent else errors.SourceUnavailable
+        raise kind(f"cannot reach {host}: {_plain(exc)}", hint=hint) from exc
 
 
 def _plain(exc: Exception) -> str:

@@ -82,6 +82,7 @@ class _Error(msgspec.Struct):
     type: str | None = None
     code: str | None = None
     detail: str | None = None
+    attr: str | None = None
 
 
 class _Query(msgspec.Struct):
@@ -102,10 +103,11 @@ _error_decoder = msgspec.json.Decoder(_Error)
 _query_decoder = msgspec.json.Decoder(_Query)
 
 
-def checked(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
+def checked(status: int, headers: Mapping[str, str], body: bytes, *, entry: str = "", by_user: bool = False) -> bytes:
     """The body of a 200 or 201; any other status raises the error that says what the user or the caller can do.
 
-    Headers: lower-case names. Source of the table: facts/posthog-api.md §1.9, §5.3 to §5.5.
+    Headers: lower-case names. *entry* and *by_user*: as in queries.Request. Source of the table: facts/posthog-api.md
+    §1.9, §5.3 to §5.5.
     """
     if status in (200, 201):
         return body
@@ -128,6 +130,8 @@ def checked(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
         )
     if status == 404 and detail.startswith("Endpoint not found"):
         raise errors.EndpointMissing(what, hint="is POSTHOG_HOST the address of the PostHog app?")
+    if status == 404 and entry and detail and not detail.startswith("Project not found"):
+        raise errors.NotFound(f"no {entry} in this project: {what}", hint="the list shows what there is")
     if status == 404 and (code == "not_found" or not detail):
         raise errors.AccessDenied(
             what, about="project", hint="check POSTHOG_PROJECT_ID and POSTHOG_HOST: this host has no such project"
@@ -145,6 +149,10 @@ def checked(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
             f"PostHog answered {status}, a redirect, which an API call never follows",
             hint="check POSTHOG_HOST (https, no path)",
         )
+    if status in (409, 425):
+        raise errors.NotReady(what, retry_after_s=retry_after_s(headers))
+    if status == 400 and by_user:
+        raise errors.BadQuestion(what)
     raise errors.RequestRefused(what)
 
 
@@ -154,7 +162,8 @@ def _error_detail(body: bytes) -> tuple[str, str]:
         error = _error_decoder.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return "", ""
-    return (error.detail or "")[:200], error.code or ""
+    named = f"{error.attr}: " if error.attr else ""
+    return (named + (error.detail or ""))[:200], error.code or ""
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -1,7 +1,7 @@
 """What can go wrong while asking PostHog, sorted by what the caller can do about it.
 
 Messages: lower case, one line, what and which and expected and found; the remedy is `hint`. Never a key, never a whole
-body. Exit statuses (contract.md §3): AccessDenied 10, every other SourceError 11.
+body. Exit statuses (contract.md §3): BadQuestion 2, AccessDenied 10, every other SourceError 11.
 """
 
 from __future__ import annotations
@@ -53,6 +53,26 @@ class EndpointMissing(SourceError):
 
 class RequestRefused(SourceError):
     """400, 402, 405 and other refusals of this one question; asking again gives the same."""
+
+
+class BadQuestion(RequestRefused):
+    """400: something the user gave is refused, in PostHog's words (exit 2)."""
+
+
+class NotFound(BadQuestion):
+    """404 of one entry: the project has none with that id (exit 2)."""
+
+
+class NotReady(RequestRefused):
+    """425 or 409 of a content: it is not there yet (facts/posthog-api.md §3.5)."""
+
+
+class Unreached(SourceUnavailable):
+    """No connection came about: nothing was sent."""
+
+
+class AnswerLost(SourceError):
+    """A write was sent and no answer came that tells whether it was done; it is not sent again blindly."""
 
 
 class RangeTooHeavy(SourceError):

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from extractors import decode, errors, queries, ties
 from extractors.client import Client
 from extractors.probe import Probe
-from extractors.queries import EventFilter, Narrowing
+from extractors.queries import EventFilter, Filters, Narrowing
 from extractors.window import MICROSECOND, Range, iso
 from extractors.zone import HourCount, ZoneCheck, check_cursor
 
@@ -62,13 +62,15 @@ class Learned:
 
 
 class EventsReader:
-    """Reads ranges of one project's events."""
+    """Reads ranges of one project's events; *filters* are those of a look-up."""
 
-    def __init__(self, client: Client, project_id: int, *, events: EventFilter) -> None:
+    def __init__(self, client: Client, project_id: int, *, events: EventFilter, filters: Filters | None = None) -> None:
         self._client = client
         self._project_id = project_id
         self._events = events
-        self.learned = Learned()
+        self._filters = filters or Filters()
+        # A group cannot be joined with a condition of ours: some servers flatten groups into one AND.
+        self.learned = Learned(hogql_filter=isinstance(self._filters.conditions(), list))
         self.probe = Probe(client, project_id, events=events)
         self._confirmed_months: set[tuple[int, int]] = set()
         self._filter_tried = False
@@ -230,6 +232,7 @@ class EventsReader:
             events=self._events,
             hogql=self.learned.hogql_filter,
             narrowing=narrowing,
+            filters=self._filters,
         )
         request = replace(request, divisible=divisible)
         try:

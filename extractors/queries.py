@@ -35,7 +35,9 @@ class Request:
     """One request, without host, prefix and key.
 
     *resource* is the part after `/api/<prefix>/<project>/`. *divisible*: the caller can ask for less, so a heavy range,
-    a cut body or a 500 goes back to it at once instead of being retried as it is.
+    a cut body or a 500 goes back to it at once instead of being retried as it is. *once*: a write, which is sent again
+    only where it was surely not done. *entry*: what the address names, such as "export 7": a 404 then is about that.
+    *by_user*: a 400 is about what the user gave. *answer_s*: how long to wait for an answer, seconds.
     """
 
     project_id: int
@@ -44,6 +46,12 @@ class Request:
     params: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
     divisible: bool = False
+    method: str = "GET"
+    once: bool = False
+    accept: str = "application/json"
+    entry: str = ""
+    by_user: bool = False
+    answer_s: float = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,45 @@ def hogql_instant(at: datetime) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Filters:
+    """What a look-up asks for beside the range, as the endpoint documents it (facts/posthog-api.md §1.4).
+
+    *properties*: the JSON of one filter, a list of filters or a group. *select* and *where*: lists of HogQL
+    expressions, documented as experimental and not read by the servers known to us.
+    """
+
+    event: str | None = None
+    distinct_id: str | None = None
+    person_id: str | None = None
+    properties: str = ""
+    select: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.conditions()
+
+    def conditions(self) -> list[object] | dict[str, object]:
+        """The filters of *properties* as a list, or the group that they are. Raises ValueError."""
+        if not self.properties:
+            return []
+        given = json.loads(self.properties)
+        if isinstance(given, list):
+            return given
+        if not isinstance(given, dict):
+            raise ValueError("expected a filter, a list of filters or a group")
+        return given if "values" in given else [given]
+
+    @property
+    def params(self) -> list[tuple[str, str]]:
+        """All but `properties`, which further conditions are added to."""
+        named = (("event", self.event), ("distinct_id", self.distinct_id), ("person_id", self.person_id))
+        listed = (("select", self.select), ("where", self.where))
+        return [(name, value) for name, value in named if value is not None] + [
+            (name, json.dumps(value)) for name, value in listed if value
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class Narrowing:
     """Further conditions of one page: a HogQL expression, or one event and one distinct id."""
 
@@ -120,19 +167,22 @@ def events_page(
     events: EventFilter,
     hogql: bool = True,
     narrowing: Narrowing | None = None,
+    filters: Filters | None = None,
 ) -> Request:
-    """One ascending page of the events list over *rng*.
+    """One ascending page of the events list over *rng*. A group in *filters* takes no further HogQL condition.
 
     Both bounds of the endpoint are exclusive, hence `after` = start − 1 µs (§0.3); ascending order switches the lying
     window probe off (§0.2). Without *hogql* only a filter of one name is sent; the reader drops the rest.
     """
     narrowing = narrowing or Narrowing()
+    filters = filters or Filters()
     params = [
         ("orderBy", '["timestamp"]'),
         ("after", instant(rng.start - MICROSECOND)),
         ("before", instant(rng.end)),
         ("limit", str(limit)),
     ]
+    params += [(name, value) for name, value in filters.params if getattr(narrowing, name, None) is None]
     conditions = []
     event = narrowing.event if narrowing.event is not None else events.single
     if event is not None:
@@ -143,9 +193,12 @@ def events_page(
         conditions.append(narrowing.hogql)
     if narrowing.distinct_id is not None:
         params.append(("distinct_id", narrowing.distinct_id))
-    if conditions:
-        params.append(("properties", json.dumps([{"type": "hogql", "key": key} for key in conditions])))
-    return Request(project_id, "events/", Bucket.LIST, tuple(params), divisible=True)
+    given = filters.conditions()
+    if isinstance(given, list):
+        given = [*given, *({"type": "hogql", "key": key} for key in conditions)]
+    if given:
+        params.append(("properties", json.dumps(given)))
+    return Request(project_id, "events/", Bucket.LIST, tuple(params), divisible=True, by_user=bool(filters.properties))
 
 
 def uuid_between(low: str | None, high: str | None) -> str:
@@ -161,7 +214,7 @@ def uuid_between(low: str | None, high: str | None) -> str:
 def query(project_id: int, hogql: str) -> Request:
     """POST /query, past every cache. *hogql* must carry its own LIMIT (§10)."""
     body = {"query": {"kind": "HogQLQuery", "query": hogql}, "refresh": "force_blocking"}
-    return Request(project_id, "query/", Bucket.QUERY, body=json.dumps(body).encode())
+    return Request(project_id, "query/", Bucket.QUERY, body=json.dumps(body).encode(), method="POST")
 
 
 def rest(project_id: int, resource: str, *, limit: int) -> Request:

@@ -13,6 +13,26 @@ from typing import Annotated
 
 import typer
 
+from flows import cli_evaluations, cli_events, cli_exports
+from flows.options import (
+    ACCESS,
+    BUG,
+    DESTINATION,
+    DONE,
+    INCOMPLETE,
+    INTERRUPTED,
+    SOURCE,
+    USAGE,
+    AcceptDeletions,
+    Destination,
+    Json,
+    MaxWait,
+    Project,
+    Quiet,
+    Since,
+    Until,
+    Verbose,
+)
 from flows.settings import Loaded, SettingsError, duration, load
 
 app = typer.Typer(
@@ -23,22 +43,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-DONE, BUG, USAGE, INCOMPLETE, ACCESS, SOURCE, DESTINATION, INTERRUPTED = 0, 1, 2, 3, 10, 11, 12, 130
-
-Destination = Annotated[str | None, typer.Option("--destination", help="duckdb:PATH, s3://bucket/prefix or file:DIR.")]
-Project = Annotated[str | None, typer.Option("--project", help="Project id; several, separated by commas.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no summary.")]
-Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more; a traceback for errors.")]
-Since = Annotated[str | None, typer.Option(help="Start: ISO 8601 (no zone = UTC), 7d, 36h, or earliest.")]
-Until = Annotated[str | None, typer.Option(help="End, not included: ISO 8601, 1h, or now.")]
-AcceptDeletions = Annotated[
-    bool, typer.Option("--accept-deletions", help="Remove rows that the source does not show any more, however many.")
-]
-MaxWait = Annotated[
-    str | None, typer.Option("--max-wait", help="Longest wait for the source's limits, such as 10m; then exit 11.")
-]
+app.add_typer(cli_events.app, name="events")
+app.add_typer(cli_exports.app, name="exports")
+app.add_typer(cli_evaluations.app, name="evaluations")
 
 
 def _settings(destination: str | None = None, project: str | None = None) -> Loaded:
@@ -473,7 +480,8 @@ def main() -> None:
 
 def _explained(exc: Exception) -> tuple[int, str]:
     """Exit status and message of an error."""
-    from extractors.errors import AccessDenied, SourceError
+    from extractors.errors import AccessDenied, BadQuestion, SourceError
+    from extractors.files import Busy
     from sinks.errors import BadQuery, FilterChanged, HostChanged, SinkError
 
     format_message = getattr(exc, "format_message", None)  # typer's usage errors, whose base class it does not export
@@ -481,7 +489,7 @@ def _explained(exc: Exception) -> tuple[int, str]:
         return USAGE, f"{format_message()}\n  hedgerow --help shows commands and options"
     hint = getattr(exc, "hint", "")
     text = f"{exc}\n  {hint}" if hint else str(exc)
-    if isinstance(exc, SettingsError | BadQuery | FilterChanged | HostChanged):
+    if isinstance(exc, SettingsError | BadQuery | BadQuestion | Busy | FilterChanged | HostChanged):
         return USAGE, text
     if isinstance(exc, AccessDenied):
         return ACCESS, text

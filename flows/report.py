@@ -98,7 +98,7 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
             bar.update(task, completed=at.windows_done, total=at.windows_planned, doing=doing)
 
         def waited(wait: Wait) -> None:
-            text = _waiting(wait)
+            text = waiting(wait)
             bar.update(task, doing=text)
             if verbose or (wait.seconds >= 1 and not errors.is_terminal):
                 note(text)
@@ -115,7 +115,7 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
         )
 
 
-def _waiting(wait: Wait) -> str:
+def waiting(wait: Wait) -> str:
     return f"waiting {spoken(timedelta(seconds=wait.seconds))}: {wait.reason}"
 
 

@@ -70,6 +70,13 @@ def reader_of(
     settings: Settings, project_id: int, *, listener: Listener, max_wait: timedelta | None
 ) -> Iterator[tuple[EventsReader, Client, Pacing]]:
     """A reader of the project's events, with its client and budget."""
+    with client_of(settings, listener=listener, max_wait=max_wait) as (client, budget):
+        yield EventsReader(client, project_id, events=filter_of(settings)), client, budget
+
+
+@contextmanager
+def client_of(settings: Settings, *, listener: Listener, max_wait: timedelta | None) -> Iterator[tuple[Client, Pacing]]:
+    """A client of the source, with the budget of its key."""
     source = settings.source
     assert source.key is not None
     key = source.key.get_secret_value()
@@ -82,7 +89,7 @@ def reader_of(
         ) from exc
     client = Client(Source(source.host, key), budget, on_retry=listener.retry)
     try:
-        yield EventsReader(client, project_id, events=filter_of(settings)), client, budget
+        yield client, budget
     finally:
         client.close()
 

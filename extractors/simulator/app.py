@@ -1,4 +1,4 @@
-"""The simulated PostHog as an ASGI application: addresses, keys, limits and endpoints (facts/posthog-api.md §1, §2, §5)."""
+"""The simulated PostHog as an ASGI application: addresses, keys, limits and endpoints (facts/posthog-api.md §1 to §5)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from extractors.simulator import damage, faults, responses
+from extractors.simulator import assets, damage, evaluations, faults, paging, responses, tabular
+from extractors.simulator.assets import ExportStore
 from extractors.simulator.dataset import Dataset, Event, Person
-from extractors.simulator.errors import BadInput, BareFault
+from extractors.simulator.errors import BadField, BadInput, BareFault
+from extractors.simulator.evaluations import EvaluationStore
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.hogql import Engine
 from extractors.simulator.limits import RateLimits
@@ -32,6 +34,22 @@ from extractors.simulator.rows import integer_id, row
 from extractors.simulator.values import suggestions
 
 FOREIGN = "elsewhere.invalid"
+EVENTS = ("list", "detail", "values")
+METHODS: Mapping[str, tuple[str, ...]] = {
+    "query": ("POST",),
+    "exports": ("GET", "POST"),
+    "evaluations": ("GET", "POST"),
+    "evaluation": ("GET", "PUT", "PATCH", "DELETE"),
+}
+BUCKETS = {
+    "query": "query",
+    "values": "values",
+    "exports": "rest",
+    "export": "rest",
+    "content": "rest",
+    "evaluations": "rest",
+    "evaluation": "rest",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +65,21 @@ class RequestSeen:
 
 @dataclass(slots=True)
 class Simulator:
-    """A running server. *damaged*: (kind, uuid) of each row that was shown damaged."""
+    """A running server. *damaged*: (kind, uuid) of each row that was shown damaged.
+
+    *exports* and *evaluations* are those of the first project; tests change them while it runs.
+    """
 
     url: str
     key: str
+    exports: ExportStore = field(default_factory=ExportStore)
+    evaluations: EvaluationStore = field(default_factory=EvaluationStore)
     requests: list[RequestSeen] = field(default_factory=list)
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
     damaged: list[tuple[str, str]] = field(default_factory=list)
 
     def count(self, endpoint: str) -> int:
-        """Requests of *endpoint*: list, detail, values or query."""
+        """Requests of *endpoint*: list, detail, values, query, exports, export, content, evaluations or evaluation."""
         return sum(request.endpoint == endpoint for request in self.requests)
 
     @property
@@ -74,6 +97,7 @@ class Behaviour:
     now: Callable[[], datetime]
     on_request: Callable[[RequestSeen], None]
     on_hook: Callable[[str], None]
+    scopes: frozenset[str] = frozenset({"*"})
 
 
 @dataclass(slots=True)
@@ -81,6 +105,8 @@ class _Project:
     dataset: Dataset
     listing: Listing
     query: Query
+    exports: ExportStore
+    evaluations: EvaluationStore
     running: int = 0
 
 
@@ -95,6 +121,12 @@ class _Asked:
     endpoint: str
     fault: Fault | None
 
+    @property
+    def csv(self) -> bool:
+        """Whether the answer is to be CSV, by the parameter or else by the header."""
+        accepted = self.request.headers.get("accept", "")
+        return self.params.get("format", "csv" if accepted == "text/csv" else "json") == "csv"
+
 
 class App:
     """Answers requests over several projects; *connections* are those that a fault may reset."""
@@ -104,7 +136,16 @@ class App:
         self.connections = responses.Connections()
         self._limits = RateLimits()
         self._lock = threading.Lock()
-        self._projects = {number: _project(dataset, behaviour.profile) for number, dataset in datasets.items()}
+        first = next(iter(datasets), None)
+        self._projects = {
+            number: _project(
+                dataset,
+                behaviour.profile,
+                exports=simulator.exports if number == first else ExportStore(),
+                evaluations=simulator.evaluations if number == first else EvaluationStore(),
+            )
+            for number, dataset in datasets.items()
+        }
 
     def asgi(self) -> Starlette:
         methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -143,6 +184,9 @@ class App:
             return responses.instead(fault.kind), endpoint
         asked = _Asked(request, params, body, parts, endpoint, fault)
         response = self._refusal(asked) or self._endpoint_answer(asked)
+        exists = endpoint in EVENTS and parts[1] in self._profile.prefixes
+        if response.status_code >= 400 and asked.csv and exists:
+            response = Response(b"", response.status_code)  # the renderer knows rows only (§1.8)
         if fault and fault.kind in faults.BODY_KINDS:
             response = responses.delivered(response, fault, self.connections)
         return response, endpoint
@@ -150,7 +194,8 @@ class App:
     def _refusal(self, asked: _Asked) -> Response | None:
         """What stops a request before it is run: address, key, project, limits (§5.3, §5.4)."""
         profile, request, endpoint = self._profile, asked.request, asked.endpoint
-        if endpoint == "unknown" or asked.parts[1] not in profile.prefixes:
+        missing = endpoint.startswith("evaluation") and not profile.evaluations
+        if endpoint == "unknown" or missing or asked.parts[1] not in profile.prefixes:
             return responses.not_found("Endpoint not found.")
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
         given = bearer or asked.params.get("personal_api_key", "")
@@ -158,13 +203,21 @@ class App:
             return self._unauthorized(given)
         if self._project(asked.parts[2]) is None:
             return responses.not_found("Project not found.")
-        if request.method != ("POST" if endpoint == "query" else "GET"):
+        listless = endpoint == "exports" and request.method == "GET" and not profile.exports_listed
+        if listless or request.method not in METHODS.get(endpoint, ("GET",)):
             detail = f'Method "{request.method}" not allowed.'
             return responses.error(405, "invalid_request", "method_not_allowed", detail)
-        bucket, per_minute, per_hour = {
-            "query": ("query", profile.query_per_minute, profile.query_per_hour),
-            "values": ("values", profile.values_per_minute, profile.values_per_hour),
-        }.get(endpoint, ("list", profile.per_minute, profile.per_hour))
+        scope = _scope(endpoint, request.method)
+        if not self._behaviour.scopes & {"*", scope, scope.replace(":read", ":write")}:
+            detail = f"API key missing required scope '{scope}'"
+            return responses.error(403, "authentication_error", "permission_denied", detail)
+        bucket = BUCKETS.get(endpoint, "list")
+        per_minute, per_hour = {
+            "query": (profile.query_per_minute, profile.query_per_hour),
+            "values": (profile.values_per_minute, profile.values_per_hour),
+            "rest": (profile.rest_per_minute, profile.rest_per_hour),
+            "list": (profile.per_minute, profile.per_hour),
+        }[bucket]
         wait_s = self._limits.refused_for_s(given, bucket, per_minute=per_minute, per_hour=per_hour)
         return responses.throttled(wait_s) if wait_s else None
 
@@ -190,6 +243,8 @@ class App:
     def _endpoint_answer(self, asked: _Asked) -> Response:
         project = self._project(asked.parts[2])
         assert project is not None, "refused before"
+        if asked.endpoint in EVENTS and (refused := _negotiated(asked)):
+            return refused
         try:
             if asked.endpoint == "query":
                 return self._query(asked, project)
@@ -197,11 +252,28 @@ class App:
                 return self._detail(asked, project)
             if asked.endpoint == "values":
                 return self._values(asked, project)
+            if BUCKETS.get(asked.endpoint) == "rest":
+                return self._plain(asked, project)
             return self._list(asked, project)
+        except BadField as exc:
+            return responses.error(400, "validation_error", exc.code, str(exc), exc.attr)
         except BadInput as exc:
             return responses.error(400, "validation_error", "invalid_input", str(exc))
         except BareFault:
             return responses.server_error()
+
+    def _plain(self, asked: _Asked, project: _Project) -> Response:
+        """Exports and evaluations."""
+        profile, method, request = self._profile, asked.request.method, asked.request
+        address = f"{request.url.scheme}://{request.headers.get('host', '')}{request.url.path}"
+        one = paging.Asked(asked.params, asked.body, self._behaviour.now(), address)
+        if asked.endpoint == "exports":
+            return (assets.create if method == "POST" else assets.listed)(project.exports, one, profile)
+        if asked.endpoint in ("export", "content"):
+            answer = assets.one if asked.endpoint == "export" else assets.content
+            return answer(project.exports, asked.parts[4], one, profile)
+        text = asked.parts[4] if asked.endpoint == "evaluation" else None
+        return evaluations.answer(project.evaluations, method, text, one, profile)
 
     def _list(self, asked: _Asked, project: _Project) -> Response:
         with self._lock:
@@ -210,7 +282,8 @@ class App:
         try:
             if crowded:
                 raise BareFault("too many queries at once")
-            found = project.listing.answer(asked.params, self._behaviour.now())
+            default = {"limit": str(self._profile.csv_limit)} if asked.csv else {}
+            found = project.listing.answer(default | dict(asked.params), self._behaviour.now())
         finally:
             with self._lock:
                 project.running -= 1
@@ -218,6 +291,8 @@ class App:
             time.sleep(self._profile.offset_wait_s)
         persons = project.dataset.persons if self._profile.person_always or _person_asked(asked) else {}
         rows = self._rows(found, persons, project.dataset, asked.fault)
+        if asked.csv:
+            return Response(tabular.csv_text(rows), media_type="text/csv")
         next_address = json.dumps(_next(found, asked)).encode()
         body = b'{"next":%s,"results":[%s]}' % (next_address, b",".join(rows))
         response = responses.plain(body, gzip="gzip" in asked.request.headers.get("accept-encoding", ""))
@@ -260,6 +335,8 @@ class App:
             missing = f"No events exist for event UUID {name}"
         if not wanted:
             return responses.not_found(missing)
+        if asked.csv:
+            return Response(b"", media_type="text/csv")  # one event has no `results`, which the renderer looks for
         persons = project.dataset.persons if _person_asked(asked) else {}
         if damage.victim(wanted[:1], asked.fault) is not None:
             return responses.plain(self._damaged(asked.fault, wanted[0], persons))
@@ -269,6 +346,8 @@ class App:
         names = asked.request.query_params.getlist("event_name")
         found = suggestions(project.dataset, asked.params, names, self._behaviour.now(), self._profile)
         rows = [{"name": text} for text in found]
+        if asked.csv:
+            return Response(tabular.csv_text(json.dumps(row).encode() for row in rows), media_type="text/csv")
         if self._profile.values_bare:
             return responses.json_answer(rows)
         response = responses.json_answer({"results": rows, "refreshing": False})
@@ -286,7 +365,7 @@ class App:
         return responses.error(403, "authentication_error", "permission_denied", detail)
 
 
-def _project(dataset: Dataset, profile: Profile) -> _Project:
+def _project(dataset: Dataset, profile: Profile, *, exports: ExportStore, evaluations: EvaluationStore) -> _Project:
     engine = Engine(dataset, profile.project_timezone)
 
     def matching(expression: str, events: Sequence[Event]) -> frozenset[int]:
@@ -295,7 +374,28 @@ def _project(dataset: Dataset, profile: Profile) -> _Project:
         except BadInput as exc:
             raise BareFault(str(exc)) from exc
 
-    return _Project(dataset, Listing(dataset, profile, matching), Query(engine, profile))
+    return _Project(dataset, Listing(dataset, profile, matching), Query(engine, profile), exports, evaluations)
+
+
+def _scope(endpoint: str, method: str) -> str:
+    """The scope that a request needs (§5.2)."""
+    kind = {"exports": "export", "export": "export", "content": "export"}.get(endpoint, "query")
+    if endpoint.startswith("evaluation"):
+        kind = "evaluation"
+    return f"{kind}:{'read' if method == 'GET' or endpoint == 'query' else 'write'}"
+
+
+def _negotiated(asked: _Asked) -> Response | None:
+    """The refusal of a format that is unknown, or that the Accept header does not allow."""
+    wanted = asked.params.get("format", "json")
+    if wanted not in ("json", "csv"):
+        return responses.not_found("Not found.")
+    kind = "text/csv" if asked.csv else "application/json"
+    accepted = {part.partition(";")[0].strip() for part in asked.request.headers.get("accept", "*/*").split(",")}
+    if not accepted & {"*/*", kind, f"{kind.partition('/')[0]}/*"}:
+        detail = "Could not satisfy the request Accept header."
+        return responses.error(406, "invalid_request", "not_acceptable", detail)
+    return None
 
 
 def _person_asked(asked: _Asked) -> bool:
@@ -315,12 +415,16 @@ def _next(found: Found, asked: _Asked) -> str | None:
 
 
 def _endpoint(parts: Sequence[str]) -> str:
-    """`/api/<prefix>/<project>/…` → list, detail, values, query or unknown."""
+    """What `/api/<prefix>/<project>/…` leads to, in the words of Simulator.count, or unknown."""
     if len(parts) < 4 or parts[0] != "api":
         return "unknown"
     tail = parts[3:]
     if tail[0] == "query" and len(tail) == 1:
         return "query"
+    if tail[0] in ("exports", "evaluations") and len(tail) <= 2:
+        return tail[0] if len(tail) == 1 else tail[0].removesuffix("s")
+    if tail[0] == "exports" and len(tail) == 3 and tail[2] == "content":
+        return "content"
     if tail[0] != "events" or len(tail) > 2:
         return "unknown"
     if len(tail) == 1:

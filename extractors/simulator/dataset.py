@@ -54,6 +54,11 @@ class Person:
     properties: str = "{}"
     is_identified: bool = True
 
+    @property
+    def id(self) -> str:
+        """The person's uuid, which the list takes as `person_id` and never shows."""
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, self.distinct_id))
+
 
 class Dataset:
     """Events of one project; may change while it is served, and several threads may read it meanwhile.

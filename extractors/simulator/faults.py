@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 STATUS_KINDS = ("429", "500", "502", "503", "503-after", "504", "504-html", "512", "513", "html-200")
 """Another answer instead of the one asked for."""
-BODY_KINDS = ("cut", "cut-gzip", "wrong-length", "reset", "slow-first-byte", "slow-drip")
-"""The answer asked for, badly delivered or not at all."""
+BODY_KINDS = ("cut", "cut-gzip", "wrong-length", "reset", "done-504", "slow-first-byte", "slow-drip")
+"""The answer asked for, badly delivered or not at all: the work is done. done-504: a proxy had no patience."""
 NEXT_KINDS = ("next-foreign", "next-repeating")
 """All rows, and a `next` that must not be followed: on another host, or with the bound where it was. A null stays null."""
 KINDS = (*STATUS_KINDS, *BODY_KINDS, *NEXT_KINDS)

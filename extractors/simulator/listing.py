@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -110,6 +111,9 @@ class Listing:
             tests.append(lambda event, name=params["event"]: event.event == name)  # type: ignore[misc]
         if "distinct_id" in params:
             tests.append(lambda event, name=params["distinct_id"]: event.distinct_id == name)  # type: ignore[misc]
+        if params.get("person_id"):
+            ids = self._distinct_ids(params["person_id"])
+            tests.append(lambda event: event.distinct_id in ids)
         condition = parsed(params.get("properties", ""), self.profile)
 
         def kept(events: Sequence[Event]) -> Sequence[Event]:
@@ -120,6 +124,14 @@ class Listing:
             return [events[position] for position in passing(condition, events, self.matching)]
 
         return kept
+
+    def _distinct_ids(self, person_id: str) -> frozenset[str]:
+        """Whom a person is known as; one that is not there has none (§1.4), and what is no id at all is a fault."""
+        try:
+            wanted = "" if person_id.isdecimal() else str(uuid.UUID(person_id))
+        except ValueError as exc:
+            raise BareFault("person_id is no uuid") from exc
+        return frozenset(name for name, person in self.dataset.persons.items() if person.id == wanted)
 
     def _page(
         self, params: Mapping[str, str], after: datetime | None, before: datetime, limit: int, *, descending: bool

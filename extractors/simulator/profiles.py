@@ -15,9 +15,10 @@ from zoneinfo import ZoneInfo
 class Profile:
     """Switches of a server. None: the limit does not exist there. Defaults are PostHog Cloud's of late 2026.
 
-    Pages: *page_cap* clamps `limit`; *zero_limit* and *negative_limit* say what 0 and less do; *probing* is the search
-    for a short window in newest-first order (§0.1). *offset_inside_page*: `offset` skips within the limit + 1 rows that
-    were fetched, and `next` goes on from the page and not from its rest. *offset_wait_s*: what any offset costs.
+    Pages: *page_cap* clamps `limit`, whose default is *default_limit*, for CSV *csv_limit*; *zero_limit* and
+    *negative_limit* say what 0 and less do; *probing* is the search for a short window in newest-first order (§0.1).
+    *offset_inside_page*: `offset` skips within the limit + 1 rows that were fetched, and `next` goes on from the page
+    and not from its rest. *offset_wait_s*: what any offset costs.
 
     Bounds: *lower_bound_hours* is the default range; *lower_bound_retried* asks again without it when the page was not
     full. *bounds_zone*: an offset in `after` and `before` is converted, or dropped and the wall clock taken as UTC.
@@ -33,12 +34,20 @@ class Profile:
     Query: where *query_allowed* is false, /query answers *query_refused_with*; *query_envelope* adds what newer servers
     tell beside the rows (`hasMore`, `is_cached`). *hogql_filter_allowed*: HogQL inside `properties`.
 
+    Exports: *exports_listed*: they have a list. *exports_stored*: contents lie in an object store, or the database.
+    *export_not_ready* and *export_failed*: status of a content that is not there; *export_early_look_expires*: looking
+    for it then ends the asset's time. *export_expiry_given*: a sent `expires_after` counts. *export_exception_shown*:
+    assets tell why they failed.
+
+    Evaluations: *evaluations* exist; *evaluations_newer*: with status, target, directory, no compiled conditions.
+
     Addresses: *prefixes* under /api/ that exist. *any_project*: an unknown project id answers as the first project.
     *warns* sends X-PostHog-Warn, *challenges* sends WWW-Authenticate with a 401.
     """
 
     page_cap: int = 1000
     default_limit: int = 100
+    csv_limit: int = 1000
     zero_limit: Literal["default", "empty", "fault"] = "default"
     negative_limit: Literal["default", "fault"] = "default"
     probing: bool = True
@@ -57,6 +66,8 @@ class Profile:
     values_per_hour: int | None = 300
     query_per_minute: int | None = 240
     query_per_hour: int | None = 2400
+    rest_per_minute: int | None = 480
+    rest_per_hour: int | None = 4800
     in_flight: int | None = 2
     integer_rows: bool = False
     person_always: bool = False
@@ -67,6 +78,15 @@ class Profile:
     query_refused_with: Literal[403, 404, 500] = 403
     query_envelope: bool = True
     hogql_filter_allowed: bool = True
+    exports_listed: bool = True
+    exports_stored: bool = True
+    export_not_ready: Literal[404, 409, 425] = 425
+    export_failed: Literal[400, 404] = 400
+    export_early_look_expires: bool = False
+    export_expiry_given: bool = False
+    export_exception_shown: bool = True
+    evaluations: bool = True
+    evaluations_newer: bool = True
     prefixes: tuple[str, ...] = ("environments", "projects")
     any_project: bool = False
     warns: bool = True
@@ -96,6 +116,8 @@ SELF_HOSTED = Profile(
     values_per_hour=None,
     query_per_minute=None,
     query_per_hour=None,
+    rest_per_minute=None,
+    rest_per_hour=None,
     in_flight=None,
     warns=False,
 )
@@ -107,6 +129,7 @@ TIMEZONE_FAULT = replace(SELF_HOSTED, wrong_zone_labels=True, project_timezone="
 OLD_2023 = replace(
     SELF_HOSTED,
     page_cap=10_000,
+    csv_limit=3_500,
     zero_limit="empty",
     negative_limit="fault",
     probing=False,
@@ -117,6 +140,14 @@ OLD_2023 = replace(
     values_bare=True,
     values_event_required=False,
     query_envelope=False,
+    exports_listed=False,
+    exports_stored=False,
+    export_not_ready=404,
+    export_failed=404,
+    export_early_look_expires=True,
+    export_expiry_given=True,
+    export_exception_shown=False,
+    evaluations=False,
     prefixes=("projects",),
     challenges=False,
     project_timezone="UTC",

@@ -40,9 +40,9 @@ def json_answer(value: object, *, status: int = 200) -> Response:
     return plain(json.dumps(value, ensure_ascii=False).encode(), status=status)
 
 
-def error(status: int, kind: str, code: str, detail: str) -> Response:
+def error(status: int, kind: str, code: str, detail: str, attr: str | None = None) -> Response:
     """PostHog's error object."""
-    return json_answer({"type": kind, "code": code, "detail": detail, "attr": None}, status=status)
+    return json_answer({"type": kind, "code": code, "detail": detail, "attr": attr}, status=status)
 
 
 def server_error() -> Response:
@@ -81,6 +81,8 @@ def instead(kind: str) -> Response:
 def delivered(whole: Response, fault: Fault, connections: Connections) -> Response:
     """*whole* as a fault of BODY_KINDS delivers it."""
     body, headers = bytes(whole.body), dict(whole.headers)
+    if fault.kind == "done-504":
+        return instead("504-html")
     if fault.kind == "reset":
         return Reset(connections)
     if fault.kind.startswith("slow"):

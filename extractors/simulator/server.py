@@ -13,7 +13,11 @@ from datetime import UTC, datetime
 import uvicorn
 
 from extractors.simulator.app import App, Behaviour, RequestSeen, Simulator
+from extractors.simulator.assets import ExportStore
+from extractors.simulator.assets import seeded as seeded_exports
 from extractors.simulator.dataset import Dataset
+from extractors.simulator.evaluations import EvaluationStore
+from extractors.simulator.evaluations import seeded as seeded_evaluations
 from extractors.simulator.faults import Faults
 from extractors.simulator.profiles import CLOUD, Profile
 
@@ -32,15 +36,25 @@ def serve(
     now: Callable[[], datetime] | None = None,
     on_request: Callable[[RequestSeen], None] = lambda seen: None,
     on_hook: Callable[[str], None] = lambda name: None,
+    exports: ExportStore | None = None,
+    evaluations: EvaluationStore | None = None,
+    scopes: frozenset[str] = frozenset({"*"}),
 ) -> Iterator[Simulator]:
     """Serve *datasets* (one means project 1) until the block ends.
 
     *now*: the server's clock for the `Date` header and relative times. *on_request* is called before each answer,
-    *on_hook* for each `POST /_simulator/hook {"name": …}`: tests end a client there.
+    *on_hook* for each `POST /_simulator/hook {"name": …}`: tests end a client there. *exports* and *evaluations* of the
+    first project are a few seeded ones unless they are given. *scopes*: what the key may.
     """
+    clock = now or _now
     with socket.create_server((host, port)) as listener:
-        simulator = Simulator(f"http://{host}:{listener.getsockname()[1]}", key)
-        behaviour = Behaviour(profile, faults or Faults(()), now or _now, on_request, on_hook)
+        simulator = Simulator(
+            f"http://{host}:{listener.getsockname()[1]}",
+            key,
+            exports or seeded_exports(clock()),
+            evaluations or seeded_evaluations(clock()),
+        )
+        behaviour = Behaviour(profile, faults or Faults(()), clock, on_request, on_hook, scopes)
         app = App({1: datasets} if isinstance(datasets, Dataset) else datasets, behaviour, simulator)
         config = uvicorn.Config(
             app.asgi(),
@@ -63,6 +77,7 @@ def serve(
         finally:
             running.should_exit = True
             thread.join(timeout=10)
+            simulator.exports.storage.close()
 
 
 def run(*, port: int, profile: Profile, dataset: Dataset, key: str) -> None:

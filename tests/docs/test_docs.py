@@ -12,7 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = sorted(set(re.findall(r"`hedgerow (\w+)", README)))
+LOOKUPS = (ROOT / "docs/lookups.md").read_text(encoding="utf-8")
+COMMANDS = sorted(set(re.findall(r"`hedgerow (\w+)", README + LOOKUPS)))
+GROUPS = ("events", "exports", "evaluations")
 
 
 def hedgerow(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -33,7 +35,7 @@ def test_readme_demo_prints_what_it_shows(tmp_path):
 
 
 def test_every_command_stands_in_the_readme(tmp_path):
-    """What --help lists, the README's table has."""
+    """What --help lists, the README's table or the page of look-ups has."""
     listed = re.findall(r"^  ([a-z]+) ", hedgerow("--help", cwd=tmp_path).stdout, re.MULTILINE)
 
     assert sorted(listed) == COMMANDS
@@ -55,6 +57,16 @@ def test_readme_command_has_help(command, tmp_path):
 
     assert done.returncode == 0
     assert "Usage" in done.stdout
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_look_up_stands_on_its_page(group, tmp_path):
+    """What a group's --help lists, its page shows, and each explains itself."""
+    listed = re.findall(r"^  ([a-z]+) ", hedgerow(group, "--help", cwd=tmp_path).stdout, re.MULTILINE)
+
+    assert sorted(listed) == sorted(set(re.findall(rf"`hedgerow {group} ([a-z]+)", LOOKUPS)))
+    for command in listed:
+        assert "Usage" in hedgerow(group, command, "--help", cwd=tmp_path).stdout
 
 
 def test_first_run_tells_what_to_set(tmp_path):

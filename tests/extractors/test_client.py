@@ -88,6 +88,39 @@ def test_key_is_in_no_repr_and_no_address(tmp_path):
     assert KEY not in repr(Source("http://source.example", KEY)) + str(Source("http://source.example", KEY)) + asked[0]
 
 
+CONTENT = Request(1, "exports/7/content/", Bucket.REST, accept="*/*", entry="content of export 7")
+
+
+def test_content_is_not_fetched_unencrypted(tmp_path):
+    """From https a redirect to http is refused before anything is asked there."""
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.host)
+        return httpx.Response(302, headers={"Location": "http://store.example/a?signed"})
+
+    made = client("https://source.example", tmp_path, transport=httpx.MockTransport(answer))
+    with pytest.raises(errors.UnusableAnswer, match="expected https"), made.content(CONTENT, headers={}):
+        raise AssertionError("not reached")
+
+    assert asked == ["source.example"]
+
+
+def test_content_may_lead_back_without_the_key(tmp_path):
+    """Even an address of the same host is asked without the key once it came out of an answer; hops are bounded."""
+    keys: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers.get("Authorization", ""))
+        return httpx.Response(302, headers={"Location": "/again", "Set-Cookie": "a=b"})
+
+    made = client("https://source.example", tmp_path, transport=httpx.MockTransport(answer))
+    with pytest.raises(errors.SourceUnavailable, match="302"), made.content(CONTENT, headers={}):
+        raise AssertionError("not reached")
+
+    assert keys == [f"Bearer {KEY}", "", "", ""]
+
+
 CUTS = [
     pytest.param(
         lambda handler: body(handler, gzip.compress(b"{}" * 5000)[:40], Content_Encoding="gzip"), id="gzip cut in half"

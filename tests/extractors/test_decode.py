@@ -42,7 +42,8 @@ STATUSES = [
     pytest.param(404, b"<html>", errors.AccessDenied, "POSTHOG_HOST", id="404 of a proxy"),
     pytest.param(404, problem("no such dashboard"), errors.RequestRefused, "", id="404 other"),
     *[pytest.param(s, b"", errors.UnusableAnswer, "POSTHOG_HOST", id=str(s)) for s in (301, 302, 307, 308)],
-    *[pytest.param(s, problem("no"), errors.RequestRefused, "", id=str(s)) for s in (204, 400, 402, 405, 409, 422)],
+    *[pytest.param(s, problem("no"), errors.RequestRefused, "", id=str(s)) for s in (204, 400, 402, 405, 422)],
+    *[pytest.param(s, problem("no"), errors.NotReady, "", id=str(s)) for s in (409, 425)],
     pytest.param(429, problem("throttled"), errors.LimitsExhausted, "", id="429"),
     *[pytest.param(s, problem("heavy"), errors.RangeTooHeavy, "", id=str(s)) for s in (504, 512, 513)],
     *[pytest.param(s, b"<html>", errors.SourceUnavailable, "later", id=str(s)) for s in (502, 503)],
@@ -60,6 +61,24 @@ def test_checked_raises_the_error_of_the_status(status, answer, error, hint):
     assert hint in raised.value.hint
     assert bool(hint) == bool(raised.value.hint)
     assert str(status) in str(raised.value)
+
+
+ENTRIES = [
+    pytest.param(404, problem("Not found.", "not_found"), errors.NotFound, id="of the entry"),
+    pytest.param(404, problem("Project not found.", "not_found"), errors.AccessDenied, id="of the project"),
+    pytest.param(404, problem("Endpoint not found.", "not_found"), errors.EndpointMissing, id="of the address"),
+    pytest.param(404, b"<html>", errors.AccessDenied, id="of a proxy"),
+    pytest.param(400, problem("bad"), errors.BadQuestion, id="400 of what the user gave"),
+]
+
+
+@pytest.mark.parametrize(("status", "answer", "error"), ENTRIES)
+def test_404_of_an_entry_and_400_of_the_user_are_told_apart(status, answer, error):
+    """A missing entry is not a missing project, and a user's bad question is not a fault of the program."""
+    with pytest.raises(errors.SourceError) as raised:
+        decode.checked(status, {}, answer, entry="export 7", by_user=True)
+
+    assert type(raised.value) is error
 
 
 def test_checked_message_is_short_and_has_the_detail():

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from extractors.simulator.assets import ExportStore
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.faults import BODY_KINDS, KINDS, NEXT_KINDS, ROW_KINDS, STATUS_KINDS, Fault, Faults
 from extractors.simulator.profiles import PROFILES
@@ -105,6 +106,16 @@ def test_reset_gives_no_answer_at_all():
         with pytest.raises(httpx.ReadError):
             client.get(LIST)
         assert len(numbers(client.get(LIST))) == 3
+
+
+def test_done_504_does_the_work_and_loses_the_answer():
+    """A proxy gives up while the server goes on: the asset is made all the same."""
+    with served(faults=Faults([Fault("done-504", endpoint="exports", at=(1,))]), exports=ExportStore()) as client:
+        made = client.post("/api/projects/1/exports/", json={"export_format": "text/csv", "insight": 1})
+        listed = client.get("/api/projects/1/exports/").json()
+
+    assert (made.status_code, made.headers["Content-Type"].split(";")[0]) == (504, "text/html")
+    assert [asset["insight"] for asset in listed["results"]] == [1]
 
 
 @pytest.mark.parametrize(("kind", "header_waits"), [("slow-first-byte", True), ("slow-drip", False)])
@@ -256,6 +267,7 @@ def test_every_fault_has_its_test():
         "cut-gzip",
         "wrong-length",
         "reset",
+        "done-504",
         "slow-first-byte",
         "slow-drip",
     }

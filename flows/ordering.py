@@ -1,0 +1,118 @@
+"""Orders an export so that it is made once, whatever happens between the order and its answer.
+
+What is ordered is written down, with its mark, before it is sent, and struck out when the answer has come. A run that
+finds such a note, after a kill or a lost answer, looks for the mark first and takes what it finds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+from extractors import errors, exports, files
+from extractors.client import Client
+from extractors.exports import Asset, NewExport
+
+REMEMBERED = timedelta(days=1)
+"""How long an order without an answer counts as the same: a later one is a new wish."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where orders are noted, and for whom: *directory* is hedgerow's state directory."""
+
+    directory: Path
+    host: str
+    project_id: int
+    now: datetime
+
+    def note_of(self, order: NewExport) -> Path:
+        """The file that notes *order*; its name tells neither host nor content."""
+        identity = json.dumps([self.host, self.project_id, order.identity])
+        return self.directory / f"{hashlib.sha256(identity.encode()).hexdigest()[:24]}.export"
+
+
+def make(
+    client: Client,
+    order: NewExport,
+    desk: Desk,
+    *,
+    answer_s: float,
+    pause: Callable[[float], object],
+    tell: Callable[[str], None],
+) -> Asset:
+    """The export that *order* makes, or has made before without an answer.
+
+    Raises AnswerLost where it is not known whether it was made (the note stays); files.Busy where the same is being
+    ordered by another process; what the client raises where it surely was not.
+    """
+    path = desk.note_of(order)
+    with files.locked(path) as file:
+        mark = _noted(file, desk.now)
+        if mark is not None:
+            found = _listed(client, desk.project_id, mark)
+            if found is not None:
+                tell(f"an earlier order of the same, whose answer was lost, had made export {found.id}: it is taken")
+                path.unlink()
+                return found
+        mark = mark or uuid.uuid4().hex
+        _note(file, mark, desk.now)
+        try:
+            made = exports.create(client, desk.project_id, order, mark=mark, answer_s=answer_s)
+        except errors.AnswerLost as exc:
+            tell(f"{exc}; looking for it in the list")
+            made = _again(client, desk.project_id, mark, exc, pause=pause)
+        except errors.SourceError:
+            path.unlink()
+            raise
+        path.unlink()
+        return made
+
+
+def _again(
+    client: Client, project_id: int, mark: str, lost: errors.AnswerLost, *, pause: Callable[[float], object]
+) -> Asset:
+    try:
+        found = exports.found_again(client, project_id, mark, pause=pause)
+    except errors.RequestRefused as exc:
+        raise errors.AnswerLost(
+            f"{lost}; this server has no list of exports to look it up",
+            hint="the same command again may make a second export",
+        ) from exc
+    if found is None:
+        raise errors.AnswerLost(
+            f"{lost}; the list does not show it", hint="the same command again looks for it first, then orders it"
+        ) from lost
+    return found
+
+
+def _listed(client: Client, project_id: int, mark: str) -> Asset | None:
+    try:
+        return exports.marked(client, project_id, mark)
+    except errors.RequestRefused:  # servers of 2023 have no list of exports
+        return None
+
+
+def _noted(file: BinaryIO, now: datetime) -> str | None:
+    """The mark of an order that had no answer; None if there is none, or it is too old to mean the same."""
+    try:
+        noted = json.loads(file.read())
+        ordered_at = datetime.fromisoformat(noted["at"])
+        return str(noted["mark"]) if now - ordered_at < REMEMBERED else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _note(file: BinaryIO, mark: str, now: datetime) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(json.dumps({"mark": mark, "at": now.isoformat()}).encode())
+    file.flush()
+    os.fsync(file.fileno())
