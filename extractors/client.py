@@ -126,20 +126,20 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def send(self, request: Request, *, patient: bool = True) -> Answer:
+    def send(self, request: Request) -> Answer:
         """The answer of *request* once it is a 200; otherwise the error that decode.checked names.
 
         Transient failures are retried within the patience; 429, and 503 with a Retry-After, wait what that says within
         --max-wait and do not count as an attempt. A bare 500 may be a neighbour's concurrency: it is asked again alone,
-        three times over a minute, unless the caller is not *patient*. RangeTooHeavy and BodyCut of a divisible request are
-        raised at once. A write (`once`) is not repeated: AnswerLost where it may have been done.
+        three times over a minute, unless the request is not `patient`. RangeTooHeavy and BodyCut of a divisible request
+        are raised at once. A write (`once`) is not repeated: AnswerLost where it may have been done.
         """
         if request.once:
             return self._send_once(request)
         try:
             return self._send(request, alone=False)
         except errors.ServerFault as exc:
-            if not patient:
+            if not request.patient:
                 raise
             fault = exc
         for wait_s in self.patience.server_error_waits_s:

@@ -130,9 +130,10 @@ def tried(client: Client, project_id: int, rng: Range, filters: Filters) -> None
     """
     asked = Range(rng.start, rng.start + MICROSECOND)
     request = queries.events_page(project_id, asked, limit=1, events=EventFilter(), filters=filters)
+    request = replace(request, patient=False)
     for wait_s in (*client.patience.server_error_waits_s[:1], None):
         try:
-            client.send(request, patient=False)
+            client.send(request)
             return
         except errors.ServerFault as exc:
             if wait_s is not None:
@@ -159,7 +160,7 @@ def ignores_where(client: Client, project_id: int, rng: Range, filters: Filters)
     never = replace(filters, where=("1 = 2",), select=())
     request = queries.events_page(project_id, rng, limit=1, events=EventFilter(), filters=never)
     try:
-        return decode.page(client.send(replace(request, divisible=False), patient=False).body).received > 0
+        return decode.page(client.send(replace(request, divisible=False, patient=False)).body).received > 0
     except errors.ServerFault:
         return False
 

@@ -37,7 +37,8 @@ class Request:
     *resource* is the part after `/api/<prefix>/<project>/`. *divisible*: the caller can ask for less, so a heavy range,
     a cut body or a 500 goes back to it at once instead of being retried as it is. *once*: a write, which is sent again
     only where it was surely not done. *entry*: what the address names, such as "export 7": a 404 then is about that.
-    *by_user*: a 400 is about what the user gave. *answer_s*: how long to wait for an answer, seconds.
+    *by_user*: a 400 is about what the user gave. *patient*: a bare 500 is asked again for a minute. *answer_s*: how
+    long to wait for an answer, seconds.
     """
 
     project_id: int
@@ -51,6 +52,7 @@ class Request:
     accept: str = "application/json"
     entry: str = ""
     by_user: bool = False
+    patient: bool = True
     answer_s: float = 100.0
 
 
