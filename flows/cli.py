@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -48,6 +49,9 @@ app.add_typer(cli_exports.app, name="exports")
 app.add_typer(cli_evaluations.app, name="evaluations")
 
 
+STREAMS = ("events", "exports", "evaluations")
+
+
 def _settings(destination: str | None = None, project: str | None = None) -> Loaded:
     return load({"destination.address": destination, "source.project_id": project})
 
@@ -56,6 +60,8 @@ def _run(
     command: str,
     loaded: Loaded,
     *,
+    streams: Sequence[str] = ("events",),
+    named: bool = True,
     since: str | None,
     until: str | None,
     rebuild: bool,
@@ -65,41 +71,49 @@ def _run(
     quiet: bool,
     verbose: bool,
 ) -> None:
+    """Load *streams* of every project. *named*: the user asked for each of them."""
     from extractors.errors import LimitsExhausted, SourceError
-    from flows import report, runs, wiring
+    from flows import assets, report, runs, wiring
     from sinks.errors import SinkError
 
     longest = _longest(max_wait)
     reports: list[runs.Report] = []
+    synced: list[assets.Synced] = []
     failures: dict[int, Exception] = {}
     for project_id in wiring.projects(loaded.settings):
         try:
             with report.progress(project_id, quiet=quiet, verbose=verbose) as listener:
-                reports.append(
-                    runs.load_events(
-                        loaded.settings,
-                        project_id,
-                        command=command,
-                        since=since,
-                        until=until,
-                        rebuild=rebuild,
-                        accept_deletions=accept_deletions,
-                        max_wait=longest,
-                        listener=listener,
+                if "events" in streams:
+                    reports.append(
+                        runs.load_events(
+                            loaded.settings,
+                            project_id,
+                            command=command,
+                            since=since,
+                            until=until,
+                            rebuild=rebuild,
+                            accept_deletions=accept_deletions,
+                            max_wait=longest,
+                            listener=listener,
+                        )
                     )
-                )
+                for stream in (one for one in streams if one != "events"):
+                    done = assets.sync(
+                        loaded.settings, project_id, stream, named=named, max_wait=longest, listener=listener
+                    )
+                    synced.append(done)
         except (SourceError, SinkError) as exc:
             failures[project_id] = exc
             # The other projects may still be read, unless they share what failed: the budget, the destination.
             if isinstance(exc, LimitsExhausted | SinkError):
                 break
-    report.loaded(reports, failures, json_output=json_output, quiet=quiet)
+    report.loaded(reports, failures, synced=synced, json_output=json_output, quiet=quiet)
     if failures:
         first, *others = failures.items()
         for project_id, failure in others:
             report.note(f"project {project_id}: {failure}", style="red")
         raise first[1]
-    if any(done.problems for done in reports):
+    if any(done.problems for done in reports) or any(done.problems for done in synced):
         raise typer.Exit(INCOMPLETE)
 
 
@@ -129,7 +143,9 @@ def common(
 
 @app.command()
 def sync(
-    streams: Annotated[list[str] | None, typer.Argument(help="Streams; all when none is named. Now: events.")] = None,
+    streams: Annotated[
+        list[str] | None, typer.Argument(help="events, exports, evaluations; all when none is named.")
+    ] = None,
     since: Since = None,
     until: Until = None,
     rebuild: Annotated[
@@ -145,12 +161,14 @@ def sync(
 ) -> None:
     """Bring the destination up to date from its ledger. At first: the last 30 days."""
     for stream in streams or []:
-        if stream != "events":
-            raise SettingsError(f"unknown stream {stream!r}", hint="expected events")
+        if stream not in STREAMS:
+            raise SettingsError(f"unknown stream {stream!r}", hint=f"expected {', '.join(STREAMS)}")
     loaded = _settings(destination, project)
     _run(
         "sync",
         loaded,
+        streams=[stream for stream in STREAMS if not streams or stream in streams],
+        named=bool(streams),
         since=since,
         until=until,
         rebuild=rebuild,

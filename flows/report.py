@@ -33,6 +33,7 @@ from extractors.errors import SourceError
 from extractors.pacing import Wait
 from extractors.window import counted, spoken
 from flows import audit, pipeline
+from flows.assets import Synced
 from flows.check import Finding, Verdict
 from flows.copy import Copied
 from flows.estimate import Estimate
@@ -193,11 +194,18 @@ def _size(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-def loaded(reports: Sequence[Report], failures: Mapping[int, Exception], *, json_output: bool, quiet: bool) -> None:
+def loaded(
+    reports: Sequence[Report],
+    failures: Mapping[int, Exception],
+    *,
+    synced: Sequence[Synced] = (),
+    json_output: bool,
+    quiet: bool,
+) -> None:
     """The result of a sync or backfill. *failures*: by project, also part of the JSON document."""
     if json_output:
         failed = [{"project_id": project_id, "error": str(exc)} for project_id, exc in failures.items()]
-        as_json({"runs": [asdict(report) for report in reports], "failed": failed})
+        as_json({"runs": [*map(asdict, reports), *map(asdict, synced)], "failed": failed})
     for report in reports:
         if not json_output and not quiet:
             span = f" of {_day(report.since)} .. {_day(report.until)}" if report.since else ""
@@ -213,6 +221,28 @@ def loaded(reports: Sequence[Report], failures: Mapping[int, Exception], *, json
                 note(f"project {report.project_id}: {remark}")
         for problem in report.problems:
             note(f"incomplete: project {report.project_id}: {problem}", style="yellow")
+    for done in synced:
+        if done.skipped:
+            if not quiet:
+                note(f"project {done.project_id}: no {done.stream}: {done.skipped}")
+            continue
+        if not json_output and not quiet:
+            say(f"project {done.project_id}: {', '.join(_synced(done))} · {counted(done.requests, 'request')}")
+        for remark in () if quiet else done.notes:
+            note(f"project {done.project_id}: {remark}")
+        for problem in done.problems:
+            note(f"incomplete: project {done.project_id}: {problem}", style="yellow")
+
+
+def _synced(done: Synced) -> Iterator[str]:
+    yield f"{counted(done.new, f'new {done.stream[:-1]}')}"
+    yield f"{done.changed:,} changed"
+    if done.deleted:
+        yield f"{done.deleted:,} deleted"
+    if done.contents:
+        yield f"{counted(done.contents, 'content')} of {_size(done.bytes)}"
+    if done.snapshots:
+        yield counted(done.snapshots, "snapshot")
 
 
 def _day(at: datetime | None) -> str:

@@ -6,6 +6,7 @@ The only place that reads the environment. Unknown keys of the file are errors; 
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -37,6 +38,7 @@ _AWS = ("access_key_id", "secret_access_key", "session_token")
 SECRETS = frozenset({"source.key", *(f"destination.{name}" for name in _AWS)})
 KEY_HELP = "make a personal API key in PostHog (Settings → Personal API keys) with the scope query:read"
 _SECRET_HELP = f"set it in the environment or in .env; {KEY_HELP}"
+RESERVED = frozenset({"events", "exports", "evaluations", "evaluation_results", "hedgerow"})
 LONGEST = timedelta(days=36_500)
 FIRST_YEAR, LAST_YEAR = 1900, 2299  # the bounds of ClickHouse's DateTime64
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -128,6 +130,16 @@ def _endpoint(value: object) -> object:
     return text
 
 
+def _json_object(value: object) -> object:
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except ValueError as exc:
+        raise ValueError(f"the context is no JSON: {exc}") from None
+    if found is not None and not isinstance(found, dict):
+        raise ValueError("the context is no JSON object")
+    return None if found is None else json.dumps(found)
+
+
 def _key(value: object) -> object:
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value).strip()
     if text.startswith("phc_"):
@@ -186,12 +198,45 @@ class DuckDBSettings(_Table):
     lock_timeout: Duration = timedelta(seconds=60)
 
 
+class Snapshot(_Table):
+    """An export that each sync makes anew and lands into the growing table *name*: of an insight, a dashboard or a context
+    (a JSON object as text, or a table of the file)."""
+
+    name: str
+    format: Literal["csv", "xlsx", "json"] = "csv"
+    insight: int | None = None
+    dashboard: int | None = None
+    context: Annotated[str | None, BeforeValidator(_json_object)] = None
+
+    @model_validator(mode="after")
+    def _usable(self) -> Snapshot:
+        if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", self.name) or self.name.startswith("export_"):
+            raise ValueError(f"{self.name!r} is no name of a table: expected small letters, digits and _, not export_…")
+        if self.name in RESERVED:
+            raise ValueError(f"{self.name!r} is a table of hedgerow's own: choose another name")
+        if self.insight is None and self.dashboard is None and self.context is None:
+            raise ValueError(f"snapshot {self.name!r} exports nothing: expected insight, dashboard or context")
+        return self
+
+
+class ExportsSettings(_Table):
+    snapshot: tuple[Snapshot, ...] = ()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> ExportsSettings:
+        names = [one.name for one in self.snapshot]
+        if len(set(names)) < len(names):
+            raise ValueError("two snapshots have the same name: each has a table of its own")
+        return self
+
+
 class Settings(_Table):
     """Everything in force."""
 
     source: SourceSettings = Field(default_factory=SourceSettings)
     destination: DestinationSettings = Field(default_factory=DestinationSettings)
     events: EventsSettings = Field(default_factory=EventsSettings)
+    exports: ExportsSettings = Field(default_factory=ExportsSettings)
     duckdb: DuckDBSettings = Field(default_factory=DuckDBSettings)
 
 

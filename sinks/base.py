@@ -195,6 +195,14 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """A table beside the events, small enough to be replaced whole. *version*: which; "" before there is any."""
+
+    rows: pa.Table
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One line of the history of runs."""
 
@@ -301,6 +309,27 @@ class Destination(Sink, Protocol):
 
     def rejects(self, entry: Entry) -> pa.Table:
         """Rows of a landed window that could not be typed: at, reason, text."""
+
+    def table(self, name: str) -> Table | None:
+        """The table *name*, JSON and uuids as text; None where there is none."""
+
+    def replace(
+        self,
+        name: str,
+        rows: pa.Table,
+        *,
+        version: str,
+        json: Sequence[str] = (),
+        views: Mapping[str, str] | None = None,
+    ) -> None:
+        """Put *rows* in the place of the version that was read, in one commit; *json* columns get that type.
+
+        *views*: made anew with it, name → SELECT in DuckDB's SQL; a lake has them where it is queried.
+        Raises GenerationConflict when another run was faster, DestinationUnusable for a table that is not hedgerow's.
+        """
+
+    def keep(self, path: str, file: Path) -> str:
+        """Store a file byte for byte below the place of contents; the address it has there. Replaces what was there."""
 
     def hurry(self) -> None:
         """Wait for no other process any more: the run is to end."""

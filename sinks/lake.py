@@ -6,10 +6,11 @@ If-Match; elsewhere the object is looked at before, and of two writers that stil
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -33,6 +34,7 @@ from sinks.base import (
     Landing,
     Ledger,
     Run,
+    Table,
     grouped,
 )
 from sinks.lake_file import FILE_SCHEMA, Footer
@@ -40,6 +42,7 @@ from sinks.lake_ledger import AT_ONCE, HOME, File, Note, Stream, stored_run
 from sinks.objects import SCRATCH, Changed, Exists, LocalObjects, Missing, Objects
 
 FORMAT_PATH = f"{HOME}/format"
+CONTENTS = "exports/contents"
 BUFFERED_BYTES = 64 * 2**20  # of Arrow rows: a larger window is written to a file before it goes up
 READ_ROWS, READ_OBJECTS = 100_000, 256  # what is compared at once
 ORDER = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinct_id")]
@@ -349,6 +352,53 @@ class LakeSink:
         with self._events(project_id, self._touching(project_id, start, end)) as db:
             return duckdb_rows.rows(db, project_id, start, end)
 
+    def table(self, name: str) -> Table | None:
+        try:
+            data, etag = self.objects.get(table_path(name))
+            return Table(lake_file.read(data), etag)
+        except Missing:
+            return None
+        except lake_file.Unreadable as exc:
+            raise errors.DestinationUnusable(
+                f"{self.name}: {table_path(name)} cannot be read", hint="bring it back from a backup, or delete it"
+            ) from exc
+
+    def replace(
+        self,
+        name: str,
+        rows: pa.Table,
+        *,
+        version: str,
+        json: Sequence[str] = (),
+        views: Mapping[str, str] | None = None,
+    ) -> None:
+        sunk = pa.BufferOutputStream()
+        # JSON is text in Parquet, and views are made where the lake is queried: the footer says what they are. Its id
+        # makes two versions of the same rows two.
+        notes = lake_file.TableNotes(uuid.uuid4().hex, list(json), dict(views or {}))
+        pq.write_table(lake_file.noted(rows, notes), sunk, compression="zstd")
+        try:
+            self.objects.put(table_path(name), sunk.getvalue().to_pybytes(), create=not version, match=version or None)
+        except (Exists, Changed) as exc:
+            raise errors.GenerationConflict(f"table {name}", expected=0, found=1) from exc
+
+    def tables(self) -> dict[str, tuple[str, lake_file.TableNotes]]:
+        """Tables beside the events, by name: where they are, and what their footers say."""
+        found = {}
+        for place in ("exports", "evaluations"):
+            for one in self.objects.list(place):
+                name = one.path.rpartition("/")[2].removesuffix(".parquet")
+                name = "exports" if one.path == table_path("exports") else name
+                if one.path == table_path(name):
+                    tail = self.objects.tail(one.path, size=one.size, length=lake_file.TAIL_BYTES)
+                    with suppress(lake_file.Unreadable, lake_file.Truncated):
+                        found[name] = one.path, lake_file.read_notes(tail)
+        return found
+
+    def keep(self, path: str, file: Path) -> str:
+        self.objects.put(f"{CONTENTS}/{path}", file)
+        return f"{CONTENTS}/{path}"
+
     def origin(self, project_id: int, stream: str) -> tuple[str, str] | None:
         known, host = self._stream(project_id, stream), self.host(project_id)
         known.refresh_rules()
@@ -437,6 +487,15 @@ class LakeSink:
             raise errors.DestinationUnusable(f"there is no lake yet: {self.name}", hint="run hedgerow sync first")
         with lake_views.connected(self) as db, duckdb_rows.refusals():
             yield duckdb_rows.executed(db, sql)
+
+
+def table_path(name: str) -> str:
+    """The object of a table beside the events (contract.md §4, docs/lake.md)."""
+    if name == "exports":
+        return "exports/assets.parquet"
+    if name == "evaluations":
+        return "evaluations/evaluations.parquet"
+    return f"exports/{'tables' if re.fullmatch(r'export_[0-9]+_[0-9]+', name) else 'snapshots'}/{name}.parquet"
 
 
 @contextmanager

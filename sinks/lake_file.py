@@ -43,6 +43,14 @@ class Unreadable(Exception):
     """No Parquet file, or none that hedgerow wrote."""
 
 
+class TableNotes(msgspec.Struct, frozen=True):
+    """What the footer of a table beside the events says: its version, JSON columns, and views to be made with it."""
+
+    id: str
+    json: list[str] = []
+    views: dict[str, str] = {}
+
+
 class _Stored(msgspec.Struct, frozen=True):
     """The footer's text. Names are the format: they may be added to, never changed."""
 
@@ -137,6 +145,12 @@ def read_footer(tail: bytes) -> tuple[Footer, int]:
 
     Raises Unreadable, and Truncated when the footer needs more bytes than these.
     """
+    text, rows = _metadata(tail)
+    return loaded(text), rows
+
+
+def _metadata(tail: bytes) -> tuple[bytes, int]:
+    """What hedgerow wrote into the footer, and the number of rows."""
     if len(tail) < 12 or tail[-4:] != b"PAR1":
         raise Unreadable("not a Parquet file")
     needed = int.from_bytes(tail[-8:-4], "little") + 8
@@ -150,7 +164,20 @@ def read_footer(tail: bytes) -> tuple[Footer, int]:
         raise Unreadable(str(exc)) from exc
     if text is None:
         raise Unreadable("not written by hedgerow")
-    return loaded(text), metadata.num_rows
+    return text, metadata.num_rows
+
+
+def noted(rows: pa.Table, notes: TableNotes) -> pa.Table:
+    """The table with *notes* in its footer."""
+    return rows.replace_schema_metadata({KEY: msgspec.json.encode(notes)})
+
+
+def read_notes(tail: bytes) -> TableNotes:
+    """The notes of a table, from the last bytes of its file. Raises Unreadable, Truncated."""
+    try:
+        return msgspec.json.decode(_metadata(tail)[0], type=TableNotes)
+    except msgspec.MsgspecError as exc:
+        raise Unreadable(f"its notes cannot be read: {exc}") from exc
 
 
 class Truncated(Exception):

@@ -140,6 +140,16 @@ def connected(lake: LakeSink) -> Iterator[duckdb.DuckDBPyConnection]:
             db.register("given", table)
             db.execute(f"CREATE TABLE hedgerow.{name} AS SELECT * FROM given")
             db.unregister("given")
+        views: dict[str, str] = {}
+        for name, (path, notes) in lake.tables().items():
+            typed = ", ".join(f"{_named(column)}::JSON AS {_named(column)}" for column in notes.json)
+            star = f"* REPLACE ({typed})" if typed else "*"
+            db.execute(
+                f"CREATE VIEW {_named(name)} AS SELECT {star} FROM read_parquet({_quoted(f'{address_of(objects)}/{path}')})"
+            )
+            views |= notes.views
+        for name, select in views.items():
+            db.execute(f"CREATE OR REPLACE VIEW {_named(name)} AS {select}")
         yield db
 
 
@@ -251,6 +261,10 @@ class _Bucket(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec is not
         if self.info(path)["size"] <= WHOLE_BYTES:
             return io.BytesIO(self._objects.get(self._path(path))[0])
         return self._objects.open(self._path(path))
+
+
+def _named(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _quoted(text: str) -> str:

@@ -142,13 +142,38 @@ def small(export_format: str) -> Blob:
     )
 
 
+_PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+_OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+_SHEETS = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+_WORKBOOK = {
+    "[Content_Types].xml": f'<Types xmlns="{_PACKAGE}/content-types"><Default Extension="xml" ContentType="application/xml"/>'
+    '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/></Types>',
+    "_rels/.rels": f'<Relationships xmlns="{_PACKAGE}/relationships"><Relationship Id="r1" Type="{_OFFICE}/officeDocument" '
+    'Target="xl/workbook.xml"/></Relationships>',
+    "xl/workbook.xml": f'<workbook xmlns="{_SHEETS}" xmlns:r="{_OFFICE}"><sheets>'
+    '<sheet name="Data" sheetId="1" r:id="r1"/></sheets></workbook>',
+    "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{_PACKAGE}/relationships"><Relationship Id="r1" '
+    f'Type="{_OFFICE}/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
+}
+
+
 def workbook(rows: int) -> bytes:
-    """The least XLSX with *rows* rows below a header."""
+    """An XLSX with a header and *rows* rows of a number and a text."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        cells = "".join(f'<row r="{number}"><c t="n"><v>{number}</v></c></row>' for number in range(1, rows + 2))
-        archive.writestr("xl/worksheets/sheet1.xml", f"<worksheet><sheetData>{cells}</sheetData></worksheet>")
+        for name, text in _WORKBOOK.items():
+            archive.writestr(name, text)
+        lines = [("number", "name"), *((number, f"row {number}") for number in range(1, rows + 1))]
+        cells = "".join(f'<row r="{at}">{_cell(a)}{_cell(b)}</row>' for at, (a, b) in enumerate(lines, 1))
+        sheet = f'<worksheet xmlns="{_SHEETS}"><sheetData>{cells}</sheetData></worksheet>'
+        archive.writestr("xl/worksheets/sheet1.xml", sheet)
     return packed.getvalue()
+
+
+def _cell(value: int | str) -> str:
+    if isinstance(value, int):
+        return f"<c><v>{value}</v></c>"
+    return f'<c t="inlineStr"><is><t>{value}</t></is></c>'
 
 
 def listed(store: ExportStore, asked: paging.Asked, profile: Profile) -> Response:

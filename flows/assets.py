@@ -1,0 +1,295 @@
+"""Exports and evaluations landed as tables: what is new or changed, nothing twice (contract.md §3, `sync`).
+
+Contents go to the destination byte for byte before they expire; a content whose sha256 is known is never fetched again.
+Each asset is committed with its content, so that a run that ends goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from extractors import contents, evaluations, exports
+from extractors.client import Client
+from extractors.errors import AccessDenied, EndpointMissing, LimitsExhausted, SourceError
+from extractors.exports import Asset, NewExport
+from flows import ordering
+from flows.settings import Settings, Snapshot
+from flows.wiring import Listener, client_of, now, sink_of
+from sinks.base import Destination, Run
+from sinks.errors import GenerationConflict
+from transforms import evaluations as evaluation_rows
+from transforms import exports as export_rows
+from transforms import tables
+
+EXPORTS, EVALUATIONS = "exports", "evaluations"
+BATCH = 20  # assets that are committed together, where they have no content
+CONFLICTS = 5
+ANSWER_S = 100.0
+
+
+@dataclass(slots=True)
+class Synced:
+    """What a run over one stream of one project did. *new*, *changed*, *deleted*: assets or evaluations; *contents*:
+    fetched, and their *bytes*; *skipped*: why the source has nothing for this key."""
+
+    project_id: int
+    stream: str
+    new: int = 0
+    changed: int = 0
+    deleted: int = 0
+    contents: int = 0
+    bytes: int = 0
+    snapshots: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+    skipped: str = ""
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def sync(
+    settings: Settings,
+    project_id: int,
+    stream: str,
+    *,
+    named: bool,
+    max_wait: timedelta | None = None,
+    listener: Listener | None = None,
+) -> Synced:
+    """Land what is new of exports or evaluations. *named*: the user asked for this stream; otherwise a key or server
+    that has none is no error.
+
+    Raises SettingsError, SourceError, SinkError; what is committed stays.
+    """
+    listener = listener or Listener()
+    started_at = now()
+    done = Synced(project_id, stream)
+    sink = sink_of(settings, listener)
+    sink.probe(project_id, stream, host=settings.source.host, event_filter="")
+    with client_of(settings, listener=listener, max_wait=max_wait) as (client, _):
+        error = ""
+        try:
+            work = _exports if stream == EXPORTS else _evaluations
+            work(settings, project_id, client, sink, done)
+        except (AccessDenied, EndpointMissing) as exc:
+            if named:
+                raise
+            done.skipped = str(exc)
+            return done
+        except BaseException as exc:
+            error = f"{type(exc).__name__}: {exc}"[:500]
+            raise
+        finally:
+            done.requests = sum(client.requests.values())
+            done.seconds = round((now() - started_at).total_seconds(), 3)
+            if sink.exists() and not done.skipped and (error or sink.origin(project_id, stream)):
+                _record(sink, done, started_at=started_at, error=error)
+    return done
+
+
+def _exports(settings: Settings, project_id: int, client: Client, sink: Destination, done: Synced) -> None:
+    shown = exports.assets(client, project_id)
+    first = next(shown, None)  # the source has let us in
+    sink.prepare(project_id, EXPORTS, host=settings.source.host, event_filter="", rebuild=False)
+    shelf = _Shelf(sink, project_id, done)
+    for one in _chained(first, shown):
+        shelf.take(client, one)
+    shelf.commit()
+    for wanted in settings.exports.snapshot:
+        _snapshot(settings, wanted, client, shelf)
+
+
+def _chained(first: Asset | None, rest: Iterator[Asset]) -> Iterator[Asset]:
+    if first is not None:
+        yield first
+        yield from rest
+
+
+class _Shelf:
+    """The table of assets as it is landed, and what is to be committed to it."""
+
+    def __init__(self, sink: Destination, project_id: int, done: Synced) -> None:
+        self._sink, self._project_id, self._done = sink, project_id, done
+        held = sink.table(EXPORTS)
+        self._known = export_rows.known(held.rows if held else None, project_id)
+        self._pending: list[export_rows.Row] = []
+
+    def take(self, client: Client, one: Asset) -> pa.Table | None:
+        """Land an asset, if it is new or has changed; its content as a table, where it was fetched and is one."""
+        before = self._known.get(one.id)
+        row = export_rows.row_of(
+            one.row,
+            project_id=self._project_id,
+            created_at=one.created_at,
+            expires_after=one.expires_after,
+            has_content=one.has_content,
+            loaded_at=now(),
+        )
+        fetched = before is not None and before["content_sha256"] is not None
+        if before is not None and fetched:
+            row |= {name: before[name] for name in export_rows.CONTENT}
+        if not export_rows.differs(row, before) and (fetched or not one.has_content):
+            return None
+        self._done.new += before is None
+        self._done.changed += before is not None
+        table = None
+        if one.has_content and not fetched:
+            row, table = self._fetched(client, one, row)
+        self._known[one.id] = row
+        self._pending.append(row)
+        if len(self._pending) >= BATCH or (row["content_sha256"] and not fetched):
+            self.commit()
+        return table
+
+    def _fetched(self, client: Client, one: Asset, row: export_rows.Row) -> tuple[export_rows.Row, pa.Table | None]:
+        with tempfile.TemporaryDirectory(dir=self._sink.spool_directory, prefix="content-") as directory:
+            path = Path(directory) / contents.safe_name(one)
+            try:
+                content = contents.download(client, self._project_id, one, path)
+            except LimitsExhausted:
+                raise
+            except SourceError as exc:
+                self._done.problems.append(f"the content of export {one.id} did not come: {exc}")
+                return row, None
+            self._done.contents += 1
+            self._done.bytes += content.bytes
+            if content.possibly_cut:
+                self._done.problems.append(
+                    f"export {one.id} has exactly {content.rows:,} rows, a limit of PostHog's: it may have been cut there"
+                )
+            table = self._table(one, path)
+            address = self._sink.keep(f"{self._project_id}/{one.id}-{path.name}", path)
+        if table is not None:
+            self._land_table(one, table)
+        kept = export_rows.with_content(
+            row,
+            path=address,
+            sha256=content.sha256,
+            size=content.bytes,
+            rows=table.num_rows if table is not None else content.rows,
+            possibly_cut=content.possibly_cut,
+        )
+        return kept, table
+
+    def _table(self, one: Asset, path: Path) -> pa.Table | None:
+        reader = export_rows.READERS.get(one.export_format)
+        if reader is None:
+            return None
+        if path.stat().st_size > tables.LARGEST_BYTES:
+            self._done.notes.append(f"export {one.id} is too large to be a table; its content is kept")
+            return None
+        try:
+            return reader(path.read_bytes())
+        except tables.NotTabular as exc:
+            self._done.notes.append(f"export {one.id} is no table: {exc}; its content is kept")
+            return None
+
+    def _land_table(self, one: Asset, table: pa.Table) -> None:
+        name = f"export_{self._project_id}_{one.id}"
+        held = self._sink.table(EXPORTS)
+        others = held.rows.to_pylist() if held else []
+        alone = all(row["project_id"] == self._project_id for row in others if row["id"] == one.id)
+        views = {f"export_{one.id}": f'FROM "{name}"'} if alone else {}
+        old = self._sink.table(name)
+        self._sink.replace(name, table, version=old.version if old else "", views=views)
+
+    def commit(self) -> None:
+        if self._pending:
+            replaced(
+                self._sink,
+                EXPORTS,
+                lambda old: export_rows.updated(old, self._pending),
+                json=export_rows.JSON,
+            )
+            self._pending = []
+
+    def grow(self, name: str, rows: pa.Table) -> None:
+        """Add *rows* to the growing table *name*."""
+        replaced(self._sink, name, lambda old: tables.joined(old, rows))
+
+
+def _snapshot(settings: Settings, wanted: Snapshot, client: Client, shelf: _Shelf) -> None:
+    """Make an export, wait for it, and land it into its growing table."""
+    done, at = shelf._done, now()
+    order = NewExport(exports.FORMATS[wanted.format], wanted.insight, wanted.dashboard, wanted.context)
+    desk = ordering.Desk(settings.source.state_dir, settings.source.host, done.project_id, at)
+    try:
+        made = ordering.make(client, order, desk, answer_s=ANSWER_S, pause=time.sleep, tell=done.notes.append)
+        ready = exports.finished(client, done.project_id, made, pause=time.sleep)
+    except LimitsExhausted:
+        raise
+    except SourceError as exc:
+        done.problems.append(f"snapshot {wanted.name} was not taken: {exc}")
+        return
+    table = shelf.take(client, ready)
+    shelf.commit()
+    if table is None:
+        done.problems.append(f"snapshot {wanted.name} was not landed: export {ready.id} holds no table")
+        return
+    shelf.grow(wanted.name, export_rows.snapshot(table, at=at, asset_id=ready.id))
+    done.snapshots += 1
+
+
+def _evaluations(settings: Settings, project_id: int, client: Client, sink: Destination, done: Synced) -> None:
+    rows = list(evaluations.evaluations(client, project_id))
+    sink.prepare(project_id, EVALUATIONS, host=settings.source.host, event_filter="", rebuild=False)
+    at = now()
+    found: list[evaluation_rows.Merged] = []
+
+    def merge(old: pa.Table | None) -> pa.Table:
+        found[:] = [evaluation_rows.merged(old, rows, project_id=project_id, at=at)]
+        return found[0].table
+
+    views = {"evaluation_results": evaluation_rows.RESULTS_VIEW}
+    replaced(sink, EVALUATIONS, merge, json=evaluation_rows.JSON, views=views)
+    done.new, done.changed, done.deleted = found[0].new, found[0].changed, found[0].deleted
+
+
+def replaced(
+    sink: Destination,
+    name: str,
+    change: Callable[[pa.Table | None], pa.Table],
+    *,
+    json: Sequence[str] = (),
+    views: dict[str, str] | None = None,
+) -> None:
+    """Read the table *name*, change it and put it back; again, if another run was faster."""
+    for attempt in reversed(range(CONFLICTS)):
+        old = sink.table(name)
+        rows = change(old.rows if old else None)
+        if old is not None and rows.to_pylist() == old.rows.to_pylist():
+            return
+        try:
+            sink.replace(name, rows, version=old.version if old else "", json=json, views=views)
+        except GenerationConflict:
+            if not attempt:
+                raise
+        else:
+            return
+
+
+def _record(sink: Destination, done: Synced, *, started_at: datetime, error: str) -> None:
+    sink.record(
+        Run(
+            run_id=str(uuid.uuid4()),
+            command="sync",
+            project_id=done.project_id,
+            stream=done.stream,
+            started_at=started_at,
+            finished_at=now(),
+            outcome="failed" if error else "incomplete" if done.problems else "done",
+            windows=0,
+            rows=done.new + done.changed,
+            requests=done.requests,
+            waited_s=0.0,
+            error="; ".join(filter(None, (error, *done.problems)))[:1000],
+        )
+    )

@@ -1,0 +1,113 @@
+"""Evaluations as a history: a row per evaluation per change, `valid_to` null for the current one (contract.md §4)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+TIME = pa.timestamp("us", "UTC")
+EVALUATIONS = pa.schema(
+    [
+        pa.field("project_id", pa.int64(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("name", pa.string()),
+        pa.field("description", pa.string()),
+        pa.field("enabled", pa.bool_()),
+        pa.field("deleted", pa.bool_(), nullable=False),
+        pa.field("evaluation_type", pa.string()),
+        pa.field("evaluation_config", pa.string()),
+        pa.field("conditions", pa.string()),
+        pa.field("raw", pa.string(), nullable=False),
+        pa.field("updated_at", TIME),
+        pa.field("valid_from", TIME, nullable=False),
+        pa.field("valid_to", TIME),
+    ]
+)
+JSON = ("evaluation_config", "conditions", "raw")
+RESULTS_VIEW = """SELECT v.id AS evaluation_id, v.name, v.enabled, v.deleted, v.evaluation_type,
+    e.properties->>'/$ai_evaluation_result' AS result, e.properties->>'/$ai_evaluation_reasoning' AS reasoning,
+    e.properties->>'/$ai_target_event_id' AS target_event_id, e."timestamp", e.uuid, e.distinct_id, e.project_id, e.properties
+FROM events e JOIN evaluations v ON v.project_id = e.project_id AND v.id = e.properties->>'/$ai_evaluation_id'
+WHERE e.event = '$ai_evaluation' AND v.valid_to IS NULL"""
+"""Current evaluations and what came of them: the view `evaluation_results` (properties as PostHog's own events have them;
+by JSON pointers, because a leading $ would begin a path)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The new history, and how many evaluations were new, changed and gone."""
+
+    table: pa.Table
+    new: int
+    changed: int
+    deleted: int
+
+
+def merged(history: pa.Table | None, rows: Iterable[Mapping[str, Any]], *, project_id: int, at: datetime) -> Merged:
+    """The history after the source showed *rows*, all of a project, at *at*. An evaluation that it does not show is deleted.
+
+    A change is any key that differs, also one that hedgerow does not know: `raw` has the row whole.
+    """
+    held: list[dict[str, Any]] = history.to_pylist() if history is not None else []
+    current = {row["id"]: row for row in held if row["project_id"] == project_id and row["valid_to"] is None}
+    shown = {str(row["id"]): row for row in rows}
+    added, new, changed, deleted = [], 0, 0, 0
+    for name, row in shown.items():
+        before = current.get(name)
+        if before is not None and not before["deleted"] and json.loads(before["raw"]) == _plain(row):
+            continue
+        new += before is None
+        changed += before is not None
+        added.append((before, _row(row, project_id=project_id, at=at)))
+    for name, before in current.items():
+        if name not in shown and not before["deleted"]:
+            deleted += 1
+            added.append((before, before | {"deleted": True, "valid_from": at}))
+    for before, _ in added:
+        if before is not None:
+            held[held.index(before)] = before | {"valid_to": at}
+    table = pa.Table.from_pylist([*held, *(row for _, row in added)], schema=EVALUATIONS)
+    return Merged(table, new, changed, deleted)
+
+
+def _row(row: Mapping[str, Any], *, project_id: int, at: datetime) -> dict[str, Any]:
+    return {
+        "project_id": project_id,
+        "id": str(row["id"]),
+        "name": _text(row.get("name")),
+        "description": _text(row.get("description")),
+        "enabled": row.get("enabled") if isinstance(row.get("enabled"), bool) else None,
+        "deleted": row.get("deleted") is True,
+        "evaluation_type": _text(row.get("evaluation_type")),
+        "evaluation_config": _json(row.get("evaluation_config")),
+        "conditions": _json(row.get("conditions")),
+        "raw": json.dumps(row, ensure_ascii=False),
+        "updated_at": _time(row.get("updated_at")),
+        "valid_from": at,
+        "valid_to": None,
+    }
+
+
+def _plain(row: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(row))
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _time(value: object) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)

@@ -1,0 +1,116 @@
+"""Exported assets as rows of the table `exports`, and their contents as tables (contract.md §4)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from transforms import tables
+
+TIME = pa.timestamp("us", "UTC")
+EXPORTS = pa.schema(
+    [
+        pa.field("project_id", pa.int64(), nullable=False),
+        pa.field("id", pa.int64(), nullable=False),
+        pa.field("export_format", pa.string()),
+        pa.field("filename", pa.string()),
+        pa.field("dashboard", pa.int64()),
+        pa.field("insight", pa.int64()),
+        pa.field("export_context", pa.string()),
+        pa.field("created_at", TIME),
+        pa.field("expires_after", TIME),
+        pa.field("has_content", pa.bool_()),
+        pa.field("exception", pa.string()),
+        pa.field("content_path", pa.string()),
+        pa.field("content_sha256", pa.string()),
+        pa.field("content_bytes", pa.int64()),
+        pa.field("content_rows", pa.int64()),
+        pa.field("possibly_cut", pa.bool_()),
+        pa.field("_loaded_at", TIME, nullable=False),
+    ]
+)
+JSON = ("export_context",)
+CONTENT = ("content_path", "content_sha256", "content_bytes", "content_rows", "possibly_cut")
+
+Row = dict[str, Any]
+READERS: Mapping[str, Callable[[bytes], pa.Table]] = {
+    "text/csv": tables.from_csv,
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": tables.from_xlsx,
+    "application/json": tables.from_json,
+}
+"""Formats whose contents may be tables."""
+
+
+def row_of(
+    shown: Mapping[str, Any],
+    *,
+    project_id: int,
+    created_at: datetime | None,
+    expires_after: datetime | None,
+    has_content: bool,
+    loaded_at: datetime,
+) -> Row:
+    """An asset as PostHog shows it, without its content. *shown*: the row; times and has_content as they were typed."""
+    context = shown.get("export_context")
+    return {
+        "project_id": project_id,
+        "id": shown["id"],
+        "export_format": _text(shown.get("export_format")),
+        "filename": _text(shown.get("filename")),
+        "dashboard": _number(shown.get("dashboard")),
+        "insight": _number(shown.get("insight")),
+        "export_context": None if context is None else json.dumps(context, ensure_ascii=False),
+        "created_at": created_at,
+        "expires_after": expires_after,
+        "has_content": has_content,
+        "exception": _text(shown.get("exception")),
+        **dict.fromkeys(CONTENT),
+        "_loaded_at": loaded_at,
+    }
+
+
+def with_content(row: Row, *, path: str, sha256: str, size: int, rows: int | None, possibly_cut: bool) -> Row:
+    """The row once its content is kept."""
+    return row | dict(zip(CONTENT, (path, sha256, size, rows, possibly_cut), strict=True))
+
+
+def known(table: pa.Table | None, project_id: int) -> dict[int, Row]:
+    """The landed rows of a project by id."""
+    rows: list[Row] = table.to_pylist() if table is not None else []
+    return {row["id"]: row for row in rows if row["project_id"] == project_id}
+
+
+def differs(row: Row, before: Row | None) -> bool:
+    """Whether what PostHog shows of an asset has changed, content aside."""
+    return before is None or any(row[name] != before[name] for name in row if name not in (*CONTENT, "_loaded_at"))
+
+
+def updated(table: pa.Table | None, rows: Sequence[Row]) -> pa.Table:
+    """The table with *rows* in the place of those of the same project and id; in order of both."""
+    held: list[Row] = table.to_pylist() if table is not None else []
+    by_key = {(row["project_id"], row["id"]): row for row in [*held, *rows]}
+    ordered = [by_key[key] for key in sorted(by_key)]
+    return pa.Table.from_pylist(ordered, schema=EXPORTS)
+
+
+def snapshot(content: pa.Table, *, at: datetime, asset_id: int) -> pa.Table:
+    """A content as rows of a growing table: when it was taken, and from which export."""
+    names = tables.names(["_snapshot_at", "_export_id", *content.column_names], 0)
+    columns = [
+        pa.array([at] * content.num_rows, TIME),
+        pa.array([asset_id] * content.num_rows, pa.int64()),
+        *content.columns,
+    ]
+    return pa.table(columns, names=names)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
