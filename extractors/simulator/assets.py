@@ -163,7 +163,10 @@ def workbook(rows: int) -> bytes:
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in _WORKBOOK.items():
             archive.writestr(name, text)
-        lines = [("number", "name"), *((number, f"row {number}") for number in range(1, rows + 1))]
+        lines: list[tuple[int | str, str]] = [
+            ("number", "name"),
+            *((number, f"row {number}") for number in range(1, rows + 1)),
+        ]
         cells = "".join(f'<row r="{at}">{_cell(a)}{_cell(b)}</row>' for at, (a, b) in enumerate(lines, 1))
         sheet = f'<worksheet xmlns="{_SHEETS}"><sheetData>{cells}</sheetData></worksheet>'
         archive.writestr("xl/worksheets/sheet1.xml", sheet)
