@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
 from flows.settings import Settings, SettingsError
 from sinks.base import Destination
 from sinks.duckdb_file import DuckDBSink
-from sinks.lake import LakeSink
-from sinks.objects import BUCKET, LocalObjects, S3Objects, S3Options
+
+if TYPE_CHECKING:  # a DuckDB file needs none of the libraries of a lake, which are 20 MB of memory
+    from sinks.lake import LakeSink
+    from sinks.objects import S3Objects
 
 EXPECTED = "expected duckdb:PATH, s3://bucket/prefix or file:DIR, such as duckdb:posthog.duckdb"
 
@@ -29,15 +32,19 @@ def destination_of(
     if scheme == "duckdb":
         path = _duckdb_path(address, rest)
         return DuckDBSink(path, lock_timeout_s=settings.duckdb.lock_timeout.total_seconds(), on_wait=on_wait)
-    if scheme == "file":
-        return LakeSink(LocalObjects(_directory(address, rest), address))
-    if scheme == "s3":
-        return LakeSink(_bucket(settings, address))
+    if scheme in ("file", "s3"):
+        from sinks.lake import LakeSink
+        from sinks.objects import LocalObjects
+
+        objects = LocalObjects(_directory(address, rest), address) if scheme == "file" else _bucket(settings, address)
+        return LakeSink(objects)
     raise SettingsError(f"unknown destination {address!r}", hint=EXPECTED)
 
 
 def lake_of(settings: Settings) -> LakeSink:
     """The settings' destination, which has to be a lake. Raises SettingsError."""
+    from sinks.lake import LakeSink
+
     sink = destination_of(settings)
     if not isinstance(sink, LakeSink):
         raise SettingsError(
@@ -77,6 +84,8 @@ def _check_parent(path: Path) -> None:
 
 
 def _bucket(settings: Settings, address: str) -> S3Objects:
+    from sinks.objects import BUCKET, S3Objects, S3Options
+
     rest = address.removeprefix("s3:")
     if not rest.startswith("//"):
         raise SettingsError(f"unknown destination {address!r}", hint=EXPECTED)

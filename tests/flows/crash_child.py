@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import re
 import sys
+
+sys.modules["pandas"] = None  # a test's dependency brings it along, and pyarrow would load it; users do not have it
+
+# ruff: noqa: E402
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
