@@ -9,7 +9,17 @@ from __future__ import annotations
 import re
 import sys
 
-sys.modules["pandas"] = None  # a test's dependency brings it along, and pyarrow would load it; users do not have it
+
+class NoPandas:
+    """A test's dependency brings pandas along, and pyarrow would load it: users do not have it."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+sys.meta_path.insert(0, NoPandas)
 
 # ruff: noqa: E402
 from collections.abc import Sequence
