@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from extractors import contents, evaluations, exports
 from extractors.client import Client
-from extractors.errors import AccessDenied, EndpointMissing, LimitsExhausted, SourceError
+from extractors.errors import AccessDenied, EndpointMissing, LimitsExhausted, RequestRefused, SourceError
 from extractors.exports import Asset, NewExport
 from flows import ordering
 from flows.settings import Settings, Snapshot
@@ -79,7 +79,7 @@ def sync(
         try:
             work = _exports if stream == EXPORTS else _evaluations
             work(settings, project_id, client, sink, done)
-        except (AccessDenied, EndpointMissing) as exc:
+        except (AccessDenied, EndpointMissing, RequestRefused) as exc:
             if named:
                 raise
             done.skipped = str(exc)
