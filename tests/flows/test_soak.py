@@ -80,9 +80,12 @@ def last_sync(url: str, key: str, directory: Path) -> None:
         "source.host": url,
         "source.key": key,
         "source.project_id": 1,
-        "source.state_dir": directory / "state",
-        "source.requests_per_minute": 10**6,  # what half an hour without limits has used stands in the state file
+        # As an hour later: half an hour without pause has used the look-back's share of queries, which it would wait for.
+        "source.state_dir": directory / "later",
+        "source.requests_per_minute": 10**6,
         "source.requests_per_hour": 10**6,
         "destination.address": f"duckdb:{directory / 'a.duckdb'}",
     }
-    runs.load_events(load(flags, directory=directory).settings, 1, command="sync")
+    report = runs.load_events(load(flags, directory=directory).settings, 1, command="sync")
+    assert report.problems == ()
+    assert not [note for note in report.notes if "left to the next run" in note]
