@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from extractors import pacing
 from extractors.client import Client
@@ -224,11 +225,21 @@ def asked_range(since: str | None, until: str | None) -> tuple[datetime | None, 
     return start, end, from_earliest
 
 
+class Complete(Protocol):
+    """What a run tells of its project and of what is incomplete."""
+
+    @property
+    def project_id(self) -> int: ...
+
+    @property
+    def problems(self) -> Sequence[str]: ...
+
+
 class Incomplete(Exception):
     """A run is done, and something differs or is missing: what the command line says by exit status 3."""
 
 
-def check_complete(reports: Iterable[Report]) -> None:
+def check_complete(reports: Iterable[Complete]) -> None:
     """Raises Incomplete naming every problem of *reports*."""
     problems = [f"project {report.project_id}: {problem}" for report in reports for problem in report.problems]
     if problems:
