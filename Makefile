@@ -9,7 +9,7 @@ install-dev: .venv/installed-dev
 demo: install
 	$(BIN)/hedgerow demo
 test: install-dev
-	$(BIN)/python -m pytest -q -m "not long and not soak" -n 2
+	$(BIN)/python -m pytest -q -m "not long and not soak" -n 3
 test-long: install-dev /usr/bin/chromium
 	$(BIN)/python -m pytest -q -m long --timeout=3600
 # HEDGEROW_SOAK_SECONDS=60 make soak: a short one.

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from transforms.errors import TransformError
 
-LARGEST_BYTES = 512 * 2**20
+LARGEST_BYTES = 256 * 2**20
 """Larger contents are kept as files only."""
 
 _INTEGER = r"^-?(0|[1-9]\d{0,17})$"

@@ -254,7 +254,7 @@ def test_same_project_of_another_host_is_refused(host, tmp_path):
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), **settings}
     runs = [
         subprocess.run(
-            [HEDGEROW, "sync"],
+            [HEDGEROW, "sync", "events"],
             cwd=tmp_path,
             env=environment | {HOST: address},
             capture_output=True,

@@ -112,7 +112,11 @@ def test_other_projects_are_synced_when_one_fails(simulator, tmp_path):
 
     document = json.loads(done.stdout)
     assert done.returncode == 10
-    assert [run["project_id"] for run in document["runs"]] == [1]
+    assert [(run["project_id"], run["stream"]) for run in document["runs"]] == [
+        (1, "events"),
+        (1, "exports"),
+        (1, "evaluations"),
+    ]
     assert [failure["project_id"] for failure in document["failed"]] == [2]
     assert "project" in done.stderr.lower()
 

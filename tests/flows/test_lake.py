@@ -66,7 +66,7 @@ class Place:
         return stores.local_lake(Path(self.address.removeprefix("file:")))
 
 
-@pytest.fixture(params=["local", *S3])
+@pytest.fixture(params=["local", "moto", pytest.param("localbucket", marks=pytest.mark.long)])
 def place(request, tmp_path, monkeypatch) -> Place:
     if request.param == "local":
         return Place(f"file:{tmp_path / 'lake'}", {}, tmp_path)

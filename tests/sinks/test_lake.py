@@ -359,6 +359,7 @@ def test_a_large_window_goes_up_from_disk(shared, monkeypatch):
     assert not list(lake.spool_directory.glob("window-*"))
 
 
+@pytest.mark.parametrize("shared", ["local", "moto"], indirect=True)
 @pytest.mark.parametrize("whole", [True, False])
 def test_sql_has_the_tables_of_a_duckdb_file(whole, shared, monkeypatch):
     """Rows, ledger, runs, changes and quarantine, also for an empty lake, without httpfs; large files are read in parts."""
