@@ -349,6 +349,20 @@ def test_verify_of_nothing_is_no_success(place, simulator, tmp_path):
     assert not (tmp_path / "other" / "a.duckdb").exists()
 
 
+def test_a_window_that_another_run_lands_meanwhile_is_no_damage(dataset, place, monkeypatch):
+    """Between reading the ledger and counting the rows: the other run has compared it."""
+    counted = DuckDBSink.audit
+
+    def audit(sink: DuckDBSink, *asked: object) -> object:
+        if not dataset.delete({dataset.events[-1].uuid}):
+            place.sync()
+        return counted(sink, *asked)
+
+    monkeypatch.setattr(DuckDBSink, "audit", audit)
+
+    assert place.verify().differences == []
+
+
 def test_rows_of_a_range_are_not_called_outside_it(place):
     """--since and --until bound what is compared, not what is known to be landed."""
     assert place.verify(since=(START + timedelta(days=9)).isoformat()).outside == []
