@@ -434,7 +434,18 @@ def settings(
     if json_output:
         report.as_json({name: {"value": value, "from": origin} for name, value, origin in lines})
     else:
-        report.show_table(["setting", "value", "from"], lines)
+        report.show_table(
+            ["setting", "value", "from"], [(name, _in_words(value), origin) for name, value, origin in lines]
+        )
+
+
+def _in_words(value: object) -> object:
+    """A setting for people, as hedgerow.toml has it."""
+    if isinstance(value, list):
+        return ", ".join(str(_in_words(one)) for one in value) or "–"
+    if isinstance(value, dict):
+        return " ".join(f"{name}={one}" for name, one in value.items())
+    return "–" if value is None else str(value).lower() if isinstance(value, bool) else value
 
 
 @app.command()

@@ -6,11 +6,12 @@ The only place that reads the environment. Unknown keys of the file are errors; 
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,17 @@ from urllib.parse import urlsplit
 
 import platformdirs
 from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
 TOML_FILE = "hedgerow.toml"
 ENVIRONMENT = {
@@ -28,16 +39,21 @@ ENVIRONMENT = {
     "POSTHOG_PERSONAL_API_KEY": "source.key",
     "HEDGEROW_DESTINATION": "destination.address",
     "HEDGEROW_STATE_DIR": "source.state_dir",
+    "HEDGEROW_ALLOW_HTTP": "source.allow_http",
     "AWS_ACCESS_KEY_ID": "destination.access_key_id",
     "AWS_SECRET_ACCESS_KEY": "destination.secret_access_key",
     "AWS_SESSION_TOKEN": "destination.session_token",
     "AWS_REGION": "destination.region",
     "AWS_ENDPOINT_URL": "destination.endpoint",
 }
+OTHERS = ("HEDGEROW_SECRET", "HEDGEROW_HOME", "HEDGEROW_SOAK_SECONDS")  # hedgerow's, and no settings
+NEAR = 0.9  # POSTHOG_PROJECT is meant as POSTHOG_PROJECT_ID; POSTHOG_API_KEY is another program's
+FLAGS = {"source.project_id": "--project", "destination.address": "--destination"}
 _AWS = ("access_key_id", "secret_access_key", "session_token")
 SECRETS = frozenset({"source.key", *(f"destination.{name}" for name in _AWS)})
 KEY_HELP = "make a personal API key in PostHog (Settings → Personal API keys) with the scope query:read"
-_SECRET_HELP = f"set it in the environment or in .env; {KEY_HELP}"
+_ELSEWHERE = "set it in the environment or in .env"
+_SECRETIVE = re.compile("key|token|secret|password", re.IGNORECASE)
 RESERVED = frozenset({"events", "exports", "evaluations", "evaluation_results", "hedgerow"})
 LONGEST = timedelta(days=36_500)
 FIRST_YEAR, LAST_YEAR = 1900, 2299  # the bounds of ClickHouse's DateTime64
@@ -65,6 +81,16 @@ def duration(value: object) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+def written(span: timedelta) -> str:
+    """*span* as duration() reads it, in the largest unit that keeps it whole: 30d, 36h, 90s."""
+    seconds = span.total_seconds()
+    unit, length = next(
+        ((unit, length) for unit, length in (("d", 86400), ("h", 3600), ("m", 60)) if seconds and not seconds % length),
+        ("s", 1),
+    )
+    return f"{seconds / length:.6f}".rstrip("0").rstrip(".") + unit
+
+
 def instant(text: str, *, now: datetime) -> datetime:
     """ISO 8601 (no zone = UTC, a bare date = midnight), `7d` or `36h` ago, or `now`. Raises SettingsError."""
     cleaned = text.strip()
@@ -75,9 +101,12 @@ def instant(text: str, *, now: datetime) -> datetime:
             return now - duration(cleaned)
         at = datetime.fromisoformat(cleaned)
     except (ValueError, OverflowError) as exc:
+        # What is no ISO 8601 at all has nothing more to say than that.
+        why = "" if str(exc).startswith("Invalid isoformat") else f": {exc}"
         raise SettingsError(
-            f"{text!r} is no time: {exc}",
-            hint="give ISO 8601 such as 2026-01-31 or 2026-01-31T06:00Z, or 7d, 36h, now, earliest",
+            f"{text!r} is no time{why}",
+            hint="give ISO 8601 such as 2026-01-31 or 2026-01-31T06:00Z, or 7d, 36h, now; a start may also be the word "
+            "earliest",
         ) from exc
     if not FIRST_YEAR < at.year < LAST_YEAR:
         raise SettingsError(
@@ -102,7 +131,15 @@ def _project_ids(value: object) -> object:
     return list(dict.fromkeys(ids))
 
 
-def _host(value: object) -> object:
+def loopback(host: str) -> bool:
+    """Whether *host*, a name or a number, is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _host(value: object, given: ValidationInfo) -> object:
     text = str(value).strip().rstrip("/")
     parts = urlsplit(text)
     try:
@@ -119,6 +156,11 @@ def _host(value: object) -> object:
         )
     if parts.path or parts.query or parts.username:
         raise ValueError(f"{shown!r} has more than a host: expected {parts.scheme}://{parts.hostname}")
+    if parts.scheme == "http" and not loopback(parts.hostname) and not given.data.get("allow_http"):
+        raise ValueError(
+            f"{shown!r} would send the key unencrypted: expected https://, "
+            "or HEDGEROW_ALLOW_HTTP=true ([source] allow_http) in a network you trust"
+        )
     return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
@@ -158,6 +200,9 @@ class _Table(BaseModel):
 
 
 class SourceSettings(_Table):
+    """Whom to ask. *allow_http*: send the key to *host* without encryption; this machine needs no leave."""
+
+    allow_http: bool = False  # before host, which is judged by it
     host: Annotated[str, BeforeValidator(_host)] = "https://us.posthog.com"
     project_id: Annotated[tuple[int, ...], BeforeValidator(_project_ids)] = ()
     key: Annotated[SecretStr | None, BeforeValidator(_key)] = None
@@ -258,6 +303,8 @@ def load(flags: Mapping[str, object] | None = None, *, directory: Path | None = 
         dotenv = dotenv_values(directory / ".env")
     except (OSError, UnicodeDecodeError) as exc:
         raise SettingsError(f"cannot read .env: {exc}", hint="expected UTF-8 text, NAME=value per line") from exc
+    _check_names(dotenv, ".env")
+    _check_names(os.environ, "environment")
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
     layers: list[tuple[str, Mapping[str, object | None]]] = [
@@ -280,6 +327,21 @@ def load(flags: Mapping[str, object] | None = None, *, directory: Path | None = 
         raise _explained(exc, origins) from None
 
 
+def _check_names(names: Iterable[str], origin: str) -> None:
+    """Refuse a variable that is meant for hedgerow and would be passed over. Raises SettingsError."""
+    known = [name for name in (*ENVIRONMENT, *OTHERS) if name.startswith(("POSTHOG_", "HEDGEROW_"))]
+    for name in sorted(set(names) - set(known)):
+        ours = name.upper().startswith("HEDGEROW_")
+        close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8 if ours else NEAR)
+        if ours or close:
+            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
+            raise SettingsError(f"unknown variable {name} in {_of(origin)}", hint=hint)
+
+
+def _of(origin: str) -> str:
+    return "the environment" if origin == "environment" else origin
+
+
 def _file_values(file: Path) -> dict[str, object]:
     """Dotted names and values of hedgerow.toml; empty where there is none."""
     try:
@@ -291,12 +353,19 @@ def _file_values(file: Path) -> dict[str, object]:
     values: dict[str, object] = {}
     for table, content in tables.items():
         if not isinstance(content, dict):
+            _check_secret(file, table, table)
             raise SettingsError(f"{file.name}: unknown key {table!r}", hint=f"expected the tables {_tables()}")
         for name, value in content.items():
-            if f"{table}.{name}" in SECRETS:
-                raise SettingsError(f"{file.name}: no secret belongs in this file: [{table}] {name}", hint=_SECRET_HELP)
+            if f"{table}.{name}" not in open_keys():
+                _check_secret(file, name, f"[{table}] {name}")
             values[f"{table}.{name}"] = value
     return values
+
+
+def _check_secret(file: Path, name: str, shown: str) -> None:
+    """Refuse a name that says its value is a secret. Raises SettingsError."""
+    if _SECRETIVE.search(name):
+        raise SettingsError(f"{file.name}: no secret belongs in this file: {shown}", hint=_ELSEWHERE)
 
 
 def _tables() -> str:
@@ -313,31 +382,68 @@ def known_keys() -> list[str]:
     return keys
 
 
+def open_keys() -> list[str]:
+    """The settings that hedgerow.toml may hold: all but the secrets."""
+    return [key for key in known_keys() if key not in SECRETS]
+
+
 def _explained(exc: ValidationError, origins: Mapping[str, str]) -> SettingsError:
     """The first fault in our words; never the value of a secret."""
     fault = exc.errors(include_input=False, include_url=False)[0]
     key = ".".join(str(part) for part in fault["loc"][:2])
+    whole = ".".join(part for part in fault["loc"] if isinstance(part, str))
     origin = origins.get(key, TOML_FILE)
     if fault["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(key, known_keys(), n=1)
-        hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known_keys())}"
-        return SettingsError(f"unknown setting {key} in {origin}", hint=hint)
-    text = str(fault["msg"]).removeprefix("Value error, ")
-    variable = next((name for name, dotted in ENVIRONMENT.items() if dotted == key and origin != TOML_FILE), key)
-    return SettingsError(f"{variable} (from {origin}): {text}", hint="hedgerow settings shows what is in force")
+        known = open_keys() if whole == key else [f"{key}.{name}" for name in Snapshot.model_fields]
+        close = difflib.get_close_matches(whole, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
+        return SettingsError(f"unknown setting {whole} in {origin}", hint=hint)
+    name = whole
+    if origin == "flag":
+        name = FLAGS.get(key, key)
+    elif origin != TOML_FILE:
+        name = next(name for name, dotted in ENVIRONMENT.items() if dotted == key)
+    hint = f"give another {name}" if origin == "flag" else f"change {name} in {_of(origin)}"
+    return SettingsError(f"{name} (from {origin}): {_expected(fault)}", hint=hint)
 
 
-def shown(loaded: Loaded) -> list[tuple[str, str, str]]:
-    """(name, value, origin) of every setting, secrets masked."""
-    lines = []
+def _expected(fault: ErrorDetails) -> str:
+    """What should have been there: our own words, or ours for pydantic's."""
+    context = fault.get("ctx", {})
+    words = {
+        "bool": "expected true or false",
+        "int": "expected a whole number",
+        "float": "expected a number",
+        "string": "expected text",
+        "tuple": 'expected a list, such as ["1h", "6h"]' if "reread_at" in fault["loc"] else "expected a list",
+        "path": "expected a path",
+        "model": "expected a table",
+        "missing": "this is missing",
+        "literal": f"expected {context.get('expected')}",
+        "greater": f"expected {context.get('ge')} or more",
+        "less": f"expected {context.get('le')} or less",
+        "value": str(context.get("error")),
+    }
+    return words.get(fault["type"].partition("_")[0], "this cannot be used; see docs/settings.md")
+
+
+def shown(loaded: Loaded) -> list[tuple[str, object, str]]:
+    """(name, value, origin) of every setting, as JSON can say it; durations as they are written, secrets masked."""
+    lines: list[tuple[str, object, str]] = []
     for key in known_keys():
         table, _, name = key.partition(".")
         value = getattr(getattr(loaded.settings, table), name)
         if key in SECRETS:
-            text = "set (hidden)" if value is not None else "–"
-        elif isinstance(value, tuple):
-            text = ", ".join(map(str, value)) or "–"
-        else:
-            text = str(value)
-        lines.append((key, text, loaded.origins.get(key, "default")))
+            value = None if value is None else "set (hidden)"
+        lines.append((key, _simple(value), loaded.origins.get(key, "default")))
     return lines
+
+
+def _simple(value: object) -> object:
+    if isinstance(value, timedelta):
+        return written(value)
+    if isinstance(value, tuple):
+        return [_simple(one) for one in value]
+    if isinstance(value, BaseModel):
+        return {name: _simple(one) for name, one in value if one is not None}
+    return str(value) if isinstance(value, Path) else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -104,12 +105,12 @@ CASES = [
     Case("project token", "sync", 2, (KEY, "phc_", "cannot read"), {KEY: "phc_abc"}),
     Case("key with a blank", "sync", 2, (KEY, "phx_"), {KEY: "phx_a b"}),
     Case("key with a letter no header has", "sync", 2, (KEY,), {KEY: "phx_ü"}),
-    Case("project by name", "sync", 2, (PROJECT, "'shop'", "number"), {PROJECT: "shop"}),
+    Case("project by name", "sync", 2, (f"change {PROJECT} in the environment", "'shop'", "number"), {PROJECT: "shop"}),
     Case("project zero", "sync", 2, (PROJECT, "'0'"), {PROJECT: "0"}),
     Case("project negative", "sync", 2, (PROJECT, "'-5'"), {PROJECT: "-5"}),
     Case("project with a fraction", "sync", 2, (PROJECT, "'1.5'"), {PROJECT: "1.5"}),
     Case("project list with a gap", "sync", 2, (PROJECT, "''"), {PROJECT: "1,,2"}),
-    Case("project flag by name", "sync --project shop", 2, ("'shop'", "number")),
+    Case("project flag by name", "sync --project shop", 2, ("'shop'", "another --project")),
     Case("project of other digits", "sync", 2, (PROJECT,), {PROJECT: "²"}),
     Case("host without scheme", "sync", 2, (HOST, "https://"), {HOST: "us.posthog.com"}),
     Case("host with another scheme", "sync", 2, (HOST, "https://"), {HOST: "ftp://us.posthog.com"}),
@@ -120,6 +121,12 @@ CASES = [
     Case("host with a query", "sync", 2, (HOST, "more than a host"), {HOST: "https://us.posthog.com?a=1"}),
     Case("host with a password", "sync", 2, (HOST,), {HOST: "https://ann:hunter2@us.posthog.com"}),
     Case("host with an impossible port", "sync", 2, (HOST,), {HOST: "https://us.posthog.com:99999"}),
+    Case("host without encryption", "sync", 2, (HOST, "HEDGEROW_ALLOW_HTTP"), {HOST: "http://us.posthog.com"}),
+    Case("leave in words", "sync", 2, ("HEDGEROW_ALLOW_HTTP", "true or false"), {"HEDGEROW_ALLOW_HTTP": "maybe"}),
+    Case("misspelt variable", "sync", 2, ("mean HEDGEROW_DESTINATION",), {"HEDGEROW_DESTINATON": "duckdb:a.duckdb"}),
+    Case("unknown variable", "sync", 2, ("HEDGEROW_PAGE_ROWS", "expected one of"), {"HEDGEROW_PAGE_ROWS": "1"}),
+    Case("misspelt variable of PostHog", "sync", 2, (f"mean {PROJECT}",), {"POSTHOG_PROJECT": "1"}),
+    Case("variable in small letters", "sync", 2, (f"mean {HOST}",), {"posthog_host": "https://us.posthog.com"}),
     Case("unknown destination", "sync", 2, ("mysql://", "duckdb:PATH"), {TO: "mysql://h/db"}),
     Case("destination without scheme", "sync", 2, ("posthog.db", "duckdb:PATH"), {TO: "posthog.db"}),
     Case("destination without path", "sync", 2, ("duckdb:PATH",), {TO: "duckdb:"}),
@@ -132,17 +139,31 @@ CASES = [
     Case("misspelt key", "sync", 2, ("did you mean events.include",), toml="[events]\ninclud = ['a']\n"),
     Case("key outside a table", "sync", 2, ("host", "[source]"), toml="host = 'https://us.posthog.com'\n"),
     Case("secret in the file", "sync", 2, ("no secret",), toml="[source]\nkey = 'phx_in_the_file'\n"),
+    Case("secret by another name", "sync", 2, ("no secret",), toml="[source]\npersonal_api_key = 'phx_in_the_file'\n"),
+    Case("secret outside a table", "sync", 2, ("no secret",), toml=f"{KEY} = 'phx_in_the_file'\n"),
+    Case("unknown key of a snapshot", "sync", 2, ("snapshot.form",), toml="[[exports.snapshot]]\nform='csv'\nname='a'"),
     Case("no TOML", "sync", 2, ("cannot read hedgerow.toml",), toml="[source\n"),
     Case("no text", "sync", 2, ("cannot read hedgerow.toml",), toml=b"\xff\xfe\x00"),
     Case("requests in words", "sync", 2, ("requests_per_minute",), toml="[source]\nrequests_per_minute = 'many'\n"),
     Case("no requests", "sync", 2, ("requests_per_hour",), toml="[source]\nrequests_per_hour = 0\n"),
-    Case("none in flight", "sync", 2, ("in_flight",), toml="[source]\nin_flight = 0\n"),
+    Case(
+        "none in flight",
+        "sync",
+        2,
+        ("change source.in_flight in hedgerow.toml", "1 or more"),
+        toml="[source]\nin_flight = 0\n",
+    ),
     Case("ninety in flight", "sync", 2, ("in_flight",), toml="[source]\nin_flight = 90\n"),
     Case("settle in words", "sync", 2, ("events.settle", "10m"), toml="[events]\nsettle = 'soon'\n"),
     Case("settle negative", "sync", 2, ("events.settle",), toml="[events]\nsettle = '-5m'\n"),
     Case("re-read ages in words", "sync", 2, ("reread_at",), toml="[events]\nreread_at = ['later']\n"),
     Case("lock timeout without unit", "sync", 2, ("lock_timeout",), toml="[duckdb]\nlock_timeout = '60'\n"),
-    Case("event names that are numbers", "sync", 2, ("include",), toml="[events]\ninclude = [1]\n"),
+    Case("re-read age alone", "sync", 2, ("reread_at", 'a list, such as ["1h"'), toml="[events]\nreread_at = '1h'\n"),
+    Case("part of a request in flight", "sync", 2, ("a whole number",), toml="[source]\nin_flight = 1.5\n"),
+    Case(
+        "snapshot without a name", "sync", 2, ("snapshot.name", "missing"), toml="[[exports.snapshot]]\ninsight = 1\n"
+    ),
+    Case("event names that are numbers", "sync", 2, ("include", "expected text"), toml="[events]\ninclude = [1]\n"),
     Case("event both in and out", "sync", 2, ("include", "exclude"), toml="[events]\ninclude=['a']\nexclude=['a']\n"),
     # ranges
     Case("30 February", "sync --since 2026-02-30", 2, ("2026-02-30", "ISO 8601")),
@@ -173,7 +194,7 @@ CASES = [
     Case("no such project", "sync", 10, ("404", PROJECT), {KEY: "phx_noproject"}),
     # source
     Case("nobody listens", "sync", 11, ("cannot reach", HOST), {HOST: "http://127.0.0.1:9"}),
-    Case("no such host", "sync", 11, ("cannot reach", HOST), {HOST: "http://posthog.invalid"}),
+    Case("no such host", "sync", 11, ("cannot reach", HOST), {HOST: "https://posthog.invalid"}),
     Case("no such endpoint", "sync", 11, ("404", HOST), {KEY: "phx_noendpoint"}),
     Case("another website", "sync", 11, ("does not answer as PostHog", HOST), {KEY: "phx_website"}),
     Case("another website's 404", "sync", 10, ("404", HOST), {KEY: "phx_notfound"}),
@@ -267,3 +288,52 @@ def test_same_project_of_another_host_is_refused(host, tmp_path):
 
     assert [done.returncode for done in runs] == [0, 2], [done.stderr for done in runs]
     assert "another destination" in runs[1].stderr
+
+
+def test_misspelt_variable_in_dotenv_is_refused(tmp_path):
+    """A name in .env that is nearly one of hedgerow's is exit 2; one of another program's stands there in peace."""
+    (tmp_path / ".env").write_text("POSTHOG_API_KEY=phc_1\nAPP_KEY=1\n")
+    fine = settings_of(tmp_path)
+    (tmp_path / ".env").write_text("POSTHOG_PROJECTID=1\n")
+    refused = settings_of(tmp_path)
+
+    assert (fine.returncode, refused.returncode) == (0, 2), fine.stderr
+    assert (
+        refused.stderr == "hedgerow: unknown variable POSTHOG_PROJECTID in .env\n  did you mean POSTHOG_PROJECT_ID?\n"
+    )
+
+
+def test_plain_http_is_allowed_by_name_and_on_this_machine(tmp_path):
+    """allow_http, by variable or file, lets the key go unencrypted; a loopback address needs no leave."""
+    far = {HOST: "http://posthog.internal:8000"}
+    done = [
+        settings_of(tmp_path, **far, HEDGEROW_ALLOW_HTTP="true"),
+        *(settings_of(tmp_path, **{HOST: f"http://{name}:8000"}) for name in ("localhost", "127.9.0.1", "[::1]")),
+    ]
+    (tmp_path / "hedgerow.toml").write_text("[source]\nallow_http = true\n")
+    done.append(settings_of(tmp_path, **far))
+
+    assert [one.returncode for one in done] == [0] * 5, [one.stderr for one in done]
+
+
+def test_settings_are_told_as_they_are_written(tmp_path):
+    """What `hedgerow settings` prints can be put back into the file: durations as 30d; in JSON numbers, lists and null."""
+    (tmp_path / "hedgerow.toml").write_text('[events]\nlookback = "1.5h"\nreread_at = ["1h", "90m"]\n')
+    text, told = settings_of(tmp_path).stdout, json.loads(settings_of(tmp_path, "--json").stdout)
+    values = {name: one["value"] for name, one in told.items()}
+
+    assert re.findall(r"events\.(?:settle|lookback|reread_at) +│ ([^│]*?) +│", text) == ["10m", "90m", "1h, 90m"]
+    assert (values["events.lookback"], values["events.reread_at"]) == ("90m", ["1h", "90m"])
+    assert (values["source.in_flight"], values["events.include"], values["destination.region"]) == (2, [], None)
+
+
+def settings_of(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [HEDGEROW, "settings", *arguments],
+        cwd=home,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(home), **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
