@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,9 +100,3 @@ def uuid_of(given: str) -> UUID:
         return UUID(given)
     except ValueError:
         raise SettingsError(f"{given!r} is no uuid") from None
-
-
-def harmless(value: object) -> str:
-    """*value* for a terminal: what would move its cursor or change its colours is shown as a dot."""
-    text = "" if value is None else str(value)
-    return "".join("·" if unicodedata.category(sign) in ("Cc", "Cf") else sign for sign in text)

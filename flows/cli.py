@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -30,9 +32,11 @@ from flows.options import (
     MaxWait,
     Project,
     Quiet,
+    QuietResult,
     Since,
     Until,
     Verbose,
+    visible,
 )
 from flows.settings import Loaded, SettingsError, duration, load
 
@@ -252,7 +256,7 @@ def plan(
     destination: Destination = None,
     project: Project = None,
     json_output: Json = False,
-    quiet: Quiet = False,
+    quiet: QuietResult = False,
     verbose: Verbose = False,
 ) -> None:
     """Say what a sync would ask and land, and how long. Windows, rows, requests, hours under the limits, bytes; lands nothing."""
@@ -308,15 +312,17 @@ def status(
     destination: Destination = None,
     project: Project = None,
     json_output: Json = False,
-    quiet: Quiet = False,
+    quiet: QuietResult = False,
     verbose: Verbose = False,
 ) -> None:
     """Show coverage, freshness, lateness, budget, runs. Asks PostHog nothing."""
     from flows import report, status_page, wiring
+    from flows.destinations import check_output
 
     settings = _settings(destination, project).settings
     summaries = wiring.summaries(settings)
     if html is not None:
+        check_output(settings, html)
         text = status_page.page(summaries, destination=settings.destination.address, made_at=wiring.now())
         report.write_page(text, html)
         if not quiet:
@@ -339,24 +345,33 @@ def sql(
     destination: Destination = None,
     project: Project = None,
     json_output: Json = False,
-    quiet: Quiet = False,
+    quiet: QuietResult = False,
     verbose: Verbose = False,
 ) -> None:
     """Run a query on the destination and print it. The file is opened for reading only."""
+    from extractors.window import counted
     from flows import report, wiring
+    from flows.destinations import check_output
 
     if sum((csv, json_output, parquet is not None)) > 1:
         raise SettingsError("more than one form of output", hint="choose one of --csv, --json and --parquet")
-    with wiring.sink_of(_settings(destination, project).settings).query(query) as result:
+    settings = _settings(destination, project).settings
+    if parquet is not None:
+        check_output(settings, parquet)
+    with wiring.sink_of(settings).query(query) as result:
         if parquet is not None:
-            rows_written = report.write_parquet(result.to_arrow_table(), parquet)
+            with warnings.catch_warnings(
+                action="ignore", category=UserWarning
+            ):  # DuckDB: the rows are copied once more
+                table = result.to_arrow_table()
+            rows_written = report.write_parquet(table, parquet)
             if not quiet:
-                report.note(f"{rows_written:,} rows written to {parquet}")
+                report.note(f"{counted(rows_written, 'row')} written to {parquet}")
             return
         names = report.distinct([column[0] for column in result.description or []])
         rows = result.fetchall()
     if json_output:
-        report.as_json([dict(zip(names, map(report.json_value, row), strict=True)) for row in rows])
+        report.as_json([dict(zip(names, row, strict=True)) for row in rows])
     elif csv:
         report.write_csv(names, rows)
     else:
@@ -423,7 +438,7 @@ def settings(
     destination: Destination = None,
     project: Project = None,
     json_output: Json = False,
-    quiet: Quiet = False,
+    quiet: QuietResult = False,
     verbose: Verbose = False,
 ) -> None:
     """Show what is in force and where it came from. Secrets are masked."""
@@ -490,21 +505,40 @@ def main() -> None:
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     # Asked to stop by systemd, Docker or Prefect: the same as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.umask(0o077)  # whatever is written is the user's alone
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")  # no event name may end a command
     try:
         status = app(standalone_mode=False) or DONE
         if status == INTERRUPTED:  # typer swallows the KeyboardInterrupt and its message
             raise KeyboardInterrupt
+        if sys.stdout is not None:
+            sys.stdout.flush()
         sys.exit(status)
+    except SystemExit as exc:
+        # For a reader that has gone, typer and rich end with 1.
+        if not isinstance(exc.__context__, BrokenPipeError):
+            raise
+        _fall_silent()
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; everything committed stays, the next run goes on from there", INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(DONE)
+        _fall_silent()
     except Exception as exc:
+        if type(exc).__name__ == "NoArgsIsHelpError":  # typer exports neither the class nor its base
+            sys.stdout.write(f"{exc.format_message()}\n")  # type: ignore[attr-defined]
+            sys.exit(USAGE)
         code, text = _explained(exc)
         if verbose or code == BUG:
-            traceback.print_exc()
+            sys.stderr.write(visible(traceback.format_exc()))
         _fail(text, code)
+
+
+def _fall_silent() -> None:
+    """End well: whoever read the output has had enough of it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(DONE)
 
 
 def _explained(exc: Exception) -> tuple[int, str]:
@@ -530,7 +564,7 @@ def _explained(exc: Exception) -> tuple[int, str]:
 
 
 def _fail(text: str, code: int) -> None:
-    sys.stderr.write(f"hedgerow: {text}\n")
+    sys.stderr.write(f"hedgerow: {visible(text)}\n")
     if threading.active_count() > 1:
         # The reading thread may be in the middle of an answer; a library that is torn down under it would abort.
         sys.stdout.flush()

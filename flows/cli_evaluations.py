@@ -37,7 +37,7 @@ def list_evaluations(
     """List the evaluations, newest first. Deleted ones are not shown by PostHog."""
     from extractors import evaluations
     from flows import report
-    from flows.asking import asking, harmless
+    from flows.asking import asking
 
     with asking(project, destination, quiet=quiet) as at:
         found = list(evaluations.evaluations(at.client, at.project_id))
@@ -46,7 +46,11 @@ def list_evaluations(
         return
     columns = ("id", "name", "type", "enabled", "updated")
     names = ("id", "name", "evaluation_type", "enabled", "updated_at")
-    report.show_table(columns, [[harmless(row.get(name))[:60] for name in names] for row in found])
+    report.show_table(columns, [[_cell(row.get(name)) for name in names] for row in found])
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value)[:60]
 
 
 @app.command("get")
@@ -178,9 +182,9 @@ def _change(
 ) -> None:
     """Say it, ask, do it, and show the row as it then is."""
     from extractors import evaluations
-    from flows.asking import agreed, harmless
+    from flows.asking import agreed
 
-    called = f" {harmless(row['name'])!r}" if row.get("name") else ""
+    called = f" {row['name']!r}" if row.get("name") else ""
     agreed(f"evaluation {name}{called} in project {at.project_id} of {at.client.host} {told}", yes=yes)
     after = evaluations.change(at.client, at.project_id, name, changes)
     if after is None:
@@ -192,10 +196,9 @@ def _change(
 
 def _show(row: Row, *, json_output: bool) -> None:
     from flows import report
-    from flows.asking import harmless
 
     if json_output:
         report.as_json(row)
         return
     state = "deleted" if row.get("deleted") else "enabled" if row.get("enabled") else "disabled"
-    report.say(f"evaluation {row['id']} {harmless(row.get('name'))!r}: {state}")
+    report.say(f"evaluation {row['id']} {row.get('name') or ''!r}: {state}")

@@ -348,4 +348,4 @@ def values(
         report.write_csv(["name"], [[one] for one in found.values])
     else:
         for one in found.values:
-            sys.stdout.write(f"{one}\n")
+            report.say(str(one))

@@ -54,7 +54,7 @@ def list_exports(
     """List the exports of the key's owner, newest first. Each once, also while others are made."""
     from extractors import exports, lookups
     from flows import report
-    from flows.asking import asking, harmless
+    from flows.asking import asking
 
     with asking(project, destination, quiet=quiet) as at:
         if offset is None:
@@ -68,7 +68,7 @@ def list_exports(
         return
     columns = ("id", "format", "file", "created", "state", "expires")
     rows = [
-        (one.id, _short(one), harmless(one.filename), _minute(one.created_at), _state(one), _minute(one.expires_after))
+        (one.id, _short(one), one.filename, _minute(one.created_at), _state(one), _minute(one.expires_after))
         for one in found
     ]
     report.show_table(columns, rows)
@@ -76,9 +76,8 @@ def list_exports(
 
 def _short(one: Asset) -> str:
     from extractors.exports import FORMATS
-    from flows.asking import harmless
 
-    return next((short for short, long in FORMATS.items() if long == one.export_format), harmless(one.export_format))
+    return next((short for short, long in FORMATS.items() if long == one.export_format), one.export_format)
 
 
 def _minute(at: datetime | None) -> str:
@@ -87,12 +86,11 @@ def _minute(at: datetime | None) -> str:
 
 def _state(one: Asset) -> str:
     from extractors.exports import failure
-    from flows.asking import harmless
 
     if one.has_content:
         return "ready"
     reason = failure(one)
-    return "under way" if reason is None else f"failed: {harmless(reason)[:60]}"
+    return "under way" if reason is None else f"failed: {reason[:60]}"
 
 
 @app.command("get")
@@ -171,9 +169,8 @@ def create(
 
 def _raise_failed(one: Asset) -> None:
     from extractors.errors import RequestRefused
-    from flows.asking import harmless
 
-    raise RequestRefused(f"export {one.id} failed: {harmless(one.exception)[:300]}")
+    raise RequestRefused(f"export {one.id} failed: {str(one.exception)[:300]}")
 
 
 def _told(at: Asking) -> Callable[[Asset], None]:
@@ -238,6 +235,7 @@ def download(
     from extractors.errors import SourceUnavailable
     from flows import report
     from flows.asking import asking
+    from flows.destinations import check_output
 
     with asking(project, destination, quiet=quiet) as at:
         one = exports.asset(at.client, at.project_id, asset_id)
@@ -248,6 +246,7 @@ def download(
                 f"export {asset_id} is not ready", hint=f"look again later: hedgerow exports get {asset_id}"
             )
         path = _free(output, contents.safe_name(one))
+        check_output(at.settings, path)
         try:
             with _progress(path.name, quiet=quiet) as heard:
                 done = contents.download(at.client, at.project_id, one, path, on_bytes=heard)
@@ -295,7 +294,7 @@ def _progress(name: str, *, quiet: bool) -> Iterator[Callable[[int, int | None],
 
     from flows import report
 
-    columns = [TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()]
+    columns = [TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn()]
     hidden = quiet or not report.errors.is_terminal
     with Progress(*columns, console=report.errors, transient=True, disable=hidden) as bar:
         task = bar.add_task(name[:40], total=None)

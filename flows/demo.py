@@ -6,14 +6,17 @@ import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.profiles import CLOUD
 from extractors.simulator.server import serve
-from extractors.window import counted
-from flows import report, runs, wiring
+from extractors.window import Range, counted
+from flows import pipeline, report, runs, wiring
 from flows.runs import Report
-from flows.settings import load
+from flows.settings import Settings, SettingsError, loopback
+from sinks.base import Destination
+from sinks.errors import DestinationUnusable
 
 EVENTS = 20_000
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 8, tzinfo=UTC)
@@ -28,24 +31,27 @@ COLUMNS = ["uuid", "event", "distinct_id", "timestamp", "properties", "elements_
 
 
 def demo(path: Path, *, quiet: bool) -> bool:
-    """Sync the simulated events into a new file at *path*, compare, query; True if the file equals the source."""
-    path.unlink(missing_ok=True)
-    path.with_name(path.name + ".wal").unlink(missing_ok=True)
+    """Sync the simulated events into a new file at *path*, compare, query; True if the file equals the source.
+
+    Only an older demo's file is replaced. Raises SettingsError for any other, SourceError, SinkError.
+    """
+    _make_way(path)
     dataset = generate(events=EVENTS, start=START, end=END, tie_sizes=(1_500,))
     report.say(
         f"simulated PostHog: {len(dataset):,} events of a week, 1,500 of them in one microsecond; pages are cut at 1,000 rows"
     )
     with tempfile.TemporaryDirectory() as state, serve(dataset, profile=PROFILE) as simulator:
-        flags: dict[str, object] = {
-            "source.host": simulator.url,
-            "source.key": simulator.key,
-            "source.project_id": 1,
-            "source.requests_per_minute": PROFILE.per_minute,
-            "source.requests_per_hour": PROFILE.per_hour,
-            "source.state_dir": state,
-            "destination.address": f"duckdb:{path}",
+        source = {
+            "host": simulator.url,
+            "key": simulator.key,
+            "project_id": 1,
+            "requests_per_minute": PROFILE.per_minute,
+            "requests_per_hour": PROFILE.per_hour,
+            "state_dir": state,
         }
-        settings = load(flags, directory=Path(state)).settings
+        # The user's own settings are for the user's own PostHog.
+        settings = Settings.model_validate({"source": source, "destination": {"address": f"duckdb:{path}"}})
+        sink = wiring.sink_of(settings)
         reports: list[Report] = []
         for _ in range(2):
             with report.progress(1, quiet=quiet, verbose=False) as listener:
@@ -59,11 +65,10 @@ def demo(path: Path, *, quiet: bool) -> bool:
             f"first sync: {counted(first.rows, 'event')} landed in {counted(first.requests, 'request')}, {first.seconds:.1f} s"
         )
         report.say(f"second sync: {counted(second.rows, 'event')} landed in {counted(second.requests, 'request')}")
-        same = equal(dataset, path)
+        same = equal(dataset, sink)
     report.say(
         f"row by row, {path.name} {'equals' if same else 'DIFFERS FROM'} the source: {first.rows:,} of {len(dataset):,}"
     )
-    sink = wiring.sink_of(settings)
     for title, query in QUERIES.items():
         with sink.query(query) as result:
             names, rows = [column[0] for column in result.description or []], result.fetchall()
@@ -73,9 +78,34 @@ def demo(path: Path, *, quiet: bool) -> bool:
     return same
 
 
-def equal(dataset: Dataset, path: Path) -> bool:
-    """Whether the file holds the source's events, each once, every column to the letter."""
-    sink = wiring.sink_of(load({"destination.address": f"duckdb:{path}"}, directory=path.absolute().parent).settings)
+def _make_way(path: Path) -> None:
+    """Remove an older demo's file. Raises SettingsError for a file that holds, or may hold, anything else."""
+    files = [one for one in (path, path.with_name(path.name + ".wal")) if one.exists()]
+    if files and not _is_demo(path):
+        raise SettingsError(
+            f"{files[0]} is there, and hedgerow demo did not make it",
+            hint="name another file: hedgerow demo --output FILE",
+        )
+    for file in files:
+        file.unlink()
+
+
+def _is_demo(path: Path) -> bool:
+    """Whether the file holds nothing but the demo's week of one project, read from this machine."""
+    sink = wiring.sink_of(Settings.model_validate({"destination": {"address": f"duckdb:{path}"}}))
+    try:
+        origin = sink.origin(1, pipeline.STREAM)
+        windows = sink.ledger(1, pipeline.STREAM).entries.values()
+        others = set(sink.projects()) - {1}
+    except DestinationUnusable:
+        return False
+    week = Range(START, END)
+    here = origin is not None and loopback(urlsplit(origin[0]).hostname or "")
+    return here and not others and all(week.covers(Range(one.start, one.end)) for one in windows)
+
+
+def equal(dataset: Dataset, sink: Destination) -> bool:
+    """Whether the destination holds the source's events, each once, every column to the letter."""
     order = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinct_id")]
     landed = sink.rows(1, START - timedelta(days=1), END + timedelta(days=1)).select(COLUMNS).sort_by(order)
     return bool(landed.equals(dataset.truth().cast(landed.schema)))

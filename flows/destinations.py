@@ -41,6 +41,22 @@ def destination_of(
     raise SettingsError(f"unknown destination {address!r}", hint=EXPECTED)
 
 
+def check_output(settings: Settings, output: Path) -> None:
+    """Raises SettingsError if writing *output* would destroy the destination: its file, or the file's write-ahead log."""
+    scheme, _, rest = settings.destination.address.partition(":")
+    if scheme != "duckdb":
+        return
+    path = Path(rest)
+    if any(_same(output, one) for one in (path, path.with_name(path.name + ".wal"))):
+        raise SettingsError(f"{output} is the destination itself: nothing was written", hint="name another file")
+
+
+def _same(one: Path, other: Path) -> bool:
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
+
+
 def lake_of(settings: Settings) -> LakeSink:
     """The settings' destination, which has to be a lake. Raises SettingsError."""
     from sinks.lake import LakeSink

@@ -1,7 +1,8 @@
-"""What the commands share: exit statuses and flags (contract.md §3)."""
+"""What the commands share: exit statuses, flags (contract.md §3), and what of a text may reach a terminal."""
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated
 
 import typer
@@ -12,6 +13,9 @@ Destination = Annotated[str | None, typer.Option("--destination", help="duckdb:P
 Project = Annotated[str | None, typer.Option("--project", help="Project id; several, separated by commas.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no summary.")]
+QuietResult = Annotated[
+    bool, typer.Option("-q", "--quiet", help="No notes; the output is the result and is printed all the same.")
+]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more; a traceback for errors.")]
 Since = Annotated[str | None, typer.Option(help="Start: ISO 8601 (no zone = UTC), 7d, 36h, or earliest.")]
 Until = Annotated[str | None, typer.Option(help="End, not included: ISO 8601, 1h, or now.")]
@@ -21,3 +25,16 @@ AcceptDeletions = Annotated[
 MaxWait = Annotated[
     str | None, typer.Option("--max-wait", help="Longest wait for the source's limits, such as 10m; then exit 11.")
 ]
+_LAYOUT = "\n\t\u200c\u200d"  # lines, and what joins letters and emoji
+
+
+def visible(text: str) -> str:
+    """*text* for a terminal: what would move its cursor, change its colours or its direction is spelled out, as \\x1b."""
+    if text.isprintable():
+        return text
+    return "".join(
+        sign.encode("unicode_escape").decode()
+        if unicodedata.category(sign) in ("Cc", "Cf") and sign not in _LAYOUT
+        else sign
+        for sign in text
+    )

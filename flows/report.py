@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,43 +31,68 @@ from rich.table import Table
 
 from extractors.errors import SourceError
 from extractors.pacing import Wait
-from extractors.window import counted, spoken
+from extractors.window import counted, iso, spoken
 from flows import audit, pipeline
 from flows.assets import Synced
 from flows.check import Finding, Verdict
 from flows.copy import Copied
 from flows.estimate import Estimate
+from flows.options import visible
 from flows.runs import Report
 from flows.settings import SettingsError
 from flows.status import LATENESS, Kind, Summary, cells
 from flows.wiring import Listener
 
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+WIDE = 1_000_000  # columns of a table that no terminal shows: nothing is cut
 
 
 def plain(value: object) -> object:
-    """*value* as JSON can say it."""
+    """*value* as JSON can say it. A time without a zone gets none: it may be of any."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        return value.isoformat() if value.tzinfo is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, timedelta):
         return value.total_seconds()
     return str(value)
 
 
 def as_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, default=plain, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(json.dumps(json_value(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+
+
+def json_value(value: object) -> object:
+    """*value* as JSON can say it, in every depth: what is no number is null, bytes are hexadecimal, keys are text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, bytes | bytearray):
+        return value.hex()
+    if isinstance(value, Mapping):
+        return {_json_key(key): json_value(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(one) for one in value]
+    simpler = plain(value)
+    return simpler if isinstance(simpler, str) else json_value(simpler)
+
+
+def _json_key(key: object) -> str:
+    if isinstance(key, str):
+        return key
+    said = json_value(key)
+    return said if isinstance(said, str) else json.dumps(said)
 
 
 def say(text: str) -> None:
     """A line of result for people."""
-    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+    Console(highlight=False, soft_wrap=True, emoji=False).print(visible(text), markup=False)
 
 
 def note(text: str, *, style: str = "") -> None:
     """A line beside the result, on stderr."""
-    errors.print(text, style=style, markup=False)
+    errors.print(visible(text), style=style, markup=False)
 
 
 @contextmanager
@@ -130,12 +155,12 @@ def waits(*, verbose: bool) -> Listener:
 def show_findings(findings: Iterable[Finding]) -> None:
     """The lines of `hedgerow check`; a mend stands under what it mends."""
     styles = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, emoji=False)
     for finding in findings:
         console.print(f"  [{styles[finding.verdict]}]{finding.verdict:<4}[/] {finding.name:<12}", end=" ")
-        console.print(finding.found, markup=False)
+        console.print(visible(finding.found), markup=False)
         if finding.mend and finding.verdict is not Verdict.OK:
-            console.print(f"{'':19} → {finding.mend}", markup=False)
+            console.print(visible(f"{'':19} → {finding.mend}"), markup=False)
 
 
 def planned(one: Estimate) -> dict[str, Any]:
@@ -401,7 +426,7 @@ def _status_lines(one: Summary) -> Iterator[tuple[str, str]]:
     told = " · ".join(f"{_CELLS[kind][0]} {kind} {_share(share)}" for kind, share in shares if share)
     yield "", f"{_day(one.segments[0].start)} .. {_day(one.segments[-1].end)} · {told}"
     for gap in one.gaps[:SHOWN]:
-        yield "gap", f"{_day(gap.start)} .. {_day(gap.end)}: hedgerow backfill --since … --until … fills it"
+        yield "gap", f"hedgerow backfill --since {iso(gap.start)} --until {iso(gap.end)} fills it"
     recent = one.days[-_BAR_DAYS:]
     most = max(day.rows for day in recent)
     bars = "".join(_LEVELS[min(7, day.rows * 8 // (most + 1))] if day.rows else " " for day in recent)
@@ -427,10 +452,11 @@ def _share(share: float) -> str:
 
 def show_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A result of SQL for people."""
-    table = Table(*names)
+    table = Table(*map(visible, names))
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
-    console = Console(highlight=False, markup=False)
+        table.add_row(*("" if value is None else visible(str(value)) for value in row))
+    terminal = Console(highlight=False, markup=False, emoji=False)
+    console = terminal if terminal.is_terminal else Console(highlight=False, markup=False, emoji=False, width=WIDE)
     console.print(table)
 
 
@@ -446,33 +472,48 @@ def distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def json_value(value: object) -> object:
-    """A value of a result as JSON can say it: what is no number is null, bytes are hexadecimal."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value.hex() if isinstance(value, bytes) else value
-
-
 def write_page(text: str, file: Path) -> None:
     """Write a page of HTML, whole or not at all, for the user alone. Raises SettingsError where that cannot be."""
-    new = file.with_name(f".{file.name}.new")
-    try:
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
-            out.write(text)
-        new.replace(file)
-    except OSError as exc:
-        new.unlink(missing_ok=True)
-        raise SettingsError(f"cannot write {file}: {exc.strerror}", hint="give the path of a file") from exc
+    with _whole(file) as out:
+        out.write(text.encode())
 
 
 def write_parquet(table: pa.Table, file: Path) -> int:
-    """Write *table* to *file*, for the user alone; returns its rows. Raises SettingsError where that cannot be."""
+    """Write *table* to *file*, whole or not at all, for the user alone; returns its rows.
+
+    Raises SettingsError where that cannot be, also for a column that Parquet has no type for.
+    """
+    table = table.rename_columns(distinct(table.column_names))
+    unknown = [f"{field.name} ({field.type})" for field in table.schema if not _has_parquet(field)]
+    if unknown:
+        raise SettingsError(
+            f"Parquet has no type for {', '.join(unknown)}", hint="cast it in the query, such as column::VARCHAR"
+        )
+    with _whole(file) as out:
+        pq.write_table(table, out, compression="zstd")
+    return int(table.num_rows)
+
+
+def _has_parquet(field: pa.Field) -> bool:
     try:
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            pq.write_table(table.rename_columns(distinct(table.column_names)), out, compression="zstd")
+        pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([field])).close()
+    except pa.ArrowException:
+        return False
+    return True
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of *file* in the end, and leaves the old one where anything goes wrong."""
+    new = file.with_name(f".{file.name}.new")
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+            yield out
+        new.replace(file)
     except OSError as exc:
         raise SettingsError(f"cannot write {file}: {exc.strerror}", hint="give the path of a file") from exc
-    return int(table.num_rows)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def write_csv(names: Sequence[str], rows: Iterable[Sequence[object]], file: Path | None = None) -> None:
@@ -481,7 +522,7 @@ def write_csv(names: Sequence[str], rows: Iterable[Sequence[object]], file: Path
 
     with file.open("w", newline="", encoding="utf-8") if file else _stdout() as out:
         writer = csv.writer(out)
-        writer.writerow(names)
+        writer.writerow([_harmless(name) for name in names])
         writer.writerows([_harmless(value) for value in row] for row in rows)
 
 

@@ -306,6 +306,18 @@ def test_export_is_made_waited_for_and_fetched(tmp_path):
     assert store.storage.keys_seen == []
 
 
+def test_content_never_replaces_the_destination(tmp_path):
+    """An --output that is the database is exit 2, and the database stays."""
+    (tmp_path / "posthog.duckdb").write_text("mine")
+    store = ExportStore()
+    store.add("text/csv", datetime.now(UTC), content=Blob(b"a,b\r\n", 5))
+    with serve(Dataset(), profile=FREE, exports=store) as running:
+        done = hedgerow(running, tmp_path, "exports", "download", "1", "--output", "posthog.duckdb")
+
+    assert (done.returncode, "is the destination itself" in done.stderr) == (2, True), done.stderr
+    assert (tmp_path / "posthog.duckdb").read_text() == "mine"
+
+
 def test_content_of_exactly_a_cap_is_reported(tmp_path):
     """Exit 3, named on stderr and in the document; the file is there."""
     store = ExportStore()

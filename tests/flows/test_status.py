@@ -197,6 +197,15 @@ def test_every_day_stands_in_the_page_with_its_kind():
         assert text.count(f"<title>{each.date}: {each.kind},") == 1
 
 
+def test_gap_is_told_with_the_command_that_fills_it(capsys):
+    """The line can be copied: its times are the gap's, to the microsecond."""
+    end = START + 20 * HOUR + timedelta(microseconds=5)
+    report.show_status(told(day(0, covered_end=end), day(1)))
+
+    wanted = "hedgerow backfill --since 2026-01-30T20:00:00.000005Z --until 2026-01-31T00:00:00Z fills it"
+    assert wanted in capsys.readouterr().out
+
+
 def test_page_is_written_whole_and_for_the_user_alone(tmp_path):
     """Mode 0600, nothing beside it; where it cannot be written that is said."""
     file = tmp_path / "a.html"
