@@ -72,11 +72,15 @@ class Outside:
 
 
 class Probe:
-    """Asks /query about one project's events. *refusal*: what the server said when it refused, empty until then."""
+    """Asks /query about one project's events.
+
+    *refusal*: what the server said when it refused, empty until then; *missing*: it has no such endpoint.
+    """
 
     def __init__(self, client: Client, project_id: int, *, events: EventFilter) -> None:
         self._client, self._project_id, self._events = client, project_id, events
         self.refusal = ""
+        self.missing = False
 
     def hour_counts(self, rng: Range) -> Mapping[datetime, HourCount] | None:
         """Rows per UTC hour of *rng*, only hours that have any; None where the server refuses the query."""
@@ -172,7 +176,7 @@ class Probe:
         except errors.SourceError as exc:
             if divisible and isinstance(exc, errors.RangeTooHeavy | errors.BodyCut):
                 raise
-            self.refusal = str(exc)
+            self.refusal, self.missing = str(exc), isinstance(exc, errors.EndpointMissing)
             return None
 
 

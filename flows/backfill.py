@@ -6,7 +6,7 @@ import sys
 
 from prefect import flow, task
 
-from flows import runs, wiring
+from flows import projects, runs, wiring
 from flows.runs import Report
 from flows.settings import load
 
@@ -19,8 +19,11 @@ def load_project(project_id: int, since: str, until: str) -> Report:
 @flow(name="backfill-events")
 def backfill_events(since: str, until: str) -> list[Report]:
     """Fill the windows of [since, until) that are not landed yet, for every project."""
-    reports = [load_project(project_id, since, until) for project_id in wiring.projects(load().settings)]
-    runs.check_complete(reports)
+    reports: list[Report] = []
+    failures = projects.each(
+        wiring.projects(load().settings), lambda project_id: reports.append(load_project(project_id, since, until))
+    )
+    projects.check(failures, reports)
     return reports
 
 

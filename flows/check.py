@@ -1,6 +1,7 @@
 """`hedgerow check`: what a run would need, tried one by one, each with what was found and how to mend it.
 
-Asks a handful of small questions and lands nothing. Exports and evaluations only warn: events do not need them.
+Asks a handful of small questions and lands nothing. Exports and evaluations only warn, or are skipped where the server
+has none: events do not need them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ SPANS = (timedelta(days=1), timedelta(days=30), timedelta(days=365))
 
 class Verdict(StrEnum):
     OK = "ok"
+    SKIP = "skip"
     WARN = "warn"
     FAIL = "fail"
 
@@ -122,12 +124,13 @@ def _query(reader: EventsReader, project_id: int) -> Finding:
             return Finding("query", Verdict.OK, "POST /query answers")
     except errors.SourceError as exc:
         return replace(_failed("query", exc), verdict=Verdict.WARN, error=None)
-    return Finding(
-        "query",
-        Verdict.WARN,
-        f"refused: {reader.probe.refusal}",
-        "events are landed all the same, with more requests; give the key the scope query:read",
+    mend = (
+        "this server has no query endpoint, only a newer PostHog has"
+        if reader.probe.missing
+        else "give the key the scope query:read"
     )
+    found = f"refused: {reader.probe.refusal}"
+    return Finding("query", Verdict.WARN, found, f"events are landed all the same, with more requests; {mend}")
 
 
 def _listing(client: Client, project_id: int, resource: str, *, scope: str) -> Finding:
@@ -136,7 +139,7 @@ def _listing(client: Client, project_id: int, resource: str, *, scope: str) -> F
     except errors.AccessDenied as exc:
         return Finding(resource, Verdict.WARN, str(exc), f"to load {resource}, give the key the scope {scope}")
     except (errors.EndpointMissing, errors.RequestRefused) as exc:
-        return Finding(resource, Verdict.WARN, str(exc), f"this server has no list of {resource}")
+        return Finding(resource, Verdict.SKIP, f"not offered here: {exc}")
     except errors.SourceError as exc:
         return replace(_failed(resource, exc), verdict=Verdict.WARN, error=None)
     return Finding(resource, Verdict.OK, "the list answers")

@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -76,49 +76,48 @@ def _run(
     verbose: bool,
 ) -> None:
     """Load *streams* of every project. *named*: the user asked for each of them."""
-    from extractors.errors import LimitsExhausted, SourceError
-    from flows import assets, report, runs, wiring
-    from sinks.errors import SinkError
+    from flows import assets, projects, report, runs, wiring
 
     longest = _longest(max_wait)
     reports: list[runs.Report] = []
     synced: list[assets.Synced] = []
-    failures: dict[int, Exception] = {}
-    for project_id in wiring.projects(loaded.settings):
-        try:
-            with report.progress(project_id, quiet=quiet, verbose=verbose) as listener:
-                if "events" in streams:
-                    reports.append(
-                        runs.load_events(
-                            loaded.settings,
-                            project_id,
-                            command=command,
-                            since=since,
-                            until=until,
-                            rebuild=rebuild,
-                            accept_deletions=accept_deletions,
-                            max_wait=longest,
-                            listener=listener,
-                        )
+
+    def load_project(project_id: int) -> None:
+        with report.progress(project_id, quiet=quiet, verbose=verbose) as listener:
+            if "events" in streams:
+                reports.append(
+                    runs.load_events(
+                        loaded.settings,
+                        project_id,
+                        command=command,
+                        since=since,
+                        until=until,
+                        rebuild=rebuild,
+                        accept_deletions=accept_deletions,
+                        max_wait=longest,
+                        listener=listener,
                     )
-                for stream in (one for one in streams if one != "events"):
-                    done = assets.sync(
-                        loaded.settings, project_id, stream, named=named, max_wait=longest, listener=listener
-                    )
-                    synced.append(done)
-        except (SourceError, SinkError) as exc:
-            failures[project_id] = exc
-            # The other projects may still be read, unless they share what failed: the budget, the destination.
-            if isinstance(exc, LimitsExhausted | SinkError):
-                break
+                )
+            for stream in (one for one in streams if one != "events"):
+                synced.append(
+                    assets.sync(loaded.settings, project_id, stream, named=named, max_wait=longest, listener=listener)
+                )
+
+    failures = projects.each(wiring.projects(loaded.settings), load_project)
     report.loaded(reports, failures, synced=synced, json_output=json_output, quiet=quiet)
-    if failures:
-        first, *others = failures.items()
-        for project_id, failure in others:
-            report.note(f"project {project_id}: {failure}", style="red")
-        raise first[1]
+    _raise(failures, of=wiring.projects(loaded.settings))
     if any(done.problems for done in reports) or any(done.problems for done in synced):
         raise typer.Exit(INCOMPLETE)
+
+
+def _raise(failures: Mapping[int, Exception], *, of: Sequence[int]) -> None:
+    """End with the first failure, if there is one; where there are several projects, each is named with its own before."""
+    from flows import report
+
+    for project_id, failure in failures.items() if len(of) > 1 else ():
+        report.note(f"project {project_id}: {failure}", style="red")
+    for failure in failures.values():
+        raise failure
 
 
 def _longest(max_wait: str | None) -> timedelta | None:
@@ -227,11 +226,13 @@ def verify(
     verbose: Verbose = False,
 ) -> None:
     """Name every difference to the source, and mend it. Compares landed windows with the file's rows and the source's counts."""
-    from flows import report, runs, wiring
+    from flows import audit, projects, report, runs, wiring
 
     settings = _settings(destination, project).settings
-    found = {}
-    for project_id in wiring.projects(settings):
+    longest = _longest(max_wait)
+    found: dict[int, tuple[audit.Verification, runs.Report]] = {}
+
+    def verify_project(project_id: int) -> None:
         with report.progress(project_id, quiet=quiet, verbose=verbose) as listener:
             found[project_id] = runs.verify_events(
                 settings,
@@ -241,10 +242,13 @@ def verify(
                 repair=repair,
                 accept_deletions=accept_deletions,
                 detail=detail,
-                max_wait=_longest(max_wait),
+                max_wait=longest,
                 listener=listener,
             )
-    report.verified(found, repair=repair, json_output=json_output, quiet=quiet)
+
+    failures = projects.each(wiring.projects(settings), verify_project)
+    report.verified(found, failures, repair=repair, json_output=json_output, quiet=quiet)
+    _raise(failures, of=wiring.projects(settings))
     if not all(verification.good for verification, _ in found.values()):
         raise typer.Exit(INCOMPLETE)
 

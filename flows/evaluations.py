@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow, task
 
-from flows import assets, runs, wiring
+from flows import assets, projects, wiring
 from flows.assets import Synced
 from flows.events import MAX_WAIT
 from flows.settings import load
@@ -18,8 +18,11 @@ def load_project(project_id: int) -> Synced:
 @flow(name="sync-evaluations")
 def sync_evaluations() -> list[Synced]:
     """Bring the history of every project's evaluations up to date."""
-    found = [load_project(project_id) for project_id in wiring.projects(load().settings)]
-    runs.check_complete(found)
+    found: list[Synced] = []
+    failures = projects.each(
+        wiring.projects(load().settings), lambda project_id: found.append(load_project(project_id))
+    )
+    projects.check(failures, found)
     return found
 
 

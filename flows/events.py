@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from prefect import flow, task
 
-from flows import runs, wiring
+from flows import projects, runs, wiring
 from flows.runs import Report
 from flows.settings import load
 
@@ -21,8 +21,11 @@ def load_project(project_id: int, since: str | None, until: str | None) -> Repor
 @flow(name="sync-events")
 def sync_events(since: str | None = None, until: str | None = None) -> list[Report]:
     """Bring the events of every project up to date. *since*, *until*: as on the command line."""
-    reports = [load_project(project_id, since, until) for project_id in wiring.projects(load().settings)]
-    runs.check_complete(reports)
+    reports: list[Report] = []
+    failures = projects.each(
+        wiring.projects(load().settings), lambda project_id: reports.append(load_project(project_id, since, until))
+    )
+    projects.check(failures, reports)
     return reports
 
 

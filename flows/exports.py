@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow, task
 
-from flows import assets, runs, wiring
+from flows import assets, projects, wiring
 from flows.assets import Synced
 from flows.events import MAX_WAIT
 from flows.settings import load
@@ -18,8 +18,11 @@ def load_project(project_id: int) -> Synced:
 @flow(name="sync-exports")
 def sync_exports() -> list[Synced]:
     """Land new exports of every project, their contents, and the snapshots of the settings."""
-    found = [load_project(project_id) for project_id in wiring.projects(load().settings)]
-    runs.check_complete(found)
+    found: list[Synced] = []
+    failures = projects.each(
+        wiring.projects(load().settings), lambda project_id: found.append(load_project(project_id))
+    )
+    projects.check(failures, found)
     return found
 
 

@@ -154,7 +154,7 @@ def waits(*, verbose: bool) -> Listener:
 
 def show_findings(findings: Iterable[Finding]) -> None:
     """The lines of `hedgerow check`; a mend stands under what it mends."""
-    styles = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
+    styles = {Verdict.OK: "green", Verdict.SKIP: "dim", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
     console = Console(highlight=False, soft_wrap=True, emoji=False)
     for finding in findings:
         console.print(f"  [{styles[finding.verdict]}]{finding.verdict:<4}[/] {finding.name:<12}", end=" ")
@@ -229,8 +229,7 @@ def loaded(
 ) -> None:
     """The result of a sync or backfill. *failures*: by project, also part of the JSON document."""
     if json_output:
-        failed = [{"project_id": project_id, "error": str(exc)} for project_id, exc in failures.items()]
-        as_json({"runs": [*map(asdict, reports), *map(asdict, synced)], "failed": failed})
+        as_json({"runs": [*map(asdict, reports), *map(asdict, synced)], "failed": _failed(failures)})
     for report in reports:
         if not json_output and not quiet:
             span = f" of {_day(report.since)} .. {_day(report.until)}" if report.since else ""
@@ -259,6 +258,10 @@ def loaded(
             note(f"incomplete: project {done.project_id}: {problem}", style="yellow")
 
 
+def _failed(failures: Mapping[int, Exception]) -> list[dict[str, object]]:
+    return [{"project_id": project_id, "error": str(exc)} for project_id, exc in failures.items()]
+
+
 def _synced(done: Synced) -> Iterator[str]:
     yield f"{counted(done.new, f'new {done.stream[:-1]}')}"
     yield f"{done.changed:,} changed"
@@ -281,9 +284,14 @@ SHOWN = 20  # differences, and uuids of one, that people are shown; --json has t
 
 
 def verified(
-    found: Mapping[int, tuple[audit.Verification, Report]], *, repair: bool, json_output: bool, quiet: bool
+    found: Mapping[int, tuple[audit.Verification, Report]],
+    failures: Mapping[int, Exception],
+    *,
+    repair: bool,
+    json_output: bool,
+    quiet: bool,
 ) -> None:
-    """The result of a verification."""
+    """The result of a verification. *failures*: by project, also part of the JSON document."""
     if json_output:
         projects = [
             {
@@ -296,7 +304,7 @@ def verified(
             }
             for project_id, (done, run) in found.items()
         ]
-        as_json({"projects": projects})
+        as_json({"projects": projects, "failed": _failed(failures)})
         return
     for project_id, (done, run) in found.items():
         if not quiet:

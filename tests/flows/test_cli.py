@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from extractors.simulator.dataset import generate
+from extractors.simulator.profiles import OLD_2021
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from sinks.duckdb_file import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
@@ -121,6 +122,25 @@ def test_other_projects_are_synced_when_one_fails(simulator, tmp_path):
     assert "project" in done.stderr.lower()
 
 
+def test_other_projects_are_verified_when_one_fails(simulator, tmp_path):
+    """A project of which nothing is landed: exit 12 and its name, and the others are compared all the same."""
+    assert hedgerow(simulator, tmp_path, "backfill", *RANGE).returncode == 0
+    done = hedgerow(simulator, tmp_path, "verify", "--project", "2,1", "--json")
+
+    document = json.loads(done.stdout)
+    assert done.returncode == 12, done.stderr
+    assert [(one["project_id"], one["good"]) for one in document["projects"]] == [(1, True)]
+    assert [(one["project_id"], "nothing of project 2" in one["error"]) for one in document["failed"]] == [(2, True)]
+
+
+def test_every_failed_project_is_named_before_the_reason_of_the_exit(simulator, tmp_path):
+    """Two projects that the key may not read: a line for each, then the first one's reason and what to do."""
+    done = hedgerow(simulator, tmp_path, "sync", "events", *RANGE, "--project", "2,3")
+
+    lines = [line.partition(":")[0] for line in done.stderr.splitlines() if not line.startswith(" ")]
+    assert (done.returncode, lines) == (10, ["project 2", "project 3", "hedgerow"]), done.stderr
+
+
 def test_key_is_in_no_output_and_no_file(simulator, tmp_path):
     """Not in settings, results, logs, errors, nor in any file that was written."""
     outputs = [
@@ -162,6 +182,18 @@ def test_check_names_what_fails_and_its_mend(settings, status, mends, simulator,
     assert all(words in str(failed[name]) for name, words in mends.items())
     assert all(finding["mend"] for finding in failed.values())
     assert {file.name for file in tmp_path.iterdir()} <= {"text.duckdb", "state"}
+
+
+def test_check_skips_what_an_old_server_does_not_have(tmp_path):
+    """No query endpoint is told as such, with no scope to give; exports and evaluations are passed over without a warning."""
+    with serve(generate(events=5, start=START, end=END), profile=OLD_2021, now=lambda: NOW) as old:
+        done = hedgerow(old, tmp_path, "check", "--json")
+
+    findings = {one["check"]: one for one in json.loads(done.stdout)["projects"][0]["checks"]}
+    results = {name: findings[name]["result"] for name in ("query", "exports", "evaluations")}
+    assert results == {"query": "warn", "exports": "skip", "evaluations": "skip"}
+    assert "no query endpoint" in findings["query"]["mend"]
+    assert "query:read" not in str(findings["query"])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""Several projects in one run: one that fails leaves the others to be done, and every failure is told.
+
+What the command line and the Prefect flows share. Knows no stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from extractors.errors import LimitsExhausted, SourceError
+from flows import runs
+from flows.runs import Complete
+from sinks.errors import DestinationBusy, MemoryExhausted, SinkError
+
+
+class Failed(Exception):
+    """Projects failed; names each of them and why."""
+
+
+def each(project_ids: Iterable[int], work: Callable[[int], None]) -> dict[int, Exception]:
+    """Do *work* for every project, in order; the failures by project.
+
+    What all of them share ends it: the key's limits, a destination that is held by another process or needs more memory.
+    """
+    failures: dict[int, Exception] = {}
+    for project_id in project_ids:
+        try:
+            work(project_id)
+        except (SourceError, SinkError) as exc:
+            failures[project_id] = exc
+            if isinstance(exc, LimitsExhausted | DestinationBusy | MemoryExhausted):
+                break
+    return failures
+
+
+def check(failures: Mapping[int, Exception], found: Iterable[Complete]) -> None:
+    """Raises Failed naming every failure and every problem *found*, or Incomplete where there are problems only."""
+    told = [f"project {project_id}: {exc}" for project_id, exc in failures.items()]
+    try:
+        runs.check_complete(found)
+    except runs.Incomplete as exc:
+        if not told:
+            raise
+        told.append(str(exc))
+    if told:
+        raise Failed("; ".join(told))

@@ -1,0 +1,115 @@
+"""Several projects in one run: on the command line and in Prefect's flows one that fails leaves the others to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from extractors.errors import AccessDenied, LimitsExhausted
+from extractors.simulator.dataset import generate
+from extractors.simulator.server import Simulator, serve
+from flows import backfill, evaluations, events, exports, projects, verify
+from flows.assets import Synced
+from flows.runs import Incomplete
+from sinks.duckdb_file import DuckDBSink
+from sinks.errors import DestinationBusy, DestinationUnusable, HostChanged
+from tests.flows.harness import UNLIMITED, landed, truth
+
+START, END = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC)
+DATASET = generate(events=500, start=START, end=END, seed=3)
+
+SHARED = [
+    pytest.param(AccessDenied("403", about="project"), [1, 2, 3], id="access"),
+    pytest.param(HostChanged("another host"), [1, 2, 3], id="another host"),
+    pytest.param(DestinationUnusable("nothing landed"), [1, 2, 3], id="nothing landed"),
+    pytest.param(LimitsExhausted("429"), [1, 2], id="limits"),
+    pytest.param(DestinationBusy("held"), [1, 2], id="busy file"),
+]
+
+
+@pytest.mark.parametrize(("error", "tried"), SHARED)
+def test_failure_of_one_project_ends_no_other_unless_they_share_it(error, tried):
+    """Access, host or data are one project's; the key's limits and a held file are everyone's."""
+    seen: list[int] = []
+
+    def work(project_id: int) -> None:
+        seen.append(project_id)
+        if project_id == 2:
+            raise error
+
+    assert projects.each((1, 2, 3), work) == {2: error}
+    assert seen == tried
+
+
+def test_error_names_every_failure_and_every_problem():
+    """One sentence of it all; without a failure it is what the command line says by exit 3, and nothing if all is well."""
+    incomplete = Synced(3, "exports", problems=["cut"])
+    failures: dict[int, Exception] = {1: AccessDenied("403", about="key"), 2: HostChanged("another host")}
+
+    with pytest.raises(projects.Failed, match=r"^project 1: 403; project 2: another host; project 3: cut$"):
+        projects.check(failures, [incomplete])
+    with pytest.raises(Incomplete, match=r"^project 3: cut$"):
+        projects.check({}, [incomplete])
+    projects.check({}, [Synced(3, "exports")])
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with serve(DATASET, profile=UNLIMITED, now=lambda: END + timedelta(days=1)) as running:
+        yield running
+
+
+@pytest.fixture
+def database(simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDBSink:
+    """Where flows land, of projects 2, which the key may not read, and 1. Tasks are plain calls: Prefect's server stays out."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "POSTHOG_HOST": simulator.url,
+        "POSTHOG_PROJECT_ID": "2,1",
+        "POSTHOG_PERSONAL_API_KEY": simulator.key,
+        "HEDGEROW_STATE_DIR": str(tmp_path / "state"),
+        "HEDGEROW_DESTINATION": f"duckdb:{tmp_path / 'a.duckdb'}",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for module in (events, backfill, exports, evaluations):
+        monkeypatch.setattr(module, "load_project", module.load_project.fn)
+    monkeypatch.setattr(verify, "verify_project", verify.verify_project.fn)
+    return DuckDBSink(tmp_path / "a.duckdb")
+
+
+FLOWS: list[tuple[str, Callable[[], object]]] = [
+    ("sync", lambda: events.sync_events.fn(START.isoformat(), END.isoformat())),
+    ("backfill", lambda: backfill.backfill_events.fn(START.isoformat(), END.isoformat())),
+]
+
+
+@pytest.mark.parametrize("flow", [flow for _, flow in FLOWS], ids=[name for name, _ in FLOWS])
+def test_flow_lands_the_other_projects(flow, database):
+    """The first project fails: the flow fails by its name, and the second is landed."""
+    with pytest.raises(projects.Failed, match=r"^project 2: [^;]*$"):
+        flow()
+
+    assert landed(database, START, END) == truth(DATASET.events, START, END)
+
+
+def test_verify_flow_compares_the_other_projects(database):
+    """The first project has nothing landed and the second lost a row: both are named."""
+    with pytest.raises(projects.Failed):
+        backfill.backfill_events.fn(START.isoformat(), END.isoformat())
+    with duckdb.connect(str(database.path)) as db:
+        db.execute("DELETE FROM events WHERE uuid = (SELECT min(uuid) FROM events)")
+    with pytest.raises(projects.Failed, match=r"project 2: nothing of project 2.*; project 1: not as landed: 1 window"):
+        verify.verify_events.fn()
+
+
+@pytest.mark.parametrize("flow", [exports.sync_exports, evaluations.sync_evaluations], ids=["exports", "evaluations"])
+def test_asset_flow_lands_the_other_projects(flow, database):
+    """The first project fails by name, and the second is asked."""
+    with pytest.raises(projects.Failed, match=r"^project 2: [^;]*$"):
+        flow.fn()
+
+    assert database.origin(1, flow.name.removeprefix("sync-")) is not None
