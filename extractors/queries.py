@@ -74,6 +74,10 @@ class EventFilter:
             return ""
         return json.dumps({"include": self.include, "exclude": self.exclude}, ensure_ascii=False)
 
+    def __str__(self) -> str:
+        parts = [(word, names) for word, names in (("include", self.include), ("exclude", self.exclude)) if names]
+        return " and ".join(f"{word} {_some(names)}" for word, names in parts) or "none"
+
     @property
     def hogql(self) -> str:
         """The same condition in HogQL, empty for no filter."""
@@ -111,6 +115,20 @@ def instant(at: datetime) -> str:
 def hogql_instant(at: datetime) -> str:
     """A HogQL constant that does not depend on the project's time zone (§10)."""
     return f"toDateTime64('{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
+
+
+def _some(names: Sequence[str], *, shown: int = 5) -> str:
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return ", ".join(map(repr, names[:shown])) + more
+
+
+def in_words(text: str) -> str:
+    """*text* with every identity of a filter that stands in it said in words."""
+    start = text.find('{"include": [')
+    if start < 0:
+        return text
+    found, end = json.JSONDecoder().raw_decode(text, start)
+    return f"{text[:start]}{EventFilter(tuple(found['include']), tuple(found['exclude']))}{in_words(text[end:])}"
 
 
 @dataclass(frozen=True, slots=True)

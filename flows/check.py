@@ -162,7 +162,7 @@ def _destination(settings: Settings, project_id: int) -> Finding:
 
 
 def _failed(name: str, exc: Exception) -> Finding:
-    return Finding(name, Verdict.FAIL, str(exc), str(getattr(exc, "hint", "")), exc)
+    return Finding(name, Verdict.FAIL, queries.in_words(str(exc)), str(getattr(exc, "hint", "")), exc)
 
 
 def described(finding: Finding) -> dict[str, str]:

@@ -549,13 +549,15 @@ def _explained(exc: Exception) -> tuple[int, str]:
     """Exit status and message of an error."""
     from extractors.errors import AccessDenied, BadQuestion, SourceError
     from extractors.files import Busy
+    from extractors.queries import in_words
     from sinks.errors import BadQuery, FilterChanged, HostChanged, SinkError
 
     format_message = getattr(exc, "format_message", None)  # typer's usage errors, whose base class it does not export
     if format_message is not None:
         return USAGE, f"{format_message()}\n  hedgerow --help shows commands and options"
     hint = getattr(exc, "hint", "")
-    text = f"{exc}\n  {hint}" if hint else str(exc)
+    text = in_words(str(exc)) if isinstance(exc, FilterChanged) else str(exc)
+    text = f"{text}\n  {hint}" if hint else text
     if isinstance(exc, SettingsError | BadQuery | BadQuestion | Busy | FilterChanged | HostChanged):
         return USAGE, text
     if isinstance(exc, AccessDenied):

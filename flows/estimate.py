@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -19,11 +19,12 @@ from extractors.pacing import Limit, finished_in_s
 from extractors.probe import Part
 from extractors.queries import Bucket
 from extractors.window import Range, window_at
+from extractors.zone import HourCount
 from flows import pipeline, plan
 from flows.plan import PAGE_ROWS, Sweep, Target
 from flows.runs import asked_range
 from flows.settings import Settings
-from flows.wiring import Listener, reader_of, sink_of
+from flows.wiring import Listener, filter_of, reader_of, sink_of
 from sinks.base import Ledger, State
 
 HOUR = timedelta(hours=1)
@@ -78,10 +79,12 @@ def of_project(
 ) -> Estimate:
     """The estimate of one project. *queued*: list requests that go before, of other projects of the same key.
 
-    Asks a handful of requests at most, whatever the range. Raises SettingsError, SourceError, SinkError.
+    Asks a handful of requests at most, whatever the range. Raises SettingsError, SourceError, SinkError, and refuses what
+    a sync would refuse.
     """
     start, end, from_earliest = asked_range(since, until)
     sink = sink_of(settings, listener)
+    sink.probe(project_id, pipeline.STREAM, host=settings.source.host, event_filter=filter_of(settings).identity)
     ledger = sink.ledger(project_id, pipeline.STREAM)
     with reader_of(settings, project_id, listener=listener, max_wait=None) as (reader, client, budget):
         now = reader.now()
@@ -100,7 +103,7 @@ def of_project(
         since=wanted.start if wanted else None,
         until=wanted.end if wanted else None,
         windows=dict(Counter(int(target.window.duration.total_seconds()) for target in work.targets)),
-        landed_windows=_landed(ledger, wanted) - sum(target.previous is not None for target in work.targets),
+        landed_windows=_landed(ledger, wanted, again={target.window.start for target in work.targets}),
         rows=rows,
         rows_counted=counted,
         list_requests=requests,
@@ -118,10 +121,14 @@ def of_project(
 
 
 def _work(reader: EventsReader, ledger: Ledger, wanted: Range | None, *, now: datetime, settle: timedelta) -> _Work:
-    if wanted is None:
+    hours: Mapping[datetime, HourCount] = {}
+    targets = plan.unfinished(ledger, wanted, now=now, settle=settle)
+    if wanted is not None:
+        hours, steps = pipeline.steps(reader, ledger, wanted, now=now)
+        targets += plan.targets(ledger, steps, wanted, now=now, settle=settle)
+        targets.sort(key=lambda target: target.reads.start)
+    if not targets:
         return _Work([], [], {}, [])
-    hours, steps = pipeline.steps(reader, ledger, wanted, now=now)
-    targets = plan.targets(ledger, steps, wanted, now=now, settle=settle)
     batches = list(pipeline.batches(targets, hours))
     sweeps = [sweep for batch in batches for sweep in plan.sweeps(batch)]
     return _Work(targets, sweeps, _counts(reader, sweeps), batches)
@@ -235,10 +242,15 @@ def _settles(target: Target) -> bool:
     return target.state is State.LANDED
 
 
-def _landed(ledger: Ledger, wanted: Range | None) -> int:
+def _landed(ledger: Ledger, wanted: Range | None, *, again: Collection[datetime]) -> int:
+    """Windows of the range that are landed and not to be landed *again*, which names their starts."""
     if wanted is None:
         return 0
-    return sum(wanted.overlap(Range(entry.start, entry.end)) is not None for entry in ledger.entries.values())
+    return sum(
+        wanted.overlap(Range(entry.start, entry.end)) is not None
+        for start, entry in ledger.entries.items()
+        if start not in again
+    )
 
 
 def _times(rows: int | None, size: int, of: int) -> int | None:

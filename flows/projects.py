@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from extractors.errors import LimitsExhausted, SourceError
+from extractors.queries import in_words
 from flows import runs
 from flows.runs import Complete
-from sinks.errors import DestinationBusy, MemoryExhausted, SinkError
+from sinks.errors import DestinationBusy, FilterChanged, MemoryExhausted, SinkError
 
 
 class Failed(Exception):
@@ -27,6 +28,8 @@ def each(project_ids: Iterable[int], work: Callable[[int], None]) -> dict[int, E
         try:
             work(project_id)
         except (SourceError, SinkError) as exc:
+            if isinstance(exc, FilterChanged):
+                exc.args = (in_words(str(exc)),)
             failures[project_id] = exc
             if isinstance(exc, LimitsExhausted | DestinationBusy | MemoryExhausted):
                 break

@@ -122,6 +122,18 @@ def test_other_projects_are_synced_when_one_fails(simulator, tmp_path):
     assert "project" in done.stderr.lower()
 
 
+def test_changed_filter_is_told_in_words(simulator, tmp_path):
+    """Exit 2 from sync and plan alike, and the same said by check: names of events, no JSON."""
+    assert hedgerow(simulator, tmp_path, "backfill", *RANGE).returncode == 0
+    (tmp_path / "hedgerow.toml").write_text('[events]\ninclude = ["a\\"] b", "c"]\nexclude = ["d"]\n')
+    done = [hedgerow(simulator, tmp_path, command) for command in ("sync", "plan", "check")]
+
+    words = """with the event filter none, now it is include 'a"] b', 'c' and exclude 'd'\n"""
+    assert [one.returncode for one in done] == [2, 2, 2]
+    assert [words in one.stderr for one in done] == [True] * 3, [one.stderr for one in done]
+    assert not [one for one in done if "{" in one.stderr + one.stdout]
+
+
 def test_other_projects_are_verified_when_one_fails(simulator, tmp_path):
     """A project of which nothing is landed: exit 12 and its name, and the others are compared all the same."""
     assert hedgerow(simulator, tmp_path, "backfill", *RANGE).returncode == 0

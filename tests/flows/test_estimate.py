@@ -21,6 +21,8 @@ from flows.plan import Sweep, Target
 from flows.settings import Settings, load
 from flows.wiring import Listener
 from sinks.base import State
+from sinks.duckdb_file import DuckDBSink
+from sinks.errors import FilterChanged
 from tests.flows.harness import UNLIMITED
 
 START, NOW = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)
@@ -89,6 +91,33 @@ def test_landed_windows_are_not_counted_again(tmp_path):
 
     assert said.rows == sum(event.timestamp >= middle for event in dataset.events)
     assert (sum(said.windows.values()), said.landed_windows) == (5, 5)
+
+
+@pytest.mark.parametrize("first", [9, -2], ids=["range that holds some", "range that holds none"])
+def test_windows_that_wait_to_be_landed_again_are_part_of_the_plan(first, tmp_path):
+    """After a rebuild that was cut short a sync lands what is left wherever it is: the plan says so."""
+    dataset, end = made(8_000, 10), START + 10 * DAY
+    since, until = START + first * DAY, START + (first + 1) * DAY
+    with serve(dataset, profile=UNLIMITED, now=lambda: NOW) as simulator:
+        of = settings(simulator, tmp_path)
+        runs.load_events(of, 1, command="backfill", since=START.isoformat(), until=end.isoformat())
+        DuckDBSink(tmp_path / "a.duckdb").prepare(1, "events", host=of.source.host, event_filter="", rebuild=True)
+        said = planned(of, since, until)
+        done = runs.load_events(of, 1, command="sync", since=since.isoformat(), until=until.isoformat())
+
+    assert (said.rows, sum(said.windows.values()), said.landed_windows) == (len(dataset), done.windows, 0)
+    assert done.rows == len(dataset)
+
+
+def test_plan_refuses_what_the_sync_refuses(tmp_path):
+    """Under another filter than the landed one there is nothing to plan: exit 2, as for the sync."""
+    with serve(made(300, 2), profile=UNLIMITED, now=lambda: NOW) as simulator:
+        runs.load_events(settings(simulator, tmp_path), 1, command="backfill", since=START.isoformat())
+        changed = settings(simulator, tmp_path, events__include=("$pageview",))
+        with pytest.raises(FilterChanged):
+            planned(changed, START, START + DAY)
+        with pytest.raises(FilterChanged):
+            runs.load_events(changed, 1, command="backfill", since=START.isoformat())
 
 
 def test_filter_is_part_of_the_plan(tmp_path):
