@@ -20,7 +20,7 @@ from extractors.zone import ZoneCheck
 from flows import pipeline, wiring
 from flows.settings import Settings, SettingsError
 from flows.wiring import Listener
-from sinks.errors import SinkError
+from sinks.errors import FilterChanged, SinkError
 
 SKEW = timedelta(minutes=2)
 PAGE = 1_001  # one more than today's cloud gives, so that its clamp shows
@@ -162,7 +162,8 @@ def _destination(settings: Settings, project_id: int) -> Finding:
 
 
 def _failed(name: str, exc: Exception) -> Finding:
-    return Finding(name, Verdict.FAIL, queries.in_words(str(exc)), str(getattr(exc, "hint", "")), exc)
+    found = queries.in_words(str(exc)) if isinstance(exc, FilterChanged) else str(exc)
+    return Finding(name, Verdict.FAIL, found, str(getattr(exc, "hint", "")), exc)
 
 
 def described(finding: Finding) -> dict[str, str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.settings import ENVIRONMENT, load, open_keys
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LOOKUPS = (ROOT / "docs/lookups.md").read_text(encoding="utf-8")
@@ -96,6 +98,19 @@ def test_ledger_page_sql_equals_the_ledger(tmp_path):
         for query in (sql[1], ledger)
     ]
     assert digests[0] == digests[1]
+
+
+def test_settings_page_has_every_setting_and_its_example_is_accepted(tmp_path):
+    """Each key of the file, and each variable, stands on the page; the example is a hedgerow.toml."""
+    page = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
+    example = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert example
+    (tmp_path / "hedgerow.toml").write_text(example[1], encoding="utf-8")
+    load(directory=tmp_path)
+
+    by_variable = set(ENVIRONMENT.values())
+    assert [name for name in ENVIRONMENT if f"`{name}`" not in page] == []
+    assert [key for key in open_keys() if key not in by_variable and key.split(".")[1] not in example[1]] == []
 
 
 @pytest.mark.long

@@ -107,6 +107,22 @@ def test_filter_identity_is_equal_for_equal_filters_only(one, other, same):
     assert (one.identity == other.identity) is same
 
 
+WORDS = [
+    pytest.param(ALL, "none", id="no filter"),
+    pytest.param(EventFilter(("b", "a"), ("c",)), "include 'a', 'b' and exclude 'c'", id="both"),
+    pytest.param(EventFilter(exclude=tuple("gfedcba")), "exclude 'a', 'b', 'c', 'd', 'e' and 2 more", id="many"),
+    pytest.param(EventFilter(('"]}',)), "include '\"]}'", id="odd name"),
+]
+
+
+@pytest.mark.parametrize(("events", "words"), WORDS)
+def test_filter_is_said_in_words(events, words):
+    """Whatever stands around its identity stays; two in one text are both replaced."""
+    text = f"was {events.identity or 'none'}, is {events.identity or 'none'}"
+
+    assert queries.in_words(text) == f"was {words}, is {words}"
+
+
 SLICES = [
     pytest.param(None, None, "", id="open"),
     pytest.param("4", None, "toString(uuid) >= '4'", id="from"),

@@ -170,6 +170,7 @@ CASES = [
     Case("month 13", "sync --since 2026-13-01", 2, ("2026-13-01", "ISO 8601")),
     Case("hour 25", "sync --until 2026-01-01T25:00", 2, ("2026-01-01T25:00", "ISO 8601")),
     Case("a word for a time", "sync --since yesterday", 2, ("'yesterday'", "7d")),
+    Case("an end at the earliest", "sync --until earliest", 2, ("'earliest' is no time\n", "a start may also be")),
     Case("an empty time", ("sync", "--since", ""), 2, ("no time", "ISO 8601")),
     Case("year 99999", "sync --since 99999-01-01", 2, ("99999-01-01",)),
     Case("a billion days ago", "sync --since 999999999d", 2, ("999999999d",)),

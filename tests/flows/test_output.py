@@ -247,6 +247,14 @@ def test_command_alone_prints_its_help(arguments, home):
     assert alone.stdout.strip() == asked.stdout.strip()
 
 
+@pytest.mark.parametrize("command", ["plan", "status", "settings", "sql"])
+def test_quiet_is_explained_where_the_output_is_the_result(command, home):
+    """-q hides no result, and the help says so."""
+    asked = " ".join(hedgerow(home, command, "--help", COLUMNS="120").stdout.decode().split())
+
+    assert "No notes; the output is the result and is printed all the same." in asked
+
+
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[Simulator]:
     with serve(generate(events=50, start=START, end=END, seed=1), profile=UNLIMITED) as running:
