@@ -491,7 +491,7 @@ CSV = {"export_format": "text/csv", "insight": 1}
 
 def test_content_lies_in_a_store_that_refuses_the_key():
     """302 to another port; the address alone gives the bytes, the key beside it or another signature an error."""
-    with served([], export_content=b"a,b\r\n") as (server, client):
+    with served([], export_content=b"a,b\r\n") as (_, client):
         made = client.post(EXPORTS, json=CSV)
         sent = client.get(f"{EXPORTS}1/content/", params={"download": "true"})
         address = httpx.URL(sent.headers["Location"])
