@@ -1,11 +1,12 @@
 """Exports and evaluations of one project: what was sent in, rows as the API shows them out.
 
 Knows fields, defaults, expiry and refusals; knows no addresses and no sockets. Not modelled: work that fails or takes
-its time, other users' exports, quotas, list filters, POST and PUT of evaluations, their older shape.
+its time, other users' exports, videos' own rules, list filters, POST and PUT of evaluations, their older shape.
 Section marks (§) are posthog-api.md's; "seen" points at a sample.
 """
 
 import re
+import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -122,7 +123,8 @@ def _stem(given: Mapping[str, Any]) -> str:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", text.lower()).strip())
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()  # as Django's slugs are
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain.lower()).strip())
 
 
 class Evaluations:

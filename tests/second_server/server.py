@@ -46,10 +46,9 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
     def _send(self, answer: Answer) -> None:
-        body, headers = (
-            answer.body,
-            [("Content-Type", answer.content_type), ("Vary", "Accept, Accept-Encoding, Origin")],
-        )
+        body, headers = answer.body, [("Vary", "Accept, Accept-Encoding, Origin")]
+        if body:  # what is empty has no type either
+            headers.append(("Content-Type", answer.content_type))
         # A store's objects are sent as they lie there.
         compressible = answer.content_type == "application/json" and len(body) >= GZIP_LEAST_BYTES
         if compressible and "gzip" in self.headers.get("Accept-Encoding", ""):

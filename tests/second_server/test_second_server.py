@@ -560,7 +560,7 @@ def test_evaluation_is_deleted_softly_and_only_so():
         client.patch(f"{JUDGES}{name}/", json={"deleted": False})
         back = client.get(f"{JUDGES}{name}/").status_code
 
-    assert (refused.status_code, refused.content) == (405, b"")
+    assert (refused.status_code, refused.content, "Content-Type" in refused.headers) == (405, b"", False)
     assert (gone.status_code, gone.json()["deleted"], hidden, back) == (200, True, (404, 0), 200)
 
 
