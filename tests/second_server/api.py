@@ -1,8 +1,11 @@
-"""PostHog Cloud of late 2026, as far as the facts go: events list, one event, POST query; request in, answer out.
+"""PostHog Cloud of late 2026, as far as the facts go: events, values, exports, evaluations, POST query; request in,
+answer out.
 
-Knows limits, windows, errors, throttles and faults. Knows no sockets (server.py), no SQL tables (rows.py) and no HogQL
-(engine.py). Not modelled: CSV, events/values, `personal_api_key` outside the header, `Start`/`End` in relative dates,
-the slow-down of `offset`. Section marks (§) are posthog-api.md's; "seen" points at posthog-observed.md or a sample.
+Knows limits, windows, errors, throttles and faults. Knows no sockets (server.py), no SQL tables (rows.py), no HogQL
+(engine.py) and no fields of exports and evaluations (assets.py). Not modelled: CSV, `personal_api_key` outside the
+header, `Start`/`End` in relative dates, the slow-down of `offset`, the cache and the `custom_event` of values, throttles
+of values, exports and evaluations. Section marks (§) are posthog-api.md's; "seen" points at posthog-observed.md or a
+sample.
 """
 
 import json
@@ -15,9 +18,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from .answers import Answer, ApiError, Request, invalid, not_found, to_json
+from .assets import Evaluations, Exports
 from .engine import IMPLICIT_LIMIT, Engine, QueryError
 from .rows import Condition, Store, filters, isoformat, micros
 
@@ -29,36 +34,17 @@ PROBES_S = (60, 300, 900, 3600, 21_600, 86_400)  # §1.5
 REMEMBERED = timedelta(hours=24)  # §1.5: how long a window that worked is tried first
 RUNNING_AT_ONCE = 2  # §5.4
 
-ADDRESS = re.compile(r"/api/(?:projects|environments)/([^/]+)/(events|query)(?:/([^/]+))?/?")
+VALUES_MOST = 10  # §2.2
+VALUES_BACK = timedelta(days=7)  # §2.2
+DEFAULT_PAGE = 100  # §3.4, §4: lists of exports and evaluations
+
+ADDRESS = re.compile(
+    r"/api/(?:projects|environments)/([^/]+)/"
+    r"(query|events(?:/[^/]+)?|exports(?:/[^/]+(?:/content)?)?|evaluations(?:/[^/]+)?)/?"
+)
 RELATIVE = re.compile(r"-?(\d+)?([hdwmMsqy])")  # §1.3: searched anywhere in the text
 FAULTS = frozenset({"429", "500", "502html", "503", "504", "cut"})
 HTML_502 = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One HTTP answer. *cut*: announce the whole body, send half, close."""
-
-    status: int
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
-    content_type: str = "application/json"
-    cut: bool = False
-
-
-class ApiError(Exception):
-    """An error that PostHog answers in words (§1.9, §5)."""
-
-    def __init__(self, status: int, kind: str, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.kind = kind
-        self.code = code
-
-    def answer(self, *headers: tuple[str, str]) -> Answer:
-        """The error object of §1.9, `attr` always null."""
-        shown = {"type": self.kind, "code": self.code, "detail": str(self), "attr": None}
-        return Answer(self.status, _json(shown), headers)
 
 
 class Throttled(Exception):
@@ -77,25 +63,6 @@ class Throttled(Exception):
 def server_error() -> ApiError:
     """The bare 500 that any plain exception becomes (§1.9)."""
     return ApiError(500, "server_error", "error", "A server error occurred.")
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the project needs of one HTTP request. *params*: the last of repeated ones wins."""
-
-    method: str
-    target: str
-    host: str
-    authorization: str
-    body: bytes = b""
-
-    @property
-    def path(self) -> str:
-        return urlsplit(self.target).path
-
-    @property
-    def params(self) -> dict[str, str]:
-        return dict(parse_qsl(urlsplit(self.target).query, keep_blank_values=True))
 
 
 class Throttle:
@@ -183,9 +150,20 @@ class SecondServer:
 class Project:
     """Requests in, answers out, for one project and one key."""
 
-    def __init__(self, store: Store, settings: Settings, seen: SecondServer, throttles: Mapping[str, Throttle]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        seen: SecondServer,
+        *,
+        throttles: Mapping[str, Throttle],
+        exports: Exports,
+        evaluations: Evaluations,
+    ) -> None:
         self._store = store
         self._settings = settings
+        self._exports = exports
+        self._evaluations = evaluations
         self._seen = seen
         self._throttles = throttles
         self._engine = Engine(zone=settings.zone.key, project_id=settings.project_id)
@@ -218,39 +196,67 @@ class Project:
 
     def _routed(self, request: Request) -> Answer:
         found = ADDRESS.fullmatch(request.path)
-        if found is None or (found[2] == "query" and found[3]):
-            raise ApiError(404, "invalid_request", "not_found", "Endpoint not found.")
-        project, endpoint, event_uuid = found.groups()
-        fault = self._counted(request, endpoint, event_uuid)
+        if found is None:
+            raise not_found("Endpoint not found.")
+        endpoint, *name = found[2].split("/")
+        fault = self._counted(request, found[2])
         if fault not in (None, "cut"):
             return _fault(fault)
-        self._authorize(request, project)
-        if request.method != ("POST" if endpoint == "query" else "GET"):
-            detail = f'Method "{request.method}" not allowed.'
-            raise ApiError(405, "invalid_request", "method_not_allowed", detail)
+        self._authorize(request, found[1])
         if endpoint == "query" and not self._settings.query_allowed:
             raise ApiError(
                 403, "authentication_error", "permission_denied", "API key missing required scope 'query:read'"
             )
-        with self._lock:
-            self._throttles[endpoint].admit(self._settings.now)
-        if endpoint == "query":
-            return self._query(request)
-        if event_uuid:
-            return self._detail(event_uuid)
-        if not self._running.acquire(blocking=False):
-            raise RuntimeError("more events lists at once than allowed")  # a 500 (§5.4)
-        try:
-            return self._list(request, cut=fault == "cut")
-        finally:
-            self._running.release()
+        if endpoint in self._throttles and name != ["values"]:
+            with self._lock:
+                self._throttles[endpoint].admit(self._settings.now)
+        match request.method, endpoint, name:
+            case "POST", "query", []:
+                return self._query(request)
+            case "GET", "events", []:
+                return self._list(request, cut=fault == "cut")
+            case "GET", "events", ["values"]:
+                return self._values(request)
+            case "GET", "events", [event_uuid]:
+                return self._detail(event_uuid)
+            case _, "exports", _:
+                with self._lock:
+                    return self._export(request, name)
+            case _, "evaluations", _:
+                with self._lock:
+                    return self._evaluation(request, name)
+        raise not_allowed(request)
 
-    def _counted(self, request: Request, endpoint: str, event_uuid: str | None) -> str | None:
+    def _export(self, request: Request, name: list[str]) -> Answer:
+        match request.method, name:
+            case "GET", []:
+                return _paged(request, self._exports.visible())
+            case "POST", []:
+                return Answer(201, to_json(self._exports.create(json.loads(request.body))))
+            case "GET", [number]:
+                return Answer(200, to_json(self._exports.one(number)))
+            case "GET", [number, "content"]:
+                download = request.params.get("download") == "true"
+                return Answer(302, b"", (("Location", self._exports.content_address(number, download=download)),))
+        raise not_allowed(request)
+
+    def _evaluation(self, request: Request, name: list[str]) -> Answer:
+        match request.method, name:
+            case "GET", []:
+                return _paged(request, self._evaluations.visible())
+            case "GET", [one]:
+                return Answer(200, to_json(self._evaluations.one(one)))
+            case "PATCH", [one]:
+                return Answer(200, to_json(self._evaluations.change(one, json.loads(request.body))))
+            case "DELETE", [_]:
+                return Answer(405, b"")  # not even an error object (§4)
+        raise not_allowed(request)
+
+    def _counted(self, request: Request, place: str) -> str | None:
         with self._lock:
-            if endpoint == "query":
+            if place == "query":
                 self._seen.query_requests += 1
-                return None
-            if event_uuid or request.method != "GET":
+            if place != "events" or request.method != "GET":
                 return None
             self._seen.list_requests += 1
             return self._settings.faults.get(self._seen.list_requests)
@@ -264,9 +270,17 @@ class Project:
             detail = "Personal API key found in request Authorization header is invalid."
             raise ApiError(401, "authentication_error", "authentication_failed", detail)
         if project not in ("@current", str(self._settings.project_id)):
-            raise ApiError(404, "invalid_request", "not_found", "Project not found.")
+            raise not_found("Project not found.")
 
     def _list(self, request: Request, *, cut: bool) -> Answer:
+        if not self._running.acquire(blocking=False):
+            raise RuntimeError("more events lists at once than allowed")  # a 500 (§5.4)
+        try:
+            return self._listed(request, cut=cut)
+        finally:
+            self._running.release()
+
+    def _listed(self, request: Request, *, cut: bool) -> Answer:
         params, now = request.params, self._settings.now()
         order = json.loads(params.get("orderBy") or '["-timestamp"]')
         descending = order == ["-timestamp"]
@@ -298,7 +312,7 @@ class Project:
                 {**params, moved: isoformat(rows[limit - 1][0])}
             )
         shown = b",".join(body for _, body in rows[:limit])
-        body = b'{"next":%b,"results":[%b]}' % (_json(following), shown)
+        body = b'{"next":%b,"results":[%b]}' % (to_json(following), shown)
         return Answer(200, body, (("X-PostHog-Warn", "https://posthog.com/docs/api/events"),), cut=cut)
 
     def _bounds(self, params: Mapping[str, str], now: datetime) -> tuple[datetime, datetime]:
@@ -330,7 +344,7 @@ class Project:
             try:
                 decoded = json.loads(params["properties"])
             except ValueError as exc:
-                raise ApiError(400, "validation_error", "invalid_input", "Properties are unparsable!") from exc
+                raise invalid("Properties are unparsable!") from exc
 
             def matching(expression: str) -> list[int]:
                 if not self._settings.hogql_filter_allowed:
@@ -366,35 +380,96 @@ class Project:
             canonical = str(uuid.UUID(event_uuid))
         except ValueError:
             # Without `attr` (§2.1, seen: error_retrieve_bad_id.json).
-            return Answer(400, _json({"detail": "Invalid UUID", "code": "invalid", "type": "validation_error"}))
+            return Answer(400, to_json({"detail": "Invalid UUID", "code": "invalid", "type": "validation_error"}))
         body = self._store.one(canonical)
         if body is None:
-            raise ApiError(404, "invalid_request", "not_found", f"No events exist for event UUID {event_uuid}")
+            raise not_found(f"No events exist for event UUID {event_uuid}")
         return Answer(200, body)
+
+    def _values(self, request: Request) -> Answer:
+        """Up to ten texts that a property or a column had lately, in events of the names given (§2.2)."""
+        params, now = request.params, self._settings.now()
+        key, names, part = params.get("key", ""), request.every("event_name"), params.get("value", "").lower()
+        if not key:
+            raise invalid("You must provide a key")
+        if not names:
+            raise invalid("You must provide event_name with a personal API key, or use the query endpoint")
+        midnight = now.astimezone(self._settings.zone).replace(hour=0, minute=0, second=0, microsecond=0)
+        wanted = [
+            {"key": name.removeprefix("properties_"), "value": _decoded(text)}
+            for name, text in params.items()
+            if name.startswith("properties_")
+        ]
+        conditions = [
+            Condition("us >= ? AND us <= ?", (micros(midnight - VALUES_BACK), micros(now))),
+            Condition("event IN (SELECT value FROM json_each(?))", (json.dumps(names),)),
+            filters(wanted, lambda expression: []),
+        ]
+        found = self._store.values(conditions, key, column=params.get("is_column") == "true")
+        matching = [text for text in found if part in text.lower()]
+        shown = sorted(matching, key=len) if part else matching
+        body = {"results": [{"name": text} for text in shown[:VALUES_MOST]], "refreshing": False}
+        return Answer(200, to_json(body), (("Cache-Control", "max-age=10"),))
 
     def _query(self, request: Request) -> Answer:
         try:
             asked = json.loads(request.body)
             kind, sql = asked["query"]["kind"], asked["query"]["query"]
         except (ValueError, KeyError, TypeError) as exc:
-            raise ApiError(400, "validation_error", "invalid_input", "query.kind and query.query are needed") from exc
+            raise invalid("query.kind and query.query are needed") from exc
         if kind != "HogQLQuery":
-            raise ApiError(400, "validation_error", "invalid_input", f"Query kind {kind} is not understood.")
+            raise invalid(f"Query kind {kind} is not understood.")
         fresh = asked.get("refresh") in ("force_blocking", True)  # `true` is the older spelling (§10)
         with self._lock:
             known = None if fresh else self._cached.get(sql)
         if known is not None:
-            return Answer(200, _json({**known, "is_cached": True}))
+            return Answer(200, to_json({**known, "is_cached": True}))
         try:
             table = self._engine.select(sql, lines=self._store.json_lines(), now=self._settings.now())
         except QueryError as exc:
-            raise ApiError(400, "validation_error", "invalid_input", str(exc)) from exc
+            raise invalid(str(exc)) from exc
         found: dict[str, Any] = {"query": sql, "columns": table.columns, "types": table.types, "results": table.results}
         if table.has_more is not None:
             found |= {"hasMore": table.has_more, "limit": IMPLICIT_LIMIT}
         with self._lock:
             self._cached[sql] = found
-        return Answer(200, _json({**found, "is_cached": False}))
+        return Answer(200, to_json({**found, "is_cached": False}))
+
+
+def not_allowed(request: Request) -> ApiError:
+    """405 in the words of samples/server-1.43/error_post_not_allowed.json."""
+    detail = f'Method "{request.method}" not allowed.'
+    return ApiError(405, "invalid_request", "method_not_allowed", detail)
+
+
+def _paged(request: Request, rows: list[dict[str, Any]]) -> Answer:
+    """The part of *rows* that `limit` and `offset` ask for, with the addresses of its neighbours (§3.4)."""
+
+    def number(name: str, least: int, default: int) -> int:
+        text = request.params.get(name, "")
+        return int(text) if text.isdecimal() and int(text) >= least else default
+
+    limit, offset = number("limit", 1, DEFAULT_PAGE), number("offset", 0, 0)
+
+    def page(start: int) -> str:
+        query = {**request.params, "limit": limit, "offset": max(start, 0)}
+        return f"http://{request.host}{request.path}?{urlencode(query)}"
+
+    body = {
+        "count": len(rows),
+        "next": page(offset + limit) if offset + limit < len(rows) else None,
+        "previous": page(offset - limit) if offset > 0 else None,
+        "results": rows[offset : offset + limit],
+    }
+    return Answer(200, to_json(body))
+
+
+def _decoded(text: str) -> Any:
+    """JSON, or the text itself (§2.2)."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _offset(text: str) -> int:
@@ -402,7 +477,7 @@ def _offset(text: str) -> int:
     found = int(text) if re.fullmatch(r"-?\d+", text) else 0
     if found > MAX_OFFSET:
         detail = f"Offset is deprecated. Max supported offset value is {MAX_OFFSET}"
-        raise ApiError(400, "validation_error", "invalid_input", detail)
+        raise invalid(detail)
     return max(found, 0)
 
 
@@ -418,7 +493,3 @@ def _fault(name: str) -> Answer:
             return ApiError(503, "server_error", "error", "Queries are a little too busy right now.").answer()
         case _:
             return ApiError(504, "server_error", "error", "Query has hit the max execution time.").answer()
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

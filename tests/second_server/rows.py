@@ -18,6 +18,8 @@ from typing import Any
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIE_PRIME = 2_147_483_647  # a prime above any row number: n * salt % prime never collides, so every salt is a new order
 
+VALUE_COLUMNS = {"uuid", "event", "distinct_id", "elements_chain"}
+
 # The keys a property filter may have; any other fails schema validation (§1.4).
 FILTER_KEYS = {"key", "value", "operator", "type", "label"}
 LEGACY_KEYS = {"property_type", "property_type_format"}
@@ -202,6 +204,21 @@ class Store:
         with self._lock:
             found = self._db.execute("SELECT body FROM events WHERE uuid = ? LIMIT 1", (event_uuid,)).fetchone()
         return None if found is None else found[0]
+
+    def values(self, conditions: list[Condition], key: str, *, column: bool) -> list[str]:
+        """Distinct texts of a property, or of a *column*, in the rows that meet *conditions*; null is none (§2.2).
+
+        Lists are taken apart; numbers, booleans and objects come as JSON text (posthog-observed.md "Values").
+        """
+        if column and key not in VALUE_COLUMNS:
+            raise ValueError(f"column: expected of {sorted(VALUE_COLUMNS)}, found {key!r}")
+        where = " AND ".join(part.sql for part in conditions)
+        params = [param for part in conditions for param in part.params]
+        with self._lock:
+            rows = self._db.execute(f"SELECT {key if column else 'properties'} FROM events WHERE {where}", params)
+            found = [text if column else json.loads(text).get(key) for (text,) in rows]
+        items = [item for value in found for item in (value if isinstance(value, list) else [value])]
+        return list(dict.fromkeys(_text(item) for item in items if item is not None))
 
     def json_lines(self) -> Iterator[str]:
         """Every row as one JSON object a line, names as in the table but without the body."""

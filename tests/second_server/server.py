@@ -15,14 +15,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from .api import Answer, Project, Request, SecondServer, Settings, Throttle
+from .answers import Answer, Request
+from .api import Project, SecondServer, Settings, Throttle
+from .assets import Evaluations, Exports
+from .bucket import Bucket
 from .rows import Row, Store
 
 GZIP_LEAST_BYTES = 200  # smaller bodies grow
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """HTTP/1.1 around Project.respond."""
+    """HTTP/1.1 around a function from request to answer."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -38,16 +41,17 @@ class _Handler(BaseHTTPRequestHandler):
             authorization=self.headers.get("Authorization", ""),
             body=body,
         )
-        self._send(self.server.project.respond(request))
+        self._send(self.server.respond(request))
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815
 
     def _send(self, answer: Answer) -> None:
-        body, headers = (
-            answer.body,
-            [("Content-Type", answer.content_type), ("Vary", "Accept, Accept-Encoding, Origin")],
-        )
-        if len(body) >= GZIP_LEAST_BYTES and "gzip" in self.headers.get("Accept-Encoding", ""):
+        body, headers = answer.body, [("Vary", "Accept, Accept-Encoding, Origin")]
+        if body:  # what is empty has no type either
+            headers.append(("Content-Type", answer.content_type))
+        # A store's objects are sent as they lie there.
+        compressible = answer.content_type == "application/json" and len(body) >= GZIP_LEAST_BYTES
+        if compressible and "gzip" in self.headers.get("Accept-Encoding", ""):
             body = zlib.compress(body, level=1, wbits=31)
             headers.append(("Content-Encoding", "gzip"))
         self.send_response(answer.status)
@@ -68,10 +72,10 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
-    project: Project
-    now: Callable[[], datetime]
 
-    def __init__(self) -> None:
+    def __init__(self, respond: Callable[[Request], Answer], now: Callable[[], datetime]) -> None:
+        self.respond = respond
+        self.now = now
         super().__init__(("127.0.0.1", 0), _Handler)
         self._open: set[socket.socket] = set()
 
@@ -104,6 +108,22 @@ def _wall_clock() -> datetime:
 
 
 @contextmanager
+def _listening(respond: Callable[[Request], Answer], now: Callable[[], datetime]) -> Iterator[str]:
+    """The address where *respond* answers until the block ends."""
+    server = _Server(respond, now)
+    # The default poll of 0.5 s would be the time every test waits at its end.
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        server.hang_up()
+
+
+@contextmanager
 def second_server(
     rows: Iterable[Row],
     *,
@@ -117,28 +137,30 @@ def second_server(
     faults: Mapping[int, str] | None = None,
     # Not UTC, not whole hours, with summer time: whoever forgets a zone is off by 2.5 or 3.5 hours.
     time_zone: str = "America/St_Johns",
+    export_content: bytes = b"",
+    evaluations: Iterable[Mapping[str, Any]] = (),
 ) -> Iterator[SecondServer]:
     """Serve *rows* on loopback until the block ends.
 
     *now*: clock for the `Date` header, defaults, relative dates and throttles. *per_minute*, *per_hour*: None is off,
     PostHog has 240 and 1200; list and detail share one bucket, POST query has its own of the same size.
     *faults*: which answer the n-th list request (from 1) gets instead: "429", "500", "502html", "503", "504" or "cut".
+    *export_content*: what every export's content is; a store on another port serves it. *evaluations*: what differs of
+    each from an enabled judge made now.
     """
     clock = now or _wall_clock
-    server = _Server()
-    seen = SecondServer(url=f"http://127.0.0.1:{server.server_address[1]}", key=key)
     settings = Settings(key, project_id, ZoneInfo(time_zone), clock, query_allowed, hogql_filter_allowed, faults or {})
-    throttles = {name: Throttle(per_minute=per_minute, per_hour=per_hour) for name in ("events", "query")}
-    server.now = clock
-    server.project = Project(Store(rows), settings, seen, throttles)
-    # The default poll of 0.5 s would be the time every test waits at its end.
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
+    seen, bucket = SecondServer(url="", key=key), Bucket()
+    project = Project(
+        Store(rows),
+        settings,
+        seen,
+        throttles={name: Throttle(per_minute=per_minute, per_hour=per_hour) for name in ("events", "query")},
+        exports=Exports(content=export_content, bucket=bucket, now=clock),
+        evaluations=Evaluations(evaluations, now=clock),
+    )
     try:
-        yield seen
+        with _listening(bucket.respond, clock) as bucket.url, _listening(project.respond, clock) as seen.url:
+            yield seen
     finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-        server.hang_up()
-        server.project.close()
+        project.close()

@@ -482,3 +482,156 @@ def test_stopped_server_is_gone_for_kept_connections():
             client.get(server.url)
         with pytest.raises(httpx.TransportError):
             client.get(server.url)
+
+
+EXPORTS = "/api/projects/1/exports/"
+JUDGES = "/api/environments/1/evaluations/"
+CSV = {"export_format": "text/csv", "insight": 1}
+
+
+def test_content_lies_in_a_store_that_refuses_the_key():
+    """302 to another port; the address alone gives the bytes, the key beside it or another signature an error."""
+    with served([], export_content=b"a,b\r\n") as (_, client):
+        made = client.post(EXPORTS, json=CSV)
+        sent = client.get(f"{EXPORTS}1/content/", params={"download": "true"})
+        address = httpx.URL(sent.headers["Location"])
+        content = httpx.get(address)
+        refused = [httpx.get(address, headers=client.headers), httpx.get(str(address)[:-1] + "x")]
+        other = (address.host, address.port) != (client.base_url.host, client.base_url.port)
+
+    assert (made.status_code, made.json()["has_content"], sent.status_code, other) == (201, True, 302, True)
+    assert (content.content, content.headers["Content-Type"]) == (b"a,b\r\n", "text/csv")
+    assert content.headers["Content-Disposition"] == f'attachment; filename="{made.json()["filename"]}"'
+    assert [answer.status_code for answer in refused] == [400, 403]
+
+
+def test_export_is_named_and_expires_as_the_facts_say():
+    """The target's name and the time made; 7 days cut to midnight whatever was asked; then it is gone."""
+    clock = [NOW]
+    with served([], now=lambda: clock[0]) as (_, client):
+        made = client.post(EXPORTS, json={**CSV, "expires_after": "2030-01-01T00:00:00Z"}).json()
+        clock[0] = datetime(2026, 11, 27, tzinfo=UTC)
+        listed, one = client.get(EXPORTS).json(), client.get(f"{EXPORTS}1/")
+
+    assert made["filename"] == "export-example-insight-2026-11-20-120000.csv"
+    assert made["expires_after"] == "2026-11-27T00:00:00Z"
+    assert (listed["count"], one.status_code) == (0, 404)
+
+
+@pytest.mark.parametrize(
+    ("body", "attr", "code"),
+    [
+        pytest.param({}, "export_format", "required", id="no format"),
+        pytest.param({"export_format": "x"}, "export_format", "invalid_choice", id="bad format"),
+        pytest.param({"export_format": "text/csv"}, None, "invalid_input", id="no target"),
+        pytest.param({**CSV, "insight": 77}, "insight", "does_not_exist", id="unknown insight"),
+    ],
+)
+def test_export_that_cannot_be_is_refused(body, attr, code):
+    """400 with the field and the code, and nothing is made."""
+    with served([]) as (_, client):
+        answer = client.post(EXPORTS, json=body)
+        count = client.get(EXPORTS).json()["count"]
+
+    assert (answer.status_code, answer.json()["attr"], answer.json()["code"], count) == (400, attr, code, 0)
+
+
+def test_lists_are_paged_newest_first():
+    """Following `next` gives every export once."""
+    with served([]) as (_, client):
+        for _ in range(5):
+            client.post(EXPORTS, json=CSV)
+        address, found = f"{EXPORTS}?limit=2", []
+        while address:
+            page = client.get(address).json()
+            found.append([one["id"] for one in page["results"]])
+            address = page["next"]
+
+    assert found == [[5, 4], [3, 2], [1]]
+
+
+def test_evaluation_is_deleted_softly_and_only_so():
+    """DELETE: 405 and no body. PATCH hides it from list and detail; PATCH again restores it."""
+    name = str(uuid.UUID(int=1))
+    with served([], evaluations=[{"id": name}]) as (_, client):
+        refused = client.delete(f"{JUDGES}{name}/")
+        gone = client.patch(f"{JUDGES}{name}/", json={"deleted": True})
+        hidden = client.get(f"{JUDGES}{name}/").status_code, client.get(JUDGES).json()["count"]
+        client.patch(f"{JUDGES}{name}/", json={"deleted": False})
+        back = client.get(f"{JUDGES}{name}/").status_code
+
+    assert (refused.status_code, refused.content, "Content-Type" in refused.headers) == (405, b"", False)
+    assert (gone.status_code, gone.json()["deleted"], hidden, back) == (200, True, (404, 0), 200)
+
+
+def test_patch_changes_what_may_be_changed():
+    """`enabled` drives the status, prompts are trimmed, `output_config` is merged; read-only and unknown keys are not."""
+    name = str(uuid.UUID(int=1))
+    change = {
+        "enabled": False,
+        "evaluation_config": {"prompt": " Is it? "},
+        "output_config": {"true_is_failure": True},
+        "status": "error",
+        "created_at": "x",
+        "shoe": 43,
+    }
+    with served([], evaluations=[{"id": name, "created_at": "2026-01-01T00:00:00Z"}]) as (_, client):
+        row = client.patch(f"{JUDGES}{name}/", json=change).json()
+        empty = client.patch(f"{JUDGES}{name}/", json={"evaluation_config": {"prompt": " "}})
+
+    assert (row["enabled"], row["status"], row["evaluation_config"]) == (False, "paused", {"prompt": "Is it?"})
+    assert row["output_config"] == {"allows_na": False, "true_is_failure": True}
+    assert (row["created_at"], row["updated_at"], "shoe" in row) == (
+        "2026-01-01T00:00:00Z",
+        "2026-11-20T12:00:00Z",
+        False,
+    )
+    assert (empty.status_code, empty.json()["attr"]) == (400, "config")
+
+
+VALUES = [
+    row(0, NOW, properties='{"plan":"Pro","tags":["b","a"],"n":33,"ok":true}'),
+    row(1, NOW, properties='{"plan":"Enterprise Pro","n":34}'),
+    row(2, NOW, event="other", properties='{"plan":"Other"}'),
+    row(3, NOW - timedelta(days=9), properties='{"plan":"Old"}'),
+]
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        pytest.param({"key": "plan"}, ["Enterprise Pro", "Pro"], id="of the event and the last week"),
+        pytest.param(
+            {"key": "plan", "event_name": ["e", "other"]}, ["Enterprise Pro", "Other", "Pro"], id="two events"
+        ),
+        pytest.param({"key": "plan", "value": "eNTER"}, ["Enterprise Pro"], id="part, any case"),
+        pytest.param({"key": "tags"}, ["a", "b"], id="lists are taken apart"),
+        pytest.param({"key": "ok"}, ["true"], id="booleans are texts"),
+        pytest.param({"key": "distinct_id", "is_column": "true"}, ["d0", "d1"], id="column"),
+        pytest.param({"key": "plan", "properties_n": "33"}, ["Pro"], id="filter"),
+        pytest.param({"key": "none"}, [], id="no such property"),
+    ],
+)
+def test_values_are_suggested(asked, names):
+    """Distinct texts of the events named."""
+    with served(VALUES) as (_, client):
+        answer = client.get(f"{LIST}values/", params={"event_name": "e", **asked})
+
+    assert sorted(one["name"] for one in answer.json()["results"]) == names
+    assert (answer.json()["refreshing"], answer.headers["Cache-Control"]) == (False, "max-age=10")
+
+
+@pytest.mark.parametrize("asked", [{"event_name": "e"}, {"key": "plan"}])
+def test_values_need_a_key_and_an_event(asked):
+    """400 without either."""
+    with served(VALUES) as (_, client):
+        assert client.get(f"{LIST}values/", params=asked).status_code == 400
+
+
+def test_values_are_ten_and_shorter_matches_come_first():
+    """Never more than ten; with a part, the shorter first."""
+    rows = [row(n, NOW, properties=json.dumps({"p": "x" * (20 - n)})) for n in range(15)]
+    with served(rows) as (_, client):
+        found = client.get(f"{LIST}values/", params={"event_name": "e", "key": "p", "value": "X"}).json()["results"]
+
+    assert [len(one["name"]) for one in found] == list(range(6, 16))
