@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -250,7 +251,8 @@ def test_bad_input_ends_clearly(case, host, tmp_path):
         db.execute("CREATE TABLE mine AS SELECT 1 AS one")
     arguments = case.arguments.split() if isinstance(case.arguments, str) else case.arguments
     settings = {KEY: "phx_good", PROJECT: "1", HOST: host, "HEDGEROW_STATE_DIR": str(tmp_path / "state")}
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), **settings, **case.settings}
+    paths = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    environment = {**paths, **settings, **case.settings}
     done = subprocess.run(
         [HEDGEROW, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
     )

@@ -25,7 +25,8 @@ DEMO = "21,500 of 21,500"
 
 
 def surroundings(home: Path, **more: str) -> Mapping[str, str]:
-    return {"PATH": "/usr/bin:/bin", "HOME": str(home), **more}
+    known = {"PATH": "/usr/bin:/bin", "HOME": str(home), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    return {**known, **more}
 
 
 def hedgerow(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[bytes]:

@@ -726,4 +726,33 @@ BREAKS = [
         "    if False:\n",
         f"{ASKING} -k waited_for_and_fetched",
     ),
+    # What is asked of people, files and terminals.
+    Break(
+        "output in place of the destination",
+        "flows/destinations.py",
+        '    if scheme != "duckdb":\n        return\n',
+        "    if True:\n        return\n",
+        "tests/flows/test_output.py -k never_replaces_the_destination",
+    ),
+    Break(
+        "key over plain http",
+        "flows/settings.py",
+        '    if parts.scheme == "http" and not loopback(parts.hostname)',
+        "    if False and not loopback(parts.hostname)",
+        "tests/flows/test_bad_input.py -k 'bad_input and encryption'",
+    ),
+    Break(
+        "one project ends all",
+        "flows/projects.py",
+        "            if isinstance(exc, LimitsExhausted | DestinationBusy | MemoryExhausted):\n",
+        "            if True:\n",
+        "tests/flows/test_projects.py -k ends_no_other",
+    ),
+    Break(
+        "plan forgets what waits",
+        "flows/estimate.py",
+        "    targets = plan.unfinished(ledger, wanted, now=now, settle=settle)\n",
+        "    targets = plan.unfinished(ledger, wanted, now=now, settle=settle)[:0]\n",
+        "tests/flows/test_estimate.py -k wait_to_be_landed_again",
+    ),
 ]
