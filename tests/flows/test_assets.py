@@ -90,7 +90,7 @@ def simulator(store: ExportStore, judges: EvaluationStore) -> Iterator[Simulator
         yield running
 
 
-@pytest.fixture(params=["duckdb", "file", "moto"])
+@pytest.fixture(params=["duckdb", "file", pytest.param("moto", marks=pytest.mark.long)])
 def place(request, simulator, tmp_path, monkeypatch) -> Place:
     if request.param != "moto":
         return Place(f"{request.param}:{tmp_path / 'here'}", tmp_path, simulator)

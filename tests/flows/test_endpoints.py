@@ -73,6 +73,9 @@ def make_export(running: Simulator | SecondServer) -> None:
     ).raise_for_status()
 
 
+pytestmark = pytest.mark.long  # some sixty processes
+
+
 @pytest.fixture(scope="module", params=SERVERS)
 def server(request) -> Iterator[Simulator | SecondServer]:
     """Either server, with export 1 made."""

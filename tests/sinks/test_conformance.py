@@ -27,7 +27,7 @@ HOUR = timedelta(hours=1)
 ODD = ['{"big":123456789012345678901234567890,"z":-0.0}', '{"a":1,"a":2}', '{"nul":"a\\u0000b","e":1E5}', "{}"]
 
 
-@pytest.fixture(params=["memory", "duckdb", "lake", "moto", "localbucket"])
+@pytest.fixture(params=["memory", "duckdb", "lake", "moto", pytest.param("localbucket", marks=pytest.mark.long)])
 def sink(request, tmp_path) -> Sink:
     made: Sink
     match request.param:

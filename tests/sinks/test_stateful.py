@@ -214,7 +214,7 @@ class S3Sinks(Sinks):
 
 
 HISTORIES = settings(
-    max_examples=12,
+    max_examples=8,
     stateful_step_count=15,
     deadline=None,
     derandomize=True,
