@@ -117,7 +117,7 @@ class _Shelf:
     """The table of assets as it is landed, and what is to be committed to it."""
 
     def __init__(self, sink: Destination, project_id: int, done: Synced) -> None:
-        self._sink, self._project_id, self._done = sink, project_id, done
+        self._sink, self._project_id, self.done = sink, project_id, done
         held = sink.table(EXPORTS)
         self._known = export_rows.known(held.rows if held else None, project_id)
         self._pending: list[export_rows.Row] = []
@@ -138,8 +138,8 @@ class _Shelf:
             row |= {name: before[name] for name in export_rows.CONTENT}
         if not export_rows.differs(row, before) and (fetched or not one.has_content):
             return None
-        self._done.new += before is None
-        self._done.changed += before is not None
+        self.done.new += before is None
+        self.done.changed += before is not None
         table = None
         if one.has_content and not fetched:
             row, table = self._fetched(client, one, row)
@@ -157,12 +157,12 @@ class _Shelf:
             except LimitsExhausted:
                 raise
             except SourceError as exc:
-                self._done.problems.append(f"the content of export {one.id} did not come: {exc}")
+                self.done.problems.append(f"the content of export {one.id} did not come: {exc}")
                 return row, None
-            self._done.contents += 1
-            self._done.bytes += content.bytes
+            self.done.contents += 1
+            self.done.bytes += content.bytes
             if content.possibly_cut:
-                self._done.problems.append(
+                self.done.problems.append(
                     f"export {one.id} has exactly {content.rows:,} rows, a limit of PostHog's: it may have been cut there"
                 )
             table = self._table(one, path)
@@ -184,12 +184,12 @@ class _Shelf:
         if reader is None:
             return None
         if path.stat().st_size > tables.LARGEST_BYTES:
-            self._done.notes.append(f"export {one.id} is too large to be a table; its content is kept")
+            self.done.notes.append(f"export {one.id} is too large to be a table; its content is kept")
             return None
         try:
             return reader(path.read_bytes())
         except tables.NotTabular as exc:
-            self._done.notes.append(f"export {one.id} is no table: {exc}; its content is kept")
+            self.done.notes.append(f"export {one.id} is no table: {exc}; its content is kept")
             return None
 
     def _land_table(self, one: Asset, table: pa.Table) -> None:
@@ -202,14 +202,13 @@ class _Shelf:
         self._sink.replace(name, table, version=old.version if old else "", views=views)
 
     def commit(self) -> None:
-        if self._pending:
-            replaced(
-                self._sink,
-                EXPORTS,
-                lambda old: export_rows.updated(old, self._pending),
-                json=export_rows.JSON,
-            )
-            self._pending = []
+        """Land what is pending; at least an empty table, so that queries find it."""
+
+        def update(old: pa.Table | None) -> pa.Table | None:
+            return export_rows.updated(old, self._pending) if old is None or self._pending else None
+
+        replaced(self._sink, EXPORTS, update, json=export_rows.JSON)
+        self._pending = []
 
     def grow(self, name: str, rows: pa.Table) -> None:
         """Add *rows* to the growing table *name*."""
@@ -218,7 +217,7 @@ class _Shelf:
 
 def _snapshot(settings: Settings, wanted: Snapshot, client: Client, shelf: _Shelf) -> None:
     """Make an export, wait for it, and land it into its growing table."""
-    done, at = shelf._done, now()
+    done, at = shelf.done, now()
     order = NewExport(exports.FORMATS[wanted.format], wanted.insight, wanted.dashboard, wanted.context)
     desk = ordering.Desk(settings.source.state_dir, settings.source.host, done.project_id, at)
     try:
@@ -244,9 +243,9 @@ def _evaluations(settings: Settings, project_id: int, client: Client, sink: Dest
     at = now()
     found: list[evaluation_rows.Merged] = []
 
-    def merge(old: pa.Table | None) -> pa.Table:
+    def merge(old: pa.Table | None) -> pa.Table | None:
         found[:] = [evaluation_rows.merged(old, rows, project_id=project_id, at=at)]
-        return found[0].table
+        return found[0].table if old is None or found[0] else None
 
     views = {"evaluation_results": evaluation_rows.RESULTS_VIEW}
     replaced(sink, EVALUATIONS, merge, json=evaluation_rows.JSON, views=views)
@@ -256,16 +255,16 @@ def _evaluations(settings: Settings, project_id: int, client: Client, sink: Dest
 def replaced(
     sink: Destination,
     name: str,
-    change: Callable[[pa.Table | None], pa.Table],
+    change: Callable[[pa.Table | None], pa.Table | None],
     *,
     json: Sequence[str] = (),
     views: dict[str, str] | None = None,
 ) -> None:
-    """Read the table *name*, change it and put it back; again, if another run was faster."""
+    """Read the table *name*, *change* it and put it back; again, if another run was faster. None: it stays as it is."""
     for attempt in reversed(range(CONFLICTS)):
         old = sink.table(name)
         rows = change(old.rows if old else None)
-        if old is not None and rows.to_pylist() == old.rows.to_pylist():
+        if rows is None:
             return
         try:
             sink.replace(name, rows, version=old.version if old else "", json=json, views=views)

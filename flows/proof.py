@@ -130,7 +130,8 @@ class Prover:
             self.load_again(entries, rewrite=True)
             self.settle_moved()
             held = set(self._outcome.held)
-            self._sink.note([replace(entry, state=State.HELD) for entry in entries if entry.start in held])
+            stopped = [entry for entry in entries if entry.start in held and entry.state.settled]
+            self._sink.note([replace(entry, state=State.HELD) for entry in stopped])
             self._prove(Range(min(entry.start for entry in entries), max(entry.end for entry in entries)), {})
 
     def settle_differences(
@@ -192,7 +193,8 @@ class Prover:
     def _held(self, entries: Sequence[Entry], seen: Mapping[datetime, Seen]) -> set[datetime]:
         """Windows of *entries* that are not to be read again, because that would remove too much at once.
 
-        Noted as held, so that every later run says so; those of a rebuild stay stale, which does the same.
+        Noted as held, so that every later run says so. Those of a rebuild stay stale, and those that were read last while
+        they were open stay open, to be read to their end: both do the same.
         """
         missing = {
             entry.start: self._rows_of_stream(entry) - seen[entry.start].rows
@@ -202,9 +204,7 @@ class Prover:
         gone = [entry for entry in entries if missing.get(entry.start, 0) > 0]
         if not (self._loader.guard.stops(sum(missing[entry.start] for entry in gone)) and self._would_empty(gone)):
             return set()
-        self._sink.note(
-            [self._noted(entry, seen[entry.start], State.HELD) for entry in gone if entry.state is not State.STALE]
-        )
+        self._sink.note([self._noted(entry, seen[entry.start], State.HELD) for entry in gone if entry.state.settled])
         self._outcome.held += [entry.start for entry in gone]
         return {entry.start for entry in gone}
 

@@ -249,7 +249,15 @@ class Stream:
         return sorted((_run(stored) for stored in found.values()), key=lambda run: run.started_at, reverse=True)
 
     def tidy(self) -> None:
-        """Merge a long journal into one object, and write the cache when enough has changed. Safe beside other writers."""
+        """Merge a long journal into one object, and write the cache when enough has changed. Safe beside other writers.
+
+        Only when the windows can be listed: what was said of windows that are not known here would be dropped.
+        """
+        if not self._listed_at:
+            try:
+                self.refresh()
+            except errors.SinkError:
+                return
         if len(self.journal) > JOURNAL_OBJECTS:
             merged = list(self.journal)
             current = {file.footer.id for file in self.files.values()}

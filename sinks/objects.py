@@ -12,6 +12,7 @@ import io
 import os
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -337,14 +338,16 @@ class LocalObjects(Objects):
 
     def check(self) -> None:
         """A directory honours both conditions, so only writing is tried. What kills left aside long ago is removed."""
+        self.conditional = True
         with self._translated(""):
-            probe = self._scratch() / f"probe-{uuid.uuid4().hex}"
-            probe.touch()
-            probe.unlink()
+            if not self._there():
+                with tempfile.TemporaryFile(dir=self.root.parent):
+                    return
+            with tempfile.TemporaryFile(dir=self._scratch()):
+                pass
             for left in self._scratch().iterdir():
                 if left.name != "lock" and time.time() - left.stat().st_mtime > LEFT_S:
                     left.unlink(missing_ok=True)
-        self.conditional = True
 
 
 def _sync(directory: Path) -> None:

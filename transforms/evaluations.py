@@ -47,6 +47,9 @@ class Merged:
     changed: int
     deleted: int
 
+    def __bool__(self) -> bool:
+        return bool(self.new or self.changed or self.deleted)
+
 
 def merged(history: pa.Table | None, rows: Iterable[Mapping[str, Any]], *, project_id: int, at: datetime) -> Merged:
     """The history after the source showed *rows*, all of a project, at *at*. An evaluation that it does not show is deleted.

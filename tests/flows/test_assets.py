@@ -136,6 +136,16 @@ def test_a_second_sync_fetches_nothing(place, store):
     assert place.rows("SELECT sum(a) FROM export_4") == [(3,)]
 
 
+def test_nothing_at_posthog_is_an_empty_table(tmp_path):
+    """Queries find the tables, which say that there is nothing."""
+    with serve(Dataset([]), profile=FREE, exports=ExportStore(), evaluations=EvaluationStore()) as simulator:
+        for kind in ("duckdb", "file"):
+            place = Place(f"{kind}:{tmp_path / kind}", tmp_path, simulator)
+            for stream in ("exports", "evaluations"):
+                place.sync(stream)
+                assert place.rows(f"FROM {stream}") == []
+
+
 def test_the_key_never_reaches_the_store(place, store):
     """The redirect is followed without it."""
     place.sync()

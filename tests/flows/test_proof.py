@@ -238,6 +238,32 @@ def test_outage_that_shows_nothing_removes_nothing(sink, dataset, tmp_path):
     assert states(sink) == {State.VERIFIED: 10}
 
 
+def test_outage_when_an_open_window_settles(sink, tmp_path):
+    """It was read last before its end: its rows stay, and when they are shown again it is read to its end."""
+    clock = NOW - timedelta(hours=1)
+    dataset = Dataset(late(2_000, NOW - timedelta(hours=3)))
+
+    def run(simulator: Simulator) -> pipeline.Outcome:
+        since = None if sink.ledger(1, "events").mark else NOW - timedelta(days=2)  # as a scheduled sync goes on
+        return sync(simulator.url, simulator.key, sink, tmp_path, since=since, until=None, clock=lambda: clock)[0]
+
+    with serve(dataset, profile=UNLIMITED, now=lambda: clock) as simulator:
+        run(simulator)
+        last = [replace(one, event="last") for one in late(3, NOW - timedelta(minutes=5))]
+        everything = [*dataset.events, *last]
+        dataset.delete({event.uuid for event in everything})
+        clock = NOW + timedelta(hours=2)
+        outages = [run(simulator) for _ in range(2)]
+        during = len(landed(sink, NOW - timedelta(days=2), NOW))
+        dataset.add(everything)
+        after = run(simulator)
+
+    assert all(outage.held for outage in outages)
+    assert during == 2_000
+    assert (after.held, after.disputed) == ([], [])
+    assert landed(sink, NOW - timedelta(days=2), NOW) == truth(dataset.events, NOW - timedelta(days=2), NOW)
+
+
 def test_window_that_the_query_does_not_mention_is_read_from_the_list(sink, dataset, tmp_path):
     """A query that counts nothing is no proof of absence: the list shows all rows, and they stay."""
     day = START + timedelta(days=4)

@@ -431,6 +431,20 @@ BREAKS = [
         f"{VERIFY} -k rebuild_during_an_outage",
     ),
     Break(
+        "open window held before its end",
+        "flows/proof.py",
+        "State.HELD) for entry in gone if entry.state.settled])",
+        "State.HELD) for entry in gone])",
+        f"{PROOF} -k open_window_settles",
+    ),
+    Break(
+        "journal merged unseen",
+        "sinks/lake_ledger.py",
+        "            except errors.SinkError:\n                return\n",
+        "            except errors.SinkError:\n                pass\n",
+        f"{LAKE} -k outlives",
+    ),
+    Break(
         "repair past the guard",
         "flows/proof.py",
         "        held = self._held(entries, seen)\n        entries = [",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
@@ -213,6 +214,32 @@ def test_a_long_journal_is_merged(lake):
         noted = sink.ledger(1, "events").entries[DAY]
         assert (noted.state, noted.probed) == (State.VERIFIED, Probed(DAY, "119"))
         assert [run.run_id for run in sink.runs(1, limit=9)] == ["1"]
+
+
+def test_what_is_known_of_windows_outlives_a_run_that_saw_none(lake):
+    """A foreign file ends a run before it has listed the windows: its journal is not merged without them."""
+    (entry,) = lake.land([landing("a")])
+    lake.note([replace(entry, state=State.DISPUTED)])
+    for number in range(60):
+        lake.record(Run(str(number), "sync", 1, "events", DAY, DAY, "done", 1, 2, 3, 0.0))
+    foreign = Path(lake.objects.root) / "events" / "project_id=1" / "x.parquet"
+    foreign.write_bytes(b"")
+    with pytest.MonkeyPatch.context() as later:
+        later.setattr("time.time", lambda now=time.time: now() + 90_000)
+        other = prepare(stores.local_lake(Path(lake.objects.root)))
+        with pytest.raises(errors.DestinationUnusable):
+            other.ledger(1, "events")
+        other.record(Run("last", "sync", 1, "events", DAY, DAY, "failed", 1, 2, 3, 0.0))
+    foreign.unlink()
+
+    assert stores.local_lake(Path(lake.objects.root)).ledger(1, "events").entries[DAY].state is State.DISPUTED
+
+
+def test_trying_a_destination_leaves_nothing(tmp_path):
+    """A directory that does not exist is not made by a look at it."""
+    stores.local_lake(tmp_path / "lake").probe(1, "events", host="https://a", event_filter="")
+
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture(params=["local", "moto", "localbucket"])
