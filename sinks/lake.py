@@ -103,27 +103,33 @@ class LakeSink:
             self._tried = True
 
     def _check_format(self, *, write: bool) -> None:
-        try:
-            found = msgspec.json.decode(self.objects.get(FORMAT_PATH)[0])["format"]
-        except Missing:
-            if other := next((one.path for one in self.objects.list() if not one.path.startswith(f"{HOME}/")), None):
+        found = self._format()
+        if found is None:
+            other = next((one.path for one in self.objects.list() if not one.path.startswith(f"{HOME}/")), None)
+            if other is not None and self._format() is None:  # else another process has begun the lake meanwhile
                 raise errors.DestinationUnusable(
                     f"{self.name} holds files that are not hedgerow's: {other}",
                     hint="give a prefix or directory of its own; nothing was changed",
-                ) from None
+                )
             if write:
                 with suppress(Exists):
                     self.objects.put(FORMAT_PATH, _json(format=FORMAT), create=True)
-            return
-        except (msgspec.DecodeError, KeyError, TypeError) as exc:
-            raise errors.DestinationUnusable(
-                f"{self.name}: {FORMAT_PATH} cannot be read", hint="is this a lake of hedgerow? nothing was changed"
-            ) from exc
-        if found > FORMAT:
+        elif found > FORMAT:
             raise errors.DestinationUnusable(
                 f"{self.name} was written by a newer hedgerow: format {found}, this one knows {FORMAT}",
                 hint="upgrade hedgerow",
             )
+
+    def _format(self) -> int | None:
+        """The lake's format; None where there is no lake yet."""
+        try:
+            return int(msgspec.json.decode(self.objects.get(FORMAT_PATH)[0])["format"])
+        except Missing:
+            return None
+        except (ValueError, KeyError, TypeError) as exc:
+            raise errors.DestinationUnusable(
+                f"{self.name}: {FORMAT_PATH} cannot be read", hint="is this a lake of hedgerow? nothing was changed"
+            ) from exc
 
     def _check_host(self, project_id: int, host: str, *, write: bool) -> None:
         path = f"{HOME}/projects/{project_id}.json"

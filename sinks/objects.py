@@ -346,8 +346,9 @@ class LocalObjects(Objects):
             with tempfile.TemporaryFile(dir=self._scratch()):
                 pass
             for left in self._scratch().iterdir():
-                if left.name != "lock" and time.time() - left.stat().st_mtime > LEFT_S:
-                    left.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):  # another process has just finished with it
+                    if left.name != "lock" and time.time() - left.stat().st_mtime > LEFT_S:
+                        left.unlink()
 
 
 def _sync(directory: Path) -> None:

@@ -20,6 +20,7 @@ from sinks import errors, lake_views
 from sinks.base import Changes, Entry, Landing, Probed, Run, State
 from sinks.lake import LakeSink
 from sinks.lake_file import FILE_SCHEMA
+from sinks.objects import Missing
 from tests import stores
 from tests.relay import refused, relay
 from tests.sinks.test_conformance import DAY, HOUR, landing, names
@@ -224,6 +225,8 @@ def test_what_is_known_of_windows_outlives_a_run_that_saw_none(lake):
         lake.record(Run(str(number), "sync", 1, "events", DAY, DAY, "done", 1, 2, 3, 0.0))
     foreign = Path(lake.objects.root) / "events" / "project_id=1" / "x.parquet"
     foreign.write_bytes(b"")
+    for cache in lake.objects.list("_hedgerow/cache"):
+        lake.objects.delete(cache.path)
     with pytest.MonkeyPatch.context() as later:
         later.setattr("time.time", lambda now=time.time: now() + 90_000)
         other = prepare(stores.local_lake(Path(lake.objects.root)))
@@ -233,6 +236,25 @@ def test_what_is_known_of_windows_outlives_a_run_that_saw_none(lake):
     foreign.unlink()
 
     assert stores.local_lake(Path(lake.objects.root)).ledger(1, "events").entries[DAY].state is State.DISPUTED
+
+
+def test_a_lake_that_another_process_has_just_begun_is_no_foreign_place(lake, monkeypatch):
+    """Its format comes between the look for one and the look at what is there."""
+    lake.land([landing("a")])
+    other = stores.local_lake(Path(lake.objects.root))
+    looked = other.objects.get
+    missed = [True]
+
+    def get(path: str) -> tuple[bytes, str]:
+        if path == "_hedgerow/format" and missed:
+            missed.clear()
+            raise Missing(path)
+        return looked(path)
+
+    monkeypatch.setattr(other.objects, "get", get)
+    prepare(other)
+
+    assert names(other) == ["a"]
 
 
 def test_trying_a_destination_leaves_nothing(tmp_path):

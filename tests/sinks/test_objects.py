@@ -220,6 +220,13 @@ def test_a_killed_put_leaves_no_object(tmp_path):
     assert [one.path for one in store.list("a")] == ["a/x.parquet"]
 
 
+def test_a_file_aside_that_is_just_gone_is_no_error(tmp_path, monkeypatch):
+    """Another process has renamed or removed it while this one looks for what kills have left."""
+    store = LocalObjects(tmp_path, "file:x")
+    monkeypatch.setattr(Path, "iterdir", lambda self: iter([self / "gone"]))
+    store.check()
+
+
 def test_secrets_are_in_no_repr():
     """Nor in a traceback's locals that print it."""
     assert "secret" not in repr(S3Options("a", "secret1", "secret2")).replace("secret_access_key", "")
