@@ -85,26 +85,28 @@ def _run(
     def load_project(project_id: int) -> None:
         with report.progress(project_id, quiet=quiet, verbose=verbose) as listener:
             if "events" in streams:
-                reports.append(
-                    runs.load_events(
-                        loaded.settings,
-                        project_id,
-                        command=command,
-                        since=since,
-                        until=until,
-                        rebuild=rebuild,
-                        accept_deletions=accept_deletions,
-                        max_wait=longest,
-                        listener=listener,
-                    )
+                runs.load_events(
+                    loaded.settings,
+                    project_id,
+                    command=command,
+                    since=since,
+                    until=until,
+                    rebuild=rebuild,
+                    accept_deletions=accept_deletions,
+                    max_wait=longest,
+                    listener=listener,
+                    tell=reports.append,
                 )
             for stream in (one for one in streams if one != "events"):
                 synced.append(
                     assets.sync(loaded.settings, project_id, stream, named=named, max_wait=longest, listener=listener)
                 )
 
-    failures = projects.each(wiring.projects(loaded.settings), load_project)
-    report.loaded(reports, failures, synced=synced, json_output=json_output, quiet=quiet)
+    failures: dict[int, Exception] = {}
+    try:
+        failures = projects.each(wiring.projects(loaded.settings), load_project)
+    finally:  # also of a run that is interrupted: what it landed stays
+        report.loaded(reports, failures, synced=synced, json_output=json_output, quiet=quiet)
     _raise(failures, of=wiring.projects(loaded.settings))
     if any(done.problems for done in reports) or any(done.problems for done in synced):
         raise typer.Exit(INCOMPLETE)

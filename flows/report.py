@@ -98,12 +98,8 @@ def note(text: str, *, style: str = "") -> None:
 @contextmanager
 def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listener]:
     """A listener that shows a bar on a terminal, lines about waits and retries elsewhere too, nothing with *quiet*."""
-
-    def named(problem: str) -> None:
-        note(f"incomplete: project {project_id}: {problem}", style="yellow")
-
     if quiet:
-        yield Listener(problem=named)
+        yield Listener()
         return
     # One line of 80 columns: what is landed, or what is waited for.
     columns = [
@@ -137,7 +133,6 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
             wait=waited,
             retry=retried,
             busy=lambda text: note(f"waiting for the file: {text}"),
-            problem=named,
         )
 
 
@@ -227,11 +222,15 @@ def loaded(
     json_output: bool,
     quiet: bool,
 ) -> None:
-    """The result of a sync or backfill. *failures*: by project, also part of the JSON document."""
+    """The result of a sync or backfill. *failures*: by project, in the JSON document with what was landed before."""
     if json_output:
-        as_json({"runs": [*map(asdict, reports), *map(asdict, synced)], "failed": _failed(failures)})
+        ended = {report.project_id: asdict(report) for report in reports if report.project_id in failures}
+        runs = [asdict(report) for report in reports if report.project_id not in ended]
+        failed = [one | {"landed": ended.get(project_id)} for project_id, one in _failed(failures).items()]
+        as_json({"runs": [*runs, *map(asdict, synced)], "failed": failed})
     for report in reports:
-        if not json_output and not quiet:
+        said = report.windows or report.project_id not in failures  # a run that failed at once has nothing to say
+        if said and not json_output and not quiet:
             span = f" of {_day(report.since)} .. {_day(report.until)}" if report.since else ""
             say(
                 f"project {report.project_id}: {counted(report.rows, 'event')} landed "
@@ -258,8 +257,8 @@ def loaded(
             note(f"incomplete: project {done.project_id}: {problem}", style="yellow")
 
 
-def _failed(failures: Mapping[int, Exception]) -> list[dict[str, object]]:
-    return [{"project_id": project_id, "error": str(exc)} for project_id, exc in failures.items()]
+def _failed(failures: Mapping[int, Exception]) -> dict[int, dict[str, object]]:
+    return {project_id: {"project_id": project_id, "error": str(exc)} for project_id, exc in failures.items()}
 
 
 def _synced(done: Synced) -> Iterator[str]:
@@ -304,7 +303,7 @@ def verified(
             }
             for project_id, (done, run) in found.items()
         ]
-        as_json({"projects": projects, "failed": _failed(failures)})
+        as_json({"projects": projects, "failed": list(_failed(failures).values())})
         return
     for project_id, (done, run) in found.items():
         if not quiet:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -81,9 +81,9 @@ def _started(
     rebuild: bool,
     max_wait: timedelta | None,
     listener: Listener,
-    report: list[Report],
+    tell: Callable[[Report], None],
 ) -> Iterator[_Started]:
-    """Try the destination, ask the source, and prepare; in the end the run's report, also into the history."""
+    """Try the destination, ask the source, and prepare; in the end *tell* the run's report, also to the history."""
     started_at, error = now(), ""
     os.umask(0o077)  # what a run creates (file, WAL, spool) is the user's alone
     sink = sink_of(settings, listener)
@@ -105,13 +105,12 @@ def _started(
             error = f"{type(exc).__name__}: {exc}"[:500]
             raise
         finally:
-            report.append(_report(project_id, outcome, reader, client, budget, found=found, started_at=started_at))
-            for problem in report[0].problems if error else ():
-                listener.problem(problem)
+            report = _report(project_id, outcome, reader, client, budget, found=found, started_at=started_at)
+            tell(report)
             # The history must not hide the error that ended the run.
             with suppress(SinkError) if error else nullcontext():
                 if sink.exists():
-                    _record(sink, report[0], command=command, started_at=started_at, error=error)
+                    _record(sink, report, command=command, started_at=started_at, error=error)
 
 
 def load_events(
@@ -125,22 +124,23 @@ def load_events(
     accept_deletions: bool = False,
     max_wait: timedelta | None = None,
     listener: Listener | None = None,
+    tell: Callable[[Report], None] = lambda report: None,
 ) -> Report:
     """Sync or backfill the events of one project and write the run into the history.
 
-    *since*, *until*: as on the command line. Raises SettingsError, SourceError, SinkError; what is landed stays.
+    *since*, *until*: as on the command line. *tell* hears the report also of a run that ends with an error.
+    Raises SettingsError, SourceError, SinkError; what is landed stays.
     """
     listener = listener or Listener()
     start, end, from_earliest = asked_range(since, until)
-    report: list[Report] = []
+    reports: list[Report] = []
+
+    def told(report: Report) -> None:
+        reports.append(report)
+        tell(report)
+
     with _started(
-        settings,
-        project_id,
-        command=command,
-        rebuild=rebuild,
-        max_wait=max_wait,
-        listener=listener,
-        report=report,
+        settings, project_id, command=command, rebuild=rebuild, max_wait=max_wait, listener=listener, tell=told
     ) as run:
         pipeline.run(
             pipeline.Order(
@@ -163,7 +163,7 @@ def load_events(
             on_progress=lambda progress: listener.progress(progress, sum(run.client.requests.values())),
             may_ask=lambda: run.budget.used(Bucket.QUERY)[1] < pacing.QUERY.per_hour // LOOKBACK_SHARE,
         )
-    return report[0]
+    return reports[0]
 
 
 def verify_events(
@@ -189,9 +189,9 @@ def verify_events(
         raise DestinationUnusable(
             f"nothing of project {project_id} is landed in {sink.name}", hint="run hedgerow sync first, or name another"
         )
-    report: list[Report] = []
+    reports: list[Report] = []
     with _started(
-        settings, project_id, command="verify", rebuild=False, max_wait=max_wait, listener=listener, report=report
+        settings, project_id, command="verify", rebuild=False, max_wait=max_wait, listener=listener, tell=reports.append
     ) as run:
         found = audit.run(
             pipeline.Order(
@@ -212,7 +212,7 @@ def verify_events(
             on_progress=lambda progress: listener.progress(progress, sum(run.client.requests.values())),
         )
         run.found.extend(found.problems)
-    return found, report[0]
+    return found, reports[0]
 
 
 def asked_range(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None, bool]:

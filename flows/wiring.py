@@ -24,16 +24,12 @@ RUNS_SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Whom a run tells what happens: progress and requests so far, waits for the limits, retries, a busy destination.
-
-    *problem* hears what is incomplete in a run that ends with an error; otherwise the report says it.
-    """
+    """Whom a run tells what happens: progress and requests so far, waits for the limits, retries, a busy destination."""
 
     progress: Callable[[pipeline.Progress, int], None] = lambda progress, requests: None
     wait: Callable[[Wait], None] = lambda wait: None
     retry: Callable[[SourceError, float], None] = lambda error, wait_s: None
     busy: Callable[[str], None] = lambda holder: None
-    problem: Callable[[str], None] = lambda problem: None
 
     def copied(self, at: pipeline.Progress) -> None:
         """Progress of work that asks the source nothing."""

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -151,6 +152,23 @@ def test_every_failed_project_is_named_before_the_reason_of_the_exit(simulator, 
 
     lines = [line.partition(":")[0] for line in done.stderr.splitlines() if not line.startswith(" ")]
     assert (done.returncode, lines) == (10, ["project 2", "project 3", "hedgerow"]), done.stderr
+
+
+@pytest.mark.parametrize("json_output", [True, False])
+def test_a_run_that_fails_tells_what_it_landed(json_output, tmp_path):
+    """The source's limit is reached in the middle: exit 11, and JSON and summary have the windows that stay."""
+    dataset = generate(events=30_000, start=START, end=END, seed=6)
+    with serve(dataset, profile=replace(UNLIMITED, per_hour=14), now=lambda: NOW) as limited:
+        asked = ("backfill", *RANGE, "--max-wait", "1s", *(["--json"] if json_output else []))
+        done = hedgerow(limited, tmp_path, *asked)
+
+    assert done.returncode == 11, done.stderr
+    if json_output:
+        document = json.loads(done.stdout)
+        assert document["runs"] == []
+        assert [(one["project_id"], one["landed"]["rows"] > 0) for one in document["failed"]] == [(1, True)]
+    else:
+        assert "events landed in 1 window" in done.stdout
 
 
 def test_key_is_in_no_output_and_no_file(simulator, tmp_path):
