@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.options import Destination, Json, Project, Quiet, Verbose
+from flows.options import Destination, Json, Project, Quiet, Verbose, Yes
 from flows.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ app = typer.Typer(
     add_completion=False,
 )
 SETTABLE = ("name", "description")
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before writing to PostHog.")]
 Id = Annotated[str, typer.Argument(help="Uuid of the evaluation.")]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.options import INCOMPLETE, Destination, Json, Project, Quiet, Verbose
+from flows.options import INCOMPLETE, Destination, Json, Project, Quiet, Verbose, Yes
 from flows.settings import SettingsError, duration, instant
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ app = typer.Typer(
 )
 # Listening to a POST: a proxy may cut it at about a minute or two anyway, and then the asset is found by its mark.
 WAITING_ANSWER_S, ANSWER_S = 100.0, 30.0
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before writing to PostHog.")]
 Id = Annotated[int, typer.Argument(help="Id of the export.", min=0)]
 
 

@@ -25,6 +25,7 @@ AcceptDeletions = Annotated[
 MaxWait = Annotated[
     str | None, typer.Option("--max-wait", help="Longest wait for the source's limits, such as 10m; then exit 11.")
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before writing to PostHog.")]
 _LAYOUT = "\n\t\u200c\u200d"  # lines, and what joins letters and emoji
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from extractors import files
 from extractors.errors import SourceError
 from extractors.pacing import Wait
 from extractors.window import counted, iso, spoken
@@ -211,7 +211,7 @@ def _step(seconds: int) -> str:
 
 
 def _size(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
 def loaded(
@@ -512,15 +512,12 @@ def _has_parquet(field: pa.Field) -> bool:
 @contextmanager
 def _whole(file: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the place of *file* in the end, and leaves the old one where anything goes wrong."""
-    new = file.with_name(f".{file.name}.new")
     try:
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        with files.arriving(file) as out:
             yield out
-        new.replace(file)
-    except OSError as exc:
-        raise SettingsError(f"cannot write {file}: {exc.strerror}", hint="give the path of a file") from exc
-    finally:
-        new.unlink(missing_ok=True)
+    except (OSError, files.Busy) as exc:
+        why = exc.strerror if isinstance(exc, OSError) else exc
+        raise SettingsError(f"cannot write {file}: {why}", hint="give the path of a file") from exc
 
 
 def write_csv(names: Sequence[str], rows: Iterable[Sequence[object]], file: Path | None = None) -> None:

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -19,7 +18,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from sinks import duckdb_rows, errors
+from sinks import duckdb_rows, duckdb_tables, errors
 from sinks.base import (
     FORMAT,
     REJECTS,
@@ -325,14 +324,7 @@ class DuckDBSink:
         if not self.path.exists():
             return None
         with self._file.open(read_only=True) as db:
-            if not _format(db) or not _exists(db, name):
-                return None
-            version = one(db, "SELECT value FROM hedgerow.meta WHERE key = ?", [f"table:{name}"])
-            described = db.execute(f"DESCRIBE {_named(name)}").fetchall()
-            texts = [_named(row[0]) for row in described if row[1] in ("JSON", "UUID")]
-            replaced = ", ".join(f"{column}::VARCHAR AS {column}" for column in texts)
-            star = f"* REPLACE ({replaced})" if texts else "*"
-            return Table(db.sql(f"SELECT {star} FROM {_named(name)}").to_arrow_table(), version[0] if version else "")
+            return duckdb_tables.read(db, name) if _format(db) else None
 
     def replace(
         self,
@@ -343,27 +335,9 @@ class DuckDBSink:
         json: Sequence[str] = (),
         views: Mapping[str, str] | None = None,
     ) -> None:
-        key = f"table:{name}"
         with self._file.open() as db, transaction(db):
             self._migrate(db)
-            found = one(db, "SELECT value FROM hedgerow.meta WHERE key = ?", [key])
-            if (found[0] if found else "") != version:
-                raise errors.GenerationConflict(f"table {name}", expected=0, found=1)
-            if found is None and _exists(db, name):
-                raise errors.DestinationUnusable(
-                    f"{self.path.name} has a table {name} that is not hedgerow's",
-                    hint="rename it, or choose another name; nothing was changed",
-                )
-            typed = ", ".join(f"{_named(column)}::JSON AS {_named(column)}" for column in json)
-            db.register("given", rows)
-            db.execute(
-                f"CREATE OR REPLACE TABLE {_named(name)} AS SELECT *{f' REPLACE ({typed})' if typed else ''} FROM given"
-            )
-            db.unregister("given")
-            db.execute("DELETE FROM hedgerow.meta WHERE key = ?", [key])
-            db.execute("INSERT INTO hedgerow.meta VALUES (?, ?)", [key, uuid.uuid4().hex])
-            for view, select in (views or {}).items():
-                db.execute(f"CREATE OR REPLACE VIEW {_named(view)} AS {select}")
+            duckdb_tables.replace(db, name, rows, version=version, json=json, views=views or {})
 
     def keep(self, path: str, file: Path) -> str:
         home = self.path.with_name(f"{self.path.name}.exports")
@@ -418,18 +392,6 @@ class DuckDBSink:
         db.execute(ADDED)
         db.execute("DELETE FROM hedgerow.meta WHERE key = 'format'")
         db.execute("INSERT INTO hedgerow.meta VALUES ('format', ?)", [str(FORMAT)])
-
-
-def _named(name: str) -> str:
-    """A name quoted for SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _exists(db: duckdb.DuckDBPyConnection, name: str) -> bool:
-    found = (
-        "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'main' AND lower(table_name) = lower(?)"
-    )
-    return one(db, found, [name]) != (0,)
 
 
 @contextmanager

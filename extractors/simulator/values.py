@@ -34,9 +34,12 @@ def suggestions(
     if not event_names and profile.values_event_required:
         raise BadInput("You must provide an event_name; use the query endpoint for more")
     part = params.get("value", "").lower()
+    filters = {name.removeprefix("properties_"): _wanted(text) for name, text in params.items() if _is_filter(name)}
     found: dict[str, None] = {}
     for event in reversed(dataset.between(_since(now, profile), None)):
         if event_names and event.event not in event_names:
+            continue
+        if not all(wanted & set(_texts(event, name, column=False)) for name, wanted in filters.items()):
             continue
         for text in _texts(event, key, column=params.get("is_column") == "true"):
             if part in text.lower():
@@ -44,6 +47,19 @@ def suggestions(
         if len(found) >= MOST and not part:
             break
     return (sorted(found, key=len) if part else list(found))[:MOST]
+
+
+def _is_filter(name: str) -> bool:
+    return name.startswith("properties_")
+
+
+def _wanted(text: str) -> set[str]:
+    """The values that a `properties_<name>` lets pass: JSON, one value or a list of them, or plain text."""
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = text
+    return {one if isinstance(one, str) else json.dumps(one) for one in (given if isinstance(given, list) else [given])}
 
 
 def _since(now: datetime, profile: Profile) -> int:

@@ -29,6 +29,21 @@ def test_values_are_at_most_ten_suggestions():
     assert without_event.status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"), [("Pro", ["V1"]), ('"Pro"', ["V1"]), ('["Pro","Free"]', ["V1", "V2"]), ("none", [])]
+)
+def test_values_are_those_of_events_that_pass_the_filters(text, expected):
+    """`properties_<name>`, plain or JSON, narrows the events."""
+    rows = [
+        event(number, ago(minutes=number), properties=f'{{"n":"V{number}","plan":"{plan}"}}')
+        for number, plan in ((1, "Pro"), (2, "Free"), (3, "Trial"))
+    ]
+    with served(*rows) as client:
+        answer = client.get(f"{LIST}values", params={"key": "n", "event_name": "seen", "properties_plan": text})
+
+    assert sorted(row["name"] for row in answer.json()["results"]) == expected
+
+
 def test_values_of_more_than_seven_days_ago_are_not_suggested():
     """The seventh day back still counts, as the project counts days; the day before it does not."""
     first = datetime(2026, 6, 24, 4, 0, tzinfo=UTC)  # midnight in New York

@@ -1,0 +1,71 @@
+"""Tables beside the events in a DuckDB file: read and replaced whole, their versions in `hedgerow.meta`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+
+import duckdb
+import pyarrow as pa
+
+from sinks import errors
+from sinks.base import Table
+from sinks.duckdb_connection import one
+
+VERSION = "SELECT value FROM hedgerow.meta WHERE key = ?"
+
+
+def read(db: duckdb.DuckDBPyConnection, name: str) -> Table | None:
+    """As sinks.base.Destination.table."""
+    if not _exists(db, name):
+        return None
+    version = one(db, VERSION, [_key(name)])
+    described = db.execute(f"DESCRIBE {_named(name)}").fetchall()
+    texts = [_named(row[0]) for row in described if row[1] in ("JSON", "UUID")]
+    star = f"* REPLACE ({', '.join(f'{text}::VARCHAR AS {text}' for text in texts)})" if texts else "*"
+    return Table(db.sql(f"SELECT {star} FROM {_named(name)}").to_arrow_table(), version[0] if version else "")
+
+
+def replace(
+    db: duckdb.DuckDBPyConnection,
+    name: str,
+    rows: pa.Table,
+    *,
+    version: str,
+    json: Sequence[str],
+    views: Mapping[str, str],
+) -> None:
+    """As sinks.base.Destination.replace, inside the running transaction."""
+    found = one(db, VERSION, [_key(name)])
+    if (found[0] if found else "") != version:
+        raise errors.GenerationConflict(f"table {name}", expected=0, found=1)
+    if found is None and _exists(db, name):
+        raise errors.DestinationUnusable(
+            f"there is a table {name} that is not hedgerow's",
+            hint="rename it, or choose another name; nothing was changed",
+        )
+    typed = ", ".join(f"{_named(column)}::JSON AS {_named(column)}" for column in json)
+    star = f"* REPLACE ({typed})" if typed else "*"
+    db.register("given", rows)
+    db.execute(f"CREATE OR REPLACE TABLE {_named(name)} AS SELECT {star} FROM given")
+    db.unregister("given")
+    db.execute("DELETE FROM hedgerow.meta WHERE key = ?", [_key(name)])
+    db.execute("INSERT INTO hedgerow.meta VALUES (?, ?)", [_key(name), uuid.uuid4().hex])
+    for view, select in views.items():
+        db.execute(f"CREATE OR REPLACE VIEW {_named(view)} AS {select}")
+
+
+def _key(name: str) -> str:
+    return f"table:{name}"
+
+
+def _named(name: str) -> str:
+    """A name quoted for SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _exists(db: duckdb.DuckDBPyConnection, name: str) -> bool:
+    found = (
+        "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'main' AND lower(table_name) = lower(?)"
+    )
+    return one(db, found, [name]) != (0,)
