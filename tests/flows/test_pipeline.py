@@ -258,7 +258,7 @@ moments = st.one_of(
 
 # No shrinking: each example serves and syncs for real, and a red one should be told in seconds.
 @settings(
-    max_examples=15,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],

@@ -214,7 +214,7 @@ class S3Sinks(Sinks):
 
 
 HISTORIES = settings(
-    max_examples=8,
+    max_examples=20,
     stateful_step_count=15,
     deadline=None,
     derandomize=True,
@@ -222,7 +222,7 @@ HISTORIES = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 Sinks.TestCase.settings = HISTORIES
-LakeSinks.TestCase.settings = settings(HISTORIES, max_examples=6)
+LakeSinks.TestCase.settings = settings(HISTORIES, max_examples=8)
 TestSinks = Sinks.TestCase
 TestLakeSinks = LakeSinks.TestCase
 
