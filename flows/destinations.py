@@ -86,6 +86,10 @@ def _directory(address: str, rest: str) -> Path:
     path = Path(rest.removeprefix("//"))
     if not rest.strip("/") or (rest.startswith("//") and not rest.startswith("///")):
         raise SettingsError(f"destination {address!r} names no directory", hint="expected file:DIR, such as file:lake")
+    if re.search(r"[*?\[]", rest):
+        raise SettingsError(
+            f"destination {address!r} cannot be read by a glob", hint="expected a name without * ? and ["
+        )
     if path.exists() and not path.is_dir():
         raise SettingsError(f"destination {address!r} is a file", hint="expected file: and the path of a directory")
     _check_parent(path)

@@ -218,8 +218,13 @@ class LakeSink:
         landing_id = uuid.uuid4().hex
         quarantine = self._quarantine(known, landing, file, landing_id)
         footer = _footer(known, landing, file, landing_id=landing_id, quarantine=quarantine, mark=mark)
-        rows = self._rows_to_write(landing, file)
-        known.files[path] = self._put(known, path, rows, footer, file)
+        try:
+            known.files[path] = self._put(known, path, self._rows_to_write(landing, file), footer, file)
+        except errors.GenerationConflict:
+            if quarantine is not None:
+                with suppress(errors.SinkError):  # no footer will name it
+                    self.objects.delete(quarantine)
+            raise
         if file is not None and file.footer.quarantine not in (None, quarantine):
             with suppress(errors.SinkError):  # nobody names it any more
                 self.objects.delete(file.footer.quarantine or "")

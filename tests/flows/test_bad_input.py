@@ -227,6 +227,7 @@ CASES = [
     Case("store out of reach", "sync", 12, ("cannot be reached", "AWS_ENDPOINT_URL"), S3 | {EP: "http://127.0.0.1:9"}),
     Case("directory without a name", "sync", 2, ("names no directory", "file:DIR"), {TO: "file:"}),
     Case("directory at a host", "sync", 2, ("names no directory",), {TO: "file://host/lake"}),
+    Case("directory that no glob finds", "sync", 2, ("glob",), {TO: "file:a[1]"}),
     Case("directory that is a file", "sync", 2, ("is a file",), {TO: "file:other.duckdb"}),
     Case("directory in no directory", "sync", 2, ("no such directory",), {TO: "file:none/lake"}),
     Case("directory of other things", "sync", 12, ("not hedgerow's", "of its own"), {TO: "file:."}),

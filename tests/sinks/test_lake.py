@@ -382,8 +382,7 @@ def test_rows_in_quarantine_follow_their_window(shared):
     """Written first, named by the footer; what replaces them takes the old object away."""
     lake = prepare(shared())
     made = landing("a")
-    rejects = REJECTS.empty_table().schema.empty_table()
-    rejects = rejects.from_pylist([{"at": DAY, "reason": "no time", "text": "{}"}], schema=REJECTS)
+    rejects = REJECTS.empty_table().from_pylist([{"at": DAY, "reason": "no time", "text": "{}"}], schema=REJECTS)
     entry = replace(made.entry, tally=replace(made.entry.tally, source_rows=2, quarantined_rows=1))
     lake.land([replace(made, entry=entry, rejects=rejects)])
     with shared().query("SELECT reason, text FROM hedgerow.quarantine") as result:
@@ -391,6 +390,18 @@ def test_rows_in_quarantine_follow_their_window(shared):
     lake.land([landing("a", generation=1)])
 
     assert list(lake.objects.list("_hedgerow/quarantine")) == []
+
+
+def test_the_slower_writer_leaves_no_quarantine(shared):
+    """What it wrote before it heard that another was first is named by no footer, and removed."""
+    first, second = prepare(shared()), prepare(shared())
+    second.ledger(1, "events")
+    first.land([landing("a")])
+    rejects = REJECTS.empty_table().from_pylist([{"at": DAY, "reason": "no time", "text": "{}"}], schema=REJECTS)
+    with pytest.raises(errors.GenerationConflict):
+        second.land([replace(landing("b"), rejects=rejects)])
+
+    assert list(first.objects.list("_hedgerow/quarantine")) == []
 
 
 def test_a_large_window_goes_up_from_disk(shared, monkeypatch):
