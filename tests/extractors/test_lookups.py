@@ -255,8 +255,10 @@ def test_values_of_another_shape_are_refused(body):
 @pytest.mark.parametrize("profile", [UNLIMITED, OLD_2023], ids=["cloud", "1.43"])
 def test_values_are_asked_in_their_own_bucket(profile, tmp_path):
     """Both servers' answers are read; the request counts against the values' limit alone."""
-    recent = Event("00000000-0000-4000-8000-000000000001", "buy", "ann", NOW - timedelta(days=1), '{"plan":"Pro"}')
-    with serve(Dataset([recent]), profile=profile, now=lambda: NOW) as simulator:
+    yesterday = NOW - timedelta(days=1)
+    wanted = Event("00000000-0000-4000-8000-000000000001", "buy", "ann", yesterday, '{"plan":"Pro","a":"x","b":"y"}')
+    another = Event("00000000-0000-4000-8000-000000000002", "buy", "ann", yesterday, '{"plan":"Prime","a":"z","b":"y"}')
+    with serve(Dataset([wanted, another]), profile=profile, now=lambda: NOW) as simulator:
         client = client_of(simulator, tmp_path)
         request = lookups.values_request(
             1, "plan", events=["buy"], value="pr", column=False, properties={"a": ["x"], "b": "y"}, csv=False
