@@ -41,6 +41,25 @@ class Limit:
         if self.per_minute < 1 or self.per_hour < 1:
             raise ValueError(f"a limit needs at least one request: {self.per_minute}/min, {self.per_hour}/h")
 
+    def part(self, share: float) -> Limit:
+        """The *share* of this limit, rounded down to whole requests, and one at least."""
+        return Limit(max(1, int(self.per_minute * share)), max(1, int(self.per_hour * share)))
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A fixed part of every limit, kept by all runs of one *name* on this machine: what else the key does goes beside it.
+
+    Machines do not see each other's requests, so that runs on several of them must divide the key's limits beforehand.
+    """
+
+    name: str
+    of: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.of <= 1:
+            raise ValueError(f"a share is more than nothing and at most everything: {self.of}")
+
 
 # The list's limit is a setting; the others are PostHog's own (§5.4), the query one its newer form.
 QUERY, VALUES, REST = Limit(240, 2400), Limit(60, 300), Limit(480, 4800)
@@ -86,6 +105,7 @@ def finished_in_s(ages_s: Sequence[float], limit: Limit, *, requests: int, each_
 class Pacing:
     """The shared budget of one host and key. Thread-safe through the file locks.
 
+    *share*: keep this part of the limits beside the limits themselves.
     *max_wait_s*: a single wait longer than this raises LimitsExhausted instead (None: no bound).
     *on_wait* hears every wait before it starts; *sleep* may return early to stop.
     """
@@ -98,6 +118,7 @@ class Pacing:
         key: str,
         limits: dict[Bucket, Limit],
         in_flight: int = 2,
+        share: Share | None = None,
         max_wait_s: float | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], object] = time.sleep,
@@ -111,6 +132,7 @@ class Pacing:
         self._slots = directory / name
         self._limits = limits
         self._in_flight = in_flight
+        self._share = share
         self.max_wait_s = max_wait_s
         self._clock, self._sleep, self._on_wait = clock, sleep, on_wait
         self.waited_s = 0.0
@@ -169,18 +191,24 @@ class Pacing:
     def _reserve(self, bucket: Bucket) -> Wait | None:
         """Write the request down and return None, or the wait that comes first."""
         with self._sections() as sections:
-            section = sections.setdefault(bucket, _Section())
             now = self._clock()
-            # A clock set back must not block for hours: what lies ahead of now counts as now.
-            section.at = sorted(min(at, now) for at in section.at if at > now - HOUR_S - MARGIN_S)
+            section = sections.setdefault(bucket, _Section())
+            kept = [(section, self._limits[bucket])]
+            if self._share is not None:
+                mine = sections.setdefault(f"{bucket} of {self._share.name}", _Section())
+                kept.append((mine, self._limits[bucket].part(self._share.of)))
+            for one, _ in kept:
+                # A clock set back must not block for hours: what lies ahead of now counts as now.
+                one.at = sorted(min(at, now) for at in one.at if at > now - HOUR_S - MARGIN_S)
             if section.blocked_until - now > 2 * HOUR_S:
                 section.blocked_until = 0.0
             if section.blocked_until > now:
                 return Wait(section.blocked_until - now, "PostHog asked to wait (429)")
-            seconds, name = due_in_s(section.at, self._limits[bucket], now)
+            seconds, name = max(due_in_s(one.at, limit, now) for one, limit in kept)
             if seconds > 0:
                 return Wait(seconds, f"the limit of {name} is used up")
-            section.at.append(now)
+            for one, _ in kept:
+                one.at.append(now)
         return None
 
     @contextmanager

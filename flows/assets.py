@@ -21,6 +21,7 @@ from extractors.client import Client
 from extractors.errors import AccessDenied, EndpointMissing, LimitsExhausted, RequestRefused, SourceError
 from extractors.exports import Asset, NewExport
 from flows import ordering
+from flows.runs import INTERRUPTED
 from flows.settings import Settings, Snapshot
 from flows.wiring import Listener, client_of, now, sink_of
 from sinks.base import Destination, Run
@@ -84,8 +85,11 @@ def sync(
                 raise
             done.skipped = str(exc)
             return done
-        except BaseException as exc:
+        except Exception as exc:
             error = f"{type(exc).__name__}: {exc}"[:500]
+            raise
+        except BaseException:
+            error = INTERRUPTED
             raise
         finally:
             done.requests = sum(client.requests.values())
@@ -284,7 +288,13 @@ def _record(sink: Destination, done: Synced, *, started_at: datetime, error: str
             stream=done.stream,
             started_at=started_at,
             finished_at=now(),
-            outcome="failed" if error else "incomplete" if done.problems else "done",
+            outcome=INTERRUPTED
+            if error == INTERRUPTED
+            else "failed"
+            if error
+            else "incomplete"
+            if done.problems
+            else "done",
             windows=0,
             rows=done.new + done.changed,
             requests=done.requests,

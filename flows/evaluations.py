@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-from prefect import flow, task
+from datetime import timedelta
 
-from flows import assets, projects, wiring
+from prefect import flow
+
+from flows import adapter, assets
+from flows.adapter import Ended
 from flows.assets import Synced
-from flows.events import MAX_WAIT
-from flows.settings import load
+from flows.parameters import Minutes, ProjectId
+from flows.settings import Settings
 
 
-@task(name="load evaluations")
-def load_project(project_id: int) -> Synced:
-    return assets.sync(load().settings, project_id, assets.EVALUATIONS, named=True, max_wait=MAX_WAIT)
+def _name() -> str:
+    return adapter.named(whole="evaluations")
 
 
-@flow(name="sync-evaluations")
-def sync_evaluations() -> list[Synced]:
-    """Bring the history of every project's evaluations up to date."""
-    found: list[Synced] = []
-    failures = projects.each(
-        wiring.projects(load().settings), lambda project_id: found.append(load_project(project_id))
-    )
-    projects.check(failures, found)
-    return found
+@flow(name="sync-evaluations", flow_run_name=_name, retries=0)
+def sync_evaluations(projects: list[ProjectId] | None = None, max_wait_minutes: Minutes = 10) -> Ended[Synced]:
+    """Land the evaluations of every project, with their history.
+
+    Args:
+        projects: Numbers of the projects. Empty: those of the settings.
+        max_wait_minutes: A longer wait for the source's limits is left to the next run.
+    """
+
+    def load(settings: Settings, project_id: int, done: list[Synced]) -> None:
+        def work() -> None:
+            done.append(
+                assets.sync(
+                    settings,
+                    project_id,
+                    assets.EVALUATIONS,
+                    named=True,
+                    max_wait=timedelta(minutes=max_wait_minutes),
+                    listener=adapter.listener(project_id),
+                )
+            )
+
+        adapter.step(f"project {project_id} · evaluations", work)
+
+    return adapter.each(projects, load)
 
 
 if __name__ == "__main__":

@@ -1,32 +1,58 @@
-"""Prefect flow of the scheduled events sync; the work is flows.wiring's. Run by hand: `python -m flows.events`."""
+"""Prefect flow of the scheduled events sync; the work is flows.runs'. Run by hand: `python -m flows.events`."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from prefect import flow, task
+from prefect import flow, runtime
 
-from flows import projects, runs, wiring
+from flows import adapter, runs
+from flows.adapter import Ended
+from flows.parameters import Minutes, ProjectId, Since, Until
 from flows.runs import Report
-from flows.settings import load
-
-MAX_WAIT = timedelta(minutes=10)  # a scheduled run that waits longer leaves the rest to the next one (contract.md §3)
+from flows.settings import Settings
 
 
-@task(name="load events")
-def load_project(project_id: int, since: str | None, until: str | None) -> Report:
-    return runs.load_events(load().settings, project_id, command="sync", since=since, until=until, max_wait=MAX_WAIT)
+def _name() -> str:
+    given = runtime.flow_run.parameters
+    return adapter.named(since=given.get("since"), until=given.get("until"), whole="up to now")
 
 
-@flow(name="sync-events")
-def sync_events(since: str | None = None, until: str | None = None) -> list[Report]:
-    """Bring the events of every project up to date. *since*, *until*: as on the command line."""
-    reports: list[Report] = []
-    failures = projects.each(
-        wiring.projects(load().settings), lambda project_id: reports.append(load_project(project_id, since, until))
-    )
-    projects.check(failures, reports)
-    return reports
+@flow(name="sync-events", flow_run_name=_name, retries=0)
+def sync_events(
+    since: Since | None = None,
+    until: Until | None = None,
+    projects: list[ProjectId] | None = None,
+    accept_deletions: bool = False,
+    rebuild: bool = False,
+    max_wait_minutes: Minutes = 10,
+) -> Ended[Report]:
+    """Bring the events of every project up to date: land what is new, compare the last days with the source.
+
+    Args:
+        since: Start of the range, as on the command line: 2026-01-31, 7d, earliest. Empty: where the last sync ended.
+        until: End of the range. Empty: now.
+        projects: Numbers of the projects. Empty: those of the settings.
+        accept_deletions: Remove rows that the source does not show any more, also many at once.
+        rebuild: Land every window anew, after a change of the filter.
+        max_wait_minutes: A longer wait for the source's limits is left to the next run.
+    """
+
+    def load(settings: Settings, project_id: int, done: list[Report]) -> None:
+        runs.load_events(
+            settings,
+            project_id,
+            command="sync",
+            since=since,
+            until=until,
+            accept_deletions=accept_deletions,
+            rebuild=rebuild,
+            max_wait=timedelta(minutes=max_wait_minutes),
+            listener=adapter.listener(project_id),
+            tell=done.append,
+        )
+
+    return adapter.each(projects, load)
 
 
 if __name__ == "__main__":

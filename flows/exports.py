@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-from prefect import flow, task
+from datetime import timedelta
 
-from flows import assets, projects, wiring
+from prefect import flow
+
+from flows import adapter, assets
+from flows.adapter import Ended
 from flows.assets import Synced
-from flows.events import MAX_WAIT
-from flows.settings import load
+from flows.parameters import Minutes, ProjectId
+from flows.settings import Settings
 
 
-@task(name="load exports")
-def load_project(project_id: int) -> Synced:
-    return assets.sync(load().settings, project_id, assets.EXPORTS, named=True, max_wait=MAX_WAIT)
+def _name() -> str:
+    return adapter.named(whole="exports")
 
 
-@flow(name="sync-exports")
-def sync_exports() -> list[Synced]:
-    """Land new exports of every project, their contents, and the snapshots of the settings."""
-    found: list[Synced] = []
-    failures = projects.each(
-        wiring.projects(load().settings), lambda project_id: found.append(load_project(project_id))
-    )
-    projects.check(failures, found)
-    return found
+@flow(name="sync-exports", flow_run_name=_name, retries=0)
+def sync_exports(projects: list[ProjectId] | None = None, max_wait_minutes: Minutes = 10) -> Ended[Synced]:
+    """Land the exports of every project: new assets, their contents, and the snapshots of the settings.
+
+    Args:
+        projects: Numbers of the projects. Empty: those of the settings.
+        max_wait_minutes: A longer wait for the source's limits is left to the next run.
+    """
+
+    def load(settings: Settings, project_id: int, done: list[Synced]) -> None:
+        def work() -> None:
+            done.append(
+                assets.sync(
+                    settings,
+                    project_id,
+                    assets.EXPORTS,
+                    named=True,
+                    max_wait=timedelta(minutes=max_wait_minutes),
+                    listener=adapter.listener(project_id),
+                )
+            )
+
+        adapter.step(f"project {project_id} · exports", work)
+
+    return adapter.each(projects, load)
 
 
 if __name__ == "__main__":

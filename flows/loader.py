@@ -71,6 +71,15 @@ class Progress:
     read_until: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What one commit made durable: *windows* that lie within *range*, and the rows that are new with them."""
+
+    range: Range
+    windows: int
+    rows: int
+
+
 @dataclass(slots=True)
 class Outcome:
     """What a run did. *left_out*: copies and rows that could not be typed, as each window was read last; *unproven*:
@@ -149,11 +158,12 @@ class Loader:
         *,
         clock: Callable[[], datetime],
         on_progress: Callable[[Progress], None],
+        on_commit: Callable[[Committed], None] = lambda committed: None,
         planned: int,
         guard: Guard,
     ) -> None:
         self._order, self._sink, self._spool, self._outcome = order, sink, spool, outcome
-        self._clock, self._on_progress, self._planned = clock, on_progress, planned
+        self._clock, self._on_progress, self._on_commit, self._planned = clock, on_progress, on_commit, planned
         self._targets: deque[Target] = deque()
         self._rejects: list[pa.Table] = []
         self._mark: datetime | None = None
@@ -369,8 +379,11 @@ class Loader:
         mark = self._mark if not self._targets else None
         self._sink.land(landings, mark=mark)
         pa.default_memory_pool().release_unused()
+        rows = sum(self._new_rows.pop(landing.entry.start) for landing in landings)
         self._outcome.windows += len(landings)
-        self._outcome.rows += sum(self._new_rows.pop(landing.entry.start) for landing in landings)
+        self._outcome.rows += rows
+        spanned = Range(landings[0].entry.start, landings[-1].entry.end)
+        self._on_commit(Committed(spanned, len(landings), rows))
 
     def _report(self, passed: datetime) -> None:
         self._on_progress(

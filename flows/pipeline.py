@@ -6,8 +6,10 @@ row"). Everything committed stays whatever happens after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from extractors.events import EventsReader
@@ -15,7 +17,7 @@ from extractors.probe import BATCH_ROWS
 from extractors.window import MICROSECOND, Range, midnight
 from extractors.zone import HourCount
 from flows import plan
-from flows.loader import STREAM, Guard, Loader, Order, Outcome, Progress
+from flows.loader import STREAM, Committed, Guard, Loader, Order, Outcome, Progress
 from flows.plan import Target
 from flows.proof import Prover
 from flows.spool import Spool
@@ -25,7 +27,25 @@ from transforms.events import STAGED
 
 CONFLICTS = 5  # how often two runs may cross before one gives up
 
-__all__ = ["STREAM", "Order", "Outcome", "Progress", "batches", "run", "steps"]
+__all__ = ["STREAM", "Committed", "Group", "Order", "Outcome", "Progress", "batches", "parts", "run", "steps"]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Windows that are read, landed and proven together; none where landed ones are compared with the source again."""
+
+    range: Range | None = None
+    windows: int = 0
+
+    @classmethod
+    def of(cls, targets: Sequence[Target]) -> Group:
+        """The group of *targets*, which ascend."""
+        return cls(Range(targets[0].covers.start, targets[-1].covers.end), len(targets))
+
+
+def at_once(group: Group, work: Callable[[], None]) -> None:
+    """Do the work of a group, and nothing beside it."""
+    work()
 
 
 def run(
@@ -37,12 +57,15 @@ def run(
     clock: Callable[[], datetime],
     outcome: Outcome,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_commit: Callable[[Committed], None] = lambda committed: None,
     may_ask: Callable[[], bool] = lambda: True,
+    within: Callable[[Group, Callable[[], None]], None] = at_once,
     served_at: datetime | None = None,
 ) -> None:
     """Land everything of *order* that the ledger does not have, and prove it where the source answers queries.
 
     *outcome* says so far what was done, also after an error. *may_ask*: whether the look-back may ask one query more.
+    *within*: does the work of each group, in order; what the work raises it must raise.
     *served_at*: the server's clock, if it was asked just now.
     Raises SourceError and SinkError; what is landed stays.
     """
@@ -57,7 +80,9 @@ def run(
                 now=served_at if served_at is not None else reader.now(),
                 outcome=outcome,
                 on_progress=on_progress,
+                on_commit=on_commit,
                 may_ask=may_ask,
+                within=within,
             )
         except GenerationConflict:
             # Another run landed a window of ours: what it left is planned anew.
@@ -78,7 +103,9 @@ def _run(
     now: datetime,
     outcome: Outcome,
     on_progress: Callable[[Progress], None],
+    on_commit: Callable[[Committed], None],
     may_ask: Callable[[], bool],
+    within: Callable[[Group, Callable[[], None]], None],
 ) -> None:
     ledger = sink.ledger(order.project_id, STREAM)
     wanted = plan.wanted_range(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
@@ -95,21 +122,50 @@ def _run(
     with Spool(spool_directory, STAGED) as spool:
         guard = Guard(order.accept_deletions)
         loader = Loader(
-            order, sink, spool, outcome, clock=clock, on_progress=on_progress, planned=len(found), guard=guard
+            order,
+            sink,
+            spool,
+            outcome,
+            clock=clock,
+            on_progress=on_progress,
+            on_commit=on_commit,
+            planned=len(found),
+            guard=guard,
         )
         prover = Prover(order, reader, sink, loader, outcome, now=now, may_ask=may_ask)
-        parts = list(batches(found, hours))
-        for batch in parts:
-            mark = _mark(ledger, wanted) if order.marks and batch is parts[-1] else None
-            prover.land(batch, hours, mark=mark)
-        if not parts:
+        groups = list(batches(found, hours))
+        for batch in groups:
+            mark = _mark(ledger, wanted) if order.marks and batch is groups[-1] else None
+            within(Group.of(batch), partial(prover.land, batch, hours, mark=mark))
+        if not groups:
             prover.settle_moved()
-        if order.marks:
-            prover.look_back(None, since=now - order.lookback)
-            since_mark = now - ledger.mark if ledger.mark else timedelta(0)
-            prover.read_again(requests=int(order.reread_requests * min(1.0, since_mark / timedelta(hours=1))))
-        elif wanted is not None:
-            prover.look_back(wanted, since=None)
+        if order.marks or wanted is not None:
+            within(Group(), partial(_compare_again, order, prover, ledger, wanted, now=now))
+
+
+def _compare_again(order: Order, prover: Prover, ledger: Ledger, wanted: Range | None, *, now: datetime) -> None:
+    """The look-back of a sync, or what a backfill's range still owes of comparison."""
+    if not order.marks:
+        prover.look_back(wanted, since=None)
+        return
+    prover.look_back(None, since=now - order.lookback)
+    since_mark = now - ledger.mark if ledger.mark else timedelta(0)
+    prover.read_again(requests=int(order.reread_requests * min(1.0, since_mark / timedelta(hours=1))))
+
+
+def parts(order: Order, reader: EventsReader, sink: Sink, *, now: datetime, count: int) -> list[Range]:
+    """What *order* has yet to land, cut at midnights into at most *count* ranges of about as many rows each.
+
+    Empty where nothing is left. By the source's counts, or by time where it gives none.
+    """
+    ledger = sink.ledger(order.project_id, STREAM)
+    wanted = plan.wanted_range(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
+    if wanted is None:
+        return []
+    hours, known = steps(reader, ledger, wanted, now=now)
+    rows = {hour: count.rows for hour, count in hours.items()}
+    found = plan.targets(ledger, known, wanted, now=now, settle=order.settle)
+    return plan.parts(found, lambda target: plan.expected_rows(target, rows), count=count)
 
 
 def batches(found: list[Target], hours: Mapping[datetime, HourCount]) -> Iterator[list[Target]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 from extractors.window import DAY, STEPS, Range, Window, dates, midnight, window_at, windows_of
 from sinks.base import Entry, Ledger, State
@@ -206,6 +207,27 @@ def batches(found: Iterable[Target], expected: Callable[[Target], int], *, rows:
         total += more
     if batch:
         yield batch
+
+
+def parts(found: Sequence[Target], expected: Callable[[Target], int], *, count: int) -> list[Range]:
+    """The ranges of at most *count* runs of targets, cut between dates, that hold about the same rows; in order.
+
+    An empty window weighs something too: it is landed.
+    """
+    days: dict[date, int] = {}
+    for target in found:
+        day = target.window.start.date()
+        days[day] = days.get(day, 0) + max(1, expected(target))
+    left, cuts = sum(days.values()), []
+    held, missing = 0, count
+    for day, weight in days.items():
+        # A day belongs to the part that its middle lies in.
+        if held and missing > 1 and held + weight / 2 > left / missing:
+            cuts.append(midnight(day))
+            left, held, missing = left - held, 0, missing - 1
+        held += weight
+    bounds = [found[0].covers.start, *cuts, found[-1].covers.end] if found else []
+    return [Range(start, end) for start, end in pairwise(bounds)]
 
 
 def expected_rows(target: Target, hours: Mapping[datetime, int]) -> int:

@@ -5,17 +5,11 @@ What the command line and the Prefect flows share. Knows no stream.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from extractors.errors import LimitsExhausted, SourceError
 from extractors.queries import in_words
-from flows import runs
-from flows.runs import Complete
 from sinks.errors import DestinationBusy, FilterChanged, MemoryExhausted, SinkError
-
-
-class Failed(Exception):
-    """Projects failed; names each of them and why."""
 
 
 def each(project_ids: Iterable[int], work: Callable[[int], None]) -> dict[int, Exception]:
@@ -34,16 +28,3 @@ def each(project_ids: Iterable[int], work: Callable[[int], None]) -> dict[int, E
             if isinstance(exc, LimitsExhausted | DestinationBusy | MemoryExhausted):
                 break
     return failures
-
-
-def check(failures: Mapping[int, Exception], found: Iterable[Complete]) -> None:
-    """Raises Failed naming every failure and every problem *found*, or Incomplete where there are problems only."""
-    told = [f"project {project_id}: {exc}" for project_id, exc in failures.items()]
-    try:
-        runs.check_complete(found)
-    except runs.Incomplete as exc:
-        if not told:
-            raise
-        told.append(str(exc))
-    if told:
-        raise Failed("; ".join(told))

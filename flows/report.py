@@ -166,7 +166,7 @@ def planned(one: Estimate) -> dict[str, Any]:
 def show_plans(found: Sequence[Estimate]) -> None:
     """Plans for people, and the time of all projects, which share the key's limits."""
     for one in found:
-        span = f" {_day(one.since)} .. {_day(one.until)}" if one.since else ""
+        span = f" {day(one.since)} .. {day(one.until)}" if one.since else ""
         say(f"project {one.project_id}{span}")
         for name, text in _plan_lines(one):
             say(f"  {name:<9} {text}")
@@ -231,7 +231,7 @@ def loaded(
     for report in reports:
         said = report.windows or report.project_id not in failures  # a run that failed at once has nothing to say
         if said and not json_output and not quiet:
-            span = f" of {_day(report.since)} .. {_day(report.until)}" if report.since else ""
+            span = f" of {day(report.since)} .. {day(report.until)}" if report.since else ""
             say(
                 f"project {report.project_id}: {counted(report.rows, 'event')} landed "
                 f"in {counted(report.windows, 'window')}{span} · {counted(report.requests, 'request')} · {report.seconds:.1f} s"
@@ -272,7 +272,7 @@ def _synced(done: Synced) -> Iterator[str]:
         yield counted(done.snapshots, "snapshot")
 
 
-def _day(at: datetime | None) -> str:
+def day(at: datetime | None) -> str:
     if at is None:
         return "–"
     text = at.isoformat(timespec="minutes").replace("+00:00", "Z")
@@ -312,7 +312,7 @@ def verified(
                 f"· {counted(run.requests, 'request')} · {run.seconds:.1f} s"
             )
             for part in (one for one in done.outside if one.where != "between"):
-                span = f"{_day(part.first)} .. {_day(part.last)}"
+                span = f"{day(part.first)} .. {day(part.last)}"
                 note(
                     f"project {project_id}: outside what is landed the source holds "
                     f"{counted(part.rows, 'row')} {part.where} it ({span})"
@@ -350,7 +350,7 @@ def _differences(done: audit.Verification, *, repair: bool) -> Iterator[str]:
         )
         mended = (" · still differs" if difference.start in left else " · mended") if repair else ""
         yield (
-            f"{_day(difference.start)} .. {_day(difference.end)}: {why}: landed {difference.ledger_rows:,}, "
+            f"{day(difference.start)} .. {day(difference.end)}: {why}: landed {difference.ledger_rows:,}, "
             f"held {difference.held_rows:,}, source {source}{mended}"
         )
         for name in ("missing", "extra", "differing"):
@@ -397,7 +397,7 @@ def as_status(one: Summary) -> dict[str, Any]:
     }
 
 
-_CELLS = {
+CELLS = {
     Kind.VERIFIED: ("█", "green"),
     Kind.LANDED: ("▓", "blue"),
     Kind.OPEN: ("░", "yellow"),
@@ -417,7 +417,7 @@ def show_status(one: Summary) -> None:
         for name, text in _status_lines(one):
             Console(highlight=False, soft_wrap=True).print(f"  [dim]{name:<10}[/] {text}")
     for run in one.runs:
-        what = f"{_day(run.started_at)} {run.command}: {run.outcome}"
+        what = f"{day(run.started_at)} {run.command}: {run.outcome}"
         did = f"{counted(run.rows, 'row')}, {counted(run.requests, 'request')}"
         line = f"  {what}, {did}, {spoken(run.finished_at - run.started_at)}"
         say(line + (f" · {run.error}" if run.error else ""))
@@ -428,10 +428,10 @@ def _status_lines(one: Summary) -> Iterator[tuple[str, str]]:
     states = ", ".join(f"{count:,} {state}" for state, count in one.states.items())
     yield "rows", f"{one.rows:,} in {counted(one.windows, 'window')} ({states})"
     kinds = cells(one.segments, _BAR_WIDTH)
-    yield "coverage", "".join(f"[{_CELLS[kind][1]}]{_CELLS[kind][0]}[/]" for kind in kinds)
+    yield "coverage", "".join(f"[{CELLS[kind][1]}]{CELLS[kind][0]}[/]" for kind in kinds)
     shares = [(kind, one.share(kind)) for kind in Kind]
-    told = " · ".join(f"{_CELLS[kind][0]} {kind} {_share(share)}" for kind, share in shares if share)
-    yield "", f"{_day(one.segments[0].start)} .. {_day(one.segments[-1].end)} · {told}"
+    told = " · ".join(f"{CELLS[kind][0]} {kind} {percent(share)}" for kind, share in shares if share)
+    yield "", f"{day(one.segments[0].start)} .. {day(one.segments[-1].end)} · {told}"
     for gap in one.gaps[:SHOWN]:
         yield "gap", f"hedgerow backfill --since {iso(gap.start)} --until {iso(gap.end)} fills it"
     recent = one.days[-_BAR_DAYS:]
@@ -445,14 +445,14 @@ def _status_lines(one: Summary) -> Iterator[tuple[str, str]]:
         yield "found since", f"{late} · {one.deleted:,} deleted · {one.changed:,} changed"
     if one.quarantined or one.suppressed:
         yield "left out", f"{one.quarantined:,} in quarantine, {one.suppressed:,} suppressed"
-    fresh = f"{_day(one.mark)} ({spoken(one.freshness)} ago)" if one.mark and one.freshness is not None else "–"
+    fresh = f"{day(one.mark)} ({spoken(one.freshness)} ago)" if one.mark and one.freshness is not None else "–"
     yield "up to date", f"as of {fresh}" if one.mark else "no sync has finished yet"
     for used in one.budget:
         left = f"{max(0, used.per_hour - used.last_hour):,} of {used.per_hour:,} requests left this hour"
         yield "budget", f"{used.bucket}: {left}, {used.last_minute:,} of {used.per_minute:,} used in the last minute"
 
 
-def _share(share: float) -> str:
+def percent(share: float) -> str:
     """A share in percent, never rounded up to everything or down to nothing."""
     return "100 %" if share == 1 else f"{min(max(share * 100, 0.1), 99.9):.1f} %"
 

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from extractors import pacing
 from extractors.client import Client
 from extractors.events import EventsReader
-from extractors.pacing import Pacing
+from extractors.pacing import Pacing, Share
 from extractors.queries import Bucket
-from extractors.window import counted, iso, spoken
+from extractors.window import Range, counted, iso, spoken
 from flows import audit, pipeline
 from flows.settings import Settings, SettingsError, instant
 from flows.wiring import Listener, filter_of, now, reader_of, sink_of
@@ -80,6 +79,7 @@ def _started(
     command: str,
     rebuild: bool,
     max_wait: timedelta | None,
+    share: Share | None = None,
     listener: Listener,
     tell: Callable[[Report], None],
 ) -> Iterator[_Started]:
@@ -92,17 +92,21 @@ def _started(
     sink.probe(project_id, pipeline.STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
     outcome = pipeline.Outcome()
     found: list[str] = []
-    with reader_of(settings, project_id, listener=listener, max_wait=max_wait) as (reader, client, budget):
+    with reader_of(settings, project_id, listener=listener, max_wait=max_wait, share=share) as (
+        reader,
+        client,
+        budget,
+    ):
         try:
             served_at = reader.now()
             sink.prepare(project_id, pipeline.STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
             yield _Started(sink, reader, client, budget, outcome, served_at, found)
-        except KeyboardInterrupt:
+        except Exception as exc:
+            error = f"{type(exc).__name__}: {exc}"[:500]
+            raise
+        except BaseException:  # Ctrl-C, or whoever runs us wants it to end
             error = INTERRUPTED
             sink.hurry()
-            raise
-        except BaseException as exc:
-            error = f"{type(exc).__name__}: {exc}"[:500]
             raise
         finally:
             report = _report(project_id, outcome, reader, client, budget, found=found, started_at=started_at)
@@ -123,12 +127,14 @@ def load_events(
     rebuild: bool = False,
     accept_deletions: bool = False,
     max_wait: timedelta | None = None,
+    share: Share | None = None,
     listener: Listener | None = None,
     tell: Callable[[Report], None] = lambda report: None,
 ) -> Report:
     """Sync or backfill the events of one project and write the run into the history.
 
-    *since*, *until*: as on the command line. *tell* hears the report also of a run that ends with an error.
+    *since*, *until*: as on the command line. *share*: what part of the limits to keep to. *tell* hears the report also of a
+    run that ends with an error.
     Raises SettingsError, SourceError, SinkError; what is landed stays.
     """
     listener = listener or Listener()
@@ -140,7 +146,14 @@ def load_events(
         tell(report)
 
     with _started(
-        settings, project_id, command=command, rebuild=rebuild, max_wait=max_wait, listener=listener, tell=told
+        settings,
+        project_id,
+        command=command,
+        rebuild=rebuild,
+        max_wait=max_wait,
+        share=share,
+        listener=listener,
+        tell=told,
     ) as run:
         pipeline.run(
             pipeline.Order(
@@ -161,9 +174,41 @@ def load_events(
             served_at=run.served_at,
             outcome=run.outcome,
             on_progress=lambda progress: listener.progress(progress, sum(run.client.requests.values())),
+            on_commit=listener.committed,
             may_ask=lambda: run.budget.used(Bucket.QUERY)[1] < pacing.QUERY.per_hour // LOOKBACK_SHARE,
+            within=listener.within,
         )
     return reports[0]
+
+
+def parts_of(
+    settings: Settings,
+    project_id: int,
+    *,
+    since: str | None,
+    until: str | None,
+    count: int,
+    max_wait: timedelta | None = None,
+    listener: Listener | None = None,
+) -> list[Range]:
+    """What a backfill has yet to land, cut into at most *count* ranges of about as many rows each; see pipeline.parts.
+
+    Raises SettingsError, SourceError, SinkError; lands nothing.
+    """
+    listener = listener or Listener()
+    start, end, from_earliest = asked_range(since, until)
+    sink = sink_of(settings, listener)
+    sink.probe(project_id, pipeline.STREAM, host=settings.source.host, event_filter=filter_of(settings).identity)
+    with reader_of(settings, project_id, listener=listener, max_wait=max_wait) as (reader, _, _):
+        now_there = reader.now()
+        order = pipeline.Order(
+            project_id=project_id,
+            since=reader.earliest() if from_earliest else start,
+            until=end,
+            settle=settings.events.settle,
+            marks=False,
+        )
+        return pipeline.parts(order, reader, sink, now=now_there, count=count)
 
 
 def verify_events(
@@ -223,27 +268,6 @@ def asked_range(since: str | None, until: str | None) -> tuple[datetime | None, 
     end = None if until is None else instant(until, now=at)
     _check_range(start, end, since=since, until=until, now=at)
     return start, end, from_earliest
-
-
-class Complete(Protocol):
-    """What a run tells of its project and of what is incomplete."""
-
-    @property
-    def project_id(self) -> int: ...
-
-    @property
-    def problems(self) -> Sequence[str]: ...
-
-
-class Incomplete(Exception):
-    """A run is done, and something differs or is missing: what the command line says by exit status 3."""
-
-
-def check_complete(reports: Iterable[Complete]) -> None:
-    """Raises Incomplete naming every problem of *reports*."""
-    problems = [f"project {report.project_id}: {problem}" for report in reports for problem in report.problems]
-    if problems:
-        raise Incomplete("; ".join(problems))
 
 
 def _check_range(

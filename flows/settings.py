@@ -33,6 +33,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 TOML_FILE = "hedgerow.toml"
+BLOCK = "a Secret block"
 ENVIRONMENT = {
     "POSTHOG_HOST": "source.host",
     "POSTHOG_PROJECT_ID": "source.project_id",
@@ -293,8 +294,15 @@ class Loaded:
     origins: Mapping[str, str]
 
 
-def load(flags: Mapping[str, object] | None = None, *, directory: Path | None = None) -> Loaded:
+def load(
+    flags: Mapping[str, object] | None = None,
+    *,
+    directory: Path | None = None,
+    blocks: Mapping[str, object] | None = None,
+) -> Loaded:
     """Settings of *directory* (default: the working one) and the environment, overridden by *flags* (dotted names).
+
+    *blocks*: secrets that were found elsewhere, for what is not set (dotted names).
 
     Raises SettingsError naming the key, where it came from, and what was expected.
     """
@@ -308,6 +316,7 @@ def load(flags: Mapping[str, object] | None = None, *, directory: Path | None = 
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
     layers: list[tuple[str, Mapping[str, object | None]]] = [
+        (BLOCK, blocks or {}),
         (TOML_FILE, _file_values(directory / TOML_FILE)),
         (".env", {key: dotenv.get(name) for name, key in ENVIRONMENT.items()}),
         ("environment", {key: os.environ.get(name) for name, key in ENVIRONMENT.items()}),

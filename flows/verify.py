@@ -1,46 +1,60 @@
-"""Prefect flow of the daily verification; the work is flows.wiring's. Run by hand: `python -m flows.verify`."""
+"""Prefect flow of the daily verification; the work is flows.audit's. Run by hand: `python -m flows.verify`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from datetime import timedelta
 
-from prefect import flow, task
+from prefect import flow, runtime
 
-from flows import projects, runs, wiring
-from flows.audit import Verification
-from flows.events import MAX_WAIT
-from flows.settings import load
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """One project's verification, and what is wrong in words."""
-
-    project_id: int
-    verification: Verification
-    problems: Sequence[str]
+from flows import adapter, runs
+from flows.adapter import Ended
+from flows.artifacts import Verified
+from flows.parameters import Minutes, ProjectId, Since, Until
+from flows.settings import Settings
 
 
-@task(name="verify events")
-def verify_project(project_id: int, since: str | None, until: str | None, repair: bool) -> Verification:
-    settings = load().settings
-    found, _ = runs.verify_events(settings, project_id, since=since, until=until, repair=repair, max_wait=MAX_WAIT)
-    return found
+def _name() -> str:
+    given = runtime.flow_run.parameters
+    return adapter.named(since=given.get("since"), until=given.get("until"), whole="everything landed")
 
 
-@flow(name="verify-events")
-def verify_events(since: str | None = None, until: str | None = None, repair: bool = False) -> list[Verification]:
-    """Compare what is landed with the destination and the source, for every project; with *repair* mend it."""
-    found: list[Verified] = []
+@flow(name="verify-events", flow_run_name=_name, retries=0)
+def verify_events(
+    since: Since | None = None,
+    until: Until | None = None,
+    projects: list[ProjectId] | None = None,
+    repair: bool = False,
+    accept_deletions: bool = False,
+    max_wait_minutes: Minutes = 10,
+) -> Ended[Verified]:
+    """Compare what is landed with the destination and the source, for every project.
 
-    def verify(project_id: int) -> None:
-        verification = verify_project(project_id, since, until, repair)
-        found.append(Verified(project_id, verification, verification.problems))
+    Args:
+        since: Start of the range, as on the command line: 2026-01-31, 7d, earliest. Empty: everything landed.
+        until: End of the range. Empty: everything landed.
+        projects: Numbers of the projects. Empty: those of the settings.
+        repair: Read again the windows that differ.
+        accept_deletions: Remove rows that the source does not show any more, also many at once.
+        max_wait_minutes: A longer wait for the source's limits is left to the next run.
+    """
 
-    failures = projects.each(wiring.projects(load().settings), verify)
-    projects.check(failures, found)
-    return [one.verification for one in found]
+    def verify(settings: Settings, project_id: int, done: list[Verified]) -> None:
+        def work() -> None:
+            found, report = runs.verify_events(
+                settings,
+                project_id,
+                since=since,
+                until=until,
+                repair=repair,
+                accept_deletions=accept_deletions,
+                max_wait=timedelta(minutes=max_wait_minutes),
+                listener=adapter.listener(project_id),
+            )
+            done.append(Verified(project_id, found, report))
+
+        adapter.step(f"project {project_id} · verify", work)
+
+    return adapter.each(projects, verify)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from extractors import pacing
 from extractors.client import Client, Source
 from extractors.errors import SourceError
 from extractors.events import EventsReader
-from extractors.pacing import Limit, Pacing, Wait
+from extractors.pacing import Limit, Pacing, Share, Wait
 from extractors.queries import Bucket, EventFilter
 from flows import pipeline
 from flows.destinations import destination_of
@@ -24,9 +24,12 @@ RUNS_SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Whom a run tells what happens: progress and requests so far, waits for the limits, retries, a busy destination."""
+    """Whom a run tells what happens: progress and requests so far, what each commit made durable, waits for the limits,
+    retries, a busy destination. *within* does the work of each group of windows, as flows.pipeline.run says."""
 
     progress: Callable[[pipeline.Progress, int], None] = lambda progress, requests: None
+    committed: Callable[[pipeline.Committed], None] = lambda committed: None
+    within: Callable[[pipeline.Group, Callable[[], None]], None] = pipeline.at_once
     wait: Callable[[Wait], None] = lambda wait: None
     retry: Callable[[SourceError, float], None] = lambda error, wait_s: None
     busy: Callable[[str], None] = lambda holder: None
@@ -63,21 +66,28 @@ def sink_of(settings: Settings, listener: Listener | None = None) -> Destination
 
 @contextmanager
 def reader_of(
-    settings: Settings, project_id: int, *, listener: Listener, max_wait: timedelta | None
+    settings: Settings,
+    project_id: int,
+    *,
+    listener: Listener,
+    max_wait: timedelta | None,
+    share: Share | None = None,
 ) -> Iterator[tuple[EventsReader, Client, Pacing]]:
-    """A reader of the project's events, with its client and budget."""
-    with client_of(settings, listener=listener, max_wait=max_wait) as (client, budget):
+    """A reader of the project's events, with its client and budget, or a *share* of that."""
+    with client_of(settings, listener=listener, max_wait=max_wait, share=share) as (client, budget):
         yield EventsReader(client, project_id, events=filter_of(settings)), client, budget
 
 
 @contextmanager
-def client_of(settings: Settings, *, listener: Listener, max_wait: timedelta | None) -> Iterator[tuple[Client, Pacing]]:
-    """A client of the source, with the budget of its key."""
+def client_of(
+    settings: Settings, *, listener: Listener, max_wait: timedelta | None, share: Share | None = None
+) -> Iterator[tuple[Client, Pacing]]:
+    """A client of the source, with the budget of its key, or a *share* of it."""
     source = settings.source
     assert source.key is not None
     key = source.key.get_secret_value()
     try:
-        budget = _pacing(settings, key, listener=listener, max_wait=max_wait)
+        budget = _pacing(settings, key, listener=listener, max_wait=max_wait, share=share)
     except OSError as exc:
         raise SettingsError(
             f"cannot write the state directory {source.state_dir}: {exc.strerror}",
@@ -90,7 +100,9 @@ def client_of(settings: Settings, *, listener: Listener, max_wait: timedelta | N
         client.close()
 
 
-def _pacing(settings: Settings, key: str, *, listener: Listener, max_wait: timedelta | None) -> Pacing:
+def _pacing(
+    settings: Settings, key: str, *, listener: Listener, max_wait: timedelta | None, share: Share | None = None
+) -> Pacing:
     """The budget that every process of the key shares."""
     source = settings.source
     return Pacing(
@@ -99,6 +111,7 @@ def _pacing(settings: Settings, key: str, *, listener: Listener, max_wait: timed
         key=key,
         limits=_limits(settings),
         in_flight=source.in_flight,
+        share=share,
         max_wait_s=max_wait.total_seconds() if max_wait is not None else None,
         on_wait=listener.wait,
     )
@@ -121,19 +134,21 @@ def filter_of(settings: Settings) -> EventFilter:
 
 def summaries(settings: Settings) -> list[Summary]:
     """What the destination holds of every project that is set, or else of every project it knows. Asks PostHog nothing."""
-    sink, used = sink_of(settings), _used(settings)
-    return [
-        summary(
-            project_id,
-            pipeline.STREAM,
-            sink.ledger(project_id, pipeline.STREAM),
-            now=now(),
-            changes=sink.changes(project_id, pipeline.STREAM),
-            runs=sink.runs(project_id, limit=RUNS_SHOWN),
-            budget=used,
-        )
-        for project_id in settings.source.project_id or sink.projects()
-    ]
+    sink = sink_of(settings)
+    return [summary_of(settings, sink, project_id) for project_id in settings.source.project_id or sink.projects()]
+
+
+def summary_of(settings: Settings, sink: Destination, project_id: int) -> Summary:
+    """What *sink* holds of one project's events, and what the key has used of its limits. Asks PostHog nothing."""
+    return summary(
+        project_id,
+        pipeline.STREAM,
+        sink.ledger(project_id, pipeline.STREAM),
+        now=now(),
+        changes=sink.changes(project_id, pipeline.STREAM),
+        runs=sink.runs(project_id, limit=RUNS_SHOWN),
+        budget=_used(settings),
+    )
 
 
 def _used(settings: Settings) -> list[Used]:
