@@ -2,12 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install install-dev demo test test-long soak bench lint format lock clean
+.PHONY: install install-dev demo prefect test test-long soak bench lint format lock clean
 
 install: .venv/installed
 install-dev: .venv/installed-dev
 demo: install
 	$(BIN)/hedgerow demo
+# A local Prefect server, worker and schedule against the bundled simulator, until Ctrl-C.
+prefect: install
+	$(BIN)/python -m flows.local
 test: install-dev
 	$(BIN)/python -m pytest -q -m "not long and not soak" -n 3
 test-long: install-dev /usr/bin/chromium

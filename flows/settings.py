@@ -336,6 +336,12 @@ def load(
         raise _explained(exc, origins) from None
 
 
+def environment(more: Mapping[str, str], *, without: Iterable[str] = ()) -> dict[str, str]:
+    """The environment of a process of ours: this one's, but for names that begin as in *without*, and *more*."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(tuple(without))}
+    return kept | dict(more)
+
+
 def _check_names(names: Iterable[str], origin: str) -> None:
     """Refuse a variable that is meant for hedgerow and would be passed over. Raises SettingsError."""
     known = [name for name in (*ENVIRONMENT, *OTHERS) if name.startswith(("POSTHOG_", "HEDGEROW_"))]

@@ -29,11 +29,11 @@ def tops(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_room_imports_along_the_arrows(file):
-    """flows knows all; extractors, transforms and sinks know no other room; Prefect only in @flow files and their adapter."""
+    """flows knows all; extractors, transforms and sinks know no other room; Prefect only in @flow files and beside them."""
     room = file.relative_to(ROOT).parts[0]
     if room != "flows":
         assert not tops(file) & (set(ROOMS) - {room})
-    if room != "flows" or file.stem not in ("adapter", "events", "exports", "evaluations", "backfill", "verify"):
+    if room != "flows" or file.stem not in ("adapter", "automations", "events", "exports", "evaluations", "backfill", "verify"):
         assert "prefect" not in tops(file)
 
 
