@@ -106,26 +106,34 @@ def _step(name: str, work: Callable[[], Exception | None]) -> State[None]:
 
 
 def step(name: str, work: Callable[[], None]) -> None:
-    """Do *work* as a task of the run: a group of windows, or one project. Raises what it raises, without a traceback
-    in the logs where the error is one of ours.
+    """Do *work*, once, as a task of the run: a group of windows, or one project. Raises what it raises.
+
+    Where Prefect's server is away for a while the work goes on without it: a backfill of days must not end because the
+    server was brought up to date.
     """
     if not run_id():
         work()
         return
-    raised: list[Exception] = []
+    begun, raised = False, list[Exception]()
 
     def tried() -> Exception | None:
+        nonlocal begun
+        begun = True
         try:
             work()
-        except (SourceError, SinkError) as exc:
+        except Exception as exc:
             raised.append(exc)
-            return exc
+            if isinstance(exc, SourceError | SinkError):
+                return exc  # in words; what else is raised is a bug, which Prefect logs with its traceback
+            raise
         return None
 
-    state = _step(name, tried, return_state=True)
+    with telling():
+        _step(name, tried, return_state=True)
+    if not begun:
+        work()
     if raised:
         raise raised[0]
-    state.result()
 
 
 def listener(project_id: int, *, progress: str = "") -> Listener:

@@ -80,7 +80,7 @@ class Stack:
         try:
             self._say("starting Prefect's server")
             self.start("server")
-            self.wait(self._answers, "Prefect's server answers", process="server")
+            self.wait(self.answers, "Prefect's server answers", process="server")
             self._say("making the work pool, the deployments and the automations")
             self.prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
             self.prefect("--no-prompt", "deploy", "--all")
@@ -169,7 +169,7 @@ class Stack:
                 raise NotReady(f"{what}: {why}; the logs are in {self.home}")
             time.sleep(POLL_S)
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         try:
             return bool(self.ask("health"))
         except OSError:

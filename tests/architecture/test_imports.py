@@ -33,7 +33,15 @@ def test_room_imports_along_the_arrows(file):
     room = file.relative_to(ROOT).parts[0]
     if room != "flows":
         assert not tops(file) & (set(ROOMS) - {room})
-    if room != "flows" or file.stem not in ("adapter", "automations", "events", "exports", "evaluations", "backfill", "verify"):
+    if room != "flows" or file.stem not in (
+        "adapter",
+        "automations",
+        "events",
+        "exports",
+        "evaluations",
+        "backfill",
+        "verify",
+    ):
         assert "prefect" not in tops(file)
 
 
