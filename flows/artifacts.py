@@ -13,7 +13,7 @@ from extractors.window import counted, iso, spoken
 from flows import report
 from flows.assets import Synced
 from flows.audit import Verification
-from flows.runs import Report
+from flows.runs import Report, in_history
 from flows.status import Kind, Segment, Summary, cells
 from sinks.base import Run
 
@@ -168,7 +168,7 @@ def alerts(told: Told, *, gaps: Sequence[Segment] = (), before: Sequence[Run] = 
 
 def _known(told: Report | Synced, before: Sequence[Run]) -> bool:
     last = next((run for run in before if run.stream == told.stream and run.command != "verify"), None)
-    return last is not None and bool(told.problems) and last.error == "; ".join(told.problems)[: len(last.error)]
+    return last is not None and last.error == in_history("", told.problems)
 
 
 def spread(parts: Mapping[str, str]) -> list[dict[str, object]]:

@@ -21,7 +21,7 @@ from extractors.client import Client
 from extractors.errors import AccessDenied, EndpointMissing, LimitsExhausted, RequestRefused, SourceError
 from extractors.exports import Asset, NewExport
 from flows import ordering
-from flows.runs import INTERRUPTED
+from flows.runs import INTERRUPTED, in_history
 from flows.settings import Settings, Snapshot
 from flows.wiring import Listener, client_of, now, sink_of
 from sinks.base import Destination, Run
@@ -299,6 +299,6 @@ def _record(sink: Destination, done: Synced, *, started_at: datetime, error: str
             rows=done.new + done.changed,
             requests=done.requests,
             waited_s=0.0,
-            error="; ".join(filter(None, (error, *done.problems)))[:1000],
+            error=in_history(error, done.problems),
         )
     )

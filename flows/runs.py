@@ -363,6 +363,11 @@ def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
         yield f"not compared with the source: it refuses queries ({reader.probe.refusal})"
 
 
+def in_history(error: str, problems: Sequence[str]) -> str:
+    """How the history of runs tells an error and problems."""
+    return "; ".join(filter(None, (error, *problems)))[:1000]
+
+
 def _record(sink: Destination, report: Report, *, command: str, started_at: datetime, error: str) -> None:
     sink.record(
         Run(
@@ -383,6 +388,6 @@ def _record(sink: Destination, report: Report, *, command: str, started_at: date
             rows=report.rows,
             requests=report.requests,
             waited_s=report.waited_s,
-            error="; ".join(filter(None, (error, *report.problems)))[:1000],
+            error=in_history(error, report.problems),
         )
     )

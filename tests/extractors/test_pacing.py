@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extractors.errors import LimitsExhausted
-from extractors.pacing import HOUR_S, MARGIN_S, MINUTE_S, Limit, Pacing, Wait, due_in_s
+from extractors.pacing import HOUR_S, MARGIN_S, MINUTE_S, Limit, Pacing, Share, Wait, due_in_s
 from extractors.queries import Bucket
 
 WIDE = Limit(10_000, 10_000)
@@ -37,7 +37,13 @@ class Clock:
 
 
 def pacing(
-    directory: Path, clock: Clock, limit: Limit = WIDE, *, key: str = KEY, max_wait_s: float | None = None
+    directory: Path,
+    clock: Clock,
+    limit: Limit = WIDE,
+    *,
+    key: str = KEY,
+    max_wait_s: float | None = None,
+    share: Share | None = None,
 ) -> Pacing:
     return Pacing(
         directory,
@@ -45,6 +51,7 @@ def pacing(
         key=key,
         limits=dict.fromkeys(Bucket, limit),
         max_wait_s=max_wait_s,
+        share=share,
         clock=lambda: clock.now,
         sleep=clock.sleep,
         on_wait=clock.waits.append,
@@ -263,3 +270,40 @@ def test_slot_dies_with_its_process(tmp_path):
 
     with pacing(tmp_path, Clock()).turn(Bucket.LIST, 1, alone=True):
         pass
+
+
+def test_shares_are_kept_beside_the_limit(tmp_path):
+    """Two parts of a backfill get their share each, whoever is faster, and the rest is the sync's; together the limit."""
+    clock = Clock()
+    limit = Limit(8, 10_000)
+    first, second = (pacing(tmp_path, clock, limit, share=Share(f"{number} of 2", 0.375)) for number in (1, 2))
+    sync = pacing(tmp_path, clock, limit)
+    start = clock.now
+
+    assert [ask(first, clock) - start for _ in range(3)] == [0, 0, 0]
+    assert [ask(second, clock) - start for _ in range(3)] == [0, 0, 0]
+    assert [ask(sync, clock) - start for _ in range(2)] == [0, 0]
+    assert ask(first, clock) - start > MINUTE_S
+
+
+def test_share_is_kept_across_restarts_and_machines(tmp_path):
+    """A part that is started again has used what it used; one on another machine keeps to its share without knowing."""
+    clock = Clock()
+    limit, share = Limit(8, 10_000), Share("1 of 2", 0.5)
+    for _ in range(4):
+        ask(pacing(tmp_path, clock, limit, share=share), clock)
+    elsewhere = pacing(tmp_path / "elsewhere", clock, limit, share=share)
+    start = clock.now
+    times = [ask(elsewhere, clock) - start for _ in range(5)]
+
+    assert times[3] == 0
+    assert times[4] > MINUTE_S
+    clock.now = start
+    assert ask(pacing(tmp_path, clock, limit, share=share), clock) - start > MINUTE_S
+
+
+@pytest.mark.parametrize("of", [0, -0.5, 1.5])
+def test_share_is_a_part(of):
+    """Nothing, less or more than everything is no share."""
+    with pytest.raises(ValueError, match="share"):
+        Share("x", of)

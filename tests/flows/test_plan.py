@@ -263,3 +263,30 @@ def test_sweeps_are_contiguous_and_as_long_as_possible(numbers):
     assert [each for group in groups for each in group.targets] == found
     assert all(tiles([each.reads for each in group.targets], group.range) for group in groups)
     assert all(group.range.end < after.range.start for group, after in pairwise(groups))
+
+
+@checked
+@given(
+    days=st.lists(st.tuples(st.integers(1, 3), st.integers(0, 500_000)), min_size=1, max_size=30),
+    count=st.integers(1, 9),
+)
+def test_parts_cover_everything_once_and_weigh_about_the_same(days, count):
+    """Cut at midnights, in order, without a hole; none outweighs an equal part by more than a day's rows."""
+    found, rows, start = [], {}, START
+    for gap, weight in days:
+        start += gap * DAY
+        window = Window(start, start + DAY)
+        rows[start] = weight
+        found.append(Target(window, window, window, State.LANDED, DAY, False, None))
+    parts = plan.parts(found, lambda target: rows[target.window.start], count=count)
+
+    assert 1 <= len(parts) <= count
+    assert (parts[0].start, parts[-1].end) == (found[0].covers.start, found[-1].covers.end)
+    assert all(one.end == other.start == midnight(other.start.date()) for one, other in pairwise(parts))
+    weights = [sum(weight for at, weight in rows.items() if part.start <= at < part.end) for part in parts]
+    assert max(weights) <= sum(rows.values()) / count + 1.5 * max(rows.values()) + len(days)
+
+
+def test_nothing_to_do_has_no_parts():
+    """What is landed already is not cut."""
+    assert plan.parts([], lambda target: 1, count=4) == []

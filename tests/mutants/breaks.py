@@ -33,6 +33,7 @@ CONTENTS, LOOKUPS, ASKING = (
     "tests/extractors/test_lookups.py",
     "tests/flows/test_asking.py",
 )
+ADAPTER = "tests/flows/test_adapter.py"
 LANDS = f"{PIPELINE} -k simulator_source"
 
 BREAKS = [
@@ -788,5 +789,62 @@ BREAKS = [
         "    targets = plan.unfinished(ledger, wanted, now=now, settle=settle)\n",
         "    targets = plan.unfinished(ledger, wanted, now=now, settle=settle)[:0]\n",
         "tests/flows/test_estimate.py -k wait_to_be_landed_again",
+    ),
+    # Prefect.
+    Break(
+        "share not counted",
+        "extractors/pacing.py",
+        "                kept.append((mine, self._limits[bucket].part(self._share.of)))\n",
+        "",
+        f"{PACING} -k share",
+    ),
+    Break(
+        "parts with a hole",
+        "flows/plan.py",
+        "            cuts.append(midnight(day))\n",
+        "            cuts.append(midnight(day) + DAY)\n",
+        "tests/flows/test_plan.py -k parts",
+    ),
+    Break(
+        "work left out while Prefect is away",
+        "flows/adapter.py",
+        "    if not begun:\n        work()\n",
+        "",
+        f"{ADAPTER} -k done_once",
+    ),
+    Break(
+        "error swallowed by the task",
+        "flows/adapter.py",
+        "    if raised:\n        raise raised[0]\n",
+        "",
+        f"{ADAPTER} -k error_of_the_work",
+    ),
+    Break(
+        "every problem told every time",
+        "flows/artifacts.py",
+        '    return last is not None and last.error == in_history("", told.problems)\n',
+        "    return False\n",
+        f"{ADAPTER} -k told_once",
+    ),
+    Break(
+        "parts take everything",
+        "flows/backfill.py",
+        "SHARE = 0.75",
+        "SHARE = 1.0",
+        f"{ADAPTER} -k equal_shares",
+    ),
+    Break(
+        "any number of parts",
+        "flows/backfill.py",
+        "    if workers > most:\n",
+        "    if workers > 64:\n",
+        f"{ADAPTER} -k more_parts",
+    ),
+    Break(
+        "incomplete run completes",
+        "flows/adapter.py",
+        "    if not lines:\n",
+        "    if not failures:\n",
+        "tests/flows/test_projects.py -k every_problem",
     ),
 ]
