@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+import stamina
+
 from extractors.window import counted
 from flows import wiring
 from flows.settings import Settings, environment
@@ -136,13 +138,18 @@ class Stack:
         return done.stdout
 
     def ask(self, path: str, body: object = None) -> object:
-        """What Prefect's API answers: GET, or POST where there is a *body*. Raises OSError where it does not answer."""
+        """What Prefect's API answers: GET, or POST where there is a *body*. Raises OSError where it does not answer.
+
+        A 503 is asked again: a server on SQLite says that while somebody else writes.
+        """
         request = urllib.request.Request(f"{self.ui}/api/{path}")  # noqa: S310 - http on loopback
         if body is not None:
             request.data = json.dumps(body).encode()
             request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-            return json.load(answer)
+        for attempt in stamina.retry_context(on=_busy, attempts=20, timeout=60, wait_initial=0.2, wait_max=5):
+            with attempt, urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+                return json.load(answer)
+        raise AssertionError("the last attempt raises")
 
     def runs(self, deployment: str = "") -> list[dict[str, object]]:
         """The runs that are not merely scheduled, of a deployment or of all, the oldest first."""
@@ -160,7 +167,10 @@ class Stack:
         """Wait until *condition* gives something; that. Raises NotReady after *seconds*, or when *process* has ended."""
         deadline = time.monotonic() + seconds
         while True:
-            found = condition()
+            try:
+                found = condition()
+            except OSError:  # the server is away
+                found = None
             if found:
                 return found
             ended = process and self.processes[process].poll() is not None
@@ -175,14 +185,16 @@ class Stack:
         except OSError:
             return False
 
-    def ours(self) -> list[int]:
-        """Every living process of the stack, also what a worker left behind: they all know where Prefect is at home."""
-        mark = f"PREFECT_HOME={self.environment['PREFECT_HOME']}".encode()
-        found = []
+    def ours(self) -> dict[int, str]:
+        """Every living process of the stack, also what a worker left behind, and the id of the flow run it is of, if any."""
+        home = self.environment["PREFECT_HOME"].encode()
+        found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
-                if mark in (entry / "environ").read_bytes().split(b"\0"):
-                    found.append(int(entry.name))
+                lines = (entry / "environ").read_bytes().split(b"\0")
+                variables = dict(line.split(b"=", 1) for line in lines if b"=" in line)
+                if variables.get(b"PREFECT_HOME") == home:
+                    found[int(entry.name)] = variables.get(b"PREFECT__FLOW_RUN_ID", b"").decode()
         return found
 
     def stop(self) -> None:
@@ -204,6 +216,10 @@ def _end(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
     except subprocess.TimeoutExpired:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def _busy(error: Exception) -> bool:
+    return isinstance(error, urllib.error.HTTPError) and error.code == 503
 
 
 def free_port() -> int:

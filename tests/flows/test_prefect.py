@@ -13,6 +13,7 @@ from extractors.simulator.server import serve
 from flows.local import Stack
 from sinks.duckdb_file import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
+from tests.flows.test_status_browser import CHROMIUM, FLAGS
 
 DEADLINE_S = 300
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
@@ -61,3 +62,46 @@ def test_scheduled_run_completes(stack, dataset, database):
     assert {one["key"]: one["type"] for one in left} == {"sync-events": "table", "project-1-events": "markdown"}
     assert {one["state_type"] for one in steps} == {"COMPLETED"}
     assert sorted(one["name"].rpartition(" · ")[2] for one in steps)[-1] == "look-back"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2 * DEADLINE_S)
+def test_ui_shows_what_a_run_left(stack, tmp_path):
+    """A real browser at Prefect's UI: the table, the coverage, the progress of a backfill, and a form for the parameters."""
+    from playwright.sync_api import sync_playwright
+
+    assert CHROMIUM.exists(), "make test-long installs it"
+    before = {run["id"] for run in stack.runs("backfill-events")}
+    span = ("-p", f"since={START.isoformat()}", "-p", f"until={END.isoformat()}")
+    stack.prefect("deployment", "run", "backfill-events/backfill-events", *span)
+
+    def ended() -> dict[str, object] | None:
+        made = [run for run in stack.runs("backfill-events") if run["id"] not in before]
+        return next((run for run in made if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED")), None)
+
+    run = stack.wait(ended, "the backfill ends", seconds=DEADLINE_S)
+    assert run["state_type"] == "COMPLETED", run["state"]
+    deployment = stack.ask("deployments/name/backfill-events/backfill-events")
+    pages = {
+        "artifacts": (
+            "/artifacts",
+            ["sync-events", "backfill-events", "project-1-events", "backfill-project-1-part-1"],
+        ),
+        "coverage": ("/artifacts/key/project-1-events", ["Project 1: 3,000 events", "verified 100 %", "█" * 60]),
+        "table": ("/artifacts/key/sync-events", ["windows", "rows", "late", "requests", "waited (s)", "3000"]),
+        "progress": ("/artifacts/key/backfill-project-1-part-1", ["100%"]),
+        "run": (f"/runs/flow-run/{run['id']}", [str(run["name"]), "Completed"]),
+        "form": (
+            f"/deployments/deployment/{deployment['id']}/run",
+            ["since", "until", "projects", "workers", "accept_deletions", "many at once"],
+        ),
+    }
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        shown = browser.new_page(viewport={"width": 1280, "height": 1400})
+        for name, (path, words) in pages.items():
+            shown.goto(f"{stack.ui}{path}")
+            for word in words:
+                shown.get_by_text(word, exact=False).first.wait_for(timeout=60_000)
+            shown.screenshot(path=tmp_path / f"{name}.png", full_page=True)
+        browser.close()

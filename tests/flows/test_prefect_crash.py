@@ -54,11 +54,7 @@ class Run:
     @property
     def processes(self) -> list[int]:
         """The processes that run the flow."""
-        mark, found = f"PREFECT__FLOW_RUN_ID={self.id}".encode(), []
-        for pid in self.stack.ours():
-            with suppress(OSError):
-                if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                    found.append(pid)
+        found = [pid for pid, run_id in self.stack.ours().items() if run_id == self.id]
         assert found
         return found
 

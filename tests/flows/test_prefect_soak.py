@@ -63,16 +63,8 @@ def supervise(stack: Stack, stopped: threading.Event) -> None:
 
 
 def flow_processes(stack: Stack) -> list[int]:
-    """Processes of ours that run a flow: neither the server nor a worker, nor anything these started for themselves."""
-    found = []
-    for pid in stack.ours():
-        with suppress(OSError):
-            if (
-                b"prefect.flow_engine" in (command := Path(f"/proc/{pid}/cmdline").read_bytes())
-                or b"flow-run" in command
-            ):
-                found.append(pid)
-    return found
+    """Processes of ours that run a flow."""
+    return [pid for pid, run_id in stack.ours().items() if run_id]
 
 
 def kill_one(stack: Stack, rng: random.Random, until: float) -> str:
