@@ -148,7 +148,8 @@ class Stack:
             request.add_header("Content-Type", "application/json")
         for attempt in stamina.retry_context(on=_busy, attempts=20, timeout=60, wait_initial=0.2, wait_max=5):
             with attempt, urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-                return json.load(answer)
+                text = answer.read()
+                return json.loads(text) if text else None
         raise AssertionError("the last attempt raises")
 
     def runs(self, deployment: str = "") -> list[dict[str, object]]:

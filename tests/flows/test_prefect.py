@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
+import sys
+import threading
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.server import serve
-from flows.local import Stack
+from flows.artifacts import Alert
+from flows.local import NotReady, Stack
 from sinks.duckdb_file import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
 from tests.flows.test_status_browser import CHROMIUM, FLAGS
 
 DEADLINE_S = 300
+KEY = "phx_of-the-block"
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 START, END = NOW - timedelta(days=3), NOW - timedelta(hours=1)
 
@@ -32,15 +40,17 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stack(dataset: Dataset, database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Server, deployments and a worker; sync-events is due every 20 s."""
-    with serve(dataset, profile=UNLIMITED) as simulator:
+    """Server, deployments and a worker; sync-events is due every 20 s. The key lies in a Secret block and nowhere else."""
+    with serve(dataset, profile=UNLIMITED, key=KEY) as simulator:
         settings = {
             "POSTHOG_HOST": simulator.url,
-            "POSTHOG_PERSONAL_API_KEY": simulator.key,
             "POSTHOG_PROJECT_ID": "1",
             "HEDGEROW_DESTINATION": f"duckdb:{database}",
         }
-        with Stack(tmp_path_factory.mktemp("prefect"), settings, every_s=20) as running:
+        with Stack(tmp_path_factory.mktemp("prefect"), settings, workers=0, every_s=20) as running:
+            save = f"from prefect.blocks.system import Secret; Secret(value='{KEY}').save('posthog-personal-api-key')"
+            running.command(sys.executable, "-c", save)
+            running.start("worker-1")
             yield running
 
 
@@ -62,6 +72,10 @@ def test_scheduled_run_completes(stack, dataset, database):
     assert {one["key"]: one["type"] for one in left} == {"sync-events": "table", "project-1-events": "markdown"}
     assert {one["state_type"] for one in steps} == {"COMPLETED"}
     assert sorted(one["name"].rpartition(" · ")[2] for one in steps)[-1] == "look-back"
+    said = str([stack.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}}), run, left, steps])
+    said += (stack.home / "worker-1.log").read_text(encoding="utf-8")
+    assert re.search(rf"landed project=1 windows=\d+ since=\S+ until=\S+ rows=\d+ run={run['id']}", said)
+    assert KEY not in said
 
 
 @pytest.mark.long
@@ -82,14 +96,21 @@ def test_ui_shows_what_a_run_left(stack, tmp_path):
     run = stack.wait(ended, "the backfill ends", seconds=DEADLINE_S)
     assert run["state_type"] == "COMPLETED", run["state"]
     deployment = stack.ask("deployments/name/backfill-events/backfill-events")
+    ids = {one["key"]: one["latest_id"] for one in stack.ask("artifacts/latest/filter", {})}
     pages = {
         "artifacts": (
             "/artifacts",
             ["sync-events", "backfill-events", "project-1-events", "backfill-project-1-part-1"],
         ),
-        "coverage": ("/artifacts/key/project-1-events", ["Project 1: 3,000 events", "verified 100 %", "█" * 60]),
-        "table": ("/artifacts/key/sync-events", ["windows", "rows", "late", "requests", "waited (s)", "3000"]),
-        "progress": ("/artifacts/key/backfill-project-1-part-1", ["100%"]),
+        "coverage": (
+            f"/artifacts/artifact/{ids['project-1-events']}",
+            ["Project 1: 3,000 events", "verified", "█" * 50],
+        ),
+        "table": (
+            f"/artifacts/artifact/{ids['sync-events']}",
+            ["windows", "rows", "late", "requests", "waited (s)"],
+        ),
+        "progress": (f"/artifacts/artifact/{ids['backfill-project-1-part-1']}", ["100%"]),
         "run": (f"/runs/flow-run/{run['id']}", [str(run["name"]), "Completed"]),
         "form": (
             f"/deployments/deployment/{deployment['id']}/run",
@@ -101,7 +122,68 @@ def test_ui_shows_what_a_run_left(stack, tmp_path):
         shown = browser.new_page(viewport={"width": 1280, "height": 1400})
         for name, (path, words) in pages.items():
             shown.goto(f"{stack.ui}{path}")
-            for word in words:
-                shown.get_by_text(word, exact=False).first.wait_for(timeout=60_000)
-            shown.screenshot(path=tmp_path / f"{name}.png", full_page=True)
+            try:
+                for word in words:
+                    shown.get_by_text(word, exact=False).first.wait_for(timeout=60_000)
+            finally:
+                shown.screenshot(path=tmp_path / f"{name}.png", full_page=True)
         browser.close()
+
+
+class Heard(BaseHTTPRequestHandler):
+    """A webhook that keeps what it is told."""
+
+    told: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.told.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2 * DEADLINE_S)
+def test_automations_are_made_once_and_tell_of_differences(stack):
+    """Made twice they are the same three; what cannot be is said; an event's words arrive through the block."""
+    webhook = HTTPServer(("127.0.0.1", 0), Heard)
+    threading.Thread(target=webhook.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{webhook.server_port}/"
+    block = "from prefect.blocks.notifications import CustomWebhookNotificationBlock as Block; "
+    block += f"Block(name='team', url='{address}', json_data={{'text': '{{{{body}}}}', 'title': '{{{{subject}}}}'}}, "
+    block += "allow_private_urls=True).save('team')"
+    try:
+        stack.command(sys.executable, "-c", block)
+        said = [
+            stack.command(sys.executable, "-m", "flows.automations", "--notify", "custom-webhook/team") for _ in (1, 2)
+        ]
+        with pytest.raises(NotReady, match="there is no block slack-webhook/none"):
+            stack.command(sys.executable, "-m", "flows.automations", "--notify", "slack-webhook/none")
+        with pytest.raises(NotReady, match="does not notify"):
+            stack.command(sys.executable, "-m", "flows.automations", "--notify", "secret/posthog-personal-api-key")
+        alert = Alert("hedgerow.difference", 1, "events", ("the window at noon differs",), START, END)
+        event = {
+            "occurred": datetime.now(UTC).isoformat(),
+            "event": alert.event,
+            "resource": {"prefect.resource.id": "hedgerow.project.1", "prefect.resource.name": "project 1"},
+            "payload": alert.payload("4711"),
+            "id": str(uuid.uuid4()),
+        }
+
+        def heard() -> list[str]:
+            # The server takes a moment to know an automation that is new.
+            stack.ask("events", [event | {"id": str(uuid.uuid4()), "occurred": datetime.now(UTC).isoformat()}])
+            return [text for text in Heard.told if "the window at noon differs" in text]
+
+        text = stack.wait(heard, "the notification arrives", seconds=DEADLINE_S)[0]
+    finally:
+        webhook.shutdown()
+
+    assert said[0].count("brought up to date") == 2  # the stack made those
+    assert said[0].count("made: ") == 1
+    assert said[1].count("brought up to date") == 3
+    assert len(stack.ask("automations/filter", {})) == 3
+    for word in ("hedgerow.difference", "project 1", "events", "4711"):
+        assert word in text
