@@ -22,6 +22,7 @@ from prefect.artifacts import (
 )
 from prefect.blocks.system import Secret
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.events import emit_event
 from prefect.exceptions import FailedRun, MissingContextError
@@ -96,6 +97,12 @@ def log() -> Logger:
 def run_id() -> str:
     """The id of the flow run under way; empty outside of Prefect."""
     return str(runtime.flow_run.id or "")
+
+
+def job_variables() -> dict[str, object]:
+    """What the run under way was given beside its deployment's: runs that it starts are to have the same."""
+    with get_client(sync_client=True) as client:
+        return dict(client.read_flow_run(UUID(run_id())).job_variables or {})
 
 
 @task(name="step", task_run_name="{name}", retries=0, cache_policy=NO_CACHE, persist_result=False, log_prints=False)

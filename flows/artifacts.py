@@ -57,19 +57,19 @@ def row(told: Told) -> dict[str, object]:
     done = told.report if isinstance(told, Verified) else told
     found: dict[str, object] = {
         "project": done.project_id,
-        "since": iso(done.since) if done.since else "",
-        "until": iso(done.until) if done.until else "",
         "windows": done.windows,
         "rows": done.rows,
         "late": done.late,
-        "deleted": done.deleted,
-        "changed": done.changed,
-        "verified": done.verified,
-        "quarantined": done.quarantined,
         "requests": done.requests,
         "waited (s)": done.waited_s,
         "seconds": done.seconds,
         "problems": len(done.problems),
+        "verified": done.verified,
+        "deleted": done.deleted,
+        "changed": done.changed,
+        "quarantined": done.quarantined,
+        "since": iso(done.since) if done.since else "",
+        "until": iso(done.until) if done.until else "",
     }
     if isinstance(told, Verified):
         checked = told.verification

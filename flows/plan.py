@@ -209,6 +209,20 @@ def batches(found: Iterable[Target], expected: Callable[[Target], int], *, rows:
         yield batch
 
 
+def gaps(ledger: Ledger, rng: Range) -> list[Range]:
+    """What of *rng* no landed window covers, in order. A stale window is still to be landed."""
+    found, passed = [], rng.start
+    for entry in sorted(ledger.entries.values(), key=lambda entry: entry.start):
+        if entry.state is State.STALE or entry.covered_end <= passed or entry.covered_start >= rng.end:
+            continue
+        if entry.covered_start > passed:
+            found.append(Range(passed, entry.covered_start))
+        passed = entry.covered_end
+    if passed < rng.end:
+        found.append(Range(passed, rng.end))
+    return found
+
+
 def parts(found: Sequence[Target], expected: Callable[[Target], int], *, count: int) -> list[Range]:
     """The ranges of at most *count* runs of targets, cut between dates, that hold about the same rows; in order.
 

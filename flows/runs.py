@@ -18,7 +18,7 @@ from extractors.events import EventsReader
 from extractors.pacing import Pacing, Share
 from extractors.queries import Bucket
 from extractors.window import Range, counted, iso, spoken
-from flows import audit, pipeline
+from flows import audit, pipeline, plan
 from flows.settings import Settings, SettingsError, instant
 from flows.wiring import Listener, filter_of, now, reader_of, sink_of
 from sinks.base import Destination, Run
@@ -209,6 +209,17 @@ def parts_of(
             marks=False,
         )
         return pipeline.parts(order, reader, sink, now=now_there, count=count)
+
+
+def uncovered(settings: Settings, project_id: int, *, since: str, until: str) -> list[Range]:
+    """What of [since, until) the destination does not hold by its ledger; asks it anew, and PostHog nothing.
+
+    Raises SettingsError, SinkError.
+    """
+    start, end, _ = asked_range(since, until)
+    assert start is not None
+    assert end is not None
+    return plan.gaps(sink_of(settings).ledger(project_id, pipeline.STREAM), Range(start, end))
 
 
 def verify_events(

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from extractors.errors import SourceUnavailable
 from extractors.window import Range
-from flows import adapter, artifacts, backfill, evaluations, events, exports, pipeline, verify
+from flows import adapter, artifacts, backfill, evaluations, events, exports, parts, pipeline, verify
 from flows.assets import Synced
 from flows.audit import Verification
 from flows.automations import unstarted, zombies
@@ -259,10 +259,10 @@ def test_parts_have_equal_shares_that_leave_a_quarter(configured, monkeypatch):
     configured.setenv("POSTHOG_PROJECT_ID", "1,2")
     ranges = [Range(NOW, NOW + DAY), Range(NOW + DAY, NOW + 2 * DAY)]
     monkeypatch.setattr("flows.runs.parts_of", lambda settings, project_id, **more: ranges[: 3 - project_id])
-    parts = backfill._parts(adapter.settings(), "7d", "now", 2)
+    found = parts.cut(adapter.settings(), "7d", "now", workers=2, accept_deletions=False)
 
-    assert [(part.project_id, part.name) for part in parts] == [(1, "1 of 3"), (1, "2 of 3"), (2, "3 of 3")]
-    assert [part.share for part in parts] == [0.25, 0.25, 0.25]
+    assert [(part.project_id, part.name) for part in found] == [(1, "1 of 3"), (1, "2 of 3"), (2, "3 of 3")]
+    assert [part.share for part in found] == [0.25, 0.25, 0.25]
 
 
 def test_a_live_run_is_not_taken_for_dead():

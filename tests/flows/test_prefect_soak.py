@@ -21,7 +21,7 @@ import pytest
 from extractors.simulator.dataset import generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
-from flows.local import Stack, free_port
+from flows.local import NotReady, Stack, free_port
 from sinks.duckdb_file import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
 from tests.flows.test_soak import fill
@@ -125,10 +125,19 @@ def test_a_schedule_survives_a_kill_every_minute(tmp_path):
             began = time.monotonic()
             stack.wait(stack.answers, "the server answers again")
 
-            def all_ended() -> bool:
-                return not {run["state_type"] for run in stack.runs()} & UNFINISHED
+            unfinished: list[tuple[object, ...]] = []
 
-            stack.wait(all_ended, "no run stays unfinished", seconds=600)
+            def all_ended() -> bool:
+                unfinished[:] = [
+                    (run["id"], run["state_name"], run["state"]["timestamp"])
+                    for run in stack.runs()
+                    if run["state_type"] in UNFINISHED
+                ]
+                return not unfinished
+
+            with suppress(NotReady):
+                stack.wait(all_ended, "no run stays unfinished", seconds=600)
+            assert unfinished == [], f"killed {killed}"
             quiet_s = time.monotonic() - began
             before = {run["id"] for run in stack.runs("sync-events")}
             stack.prefect("deployment", "run", "sync-events/sync-events")
