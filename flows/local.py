@@ -32,6 +32,8 @@ ROOT = Path(__file__).parents[1]
 POOL = "hedgerow"
 T = TypeVar("T")
 PROCESS_PREFIXES = ("POSTHOG_", "HEDGEROW_", "AWS_", "PREFECT_")
+# Kept in memory, as Prefect does by default, a restart of the server loses the leases, and every run that holds one is ended.
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 READY_S, STOP_S, POLL_S = 180.0, 20.0, 0.2
 EVENTS = 20_000
 EVERY_S = 60
@@ -68,6 +70,7 @@ class Stack:
             "PREFECT_HOME": str(self.home / "prefect"),
             "PREFECT_API_URL": f"{self.ui}/api",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
             "DO_NOT_TRACK": "1",
             "HEDGEROW_HOME": str(ROOT),
             "HEDGEROW_STATE_DIR": str(self.home / "state"),

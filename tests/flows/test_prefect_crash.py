@@ -238,3 +238,24 @@ def test_zombie_is_marked_and_its_place_comes_free(workers, dataset, lake, tmp_p
         assert WITHIN.total_seconds() - HEARTBEAT.total_seconds() <= marked_s <= 2 * WITHIN.total_seconds()
         assert alive.ended()["type"] == "COMPLETED", alive.state()
     assert whole(tmp_path / "other", dataset)
+
+
+def test_run_outlives_a_restart_of_the_server(stack, dataset, tmp_path):
+    """A server that is killed and comes back does not end a run, though that renews its place while it works."""
+    slower = Faults([Fault("slow-first-byte", rate=1.0, seconds=13.0)])
+    with serve(dataset, profile=UNLIMITED, faults=slower) as source:
+        here = {"HEDGEROW_DESTINATION": f"file:{tmp_path / 'lake'}", "POSTHOG_HOST": source.url}
+        run = launch(stack, "backfill-events", RANGE, **here)
+        run.running()
+        stack.wait(lambda: opened(tmp_path / "lake").ledger(1, "events").entries, "a window is landed")
+        stack.processes["server"].kill()
+        stack.processes["server"].wait()
+        stack.start("server")
+        stack.wait(stack.answers, "the server is back")
+        state = run.ended(seconds=2 * DEADLINE_S)
+        lasted = float(stack.ask(f"flow_runs/{run.id}")["total_run_time"])
+
+    print(f"the run lasted {lasted:.0f} s")
+    assert state["type"] == "COMPLETED", state
+    assert lasted > 250  # so that a lease of 300 s was renewed
+    assert whole(tmp_path / "lake", dataset)
