@@ -31,7 +31,7 @@ from prefect.states import Completed, Failed
 from extractors.errors import SourceError
 from extractors.pacing import Wait
 from extractors.window import counted, iso
-from flows import artifacts, pipeline, projects, report, wiring
+from flows import artifacts, automations, pipeline, projects, report, wiring
 from flows.artifacts import Told
 from flows.runs import Report
 from flows.settings import ENVIRONMENT, SECRETS, Settings, SettingsError, load
@@ -234,6 +234,10 @@ def each(project_ids: Sequence[int] | None, work: Callable[[Settings, int, list[
     or of 2, 10, 11 and 12, without a traceback. Anything else that is raised is a bug, or the end of the process.
     """
     done: list[T] = []
+    if run_id():
+        with telling():
+            for other in automations.bury(UUID(run_id())):
+                log().warning("run %s has ended without a word: marked crashed", other)
     try:
         found = settings(project_ids)
         failures = projects.each(wiring.projects(found), lambda project_id: work(found, project_id, done))

@@ -9,15 +9,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import cast
+from uuid import UUID
 
 from prefect.automations import Automation
 from prefect.blocks.core import Block
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType, FlowRunFilterTags
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState, SendNotification
+from prefect.events.filters import EventFilter, EventOccurredFilter, EventResourceFilter
 from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.states import Crashed
 
 from flows.artifacts import DIFFERENCE, GAP
 from flows.settings import SettingsError
@@ -26,7 +30,8 @@ HEARTBEAT = timedelta(seconds=30)  # prefect.yaml sets it for every run
 WITHIN = 3 * HEARTBEAT
 STARTING = timedelta(minutes=5)  # what a busy machine may need from the worker's claim to the flow's first step
 ENDED = frozenset(f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Incomplete", "Crashed", "Cancelled"))
-OURS: dict[str, str | list[str]] = {"prefect.resource.id": "prefect.tag.hedgerow", "prefect.resource.role": "tag"}
+TAG = "hedgerow"
+OURS: dict[str, str | list[str]] = {"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}
 EACH = {"prefect.resource.id"}
 BODY = """{{ event.resource.name }}, {{ event.payload.stream }} {{ event.payload.range }}
 {% for problem in event.payload.problems %}- {{ problem }}
@@ -113,6 +118,42 @@ def news(block: str) -> Automation:
             )
         ],
     )
+
+
+def bury(own: UUID, *, after: timedelta = STARTING) -> list[UUID]:
+    """Mark runs of ours that have shown no sign of life for so long; their ids. *own*: the run that looks.
+
+    What the automations do sooner; but a server that is restarted, or loses an event, may miss a run for good. A run's
+    heartbeat is its sign of life, or a change of its state. Raises what Prefect's client raises.
+    """
+    since = datetime.now(UTC) - after
+    found = FlowRunFilter(
+        tags=FlowRunFilterTags(all_=[TAG]),
+        state=FlowRunFilterState(
+            type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING, StateType.CANCELLING])
+        ),
+    )
+    buried = []
+    with get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(flow_run_filter=found):
+            if run.id == own or run.state is None or run.state.timestamp > since or _lives(client, run.id, since):
+                continue
+            message = f"no sign of life for {after.total_seconds():.0f} s: its process and its worker have ended"
+            client.set_flow_run_state(run.id, Crashed(message=message))
+            buried.append(run.id)
+    return buried
+
+
+def _lives(client: SyncPrefectClient, run_id: UUID, since: datetime) -> bool:
+    """Whether the server has heard anything of the run since then."""
+    wanted = EventFilter(
+        occurred=EventOccurredFilter.model_validate({"since": since}),
+        resource=EventResourceFilter(id=[f"prefect.flow-run.{run_id}"]),
+    )
+    body = {"filter": wanted.model_dump(mode="json"), "limit": 1}
+    answer = client.request("POST", "/events/filter", json=body)
+    answer.raise_for_status()
+    return bool(answer.json()["events"])
 
 
 def put(wanted: Automation) -> str:

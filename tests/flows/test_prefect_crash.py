@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -259,3 +260,36 @@ def test_run_outlives_a_restart_of_the_server(stack, dataset, tmp_path):
     assert state["type"] == "COMPLETED", state
     assert lasted > 250  # so that a lease of 300 s was renewed
     assert whole(tmp_path / "lake", dataset)
+
+
+def test_silent_run_is_buried_where_the_automations_missed_it(workers, dataset, tmp_path):
+    """Without them: what has shown no sign of life is marked by the next run that looks; what lives is left alone."""
+    listed = workers.ask("automations/filter", {})
+    for one in listed:
+        workers.prefect("automation", "pause", "--id", one["id"])
+    look = "from datetime import timedelta; from uuid import uuid4; from flows.automations import bury; "
+    look += "print([str(found) for found in bury(uuid4(), after=timedelta(seconds=45))])"
+    slower = Faults([Fault("slow-first-byte", rate=1.0, seconds=7.0)])
+    try:
+        with serve(dataset, profile=UNLIMITED, faults=slower) as source:
+            alive = part(tmp_path / "alive", workers, POSTHOG_HOST=source.url)
+            alive.running()
+            workers.processes[alive.worker].send_signal(signal.SIGSTOP)
+            dead = part(tmp_path / "dead", workers)
+            some_windows(opened(tmp_path / "dead"), dead)
+            workers.processes[dead.worker].kill()
+            dead.kill()
+            workers.processes[alive.worker].send_signal(signal.SIGCONT)
+            found: list[str] = []
+
+            def buried() -> bool:
+                found.append(workers.command(sys.executable, "-c", look))
+                return dead.id in found[-1]
+
+            workers.wait(buried, "the dead run is found", seconds=120)
+            assert dead.state()["type"] == "CRASHED"
+            assert not any(alive.id in one for one in found)
+            assert alive.ended()["type"] == "COMPLETED", alive.state()
+    finally:
+        for one in listed:
+            workers.prefect("automation", "resume", "--id", one["id"])
