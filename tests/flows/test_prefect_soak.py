@@ -76,7 +76,7 @@ def kill_one(stack: Stack, rng: random.Random, until: float) -> str:
             time.sleep(15 * rng.random())
             break
         if time.monotonic() > until:
-            kind = "worker-1"
+            kind = rng.choice(["server", "worker-1"])
         time.sleep(0.1)
     if "worker-1" in kind:
         stack.processes["worker-1"].kill()
@@ -95,7 +95,7 @@ def test_a_schedule_survives_a_kill_every_minute(tmp_path):
     now = datetime.now(UTC)
     dataset = generate(events=10_000, start=now - timedelta(days=29), end=now, seed=3)
     database, rng = tmp_path / "posthog.duckdb", random.Random(11)
-    slow = Faults([Fault("slow-first-byte", rate=1.0, seconds=0.7), Fault("502", rate=0.02, endpoint="any")])
+    slow = Faults([Fault("slow-first-byte", rate=1.0, seconds=2.0), Fault("502", rate=0.02, endpoint="any")])
     ahead, stopped, filled = [timedelta(0)], threading.Event(), threading.Event()
     killed: Counter[str] = Counter()
     with (
