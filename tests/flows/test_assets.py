@@ -10,11 +10,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from extractors.client import Client
 from extractors.errors import AccessDenied
 from extractors.simulator.assets import XLSX, ExportStore, workbook
 from extractors.simulator.blobs import Blob
@@ -27,7 +29,7 @@ from flows.assets import Synced
 from flows.destinations import destination_of
 from flows.settings import Settings, SettingsError, Snapshot, load
 from tests import stores
-from tests.flows.harness import UNLIMITED
+from tests.flows.harness import IMPATIENT, UNLIMITED
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 FREE = replace(UNLIMITED, rest_per_minute=None, rest_per_hour=None)
@@ -166,8 +168,9 @@ def test_an_export_becomes_ready(place, store):
     assert place.rows("SELECT has_content, content_rows FROM exports WHERE id = 4") == [(True, 2)]
 
 
-def test_what_cannot_be_fetched_is_named_and_comes_later(place, store):
+def test_what_cannot_be_fetched_is_named_and_comes_later(place, store, monkeypatch):
     """A store that answers 500 for one content: the others are landed, the run is incomplete, the next one has it."""
+    monkeypatch.setattr("flows.wiring.Client", partial(Client, patience=IMPATIENT))
     store.storage.statuses = [500] * 8
     first = place.sync()
     store.storage.statuses = []

@@ -828,14 +828,14 @@ BREAKS = [
     ),
     Break(
         "parts take everything",
-        "flows/backfill.py",
+        "flows/parts.py",
         "SHARE = 0.75",
         "SHARE = 1.0",
         f"{ADAPTER} -k equal_shares",
     ),
     Break(
         "any number of parts",
-        "flows/backfill.py",
+        "flows/parts.py",
         "    if workers > most:\n",
         "    if workers > 64:\n",
         f"{ADAPTER} -k more_parts",
