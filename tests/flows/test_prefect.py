@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 import threading
 import uuid
@@ -12,14 +13,16 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import ClassVar
 
+import duckdb
 import pytest
 
 from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.server import serve
 from flows.artifacts import Alert
-from flows.local import NotReady, Stack
+from flows.local import ROOT, NotReady, Stack
 from sinks.duckdb_file import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
+from tests.flows.test_prefect_crash import launch
 from tests.flows.test_status_browser import CHROMIUM, FLAGS
 
 DEADLINE_S = 300
@@ -187,3 +190,56 @@ def test_automations_are_made_once_and_tell_of_differences(stack):
     assert len(stack.ask("automations/filter", {})) == 3
     for word in ("hedgerow.difference", "project 1", "events", "4711"):
         assert word in text
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2 * DEADLINE_S)
+def test_difference_fails_the_run_and_is_an_event(stack, database, dataset, tmp_path):
+    """Damage by hand: verify-events ends as Incomplete, in words and without a traceback, and says so to automations."""
+    damaged = tmp_path / "damaged.duckdb"
+    here = {"HEDGEROW_DESTINATION": f"duckdb:{damaged}"}
+    span = {"since": START.isoformat(), "until": END.isoformat()}
+    assert launch(stack, "backfill-events", span, **here).ended()["type"] == "COMPLETED"
+    with duckdb.connect(str(damaged)) as db:
+        db.execute("DELETE FROM events WHERE uuid = (SELECT min(uuid) FROM events)")
+    run = launch(stack, "verify-events", {}, **here)
+    state = run.ended()
+    logs = stack.ask("logs/filter", {"logs": {"flow_run_id": {"any_": [run.id]}}})
+
+    def told() -> list[dict[str, object]]:
+        found = stack.ask("events/filter", {"filter": {"event": {"name": ["hedgerow.difference"]}}})
+        return [one for one in found["events"] if one["payload"].get("flow_run") == run.id]
+
+    event = stack.wait(told, "the event arrives", seconds=60)[0]
+
+    assert stack.ask(f"flow_runs/{run.id}")["state"]["name"] == "Incomplete"
+    assert "not as landed: 1 window" in state["message"]
+    assert not [one["message"] for one in logs if "Traceback" in one["message"]]
+    assert event["resource"]["prefect.resource.id"] == "hedgerow.project.1"
+    assert any("not as landed" in problem for problem in event["payload"]["problems"])
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2 * DEADLINE_S)
+def test_worker_with_its_checkout_elsewhere_runs_the_deployments(stack, tmp_path):
+    """The pull step takes the worker's HEDGEROW_HOME, not that of whoever deployed; without it the run says what to set."""
+    elsewhere = tmp_path / "checkout"
+    for room in ("flows", "extractors", "transforms", "sinks"):
+        shutil.copytree(ROOT / room, elsewhere / room, ignore=shutil.ignore_patterns("__pycache__"))
+    here = {"HEDGEROW_DESTINATION": "duckdb:here.duckdb"}
+    stack.processes["worker-1"].terminate()
+    stack.processes["worker-1"].wait()
+    try:
+        stack.start("worker-2", {"HEDGEROW_HOME": str(elsewhere)})
+        assert launch(stack, "sync-evaluations", {}, **here).ended()["type"] == "COMPLETED"
+        assert (elsewhere / "here.duckdb").exists()
+
+        stack.processes["worker-2"].terminate()
+        stack.processes["worker-2"].wait()
+        stack.start("worker-2", {"HEDGEROW_HOME": ""})
+        lost = launch(stack, "sync-evaluations", {}, **here)
+        assert lost.ended()["type"] in ("FAILED", "CRASHED")
+    finally:
+        stack.processes["worker-2"].terminate()
+        stack.start("worker-1")
+    assert "HEDGEROW_HOME" in (stack.home / "worker-2.log").read_text(encoding="utf-8")
