@@ -229,7 +229,7 @@ def on_dask(address: str, parts: Sequence[Part]) -> dict[str, str]:
     try:
         from prefect_dask import DaskTaskRunner
     except ModuleNotFoundError:
-        raise SettingsError("prefect-dask is not installed", hint="pip install hedgerow[dask]") from None
+        raise SettingsError("prefect-dask is not installed", hint="pip install 'prefect-dask>=0.3.7'") from None
 
     @flow(name="backfill-events-on-dask", task_runner=DaskTaskRunner(address=address))
     def spread() -> dict[str, str]:

@@ -160,6 +160,7 @@ def test_project_never_has_three_requests_in_flight(tmp_path):
     assert used(server, begin, 1) > 0.1
 
 
+@pytest.mark.long
 def test_restarts_every_minute_keep_the_budget(tmp_path):
     """The state file and not the process remembers."""
     time = VirtualTime()
@@ -170,6 +171,7 @@ def test_restarts_every_minute_keep_the_budget(tmp_path):
     assert used(server, begin, 2) >= 0.97
 
 
+@pytest.mark.long
 def test_neighbour_with_half_of_the_budget_slows_without_failing(tmp_path):
     """Another tool of the same key, which we do not see, asks every six seconds: 429s are waited for, the rest is ours."""
     time = VirtualTime()

@@ -97,6 +97,7 @@ def test_parquet_is_written_without_a_warning(home):
     assert duckdb.sql(f"SELECT a, a_2 FROM '{home / 'a.parquet'}'").fetchall() == [(1, 2)]
 
 
+@pytest.mark.long
 def test_demo_replaces_only_what_a_demo_made(tmp_path):
     """A text, a database, and events of another place stay as they are (exit 2); an older demo's file is replaced."""
     made = tmp_path / "demo.duckdb"

@@ -57,6 +57,7 @@ def test_second_server_source_lands_every_event_once(dataset, tmp_path):
     assert landed(sink, START, END) == truth(dataset.events, START, END)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["429", "500", "502html", "503", "504", "cut"])
 def test_second_server_fault_loses_nothing(kind, dataset, tmp_path):
     """First transport faults of the second server: retried, halved or waited for; the table is whole."""

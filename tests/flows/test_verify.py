@@ -167,8 +167,8 @@ def test_untouched_range_is_verified_by_a_few_requests_and_no_reading(place, sim
         "DELETE FROM events WHERE distinct_id = 'user-3'",
         "INSERT INTO events SELECT * FROM events WHERE distinct_id = 'user-3'",
         "UPDATE events SET properties = '{}' WHERE distinct_id = 'user-3'",
-        "UPDATE events SET elements_chain = 'x' WHERE distinct_id = 'user-3'",
-        "UPDATE events SET event = upper(event) WHERE distinct_id = 'user-3'",
+        pytest.param("UPDATE events SET elements_chain = 'x' WHERE distinct_id = 'user-3'", marks=pytest.mark.long),
+        pytest.param("UPDATE events SET event = upper(event) WHERE distinct_id = 'user-3'", marks=pytest.mark.long),
     ],
     ids=["deleted", "doubled", "changed", "changed chain", "renamed"],
 )
