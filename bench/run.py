@@ -29,8 +29,8 @@ from extractors.decode import REJECTS
 from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.profiles import CLOUD
 from extractors.simulator.rows import row
-from sinks.base import Entry, Landing, State, Tally
 from sinks.duckdb_file import DuckDBSink
+from sinks.ledger import Entry, Landing, State, Tally
 from transforms import events as rows_of
 from transforms import privacy
 

@@ -14,16 +14,19 @@ from pathlib import Path
 import pyarrow as pa
 
 from extractors import probe
+from extractors.errors import ClockJumped
 from extractors.events import EventsReader
-from extractors.probe import Outside, Seen
+from extractors.probe import Answers, Outside, Seen
 from extractors.window import MICROSECOND, Range, counted, iso
 from flows import plan
-from flows.loader import STREAM, Guard, Loader, Order, Outcome, Progress
+from flows.guard import Guard
+from flows.loader import STREAM, Loader, Order, Outcome, Progress
 from flows.pipeline import CONFLICTS
-from flows.proof import Prover, Rehearsal, agrees, baseline, part_of
+from flows.proof import Prover, Rehearsal, equals, part_of
 from flows.spool import Spool
-from sinks.base import Entry, Holding, Landing, Ledger, Sink, State
+from sinks.base import Holding, Sink
 from sinks.errors import GenerationConflict
+from sinks.ledger import Entry, Landing, Ledger, State
 from transforms import events as rows_of
 from transforms.events import STAGED
 
@@ -135,11 +138,14 @@ def run(
         now = reader.now()
         with Spool(spool_directory, STAGED) as spool:
             guard = Guard(order.accept_deletions)
-            loader = Loader(order, sink, spool, outcome, clock=clock, on_progress=on_progress, planned=0, guard=guard)
+            guard.look(sink.ledger(order.project_id, STREAM), sink.changes(order.project_id, STREAM))
+            loader = Loader(
+                order, sink, spool, outcome, now=now, clock=clock, on_progress=on_progress, planned=0, guard=guard
+            )
             prover = Prover(order, reader, sink, loader, outcome, now=now, may_ask=lambda: True)
             try:
                 return _verify(prover, reader, sink, loader, outcome, order, rng, now=now, repair=repair, detail=detail)
-            except GenerationConflict:  # another run landed one of the windows meanwhile: look again
+            except (GenerationConflict, ClockJumped):  # another run landed one of the windows meanwhile: look again
                 if not attempt:
                     raise
     raise AssertionError("unreachable: the last attempt returns or raises")
@@ -159,7 +165,7 @@ def _verify(
     detail: bool,
 ) -> Verification:
     done, project_id = Verification(), order.project_id
-    ledger = sink.ledger(project_id, STREAM)
+    ledger = prover.ledger()
     held = sink.audit(project_id, STREAM, rng.start, rng.end)
     # What another run landed while the rows were counted is no damage, and was compared by that run.
     generations = {start: entry.generation for start, entry in sink.ledger(project_id, STREAM).entries.items()}
@@ -167,45 +173,60 @@ def _verify(
     done.windows = len(entries)
     done.open = sum(entry.state is State.OPEN for entry in entries)
     done.stray_rows = held[None].rows if None in held else 0
-    settled = [entry for entry in entries if entry.state.settled]
-    seen = _seen(reader, settled)
-    done.compared = len(seen)
-    done.unknown = len(settled) - len(seen)
+    comparable = [entry for entry in entries if entry.settled or entry.base is not None]
+    settled = {entry.start for entry in entries if entry.settled}
+    answers = _answers(reader, comparable)
+    seen = answers.seen
+    done.compared = len(settled & set(seen))
+    done.unknown = len(settled - set(seen))
     covered = (Range(entry.covered_start, entry.covered_end) for entry in ledger.entries.values())
     done.outside = reader.probe.outside(covered) or []
-    damaged = {entry.start for entry in entries if held[entry.start] != _landed(entry)}
-    changed = {entry.start for entry in settled if entry.start in seen and not _agrees(entry, seen[entry.start])}
+    damaged = {entry.start for entry in entries if held.get(entry.start, Holding()) != _landed(entry)}
+    changed = {
+        entry.start
+        for entry in comparable
+        if entry.start in seen and not equals(entry, seen[entry.start], answers.early.get(entry.start))
+    }
+    standing = {entry.start for entry in entries if entry.facts.disputed or entry.facts.held or entry.facts.unread}
+    standing -= {entry.start for entry in comparable if entry.start in seen and entry.start not in changed}
     details: dict[datetime, rows_of.Difference] = {}
-    wrong = [entry for entry in entries if entry.start in damaged | changed]
+    wrong = [entry for entry in entries if entry.start in damaged | changed | standing]
     if detail:
         details = _details(prover, sink, loader, wrong)
     done.differences = [
         _difference(
             entry,
-            held[entry.start],
+            held.get(entry.start, Holding()),
             seen.get(entry.start),
             damaged=entry.start in damaged,
-            changed=entry.start in changed,
+            changed=entry.start in changed | standing,
             detail=details.get(entry.start),
         )
         for entry in wrong
     ]
-    done.left = [entry.start for entry in wrong]
-    broken = [entry for entry in wrong if entry.start in damaged]
-    prover.agree([entry for entry in settled if entry.start in seen and entry.start not in changed | damaged], seen)
+    prover.note_holdings(
+        [entry for entry in entries if entry.start in damaged],
+        [entry for entry in entries if entry.start not in damaged],
+    )
+    now_known = prover.ledger().entries
+    compared = [now_known[entry.start] for entry in comparable if entry.start in now_known]
+    compared = [entry for entry in compared if entry.generation == generations.get(entry.start)]
+    agreeing = [entry for entry in compared if entry.start in seen and entry.start not in changed]
+    prover.settle_differences(agreeing, answers)
     if repair:
-        prover.rewrite(broken, seen)
-        prover.settle_differences([entry for entry in wrong if entry.start in changed - damaged], seen, force=True)
-        stale = {entry.start for entry in entries if entry.state is State.STALE} - damaged
-        unfinished = plan.unfinished(ledger, None, now=now, settle=order.settle)
+        again = [now_known[entry.start] for entry in wrong if entry.start in now_known]
+        unmerged = [entry for entry in compared if entry.facts.unmerged and entry not in again]
+        again = [entry for entry in (*again, *unmerged) if entry.state is not State.STALE]
+        prover.settle_differences(again, answers, force={entry.start for entry in again})
+        stale = {entry.start for entry in entries if entry.state is State.STALE}
+        unfinished = plan.unfinished(prover.ledger(), None, now=now, settle=order.settle)
         prover.land([target for target in unfinished if target.window.start in stale], {}, mark=None)
-        ledger = sink.ledger(project_id, STREAM)
-        entries = _entries(ledger, rng)
-        done.left = _left(sink, ledger, project_id, rng, outcome)
-    else:
-        prover.dispute(broken, seen)
+    ledger = sink.ledger(project_id, STREAM)
+    outcome.conclude(ledger)
+    entries = _entries(ledger, rng)
+    done.left = _left(sink, ledger, project_id, rng) if repair else [entry.start for entry in wrong]
     done.stale = sum(entry.state is State.STALE for entry in entries)
-    done.unmerged = sum(entry.state is State.UNMERGED for entry in entries)
+    done.unmerged = sum(entry.facts.unmerged is not None for entry in entries)
     done.quarantined = sum(entry.tally.quarantined_rows for entry in entries)
     return done
 
@@ -219,13 +240,9 @@ def _landed(entry: Entry) -> Holding:
     return Holding(entry.tally.landed_rows, entry.tally.landed_digest)
 
 
-def _agrees(entry: Entry, said: Seen) -> bool:
-    return agrees(entry, said, baseline(entry)) and entry.state not in (State.DISPUTED, State.HELD)
-
-
-def _seen(reader: EventsReader, entries: Sequence[Entry]) -> dict[datetime, Seen]:
+def _answers(reader: EventsReader, entries: Sequence[Entry]) -> Answers:
     """What the source says of *entries*; windows that it does not speak of are missing."""
-    found: dict[datetime, Seen] = {}
+    found = Answers({}, {})
     for batch in probe.batches([part_of(entry) for entry in entries]):
         said = reader.probe.windows(batch)
         if said is None:
@@ -234,11 +251,18 @@ def _seen(reader: EventsReader, entries: Sequence[Entry]) -> dict[datetime, Seen
     return found
 
 
-def _left(sink: Sink, ledger: Ledger, project_id: int, rng: Range, outcome: Outcome) -> list[datetime]:
+def _left(sink: Sink, ledger: Ledger, project_id: int, rng: Range) -> list[datetime]:
     """Starts of windows that the repair could not mend."""
     held = sink.audit(project_id, STREAM, rng.start, rng.end)
-    damaged = {entry.start for entry in _entries(ledger, rng) if held[entry.start] != _landed(entry)}
-    return sorted(damaged | set(outcome.disputed) | set(outcome.held))
+    return [
+        entry.start
+        for entry in _entries(ledger, rng)
+        if held.get(entry.start, Holding()) != _landed(entry)
+        or entry.facts.disputed
+        or entry.facts.held
+        or entry.facts.damaged
+        or entry.facts.unread
+    ]
 
 
 class Comparing(Rehearsal):
@@ -279,7 +303,7 @@ def _difference(
     return Difference(
         start=entry.start,
         end=entry.end,
-        state=entry.state,
+        state=entry.shown,
         ledger_rows=entry.tally.landed_rows,
         held_rows=held.rows,
         source_rows=said.rows if said else None,

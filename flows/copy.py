@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from extractors.window import counted, iso
+from flows.guard import Guard
 from flows.loader import STREAM, Progress
-from sinks.base import Destination, Entry, Holding, Landing, Ledger
-from sinks.errors import DestinationUnusable
+from sinks.base import Destination, Holding
+from sinks.errors import CoversLess, DestinationUnusable, GenerationConflict
+from sinks.ledger import Entry, Landing, Ledger
+from transforms import events as rows_of
 from transforms.schema import EVENTS
 
 BATCH_ROWS, BATCH_WINDOWS = 200_000, 256  # what is held in memory, and compared, at once
@@ -22,8 +25,10 @@ BATCH_ROWS, BATCH_WINDOWS = 200_000, 256  # what is held in memory, and compared
 class Copied:
     """What was copied of one project. *kept*: windows that the target has, as new or newer.
 
-    *damaged*: windows whose rows are not what the source's ledger says, and which were left out; *differing*: windows that
-    do not hold in the target what was put there.
+    *damaged*: windows whose rows are not what the source's ledger says, and which were left out; *narrower*: windows that
+    cover less than the target does, left out; *held*: windows that would remove too much from the target, left out;
+    *differing*: windows that do not hold in the target what was put there. *standing*: copied windows that the source of
+    the copy itself calls disputed, held or unread.
     """
 
     project_id: int
@@ -31,7 +36,15 @@ class Copied:
     rows: int = 0
     kept: int = 0
     damaged: list[datetime] = field(default_factory=list)
+    narrower: list[datetime] = field(default_factory=list)
+    held: list[datetime] = field(default_factory=list)
     differing: list[datetime] = field(default_factory=list)
+    standing: list[datetime] = field(default_factory=list)
+    moved_on: list[datetime] = field(default_factory=list)
+
+    @property
+    def left_out(self) -> bool:
+        return bool(self.damaged or self.narrower or self.held or self.moved_on)
 
     @property
     def problems(self) -> list[str]:
@@ -41,6 +54,19 @@ class Copied:
             told.append(
                 f"{_named(self.damaged)} not copied: the rows are not what was landed (hedgerow verify --repair)"
             )
+        if self.narrower:
+            told.append(
+                f"{_named(self.narrower)} not copied: they cover less than the target does, whose rows stay as they are"
+            )
+        if self.held:
+            told.append(
+                f"{_named(self.held)} not copied: too many rows would go from the target; if they were deleted on purpose, "
+                "run hedgerow sync --accept-deletions there"
+            )
+        if self.moved_on:
+            told.append(f"{_named(self.moved_on)} not copied: landed by another run meanwhile; copy again")
+        if self.standing:
+            told.append(f"{_named(self.standing)} copied as they are: in dispute where they come from")
         if self.differing:
             told.append(f"{_named(self.differing)} not in the target as copied")
         return told
@@ -67,26 +93,85 @@ def copy(
     host, event_filter = origin
     target.prepare(project_id, STREAM, host=host, event_filter=event_filter, rebuild=False)
     theirs, ours = source.ledger(project_id, STREAM), target.ledger(project_id, STREAM)
-    entries = [entry for _, entry in sorted(theirs.entries.items()) if _wanted(entry, ours)]
-    done.kept = len(theirs.entries) - len(entries)
+    newer = [entry for _, entry in sorted(theirs.entries.items()) if _wanted(entry, ours)]
+    done.narrower = [entry.start for entry in newer if _narrower(entry, ours)]
+    entries = [entry for entry in newer if not _narrower(entry, ours)]
+    done.kept = len(theirs.entries) - len(newer)
     _check_steps(theirs, ours, entries, source=source, target=target)
-    batches = list(_batches(entries))
-    for number, batch in enumerate(batches):
-        sound = _sound(source, batch, done)
-        last = number == len(batches) - 1 and not done.damaged
-        landings = [_landing(entry, source, ours, theirs.steps.get(entry.start.date())) for entry in sound]
-        landed = target.land(landings, mark=theirs.mark if last else None)
+    guard = Guard(accept=False)
+    guard.look(ours, target.changes(project_id, STREAM))
+    # The source's time: that of the latest reading on either side.
+    known = [*theirs.entries.values(), *ours.entries.values()]
+    now = max((entry.read_at for entry in known), default=datetime.now(UTC))
+    for batch in _batches(entries):
+        landings = []
+        for entry in _sound(source, batch, done):
+            landing = _landing(entry, source, target, ours, theirs.steps.get(entry.start.date()))
+            if guard.stops(entry.start, landing.removed, now=now):
+                done.held.append(entry.start)
+                continue
+            guard.landed(entry, landing.removed)
+            landings.append(landing)
+        landed = _landed(target, landings, done)
         done.windows += len(landed)
         done.rows += sum(entry.tally.landed_rows for entry in landed)
+        done.standing += [entry.start for entry in landed if _stands(entry)]
         done.differing += _differing(target, landed)
-        at = batch[-1].covered_end
-        on_progress(Progress(done.windows, len(entries), done.rows, at))
+        on_progress(Progress(done.windows, len(entries), done.rows, batch[-1].covered_end))
+    _hand_mark_on(theirs, source, target, done)
     return done
 
 
+def _landed(target: Destination, landings: Sequence[Landing], done: Copied) -> list[Entry]:
+    """Land windows; one that another run lands meanwhile is left to that run and named."""
+    landed: list[Entry] = []
+    rest = list(landings)
+    while rest:
+        try:
+            landed += target.land(rest)
+            return landed
+        except (GenerationConflict, CoversLess) as exc:
+            landed += exc.landed
+            starts = {entry.start for entry in exc.landed}
+            rest = [landing for landing in rest if landing.entry.start not in starts]
+            done.moved_on.append(rest.pop(0).entry.start)
+    return landed
+
+
+def _hand_mark_on(theirs: Ledger, source: Destination, target: Destination, done: Copied) -> None:
+    """Give a target that has no mark the source's, where the copy left no window out.
+
+    It goes with the last window that it covers, landed once more as it is.
+    """
+    ours = target.ledger(done.project_id, STREAM)
+    if ours.marks or theirs.mark is None or done.left_out or done.differing or not ours.entries:
+        return
+    within = [entry for entry in ours.entries.values() if entry.start < theirs.mark]
+    if set(theirs.entries) - set(ours.entries) or not within:
+        return
+    last = max(within, key=lambda entry: entry.start)
+    again = theirs.entries.get(last.start)
+    if again is not None and (again.tally, again.read_at) == (last.tally, last.read_at):
+        target.land([_landing(again, source, target, ours, ours.steps.get(last.start.date()))], mark=theirs.mark)
+
+
 def _wanted(entry: Entry, ours: Ledger) -> bool:
+    """Whether the window is newer than the target's: read later, or read as late and compared later."""
     known = ours.entries.get(entry.start)
     return known is None or known.read_at < entry.read_at
+
+
+def _narrower(entry: Entry, ours: Ledger) -> bool:
+    """Whether the window covers less than the target's: landing it would lose rows."""
+    known = ours.entries.get(entry.start)
+    return known is not None and not (
+        entry.covered_start <= known.covered_start and known.covered_end <= entry.covered_end
+    )
+
+
+def _stands(entry: Entry) -> bool:
+    facts = entry.facts
+    return bool(facts.disputed or facts.held or facts.unread or facts.witness)
 
 
 def _check_steps(
@@ -119,12 +204,16 @@ def _differing(sink: Destination, entries: Sequence[Entry]) -> list[datetime]:
     ]
 
 
-def _landing(entry: Entry, source: Destination, ours: Ledger, step: timedelta | None) -> Landing:
+def _landing(entry: Entry, source: Destination, target: Destination, ours: Ledger, step: timedelta | None) -> Landing:
     known = ours.entries.get(entry.start)
     rows = EVENTS.empty_table()
     if entry.tally.landed_rows:
         held = source.rows(entry.project_id, entry.covered_start, entry.covered_end)
         rows = held.select(EVENTS.names).cast(EVENTS)
+    removed = 0
+    if known is not None and known.tally.landed_rows:
+        before = target.hashes(entry.project_id, entry.covered_start, entry.covered_end)
+        removed = rows_of.difference(before, rows_of.hashed(rows)).deleted.num_rows
     return Landing(
         entry=replace(entry, generation=known.generation if known else 0),
         rows=rows,
@@ -132,6 +221,7 @@ def _landing(entry: Entry, source: Destination, ours: Ledger, step: timedelta | 
         replace_start=entry.covered_start,
         step=step or entry.end - entry.start,
         rewrite=True,
+        removed=removed,
     )
 
 

@@ -25,7 +25,7 @@ from flows.plan import PAGE_ROWS, Sweep, Target
 from flows.runs import asked_range
 from flows.settings import Settings
 from flows.wiring import Listener, filter_of, reader_of, sink_of
-from sinks.base import Ledger, State
+from sinks.ledger import Ledger, State
 
 HOUR = timedelta(hours=1)
 EACH_S = 0.35  # a page of 1,000 rows, asked and landed; only where no limit is reached does it matter

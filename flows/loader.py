@@ -21,18 +21,19 @@ import pyarrow.compute as pc
 from extractors.decode import REJECTS
 from extractors.events import EventsReader, Passage
 from extractors.queries import EventFilter
-from extractors.window import Range, midnight, window_at
+from extractors.window import DAY, Range, midnight, window_at
 from extractors.zone import HourCount
 from flows import plan
+from flows.guard import Guard
 from flows.plan import Sweep, Target
 from flows.spool import Spool
-from sinks.base import Base, Changes, Entry, Landing, State, Tally
+from sinks.errors import SinkError
+from sinks.ledger import FACTS, Base, Changes, Entry, Facts, Landing, Ledger, Note, State, Stop, Tally
 from transforms import digest, privacy
 from transforms import events as rows_of
 
 STREAM = "events"
 PAGES_AHEAD = 2
-MAX_REMOVED, MAX_REMOVED_SHARE = 1_000, 0.10
 T = TypeVar("T")
 
 
@@ -82,30 +83,34 @@ class Committed:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a run did. *left_out*: copies and rows that could not be typed, as each window was read last; *unproven*:
-    microseconds that may miss events; *unmerged*: windows with different copies; *doubled*: dates whose events the source
-    kept moving between windows.
+    """What a run did, and what the ledger says against its windows in the end.
 
-    *changes*: what the source changed in windows landed before. *verified*: windows whose source side was the same after
-    landing, or still is; *disputed*: windows where it is not, even after a second reading; *held*: windows whose rows the
-    source does not show any more, too many to remove unasked; *unasked*: windows that wait for the next run's probe;
-    *moving*: windows that the source changed while they were read, also the second time; *in_quarantine*: rows that earlier
-    runs could not type, and that still are not in the table."""
+    *left_out*: copies and rows that could not be typed, as each window was read last; *unproven*: microseconds that may
+    miss events; *doubled*: dates whose events the source kept moving between windows. *changes*: what the source changed
+    in windows landed before. *agreed*: windows whose source side was the same after landing, or still is; *unasked*: windows
+    that wait for the next run's probe; *moving*: windows that the source changed while they were read, also the second
+    time; *in_quarantine*: rows that earlier runs could not type, and that still are not in the table. *standing*: starts of
+    windows by the fact that stands beside their state; *found*: the same, of windows landed by this run; *heavy*: windows
+    that are too heavy for the source to count."""
 
     wanted: Range | None = None
     windows: int = 0
     rows: int = 0
     left_out: dict[datetime, tuple[int, int]] = field(default_factory=dict)
-    unproven: list[datetime] = field(default_factory=list)
-    unmerged: list[datetime] = field(default_factory=list)
+    unproven: dict[datetime, list[datetime]] = field(default_factory=dict)
     doubled: list[date] = field(default_factory=list)
     changes: dict[datetime, Changes] = field(default_factory=dict)
-    verified: int = 0
-    disputed: list[datetime] = field(default_factory=list)
-    held: list[datetime] = field(default_factory=list)
+    agreed: set[datetime] = field(default_factory=set)
     unasked: int = 0
-    moving: list[datetime] = field(default_factory=list)
+    moving: set[datetime] = field(default_factory=set)
     in_quarantine: int = 0
+    standing: dict[str, list[datetime]] = field(default_factory=dict)
+    landed: set[datetime] = field(default_factory=set)
+    heavy: list[datetime] = field(default_factory=list)
+
+    @property
+    def verified(self) -> int:
+        return len(self.agreed)
 
     @property
     def copies(self) -> int:
@@ -116,26 +121,40 @@ class Outcome:
         return sum(quarantined for _, quarantined in self.left_out.values())
 
     @property
+    def disputed(self) -> list[datetime]:
+        return self.standing.get("disputed", [])
+
+    @property
+    def held(self) -> list[datetime]:
+        return self.standing.get("held", [])
+
+    @property
+    def damaged(self) -> list[datetime]:
+        return self.standing.get("damaged", [])
+
+    @property
+    def unread(self) -> list[datetime]:
+        return self.standing.get("unread", [])
+
+    @property
+    def unmerged(self) -> list[datetime]:
+        return self.standing.get("unmerged", [])
+
+    @property
     def complete(self) -> bool:
         """Nothing is missing, nothing was left out, nothing is there twice or in dispute."""
-        return not (self.unproven or self.quarantined or self.doubled or self.disputed or self.held)
+        standing = self.disputed or self.held or self.damaged or self.unread or self.standing.get("witness")
+        return not (self.unproven or self.quarantined or self.doubled or standing)
 
-
-@dataclass(slots=True)
-class Guard:
-    """Keeps a restricted key or an outage from emptying a warehouse (design.md, Deletions).
-
-    *compared*: rows that the run compares with the source; *removed*: those it has removed so far.
-    """
-
-    accept: bool
-    compared: int = 0
-    removed: int = 0
-
-    def stops(self, more: int) -> bool:
-        """Whether removing *more* rows would be too many at once."""
-        total = self.removed + more
-        return not self.accept and total > MAX_REMOVED and total > MAX_REMOVED_SHARE * self.compared
+    def conclude(self, ledger: Ledger) -> None:
+        """Take in what the ledger says in the end: every run tells each fact until it is gone."""
+        self.standing, self.heavy = {}, []
+        for start, entry in sorted(ledger.entries.items()):
+            for name in FACTS:
+                if getattr(entry.facts, name) is not None:
+                    self.standing.setdefault(name, []).append(start)
+            if plan.heavy(entry):
+                self.heavy.append(start)
 
 
 class Lander(Protocol):
@@ -145,9 +164,14 @@ class Lander(Protocol):
 
     def hashes(self, project_id: int, start: datetime, end: datetime) -> pa.Table: ...
 
+    def note(self, notes: Sequence[Note]) -> list[Note]: ...
+
 
 class Loader:
-    """Takes passages in, lets windows out: cuts rows at window ends and lands each window that was passed."""
+    """Takes passages in, lets windows out: cuts rows at window ends and lands each window that was passed.
+
+    *now*: the source's time when the run began; *guard*: decides what may be removed.
+    """
 
     def __init__(
         self,
@@ -156,6 +180,7 @@ class Loader:
         spool: Spool,
         outcome: Outcome,
         *,
+        now: datetime,
         clock: Callable[[], datetime],
         on_progress: Callable[[Progress], None],
         on_commit: Callable[[Committed], None] = lambda committed: None,
@@ -168,9 +193,9 @@ class Loader:
         self._rejects: list[pa.Table] = []
         self._mark: datetime | None = None
         self._older: pa.Table | None = None
-        self._rewrite = False
         self._events = EventFilter()
-        self._new_rows: dict[datetime, int] = {}
+        self._pending: dict[datetime, _Pending] = {}
+        self._now = self._served_at = self._began_at = now
         self.guard = guard
         self._unproven: set[datetime] = set()
 
@@ -178,7 +203,15 @@ class Loader:
         """A loader of the same order into another sink, which shares the spool: not at the same time."""
         quiet: Callable[[Progress], None] = lambda progress: None  # noqa: E731
         return Loader(
-            self._order, sink, self._spool, outcome, clock=self._clock, on_progress=quiet, planned=0, guard=guard
+            self._order,
+            sink,
+            self._spool,
+            outcome,
+            now=self._now,
+            clock=self._clock,
+            on_progress=quiet,
+            planned=0,
+            guard=guard,
         )
 
     def load(
@@ -189,15 +222,14 @@ class Loader:
         hours: Mapping[datetime, HourCount] | None = None,
         mark: datetime | None = None,
         older: pa.Table | None = None,
-        rewrite: bool = False,
     ) -> None:
         """Read *sweep* and land its windows; the last one carries *mark*.
 
         *hours*: counts by query, where known. *older*: copies to leave out, as transforms.events.settled takes them.
-        *rewrite*: replace rows even where the ledger calls them equal.
         """
-        self._targets, self._mark, self._older, self._rewrite = deque(sweep.targets), mark, older, rewrite
-        self._events = reader.events
+        self._targets, self._mark, self._older = deque(sweep.targets), mark, older
+        self._events, self._rejects, self._unproven = reader.events, [], set()
+        self._began_at = self._served_at
         step_at = {target.window.start.date(): target.step for target in sweep.targets}
 
         def window_end(at: datetime) -> datetime:
@@ -209,6 +241,7 @@ class Loader:
 
         with _ahead(map(stage, reader.sweep(sweep.range, window_end=window_end, hours=hours))) as staged:
             for rows, passage in staged:
+                self._served_at = max(self._served_at, passage.served_at or self._served_at)
                 self._unproven.update(passage.unproven)
                 self._feed(rows, passage.rejects, passage.passed)
 
@@ -223,6 +256,7 @@ class Loader:
             landing = self._landing(self._targets.popleft())
             if landing is not None:
                 landings.append(landing)
+            self._began_at = self._served_at
         self._spool.append(rows)
         if landings:
             self._land(landings)
@@ -248,34 +282,23 @@ class Loader:
         self._feed(self._spool.take(), REJECTS.empty_table(), passed)
 
     def _landing(self, target: Target) -> Landing | None:
-        """The window's landing; None where it would remove too much."""
+        """The window's landing; None where it would remove too much, which is noted."""
         rows = self._spool.take()
         rejects = self._take_rejects(target)
         settled = rows_of.settled(rows, older=self._older)
         held = self._held(target, settled)
-        removed = self._removed(held, settled)
-        if self.guard.stops(removed):
-            self._outcome.held.append(target.window.start)
+        removed = self._removed(target, held, settled)
+        if target.previous is not None and self.guard.stops(target.window.start, removed, now=self._now):
+            self._sink.note([Note(target.previous, self._now, Stop())])
             return None
-        self.guard.removed += removed
         changes = self._changes(target, settled, held)
-        if changes:
-            self._outcome.changes[target.window.start] = changes
         tally = _tally(settled, rejects.num_rows)
-        self._outcome.left_out[target.window.start] = (settled.copies, rejects.num_rows)
-        state, base = target.state, None
-        if settled.unmerged and state is State.LANDED:
-            state = State.UNMERGED
-            self._outcome.unmerged.append(target.window.start)
-        missing = {at for at in self._unproven if target.reads.start <= at < target.reads.end}
-        if missing:
-            state = State.STALE  # every later run tries again and says so
-            self._outcome.unproven.extend(sorted(missing))
-        if state is State.OPEN:
-            base = self._base(target, rows, rejects)
+        missing = sorted(at for at in self._unproven if target.reads.start <= at < target.reads.end)
+        base = self._base(target, rows, rejects) if target.state is State.OPEN else None
         previous = target.previous
         if target.reads.start > target.covers.start and previous is not None and previous.base is not None:
             tally = added(previous.base.tally, tally)
+        read_at = self._began_at
         entry = Entry(
             project_id=self._order.project_id,
             stream=STREAM,
@@ -283,13 +306,16 @@ class Loader:
             end=target.window.end,
             covered_start=target.covers.start,
             covered_end=target.covers.end,
-            state=state,
-            read_at=self._clock(),
+            state=target.state,
+            read_at=read_at,
             tally=tally,
             generation=previous.generation if previous else 0,
             base=base,
+            facts=Facts(unread=read_at if missing else None, unmerged=read_at if settled.unmerged else None),
         )
-        self._new_rows[entry.start] = _new_rows(entry.tally, target, changes)
+        self._pending[entry.start] = _Pending(
+            _new_rows(entry.tally, target, changes), (settled.copies, rejects.num_rows), changes, missing
+        )
         return Landing(
             entry,
             settled.rows,
@@ -297,7 +323,7 @@ class Loader:
             target.reads.start,
             target.step,
             changes=changes,
-            rewrite=self._rewrites(target),
+            removed=0 if self.guard.accept else removed,
         )
 
     def _held(self, target: Target, settled: rows_of.Settled) -> pa.Table | None:
@@ -310,8 +336,9 @@ class Loader:
             return None
         return self._sink.hashes(self._order.project_id, target.reads.start, target.window.end)
 
-    def _removed(self, held: pa.Table | None, settled: rows_of.Settled) -> int:
-        """How many events the destination would lose: of those that belong to the stream, and not to copies left out.
+    def _removed(self, target: Target, held: pa.Table | None, settled: rows_of.Settled) -> int:
+        """How many events the destination would lose: of those that belong to the stream, not copies left out, and not
+        those that another window of their date holds.
 
         Whatever the reason of the landing: a rebuild and a repair, too, must not empty a warehouse.
         """
@@ -320,11 +347,17 @@ class Loader:
         gone = self._events.passing(rows_of.difference(held, settled.hashes).deleted)
         if self._older is not None:
             gone = rows_of.without(gone, self._older)
-        return int(gone.num_rows)
+        if not gone.num_rows or target.window.duration >= DAY:
+            return int(gone.num_rows)
+        day = midnight(target.window.start.date())
+        window = target.window
+        parts = [(day, window.start), (window.end, day + DAY)]
+        others = [self._sink.hashes(self._order.project_id, low, high) for low, high in parts if low < high]
+        return int(rows_of.nowhere(gone, pa.concat_tables(others)).num_rows)
 
     def _rewrites(self, target: Target) -> bool:
         """Whether the rows are replaced even where the ledger calls them equal: the destination is known to be damaged."""
-        return self._rewrite or (target.previous is not None and target.previous.state is State.DISPUTED)
+        return target.previous is not None and target.previous.facts.damaged is not None
 
     def _changes(self, target: Target, settled: rows_of.Settled, held: pa.Table | None) -> Changes:
         """What the source changed since the window was landed, in the part that was read after it had settled.
@@ -332,7 +365,9 @@ class Loader:
         Nothing is said of windows landed under another filter, of damage that is repaired, of copies left out.
         """
         known = target.previous
-        if known is None or held is None or known.state is State.STALE or self._rewrite or self._older is not None:
+        if known is None or held is None or known.state is State.STALE or self._older is not None:
+            return Changes()
+        if self._rewrites(target):
             return Changes()
         # What an open window showed of its last minutes was still coming in.
         until = (
@@ -354,15 +389,18 @@ class Loader:
         )
 
     def _base(self, target: Target, rows: pa.Table, rejects: pa.Table) -> Base | None:
-        """Sums of the part that the next sweep will not read again: older than the settle time at this bound."""
-        until = target.reads.end - self._order.settle
-        previous = target.previous.base if target.previous and target.reads.start > target.covers.start else None
+        """Sums of the part that the next sweep will not read again: older than the settle time."""
+        until = min(target.reads.end, self._now - self._order.settle)
+        tail = target.reads.start > target.covers.start
+        previous = target.previous.base if target.previous and tail else None
         if until <= target.reads.start:
             return previous
         head, _ = _cut(rows, until)
         early = pc.less(rejects["at"], pa.scalar(until, pa.timestamp("us", "UTC")))
         tally = _tally(rows_of.settled(head, older=self._older), int(pc.sum(early).as_py() or 0))
-        return Base(until, added(previous.tally, tally) if previous else tally)
+        if previous:
+            return Base(until, added(previous.tally, tally), previous.whole_at)
+        return Base(until, tally, self._began_at)
 
     def _take_rejects(self, target: Target) -> pa.Table:
         """Rejects that belong to the window by their time, each text once: pages overlap. Without a time: to this window."""
@@ -377,18 +415,54 @@ class Loader:
 
     def _land(self, landings: list[Landing]) -> None:
         mark = self._mark if not self._targets else None
-        self._sink.land(landings, mark=mark)
-        pa.default_memory_pool().release_unused()
-        rows = sum(self._new_rows.pop(landing.entry.start) for landing in landings)
-        self._outcome.windows += len(landings)
-        self._outcome.rows += rows
-        spanned = Range(landings[0].entry.start, landings[-1].entry.end)
-        self._on_commit(Committed(spanned, len(landings), rows))
+        try:
+            self._count(landings, self._sink.land(landings, mark=mark))
+        except SinkError as exc:
+            self._count(landings, exc.landed)
+            raise
+        finally:
+            pa.default_memory_pool().release_unused()
+
+    def _count(self, landings: Sequence[Landing], landed: Sequence[Entry]) -> None:
+        """Tell what was committed: only that counts, also of an attempt that ends in a conflict."""
+        if not landed:
+            return
+        of = {landing.entry.start: landing for landing in landings}
+        rows = sum([self._committed(of[entry.start], entry) for entry in landed])
+        spanned = Range(min(entry.start for entry in landed), max(entry.end for entry in landed))
+        self._on_commit(Committed(spanned, len(landed), rows))
+
+    def _committed(self, landing: Landing, entry: Entry) -> int:
+        start, outcome = entry.start, self._outcome
+        pending = self._pending.pop(start)
+        self.guard.landed(entry, landing.removed)
+        outcome.windows += 1
+        outcome.rows += pending.rows
+        outcome.landed.add(start)
+        outcome.left_out[start] = pending.left_out
+        outcome.agreed.discard(start)
+        outcome.moving.discard(start)
+        outcome.unproven.pop(start, None)
+        if pending.unproven:
+            outcome.unproven[start] = pending.unproven
+        if pending.changes:
+            outcome.changes[start] = pending.changes
+        return pending.rows
 
     def _report(self, passed: datetime) -> None:
         self._on_progress(
             Progress(self._outcome.windows, self._planned, self._outcome.rows + self._spool.num_rows, passed)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """What a landing will be told as, once it is committed."""
+
+    rows: int
+    left_out: tuple[int, int]
+    changes: Changes
+    unproven: list[datetime]
 
 
 def added(first: Tally, second: Tally) -> Tally:

@@ -12,17 +12,20 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from extractors.errors import ClockJumped
 from extractors.events import EventsReader
 from extractors.probe import BATCH_ROWS
 from extractors.window import MICROSECOND, Range, midnight
 from extractors.zone import HourCount
 from flows import plan
-from flows.loader import STREAM, Committed, Guard, Loader, Order, Outcome, Progress
+from flows.guard import Guard
+from flows.loader import STREAM, Committed, Loader, Order, Outcome, Progress
 from flows.plan import Target
 from flows.proof import Prover
 from flows.spool import Spool
-from sinks.base import Ledger, Sink
+from sinks.base import Sink
 from sinks.errors import GenerationConflict
+from sinks.ledger import Ledger
 from transforms.events import STAGED
 
 CONFLICTS = 5  # how often two runs may cross before one gives up
@@ -84,8 +87,9 @@ def run(
                 may_ask=may_ask,
                 within=within,
             )
-        except GenerationConflict:
-            # Another run landed a window of ours: what it left is planned anew.
+        except (GenerationConflict, ClockJumped):
+            # Another run landed a window of ours: what it left is planned anew. Or one answer had the wrong time: nothing
+            # was landed by it.
             if not attempt:
                 raise
             served_at = None
@@ -107,25 +111,28 @@ def _run(
     may_ask: Callable[[], bool],
     within: Callable[[Group, Callable[[], None]], None],
 ) -> None:
-    ledger = sink.ledger(order.project_id, STREAM)
+    ledger = plan.as_of(sink.ledger(order.project_id, STREAM), now, settle=order.settle)
     wanted = plan.wanted_range(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
+    held = plan.stopped(ledger, order.reread_at, now=now, accept=order.accept_deletions)
     outcome.wanted = wanted
     outcome.in_quarantine = sum(entry.tally.quarantined_rows for entry in ledger.entries.values())
     hours: Mapping[datetime, HourCount] = {}
     found: list[Target] = []
     if wanted is not None:
         hours, known = steps(reader, ledger, wanted, now=now)
-        found = plan.targets(ledger, known, wanted, now=now, settle=order.settle)
+        found = plan.targets(ledger, known, wanted, now=now, settle=order.settle, held=held)
     if order.marks:
-        found += plan.unfinished(ledger, wanted, now=now, settle=order.settle)
+        found += plan.unfinished(ledger, wanted, now=now, settle=order.settle, held=held)
         found.sort(key=lambda target: target.reads.start)
     with Spool(spool_directory, STAGED) as spool:
         guard = Guard(order.accept_deletions)
+        guard.look(ledger, sink.changes(order.project_id, STREAM))
         loader = Loader(
             order,
             sink,
             spool,
             outcome,
+            now=now,
             clock=clock,
             on_progress=on_progress,
             on_commit=on_commit,
@@ -135,12 +142,13 @@ def _run(
         prover = Prover(order, reader, sink, loader, outcome, now=now, may_ask=may_ask)
         groups = list(batches(found, hours))
         for batch in groups:
-            mark = _mark(ledger, wanted) if order.marks and batch is groups[-1] else None
+            mark = wanted.end if order.marks and wanted and batch is groups[-1] else None
             within(Group.of(batch), partial(prover.land, batch, hours, mark=mark))
         if not groups:
             prover.settle_moved()
         if order.marks or wanted is not None:
             within(Group(), partial(_compare_again, order, prover, ledger, wanted, now=now))
+    outcome.conclude(sink.ledger(order.project_id, STREAM))
 
 
 def _compare_again(order: Order, prover: Prover, ledger: Ledger, wanted: Range | None, *, now: datetime) -> None:
@@ -149,8 +157,9 @@ def _compare_again(order: Order, prover: Prover, ledger: Ledger, wanted: Range |
         prover.look_back(wanted, since=None)
         return
     prover.look_back(None, since=now - order.lookback)
-    since_mark = now - ledger.mark if ledger.mark else timedelta(0)
-    prover.read_again(requests=int(order.reread_requests * min(1.0, since_mark / timedelta(hours=1))))
+    mark = ledger.mark_at(now)
+    since_mark = now - mark if mark else timedelta(0)
+    prover.read_again(allowance=int(order.reread_requests * min(1.0, since_mark / timedelta(hours=1))))
 
 
 def parts(order: Order, reader: EventsReader, sink: Sink, *, now: datetime, count: int) -> list[Range]:
@@ -177,11 +186,6 @@ def batches(found: list[Target], hours: Mapping[datetime, HourCount]) -> Iterato
         return iter([found] if found else [])
     rows = {hour: count.rows for hour, count in hours.items()}
     return plan.batches(found, lambda target: plan.expected_rows(target, rows), rows=BATCH_ROWS)
-
-
-def _mark(ledger: Ledger, wanted: Range | None) -> datetime | None:
-    """The mark after a sync of *wanted*; a range beyond the mark leaves it, so that the gap between is filled later."""
-    return wanted.end if wanted and (ledger.mark is None or wanted.start <= ledger.mark) else None
 
 
 def steps(

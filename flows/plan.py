@@ -6,12 +6,12 @@ Words: window, step, settle, mark, hull: design.md, "The one idea".
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 from extractors.window import DAY, STEPS, Range, Window, dates, midnight, window_at, windows_of
-from sinks.base import Entry, Ledger, State
+from sinks.ledger import HEAVY, Entry, Ledger, State
 
 WINDOW_ROWS = 50_000
 WINDOW_BYTES = 64 * 2**20
@@ -19,6 +19,7 @@ OVERRUN_ROWS = 2 * WINDOW_ROWS
 UNKNOWN_STEP = timedelta(hours=1)
 FIRST_RANGE = timedelta(days=30)
 HISTORY = timedelta(days=7)
+OPEN_AGAIN = timedelta(hours=1)  # how often an open window is read from its start where the source does not count
 PAGE_ROWS = 1_000  # what today's servers give at a time
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -63,9 +64,34 @@ def wanted_range(
     on the same day cuts no window twice.
     """
     if since is None:
-        since = ledger.mark - settle if ledger.mark else midnight((now - FIRST_RANGE).date())
+        mark = ledger.mark_at(now)
+        since = mark - settle if mark else midnight((now - FIRST_RANGE).date())
     end = min(until, now) if until else now
     return Range(since, end) if since < end else None
+
+
+def as_of(ledger: Ledger, now: datetime, *, settle: timedelta) -> Ledger:
+    """The ledger with every window open that cannot have settled by *now*: a clock was ahead when it was landed.
+
+    It is read from its start again.
+    """
+    early = {
+        start: replace(entry, state=State.OPEN, base=None)
+        for start, entry in ledger.entries.items()
+        if entry.settled and entry.end > now - settle
+    }
+    return replace(ledger, entries={**ledger.entries, **early}) if early else ledger
+
+
+def stopped(ledger: Ledger, ages: Sequence[timedelta], *, now: datetime, accept: bool) -> frozenset[datetime]:
+    """Starts of windows whose removal the guard has stopped, and that are not to be tried again at *now*.
+
+    With *accept* all are tried.
+    """
+    if accept:
+        return frozenset()
+    held = ((start, entry) for start, entry in ledger.entries.items() if entry.facts.held is not None)
+    return frozenset(start for start, entry in held if retried_at(entry, entry.facts.held, ages, now=now) is None)
 
 
 def unplanned_dates(ledger: Ledger, rng: Range) -> list[date]:
@@ -118,9 +144,18 @@ def finer_step(step: timedelta, rows: int, span: timedelta) -> timedelta | None:
 
 
 def targets(
-    ledger: Ledger, steps: Mapping[date, timedelta], rng: Range, *, now: datetime, settle: timedelta
+    ledger: Ledger,
+    steps: Mapping[date, timedelta],
+    rng: Range,
+    *,
+    now: datetime,
+    settle: timedelta,
+    held: Collection[datetime] = (),
 ) -> list[Target]:
-    """Windows of *rng* that are not landed as wanted, in order. *steps* names those of dates new to the ledger."""
+    """Windows of *rng* that are not landed as wanted, in order. *steps* names those of dates new to the ledger.
+
+    *held*: as stopped() gives them; of these only the tail is read.
+    """
     found = []
     for day in dates(rng):
         known = ledger.steps.get(day)
@@ -131,27 +166,32 @@ def targets(
                 continue
             entry = ledger.entries.get(window.start)
             target = _target(
-                window, need, entry, settled=window.end <= now - settle, step=step, step_known=known is not None
+                window,
+                need,
+                entry,
+                settled=window.end <= now - settle,
+                step=step,
+                step_known=known is not None,
+                tail_only=window.start in held,
             )
             if target is not None:
                 found.append(target)
     return found
 
 
-def unfinished(ledger: Ledger, rng: Range | None, *, now: datetime, settle: timedelta) -> list[Target]:
+def unfinished(
+    ledger: Ledger, rng: Range | None, *, now: datetime, settle: timedelta, held: Collection[datetime] = ()
+) -> list[Target]:
     """Windows outside *rng* that the ledger calls stale, or open although they have settled; in order."""
     found = []
     for start, entry in sorted(ledger.entries.items()):
         window = Window(entry.start, entry.end)
         settled = window.end <= now - settle
-        if (
-            entry.state.settled
-            or (entry.state is State.OPEN and not settled)
-            or (rng is not None and rng.overlap(window))
-        ):
+        if entry.settled or (entry.state is State.OPEN and not settled) or (rng is not None and rng.overlap(window)):
             continue
         covered = Range(entry.covered_start, entry.covered_end)
-        target = _target(window, covered, entry, settled=settled, step=ledger.steps[start.date()], step_known=True)
+        step = ledger.steps[start.date()]
+        target = _target(window, covered, entry, settled=settled, step=step, step_known=True, tail_only=start in held)
         if target is not None:
             found.append(target)
     return found
@@ -177,21 +217,34 @@ def _owed(entry: Entry, *, settled: bool) -> Range:
 
 
 def _target(
-    window: Window, need: Range, entry: Entry | None, *, settled: bool, step: timedelta, step_known: bool
+    window: Window,
+    need: Range,
+    entry: Entry | None,
+    *,
+    settled: bool,
+    step: timedelta,
+    step_known: bool,
+    tail_only: bool = False,
 ) -> Target | None:
     state = State.LANDED if settled else State.OPEN
     if entry is None:
         return Target(window, need, need, state, step, step_known, None)
     covered = Range(entry.covered_start, entry.covered_end)
-    if entry.state.settled and covered.covers(need):
+    if entry.settled and covered.covers(need):
         return None
     covers = _owed(entry, settled=settled).hull(need)
-    reads = covers
-    if not settled and entry.state is State.OPEN and entry.base is not None:
+    if tail_only and entry.state is State.STALE:
+        return None
+    if entry.state is State.OPEN and entry.base is not None and (tail_only or not settled):
         tail_start = entry.base.until
+        if tail_only and covers.start == covered.start:
+            # What was stopped stays as it was, and the window goes on beside it.
+            if tail_start >= covers.end:
+                return None
+            return Target(window, covers, Range(tail_start, covers.end), State.OPEN, step, step_known, entry)
         if covers.start == covered.start and covers.start < tail_start < covers.end:
-            reads = Range(tail_start, covers.end)
-    return Target(window, covers, reads, state, step, step_known, entry)
+            return Target(window, covers, Range(tail_start, covers.end), state, step, step_known, entry)
+    return Target(window, covers, covers, state, step, step_known, entry)
 
 
 def batches(found: Iterable[Target], expected: Callable[[Target], int], *, rows: int) -> Iterator[list[Target]]:
@@ -252,50 +305,118 @@ def expected_rows(target: Target, hours: Mapping[datetime, int]) -> int:
 
 
 def compared_again(
-    ledger: Ledger, *, rng: Range | None, since: datetime | None, asked: Collection[datetime]
+    ledger: Ledger,
+    ages: Sequence[timedelta],
+    *,
+    rng: Range | None,
+    since: datetime | None,
+    now: datetime,
+    asked: Collection[datetime],
 ) -> list[Entry]:
-    """Entries whose source side is to be asked for again: those waiting longest first, then the newest.
+    """Entries whose source side is to be asked for again: open ones, then those waiting longest, then the newest.
 
     *since*: where the look-back begins (None: there is none). Windows that were never compared, and those that differed,
-    come back wherever they are; with *rng* only those inside it. *asked*: starts of windows that were asked for already.
+    come back wherever they are; with *rng* only those inside it. Open windows come back with a look-back. What was too
+    heavy comes last, and at the re-read *ages* only. *asked*: starts of windows that were asked for already.
     """
     found = []
     for entry in ledger.entries.values():
-        if not entry.state.settled or entry.start in asked:
+        comparable = entry.settled or (entry.base is not None and since is not None)
+        if not comparable or entry.start in asked:
             continue
-        waiting = entry.probed is None or entry.state in (State.DISPUTED, State.HELD)
+        if heavy(entry) and passed_age(entry.end, entry.probed.at if entry.probed else EPOCH, ages, now=now) is None:
+            continue
+        waiting = entry.probed is None or bool(entry.facts)
         inside = rng is None or rng.overlap(Range(entry.start, entry.end)) is not None
         if (waiting and inside) or (since is not None and entry.covered_end > since):
             found.append(entry)
     found.sort(key=lambda entry: entry.start, reverse=True)
     found.sort(key=lambda entry: entry.probed.at if entry.probed else EPOCH)
+    found.sort(key=lambda entry: (heavy(entry), entry.state is not State.OPEN))
     return found
 
 
-def due_again(ledger: Ledger, ages: Sequence[timedelta], *, now: datetime, everything: bool) -> list[Entry]:
-    """Entries that have come to one of the re-read *ages* since they were read, newest first.
+def heavy(entry: Entry) -> bool:
+    """Whether the source could not count the window when it was asked last."""
+    return entry.probed is not None and entry.probed.values == HEAVY
 
-    Windows with unmerged copies; with *everything* all settled ones: what a source without /query has instead of the
-    probe (design.md).
+
+def passed_age(
+    since: datetime, last: datetime, ages: Sequence[timedelta], *, now: datetime, daily: bool = False
+) -> datetime | None:
+    """When the latest age that has passed since *since* came, if nothing was tried from then on; else None.
+
+    *daily*: after the last age every day is one more.
+    """
+    passed = [since + age for age in ages if since + age <= now]
+    if daily and passed and len(passed) == len(ages):
+        passed.append(passed[-1] + (now - max(passed)) // DAY * DAY)
+    return max(passed) if passed and last < max(passed) else None
+
+
+def retried_at(entry: Entry, since: datetime | None, ages: Sequence[timedelta], *, now: datetime) -> datetime | None:
+    """When a fact that stands *since* was to be tried again, counted from its note; None: not yet, or it was."""
+    return passed_age(since, entry.tried_at or since, ages, now=now) if since is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A window to be read again, and since when it is due."""
+
+    at: datetime
+    entry: Entry
+
+    @property
+    def pages(self) -> int:
+        """What reading it costs."""
+        return 1 + self.entry.tally.source_rows // PAGE_ROWS
+
+
+def due_again(ledger: Ledger, ages: Sequence[timedelta], *, now: datetime, refused: bool) -> list[Due]:
+    """Windows that have come to one of the re-read *ages*, the longest due first.
+
+    Different copies and unread microseconds count from the landing that first found them, and daily after the last age;
+    stops and disputes without an answer from their note; windows that are too heavy to compare from their end. Where the
+    source *refused* queries, so do all settled ones, and open ones are read from their start once an hour.
     """
     found = []
     for entry in ledger.entries.values():
-        if entry.state is State.UNMERGED or (everything and entry.state in (State.LANDED, State.VERIFIED)):
-            passed = [entry.end + age for age in ages if entry.end + age <= now]
-            if passed and entry.read_at < max(passed):
-                found.append(entry)
-    return sorted(found, key=lambda entry: entry.start, reverse=True)
+        facts, times = entry.facts, []
+        if (first := facts.unmerged or facts.unread) is not None:
+            times.append(passed_age(first, entry.read_at, ages, now=now, daily=True))
+        if (stood := facts.held or facts.disputed) is not None and (refused or entry.probed is None):
+            times.append(retried_at(entry, stood, ages, now=now))
+        elif entry.settled and not facts and (refused or heavy(entry)):
+            times.append(passed_age(entry.end, entry.read_at, ages, now=now))
+        if refused and entry.base is not None and not facts:
+            whole_at = entry.base.whole_at or entry.read_at
+            times.append(whole_at + OPEN_AGAIN if whole_at + OPEN_AGAIN <= now else None)
+        due = [at for at in times if at is not None]
+        if due and entry.state is not State.STALE:
+            found.append(Due(min(due), entry))
+    return sorted(found, key=lambda one: (one.at, one.entry.start))
 
 
-def affordable(entries: Iterable[Entry], *, requests: int) -> list[Entry]:
-    """The first of *entries* that *requests* pages can read, a page at least for each."""
-    taken = []
-    for entry in entries:
-        requests -= 1 + entry.tally.source_rows // PAGE_ROWS
-        if requests < 0:
-            break
-        taken.append(entry)
-    return taken
+def affordable(due: Sequence[Due], *, allowance: int, saved: int) -> tuple[list[Entry], int]:
+    """Which of *due*, the longest due first, *allowance* pages and those *saved* before can read; and what is saved then.
+
+    Where the longest due one is too dear, half of the allowance is put by for it, and the others get the rest: it is
+    neither passed over for ever nor in their way.
+    """
+    funds, taken = allowance + saved, []
+    rest = list(due)
+    while rest and rest[0].pages <= funds:
+        funds -= rest[0].pages
+        taken.append(rest.pop(0).entry)
+    if not rest:
+        return taken, 0
+    dear, others = rest[0].pages, min(funds, allowance // 2)
+    for one in rest[1:]:
+        if one.pages <= others:
+            others -= one.pages
+            funds -= one.pages
+            taken.append(one.entry)
+    return taken, min(funds, dear)
 
 
 def weight(rows: int, size_bytes: int) -> int:

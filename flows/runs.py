@@ -109,6 +109,9 @@ def _started(
             sink.hurry()
             raise
         finally:
+            if error:
+                with suppress(SinkError):  # what stands in the ledger is told all the same
+                    outcome.conclude(sink.ledger(project_id, pipeline.STREAM))
             report = _report(project_id, outcome, reader, client, budget, found=found, started_at=started_at)
             tell(report)
             # The history must not hide the error that ended the run.
@@ -300,20 +303,7 @@ def _report(
     found: Sequence[str],
     started_at: datetime,
 ) -> Report:
-    problems = [f"the microsecond {iso(at)} holds more events than could be told apart" for at in outcome.unproven]
-    if outcome.quarantined:
-        problems.append(f"could not be typed: {counted(outcome.quarantined, 'row')}; see hedgerow.quarantine")
-    problems += [f"the events of {day} moved while they were read: some are landed twice" for day in outcome.doubled]
-    problems += [f"the window at {iso(at)} holds different copies of one event" for at in sorted(set(outcome.unmerged))]
-    problems += [
-        f"the window at {iso(at)} does not hold what the source counts, even after a second reading"
-        for at in sorted(set(outcome.disputed))
-    ]
-    if outcome.held:
-        problems.append(
-            f"the source does not show the rows of {counted(len(set(outcome.held)), 'window')} any more, the first at "
-            f"{iso(min(outcome.held))}: kept; if they were deleted on purpose, run with --accept-deletions"
-        )
+    problems = list(_problems(outcome))
     wanted = outcome.wanted
     changes = outcome.changes.values()
     return Report(
@@ -344,6 +334,37 @@ def _report(
     )
 
 
+def _problems(outcome: pipeline.Outcome) -> Iterator[str]:
+    """What differs or is incomplete: what this run met, and what stands in the ledger until it is gone."""
+    for at in sorted({at for moments in outcome.unproven.values() for at in moments}):
+        yield f"the microsecond {iso(at)} holds more events than could be told apart"
+    if outcome.quarantined:
+        yield f"could not be typed: {counted(outcome.quarantined, 'row')}; see hedgerow.quarantine"
+    for day in outcome.doubled:
+        yield f"the events of {day} moved while they were read: some are landed twice"
+    for start in outcome.unmerged:
+        if start in outcome.landed:
+            yield f"the window at {iso(start)} holds different copies of one event"
+    if outcome.damaged:
+        yield (
+            f"the destination does not hold what was landed of {_windows(outcome.damaged)}: "
+            "hedgerow verify --repair lands it again"
+        )
+    if unread := [start for start in outcome.unread if start not in outcome.unproven]:
+        yield f"some microseconds could not be read whole in {_windows(unread)}; read again later"
+    for start in outcome.disputed:
+        yield f"the window at {iso(start)} does not hold what the source counts, even after a second reading"
+    if outcome.held:
+        yield (
+            f"the source does not show the rows of {_windows(outcome.held)} any more: kept; "
+            "if they were deleted on purpose, run with --accept-deletions"
+        )
+
+
+def _windows(starts: Sequence[datetime]) -> str:
+    return f"{counted(len(starts), 'window')}, the first at {iso(min(starts))}"
+
+
 def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
     changes = outcome.changes.values()
     parts = []
@@ -363,8 +384,12 @@ def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
     if parts:
         yield "found at the source since the last run: " + "; ".join(parts)
     if outcome.moving:
-        moving = counted(len(set(outcome.moving)), "window")
+        moving = counted(len(outcome.moving), "window")
         yield f"changed at the source while being read: {moving}; the next run compares again"
+    if merging := [start for start in outcome.unmerged if start not in outcome.landed]:
+        yield f"different copies of one event, not merged by PostHog yet: {counted(len(merging), 'window')}"
+    if outcome.heavy:
+        yield f"too heavy to compare with the source: {counted(len(outcome.heavy), 'window')}"
     if outcome.in_quarantine:
         yield f"in quarantine since earlier runs: {counted(outcome.in_quarantine, 'row')}; see hedgerow.quarantine"
     if outcome.unasked:

@@ -11,7 +11,8 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from extractors.window import DAY, midnight
-from sinks.base import Change, Entry, Ledger, Run, State
+from sinks.base import Change, Run
+from sinks.ledger import Entry, Ledger, State
 
 
 class Kind(StrEnum):
@@ -141,19 +142,20 @@ def summary(
     entries = sorted(ledger.entries.values(), key=lambda entry: entry.start)
     stretches = tuple(segments(entries))
     news = [change.changes for change in changes]
+    mark = ledger.mark_at(now)
     return Summary(
         project_id=project_id,
         stream=stream,
         windows=len(entries),
-        states={state: count for state in State if (count := sum(entry.state is state for entry in entries))},
+        states={state: count for state in State if (count := sum(entry.shown is state for entry in entries))},
         rows=sum(entry.tally.landed_rows for entry in entries),
         quarantined=sum(entry.tally.quarantined_rows for entry in entries),
         suppressed=sum(entry.tally.suppressed_rows for entry in entries),
         copies=sum(entry.tally.copies for entry in entries),
         segments=stretches,
         days=tuple(days(entries, stretches)),
-        mark=ledger.mark,
-        freshness=max(now - ledger.mark, timedelta(0)) if ledger.mark else None,
+        mark=mark,
+        freshness=max(now - mark, timedelta(0)) if mark else None,
         late=sum(found.late for found in news),
         deleted=sum(found.deleted for found in news),
         changed=sum(found.changed for found in news),
@@ -170,7 +172,7 @@ def segments(entries: Sequence[Entry]) -> Iterator[Segment]:
     """The time that *entries*, which ascend, speak of, joined where neighbours are of one kind; what lies between is a gap."""
     held: Segment | None = None
     for entry in entries:
-        kind = KINDS[entry.state]
+        kind = KINDS[entry.shown]
         if held is not None and held.kind is kind and held.end == entry.covered_start:
             held = Segment(held.start, entry.covered_end, kind)
             continue

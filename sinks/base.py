@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
-from enum import StrEnum
+from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
 from typing import Protocol
 
 import duckdb
 import pyarrow as pa
 
-FORMAT = 2
+from sinks import errors
+from sinks.ledger import Changes, Entry, Landing, Ledger, Note, Rule, follows
+
+FORMAT = 3
 """Format number of the bookkeeping; older is migrated additively, newer is refused."""
 
 
@@ -37,142 +39,6 @@ HASHED = pa.schema([*IDENTITIES, pa.field("hash", pa.uint64(), nullable=False)])
 
 REJECTS = pa.schema([("at", pa.timestamp("us", "UTC")), ("reason", pa.string()), ("text", pa.string())])
 """What could not be typed: when it is of (null: unknown), why, and the text as received."""
-
-
-class State(StrEnum):
-    """What is known of a window (contract.md §4, design.md)."""
-
-    OPEN = "open"
-    LANDED = "landed"
-    VERIFIED = "verified"
-    UNMERGED = "unmerged"
-    DISPUTED = "disputed"
-    HELD = "held"
-    STALE = "stale"
-
-    @property
-    def settled(self) -> bool:
-        """Read whole after it settled, and not to be read again without a reason."""
-        return self not in (State.OPEN, State.STALE)
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Counts and digests of one range. Always source = landed + quarantined + suppressed + copies."""
-
-    source_rows: int
-    source_digest: str
-    landed_rows: int
-    landed_digest: str
-    quarantined_rows: int = 0
-    suppressed_rows: int = 0
-    copies: int = 0
-
-    def __post_init__(self) -> None:
-        accounted = self.landed_rows + self.quarantined_rows + self.suppressed_rows + self.copies
-        if self.source_rows != accounted:
-            raise ValueError(f"tally does not add up: {self.source_rows} rows at the source, {accounted} accounted for")
-
-
-@dataclass(frozen=True, slots=True)
-class Base:
-    """The part of an open window that the next sweep does not read again: everything before *until*."""
-
-    until: datetime
-    tally: Tally
-
-
-@dataclass(frozen=True, slots=True)
-class Probed:
-    """What the last probe said of a window's source side, as text, and when."""
-
-    at: datetime
-    values: str
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What a landing found changed in a part that was landed before; *lateness*: how long after its time a late event came,
-    at least."""
-
-    late: int = 0
-    deleted: int = 0
-    changed: int = 0
-    lateness: timedelta = timedelta(0)
-
-    def __bool__(self) -> bool:
-        return bool(self.late or self.deleted or self.changed)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of the ledger: what the destination holds of a window, and what the source showed when it was read.
-
-    [start, end) is the window, [covered_start, covered_end) the part that was asked. *generation* counts landings; 0 is
-    a window never landed. *base* is set for open windows only. *probed*: None where the source was not asked since.
-    """
-
-    project_id: int
-    stream: str
-    start: datetime
-    end: datetime
-    covered_start: datetime
-    covered_end: datetime
-    state: State
-    read_at: datetime
-    tally: Tally
-    generation: int = 0
-    base: Base | None = None
-    probed: Probed | None = None
-
-    def __post_init__(self) -> None:
-        if not self.start <= self.covered_start < self.covered_end <= self.end:
-            raise ValueError(f"covered range {self.covered_start} .. {self.covered_end} is not inside the window")
-
-    @property
-    def key(self) -> tuple[int, str, datetime]:
-        return self.project_id, self.stream, self.start
-
-
-@dataclass(frozen=True, slots=True)
-class Landing:
-    """One window to land: its new entry, the rows of [replace_start, covered_end), and what could not be typed.
-
-    *entry.generation* is the generation expected at the destination; landing raises it by one. Rows that the window
-    holds from *replace_start* on are replaced, earlier ones stay. *rows*: transforms' EVENTS schema, each identity once;
-    *rejects*: at, reason, text. *step* is written for the window's date if the date has none. *changes* go into the
-    history of changes. *rewrite*: replace the rows even where the ledger says that they are the same.
-    """
-
-    entry: Entry
-    rows: pa.Table
-    rejects: pa.Table
-    replace_start: datetime
-    step: timedelta
-    changes: Changes = Changes()
-    rewrite: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.entry.covered_start <= self.replace_start < self.entry.covered_end:
-            raise ValueError(f"replaced range starts outside the covered one: {self.replace_start}")
-
-    @property
-    def partial(self) -> bool:
-        """The date has rows beside these, so that an identity may now occur in it twice (design.md, moved events)."""
-        return self.replace_start > self.entry.covered_start or self.entry.end - self.entry.start < timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """All that the destination knows of one stream, read once per run. Keys of entries: window starts.
-
-    *unchecked*: dates landed in parts since they were last searched for one identity in two places.
-    """
-
-    entries: Mapping[datetime, Entry] = field(default_factory=dict)
-    steps: Mapping[date, timedelta] = field(default_factory=dict)
-    mark: datetime | None = None
-    unchecked: frozenset[date] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,26 +103,26 @@ class Sink(Protocol):
     def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
         """Land windows, each by itself all or nothing, in order; returns the new entries.
 
-        Per window: compare the generation, replace the rows, write the entry and, with the last window, *mark* (the
-        bound of the last complete sweep; never moves back). An equal landed digest rewrites only the entry; otherwise a
-        partial landing with rows leaves its date unchecked. After an error the windows before the failing one are
-        landed, it and the later ones are as before; of new windows without rows, which a lake lands side by side, any
-        may be landed, and *mark* is not.
-        Raises GenerationConflict, FilterChanged (another filter than the one prepared), DestinationBusy,
+        Per window: ask ledger.follows, replace the rows, write the entry, what was removed and, with the last window, *mark*
+        (the bound of the last complete sweep), which ledger.marks_after takes or refuses. An equal landed digest rewrites
+        only the entry, unless the window is known to be damaged; otherwise a partial landing with rows leaves its date
+        unchecked. After an error the windows before the failing one are landed, it and the later ones are as before; of
+        new windows without rows, which a lake lands side by side, any may be landed, and *mark* is not.
+        Raises GenerationConflict, CoversLess, FilterChanged (another filter than the one prepared), DestinationBusy,
         DestinationUnusable.
         """
 
     def twice(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
         """Landed rows of *days* whose identity occurs more than once in its date: uuid, event, distinct_id, timestamp."""
 
-    def checked(self, project_id: int, stream: str, days: Iterable[date]) -> None:
-        """Take *days* off the ledger's unchecked dates."""
+    def checked(self, project_id: int, stream: str, days: Iterable[date], *, seen: Ledger) -> None:
+        """Take *days* off the ledger's unchecked dates: those that still are as *seen*, by which they were searched."""
 
-    def note(self, entries: Sequence[Entry]) -> None:
-        """Write what was found out about landed windows: state and probed of *entries*, in one commit.
+    def note(self, notes: Sequence[Note]) -> list[Note]:
+        """Write what was found out about landed windows, as ledger.follows says; returns the notes that were left out."""
 
-        An entry whose generation is not the destination's any more is left out: another run landed it meanwhile.
-        """
+    def save(self, project_id: int, stream: str, pages: int) -> None:
+        """Remember how many pages the next run may read more than its share (Ledger.saved)."""
 
     def hashes(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
         """Landed rows of [start, end) as HASHED, in any order."""
@@ -336,6 +202,27 @@ class Destination(Sink, Protocol):
 
     def query(self, sql: str) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """The result of *sql* on the destination, which it cannot change. Raises BadQuery for SQL that DuckDB refuses."""
+
+
+def after(known: Entry | None, landing: Landing) -> Entry:
+    """The entry after *landing*, as ledger.follows says. Raises GenerationConflict, CoversLess."""
+    entry = landing.entry
+    new = follows(known, landing)
+    if isinstance(new, Entry):
+        return new
+    window = f"{entry.start:%Y-%m-%dT%H:%MZ}"
+    if known is not None and new.rule is Rule.COVERS_LESS:
+        spans = [f"{one.covered_start:%H:%M:%S}–{one.covered_end:%H:%M:%S}" for one in (known, entry)]
+        raise errors.CoversLess(window, expected=spans[0], found=spans[1])
+    raise errors.GenerationConflict(window, expected=entry.generation, found=new.found)
+
+
+def by_stream(notes: Iterable[Note]) -> Iterable[tuple[tuple[int, str], list[Note]]]:
+    """*notes* of each project and stream."""
+    found: dict[tuple[int, str], list[Note]] = {}
+    for note in notes:
+        found.setdefault((note.known.project_id, note.known.stream), []).append(note)
+    return found.items()
 
 
 def grouped(landings: Sequence[Landing]) -> Iterator[list[Landing]]:

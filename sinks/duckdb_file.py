@@ -11,32 +11,40 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from sinks import duckdb_rows, duckdb_tables, errors
-from sinks.base import (
-    FORMAT,
-    REJECTS,
+from sinks.base import FORMAT, REJECTS, Change, Holding, Run, Table, after, by_stream, grouped
+from sinks.duckdb_connection import PLENTY, DuckDBFile, one, transaction
+from sinks.ledger import (
+    FACTS,
+    OWN,
+    REMOVALS_KEPT,
+    Agreed,
     Base,
-    Change,
     Changes,
     Entry,
-    Holding,
+    Facts,
     Landing,
     Ledger,
+    Note,
     Probed,
-    Run,
+    Rebuild,
+    Removal,
     State,
-    Table,
     Tally,
-    grouped,
+    follows,
+    marks_after,
+    marks_kept,
+    of_older,
+    off_the_list,
 )
-from sinks.duckdb_connection import PLENTY, DuckDBFile, one, transaction
 
 SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS hedgerow;
@@ -73,6 +81,25 @@ CREATE TABLE IF NOT EXISTS hedgerow.changes (
     late BIGINT NOT NULL, deleted BIGINT NOT NULL, changed BIGINT NOT NULL, lateness_s DOUBLE NOT NULL);
 """
 """What format 2 adds. Every format only adds: columns that may be null, tables."""
+ADDED_3 = "\n".join(
+    [
+        *(
+            f"ALTER TABLE hedgerow.windows ADD COLUMN IF NOT EXISTS {column};"
+            for column in (
+                "agreed VARCHAR",
+                "agreed_until TIMESTAMPTZ",
+                "noted BIGINT",
+                "tried_at TIMESTAMPTZ",
+                *(f"{name}_at TIMESTAMPTZ" for name in FACTS),
+            )
+        ),
+        "CREATE TABLE IF NOT EXISTS hedgerow.marks ("
+        "project_id BIGINT NOT NULL, stream VARCHAR NOT NULL, mark TIMESTAMPTZ NOT NULL);",
+        "CREATE TABLE IF NOT EXISTS hedgerow.removals (project_id BIGINT NOT NULL, stream VARCHAR NOT NULL, "
+        "window_start TIMESTAMPTZ NOT NULL, removed_at TIMESTAMPTZ NOT NULL, rows BIGINT NOT NULL);",
+    ]
+)
+"""What format 3 adds: facts beside the state, the number of the last note, marks, and what the deletion guard counts."""
 
 SLICE_BYTES = 16 * 2**20
 WINDOW = "project_id = ? AND stream = ? AND window_start = ?"
@@ -81,7 +108,18 @@ COLUMNS = (
     "project_id, stream, window_start, window_end, covered_start, covered_end, state, generation, read_at, source_rows, "
     "source_digest, landed_rows, landed_digest, quarantined_rows, suppressed_rows, copies, base"
 )
-PROBED = "probed_at, probed"
+ADDED_COLUMNS = (
+    "probed_at",
+    "probed",
+    "agreed",
+    "agreed_until",
+    "noted",
+    "tried_at",
+    *(f"{name}_at" for name in FACTS),
+)
+ALL_COLUMNS = f"{COLUMNS}, {', '.join(ADDED_COLUMNS)}"
+SINCE = {1: 0, 2: 2}
+"""How many of ADDED_COLUMNS each older format has."""
 
 
 class DuckDBSink:
@@ -150,11 +188,8 @@ class DuckDBSink:
                 "UPDATE hedgerow.streams SET filter = ? WHERE project_id = ? AND stream = ?",
                 [event_filter, project_id, stream],
             )
-            db.execute(
-                "UPDATE hedgerow.windows SET state = ?, base = NULL, generation = generation + 1 "
-                "WHERE project_id = ? AND stream = ?",
-                [State.STALE, project_id, stream],
-            )
+            stale = [follows(entry, Rebuild()) for entry in _entries(db, project_id, stream)]
+            _rewrite(db, [entry for entry in stale if isinstance(entry, Entry)])
 
     def ledger(self, project_id: int, stream: str) -> Ledger:
         if not self.path.exists():
@@ -162,19 +197,7 @@ class DuckDBSink:
         with self._file.open(read_only=True) as db:
             if not _format(db):
                 return Ledger()
-            of = [project_id, stream]
-            probed = PROBED if _format(db) >= 2 else "NULL, NULL"
-            windows = db.execute(
-                f"SELECT {COLUMNS}, {probed} FROM hedgerow.windows WHERE project_id = ? AND stream = ?", of
-            )
-            entries = {entry.start: entry for entry in map(_entry, windows.fetchall())}
-            steps = db.execute(
-                "SELECT date, step_s, unchecked FROM hedgerow.steps WHERE project_id = ? AND stream = ?", of
-            ).fetchall()
-            known: dict[date, timedelta] = {day: timedelta(seconds=step_s) for day, step_s, _ in steps}
-            unchecked = frozenset(day for day, _, unchecked in steps if unchecked)
-            row = one(db, "SELECT mark FROM hedgerow.streams WHERE project_id = ? AND stream = ?", of)
-            return Ledger(entries, known, row[0].astimezone(UTC) if row and row[0] else None, unchecked)
+            return _ledger(db, project_id, stream)
 
     def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
         try:
@@ -185,29 +208,32 @@ class DuckDBSink:
         # Rows of 64 KiB and more stay in memory until their row group is full, whatever the limit: give DuckDB more, and
         # go on after what is committed.
         self._file.memory_limit = PLENTY
-        done = [landing for landing in landings if self._is_landed(landing)]
+        done: list[Entry] = []
+        for landing in landings:
+            known = self._known(landing.entry)
+            if known is None or known.generation == landing.entry.generation:
+                break
+            if (known.generation, known.tally) != (landing.entry.generation + 1, landing.entry.tally):
+                break  # another run was faster: landing says so
+            done.append(known)
         rest = landings[len(done) :]
-        return [_landed(landing.entry) for landing in done] + self._land_all(rest, mark=mark if rest else None)
+        return done + self._land_all(rest, mark=mark if rest else None)
 
-    def _is_landed(self, landing: Landing) -> bool:
-        entry = landing.entry
-        known = self.ledger(entry.project_id, entry.stream).entries.get(entry.start)
-        return known == _landed(entry)
+    def _known(self, entry: Entry) -> Entry | None:
+        with self._file.open(read_only=True) as db:
+            return next(iter(_entries(db, entry.project_id, entry.stream, "AND window_start = ?", [entry.start])), None)
 
     def _land_all(self, landings: Sequence[Landing], *, mark: datetime | None) -> list[Entry]:
         landed: list[Entry] = []
-        with self._file.open() as db:
+        with errors.counting(landed), self._file.open() as db:
             for group in grouped(landings):
                 with transaction(db):
                     entry = group[-1].entry
                     self._check_filter(db, entry)
-                    landed += _land_empty(db, group) if len(group) > 1 else [_land(db, group[0])]
+                    new = _land_empty(db, group) if len(group) > 1 else [_land(db, group[0])]
                     if mark is not None and group[-1] is landings[-1]:
-                        db.execute(
-                            "UPDATE hedgerow.streams SET mark = greatest(?::TIMESTAMPTZ, coalesce(mark, ?::TIMESTAMPTZ)) "
-                            "WHERE project_id = ? AND stream = ?",
-                            [mark, mark, entry.project_id, entry.stream],
-                        )
+                        _take_mark(db, entry, mark)
+                landed += new
         return landed
 
     def _check_filter(self, db: duckdb.DuckDBPyConnection, entry: Entry) -> None:
@@ -225,31 +251,29 @@ class DuckDBSink:
         with self._file.open(read_only=True) as db:
             return duckdb_rows.twice(db, project_id, days)
 
-    def note(self, entries: Sequence[Entry]) -> None:
-        if not entries:
-            return
-        notes = pa.table(
-            {
-                "project_id": [entry.project_id for entry in entries],
-                "stream": [entry.stream for entry in entries],
-                "window_start": [entry.start for entry in entries],
-                "generation": [entry.generation for entry in entries],
-                "state": [str(entry.state) for entry in entries],
-                "probed_at": pa.array(
-                    [entry.probed.at if entry.probed else None for entry in entries], pa.timestamp("us", "UTC")
-                ),
-                "probed": pa.array([entry.probed.values if entry.probed else None for entry in entries], pa.string()),
-            }
-        )
-        with self._file.open() as db:
-            db.register("notes", notes)
-            with transaction(db):
-                db.execute(
-                    "UPDATE hedgerow.windows AS w SET state = n.state, probed_at = n.probed_at, probed = n.probed FROM notes n "
-                    "WHERE w.project_id = n.project_id AND w.stream = n.stream AND w.window_start = n.window_start "
-                    "AND w.generation = n.generation"
-                )
-            db.unregister("notes")
+    def note(self, notes: Sequence[Note]) -> list[Note]:
+        left: list[Note] = []
+        if not notes:
+            return left
+        with self._file.open() as db, transaction(db):
+            new: dict[tuple[int, str, datetime], Entry] = {}
+            for (project_id, stream), some in by_stream(notes):
+                known = {entry.start: entry for entry in _entries(db, project_id, stream)}
+                for note in some:
+                    start = note.known.start
+                    entry = follows(known.get(start), note)
+                    if isinstance(entry, Entry):
+                        known[start] = new[entry.key] = entry
+                    else:
+                        left.append(note)
+            _rewrite(db, list(new.values()))
+        return left
+
+    def save(self, project_id: int, stream: str, pages: int) -> None:
+        key = f"saved:{project_id}:{stream}"
+        with self._file.open() as db, transaction(db):
+            db.execute("DELETE FROM hedgerow.meta WHERE key = ?", [key])
+            db.execute("INSERT INTO hedgerow.meta VALUES (?, ?)", [key, str(pages)])
 
     def hashes(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
         with self._file.open(read_only=True) as db:
@@ -278,12 +302,15 @@ class DuckDBSink:
                 for project, of, start, at, late, deleted, changed, lateness_s in rows
             ]
 
-    def checked(self, project_id: int, stream: str, days: Iterable[date]) -> None:
-        with self._file.open() as db:
-            db.execute(
-                "UPDATE hedgerow.steps SET unchecked = false WHERE project_id = ? AND stream = ? AND list_contains(?, date)",
-                [project_id, stream, list(days)],
-            )
+    def checked(self, project_id: int, stream: str, days: Iterable[date], *, seen: Ledger) -> None:
+        with self._file.open() as db, transaction(db):
+            for day in days:
+                of_day = "SELECT window_start, generation FROM hedgerow.windows WHERE project_id = ? AND stream = ? "
+                start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+                bounds = [project_id, stream, start, start + timedelta(days=1)]
+                rows = db.execute(f"{of_day} AND window_start >= ? AND window_start < ?", bounds).fetchall()
+                if off_the_list(seen, {_utc(at): generation for at, generation in rows}, day):
+                    db.execute(f"UPDATE hedgerow.steps SET unchecked = false WHERE {DATE}", [project_id, stream, day])
 
     def exists(self) -> bool:
         return self.path.exists()
@@ -390,6 +417,11 @@ class DuckDBSink:
             return
         db.execute(SCHEMA)
         db.execute(ADDED)
+        db.execute(ADDED_3)
+        if found:
+            db.execute(
+                "INSERT INTO hedgerow.marks SELECT project_id, stream, mark FROM hedgerow.streams WHERE mark IS NOT NULL"
+            )
         db.execute("DELETE FROM hedgerow.meta WHERE key = 'format'")
         db.execute("INSERT INTO hedgerow.meta VALUES ('format', ?)", [str(FORMAT)])
 
@@ -425,10 +457,8 @@ def _land_empty(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> l
     for entry in entries:
         if entry.start in found:
             raise errors.GenerationConflict(f"{entry.start:%Y-%m-%dT%H:%MZ}", expected=0, found=1)
-    new = [_landed(entry) for entry in entries]
-    columns = f"{COLUMNS}, {PROBED}".split(", ")
-    rows = pa.table([pa.array(column) for column in zip(*map(_values, new), strict=True)], names=columns)
-    db.register("empty_windows", rows)
+    new = [after(None, landing) for landing in landings]
+    db.register("empty_windows", _table(new))
     if _held(db, entries[0], entries[-1]):
         stray = one(
             db,
@@ -439,7 +469,7 @@ def _land_empty(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> l
         )
         if stray and stray[0] is not None:
             raise _unaccounted(_utc(stray[0]), entries[0])
-    db.execute(f"INSERT INTO hedgerow.windows ({', '.join(columns)}) SELECT * FROM empty_windows")
+    db.execute(f"INSERT INTO hedgerow.windows ({ALL_COLUMNS}) SELECT {ALL_COLUMNS} FROM empty_windows")
     db.unregister("empty_windows")
     _write_steps(db, landings)
     return new
@@ -449,16 +479,14 @@ def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
     """One window inside the running transaction."""
     entry = landing.entry
     key = list(entry.key)
-    row = one(db, f"SELECT {COLUMNS}, {PROBED} FROM hedgerow.windows WHERE {WINDOW}", key)
-    known = _entry(row) if row else None
-    found = known.generation if known else 0
-    if found != entry.generation:
-        raise errors.GenerationConflict(f"{entry.start:%Y-%m-%dT%H:%MZ}", expected=entry.generation, found=found)
+    known = next(iter(_entries(db, entry.project_id, entry.stream, "AND window_start = ?", [entry.start])), None)
+    new = after(known, landing)
     if known is None and _held(db, entry, entry):
         raise _unaccounted(entry.start, entry)
-    changed = landing.rewrite or known is None or not _same_rows(known, entry)
+    anew = landing.rewrite or (known is not None and known.facts.damaged is not None)
+    changed = anew or known is None or not _same_rows(known, entry)
     if changed:
-        if known is not None and (known.tally.landed_rows or landing.rewrite):
+        if known is not None and (known.tally.landed_rows or anew):
             db.execute(
                 'DELETE FROM events WHERE project_id = ? AND "timestamp" >= ? AND "timestamp" < ?',
                 [entry.project_id, landing.replace_start, entry.end],
@@ -466,11 +494,15 @@ def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
         if landing.rows.num_rows:
             _insert(db, landing.rows)
     _quarantine(db, landing, anew=known is not None and known.tally.quarantined_rows > 0)
-    new = _landed(entry)
     values = _values(new)
     if known is not None:
         db.execute(f"DELETE FROM hedgerow.windows WHERE {WINDOW}", key)
-    db.execute(f"INSERT INTO hedgerow.windows ({COLUMNS}, {PROBED}) VALUES ({', '.join('?' * len(values))})", values)
+    db.execute(f"INSERT INTO hedgerow.windows ({ALL_COLUMNS}) VALUES ({', '.join('?' * len(values))})", values)
+    if landing.removed:
+        of = [entry.project_id, entry.stream]
+        old = "DELETE FROM hedgerow.removals WHERE project_id = ? AND stream = ? AND removed_at <= ?"
+        db.execute(old, [*of, entry.read_at - REMOVALS_KEPT])
+        db.execute("INSERT INTO hedgerow.removals VALUES (?, ?, ?, ?, ?)", [*key, entry.read_at, landing.removed])
     if news := landing.changes:
         counts = [entry.read_at, news.late, news.deleted, news.changed, news.lateness.total_seconds()]
         db.execute(f"INSERT INTO hedgerow.changes VALUES ({', '.join('?' * 8)})", [*key, *counts])
@@ -491,11 +523,6 @@ def _unaccounted(at: datetime, entry: Entry) -> errors.DestinationUnusable:
         f"the table events holds rows of project {entry.project_id} from {at:%Y-%m-%dT%H:%MZ} on that the ledger does not know",
         hint="delete them (DELETE FROM events WHERE …) or move them to another table, and run again; nothing was changed",
     )
-
-
-def _landed(entry: Entry) -> Entry:
-    """The entry as it stands after its landing."""
-    return replace(entry, generation=entry.generation + 1)
 
 
 def _insert(db: duckdb.DuckDBPyConnection, rows: pa.Table) -> None:
@@ -560,10 +587,84 @@ def _write_steps(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> 
         db.unregister("new_steps")
 
 
+def _ledger(db: duckdb.DuckDBPyConnection, project_id: int, stream: str) -> Ledger:
+    of = [project_id, stream]
+    where = "WHERE project_id = ? AND stream = ?"
+    steps = db.execute(f"SELECT date, step_s, unchecked FROM hedgerow.steps {where}", of).fetchall()
+    known: dict[date, timedelta] = {day: timedelta(seconds=step_s) for day, step_s, _ in steps}
+    marks = db.execute(f"SELECT mark FROM hedgerow.streams {where} AND mark IS NOT NULL", of).fetchall()
+    removals: list[Removal] = []
+    if _format(db) >= 3:
+        marks += db.execute(f"SELECT mark FROM hedgerow.marks {where}", of).fetchall()
+        found = db.execute(
+            f"SELECT window_start, removed_at, rows FROM hedgerow.removals {where} ORDER BY removed_at", of
+        )
+        removals = [Removal(_utc(start), _utc(at), rows) for start, at, rows in found.fetchall()]
+    saved = one(db, "SELECT value FROM hedgerow.meta WHERE key = ?", [f"saved:{project_id}:{stream}"])
+    return Ledger(
+        entries={entry.start: entry for entry in _entries(db, project_id, stream)},
+        steps=known,
+        marks=marks_kept(_utc(row[0]) for row in marks),
+        unchecked=frozenset(day for day, _, unchecked in steps if unchecked),
+        removals=tuple(removals),
+        saved=int(saved[0]) if saved else 0,
+    )
+
+
+def _take_mark(db: duckdb.DuckDBPyConnection, entry: Entry, mark: datetime) -> None:
+    """Store *mark* of the entry's stream, if ledger.marks_after takes it."""
+    of = [entry.project_id, entry.stream]
+    marks = marks_after(_ledger(db, entry.project_id, entry.stream), mark)
+    if marks is not None:
+        db.execute("DELETE FROM hedgerow.marks WHERE project_id = ? AND stream = ?", of)
+        db.executemany("INSERT INTO hedgerow.marks VALUES (?, ?, ?)", [[*of, one] for one in marks])
+        latest = "UPDATE hedgerow.streams SET mark = greatest(?::TIMESTAMPTZ, coalesce(mark, ?::TIMESTAMPTZ))"
+        db.execute(f"{latest} WHERE project_id = ? AND stream = ?", [mark, mark, *of])
+
+
+def _entries(
+    db: duckdb.DuckDBPyConnection, project_id: int, stream: str, more: str = "", values: Sequence[object] = ()
+) -> list[Entry]:
+    """Entries of a stream, whatever format they were written in; *more*: a further condition and its *values*."""
+    added = ADDED_COLUMNS[: SINCE.get(_format(db), len(ADDED_COLUMNS))]
+    missing = ["NULL"] * (len(ADDED_COLUMNS) - len(added))
+    columns = ", ".join([COLUMNS, *added, *missing])
+    where = f"WHERE project_id = ? AND stream = ? {more}"
+    rows = db.execute(f"SELECT {columns} FROM hedgerow.windows {where}", [project_id, stream, *values]).fetchall()
+    return [_entry(row) for row in rows]
+
+
+def _rewrite(db: duckdb.DuckDBPyConnection, entries: Sequence[Entry]) -> None:
+    """Put *entries* in the place of those of the same windows."""
+    if not entries:
+        return
+    db.register("rewritten", _table(entries))
+    db.execute(
+        "DELETE FROM hedgerow.windows AS w USING rewritten r WHERE w.project_id = r.project_id AND w.stream = r.stream "
+        "AND w.window_start = r.window_start"
+    )
+    db.execute(f"INSERT INTO hedgerow.windows ({ALL_COLUMNS}) SELECT {ALL_COLUMNS} FROM rewritten")
+    db.unregister("rewritten")
+
+
+TIME = pa.timestamp("us", "UTC")
+TIMES = frozenset(name for name in ALL_COLUMNS.split(", ") if name.endswith(("_at", "_start", "_end", "_until")))
+
+
+def _table(entries: Sequence[Entry]) -> pa.Table:
+    """The rows of *entries*, in the order of ALL_COLUMNS."""
+    names = ALL_COLUMNS.split(", ")
+    columns = zip(*map(_values, entries), strict=True)
+    arrays = [pa.array(column, TIME if name in TIMES else None) for name, column in zip(names, columns, strict=True)]
+    return pa.table(arrays, names=names)
+
+
 def _values(entry: Entry) -> list[object]:
     base = None
     if entry.base is not None:
-        base = json.dumps({"until": entry.base.until.isoformat(), "tally": asdict(entry.base.tally)})
+        whole_at = entry.base.whole_at.isoformat() if entry.base.whole_at else None
+        until = entry.base.until.isoformat()
+        base = json.dumps({"until": until, "tally": asdict(entry.base.tally), "whole_at": whole_at})
     return [
         entry.project_id,
         entry.stream,
@@ -571,20 +672,33 @@ def _values(entry: Entry) -> list[object]:
         entry.end,
         entry.covered_start,
         entry.covered_end,
-        entry.state,
+        str(entry.shown),
         entry.generation,
         entry.read_at,
         *asdict(entry.tally).values(),
         base,
         entry.probed.at if entry.probed else None,
         entry.probed.values if entry.probed else None,
+        entry.agreed.values if entry.agreed else None,
+        entry.agreed.until if entry.agreed else None,
+        entry.noted,
+        entry.tried_at,
+        *(getattr(entry.facts, name) for name in FACTS),
     ]
 
 
 def _entry(row: Sequence[object]) -> Entry:
-    project_id, stream, start, end, covered_start, covered_end, state, generation, read_at, *others = map(_utc, row)
-    *tally, base, probed_at, probed = others
+    project_id, stream, start, end, covered_start, covered_end, shown, generation, read_at, *others = map(_utc, row)
+    *tally, base, probed_at, probed, agreed, agreed_until, noted, tried_at = others[: -len(FACTS)]
     stored = json.loads(base) if base else None
+    last = Probed(probed_at, probed) if probed is not None else None
+    if noted is None:  # of an older format
+        state, facts, equal = of_older(shown, read_at=read_at, probed=last, covered_end=covered_end)
+    else:
+        facts = Facts(*others[-len(FACTS) :])
+        own = shown in OWN or not facts
+        state = State(shown) if own else State.LANDED
+        equal = Agreed(agreed, agreed_until) if agreed is not None else None
     return Entry(
         project_id=project_id,
         stream=stream,
@@ -592,12 +706,25 @@ def _entry(row: Sequence[object]) -> Entry:
         end=end,
         covered_start=covered_start,
         covered_end=covered_end,
-        state=State(state),
+        state=state,
         read_at=read_at,
         tally=Tally(*tally),
         generation=generation,
-        base=Base(datetime.fromisoformat(stored["until"]), Tally(**stored["tally"])) if stored else None,
-        probed=Probed(probed_at, probed) if probed is not None else None,
+        base=_base(stored) if stored else None,
+        probed=last,
+        agreed=equal,
+        facts=facts,
+        noted=noted or 0,
+        tried_at=tried_at,
+    )
+
+
+def _base(stored: dict[str, Any]) -> Base:
+    whole_at = stored.get("whole_at")
+    return Base(
+        datetime.fromisoformat(stored["until"]),
+        Tally(**stored["tally"]),
+        datetime.fromisoformat(whole_at) if whole_at else None,
     )
 
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sinks.ledger import Entry
+
 
 class SinkError(Exception):
-    """Base of everything a sink raises. *transient*: the same call may succeed later."""
+    """Base of everything a sink raises. *transient*: the same call may succeed later.
+
+    *landed*: entries that the failing call had committed before.
+    """
 
     transient = False
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+        self.landed: list[Entry] = []
 
 
 class GenerationConflict(SinkError):
@@ -22,6 +33,16 @@ class GenerationConflict(SinkError):
         super().__init__(
             f"window {window} was landed by another run: expected generation {expected}, found {found}",
             hint="another run loads this stream; run again to go on from what it landed",
+        )
+
+
+class CoversLess(SinkError):
+    """The landing covers less of the window than the ledger does; nothing of it was written."""
+
+    def __init__(self, window: str, *, expected: str, found: str) -> None:
+        super().__init__(
+            f"window {window} is landed for {expected}, and would be covered for {found} only",
+            hint="what is landed stays; nothing of this window was changed",
         )
 
 
@@ -49,3 +70,13 @@ class HostChanged(SinkError):
 
 class BadQuery(SinkError):
     """SQL of the user that DuckDB refuses (exit status 2)."""
+
+
+@contextmanager
+def counting(landed: list[Entry]) -> Iterator[None]:
+    """What fails says what was *landed* before."""
+    try:
+        yield
+    except SinkError as exc:
+        exc.landed = list(landed)
+        raise

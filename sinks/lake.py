@@ -24,26 +24,27 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sinks import duckdb_rows, errors, lake_file, lake_views
-from sinks.base import (
-    FORMAT,
-    IDENTITIES,
-    REJECTS,
-    Change,
+from sinks.base import FORMAT, IDENTITIES, REJECTS, Change, Holding, Run, Table, after, by_stream, grouped
+from sinks.lake_file import FILE_SCHEMA, Footer
+from sinks.lake_ledger import AT_ONCE, GRAVE, HOME, File, Line, Stream, carried, line_of, stored_run
+from sinks.ledger import (
     Entry,
-    Holding,
     Landing,
     Ledger,
-    Run,
-    Table,
-    grouped,
+    Note,
+    Removal,
+    follows,
+    generations,
+    marks_after,
+    off_the_list,
+    recent,
 )
-from sinks.lake_file import FILE_SCHEMA, Footer
-from sinks.lake_ledger import AT_ONCE, HOME, File, Note, Stream, stored_run
 from sinks.objects import SCRATCH, Changed, Exists, LocalObjects, Missing, Objects
 
 FORMAT_PATH = f"{HOME}/format"
 CONTENTS = "exports/contents"
 BUFFERED_BYTES = 64 * 2**20  # of Arrow rows: a larger window is written to a file before it goes up
+REBUILDS = 5  # how often two rebuilds may cross before one gives up
 READ_ROWS, READ_OBJECTS = 100_000, 256  # what is compared at once
 ORDER = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinct_id")]
 
@@ -81,13 +82,24 @@ class LakeSink:
             with suppress(Exists):  # another process begins the same stream
                 self.objects.put(known.rules_path, _json(filter=event_filter, epoch=0), create=True)
             known.refresh_rules()
-        epoch = known.rules[1] if known.rules else 0
         self._check_filter(known, event_filter, rebuild=rebuild)
         if rebuild:
-            # One PUT makes every window stale: their footers are of an earlier epoch.
-            self.objects.put(known.rules_path, _json(filter=event_filter, epoch=epoch + 1))
-            known.refresh_rules()
+            self._rebuild(known, event_filter)
         self._filters[project_id, stream] = event_filter
+
+    def _rebuild(self, known: Stream, event_filter: str) -> None:
+        """One PUT makes every window stale: their footers are of an earlier epoch. Of two rebuilds at once both count."""
+        for attempt in reversed(range(REBUILDS)):
+            epoch = known.rules[1] if known.rules else 0
+            try:
+                rules = _json(filter=event_filter, epoch=epoch + 1)
+                self.objects.put(known.rules_path, rules, match=known.rules_etag)
+            except Changed:
+                if not attempt:
+                    raise errors.GenerationConflict(f"rules of {known.name}", expected=epoch, found=epoch + 1) from None
+            known.refresh_rules()
+            if known.rules == (event_filter, epoch + 1):
+                return
 
     def probe(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
         self._try()
@@ -114,6 +126,8 @@ class LakeSink:
             if write:
                 with suppress(Exists):
                     self.objects.put(FORMAT_PATH, _json(format=FORMAT), create=True)
+        elif found < FORMAT and write:
+            self.objects.put(FORMAT_PATH, _json(format=FORMAT))  # an older hedgerow would not see what this one notes
         elif found > FORMAT:
             raise errors.DestinationUnusable(
                 f"{self.name} was written by a newer hedgerow: format {found}, this one knows {FORMAT}",
@@ -182,14 +196,25 @@ class LakeSink:
         known = self._stream(entry.project_id, entry.stream)
         known.refresh_rules()
         self._check_same_filter(known)
-        for group in grouped(landings):
-            last = group[-1] is landings[-1]
-            beside = group[:-1] if last else group  # the mark goes with the last, after all others
-            with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="lake") as pool:
-                landed += pool.map(lambda landing: self._land(known, landing, mark=None), beside)
-            if last:
-                landed.append(self._land(known, group[-1], mark=mark))
+        tails = any(landing.tail for landing in landings)
+        if tails:  # what was noted of the part before a tail goes on with it
+            known.read_journal()
+        with errors.counting(landed):
+            for group in grouped(landings):
+                last = group[-1] is landings[-1]
+                self._land_beside(known, group[:-1] if last else group, landed)
+                if last:  # the mark goes with the last, after all others
+                    landed.append(self._land(known, group[-1], mark=mark))
         return landed
+
+    def _land_beside(self, known: Stream, landings: Sequence[Landing], landed: list[Entry]) -> None:
+        """Land windows side by side; all that can be are, before the first error is raised."""
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="lake") as pool:
+            under_way = [pool.submit(self._land, known, landing, mark=None) for landing in landings]
+        failed = [done.exception() for done in under_way]
+        landed += [done.result() for done, error in zip(under_way, failed, strict=True) if error is None]
+        for error in filter(None, failed):
+            raise error
 
     def _check_same_filter(self, known: Stream) -> None:
         """Refuse rows that were read under a filter which a rebuild has replaced meanwhile."""
@@ -206,8 +231,7 @@ class LakeSink:
         file = known.files.get(path)
         if _generation(known, file) != entry.generation:
             file = known.look(path)
-            if (found := _generation(known, file)) != entry.generation:
-                raise _conflict(entry, found)
+        new = self._after(known, file, landing)
         step = known.agree_step(entry.start.date(), landing.step)
         if step != landing.step:
             raise errors.GenerationConflict(
@@ -217,10 +241,11 @@ class LakeSink:
             )
         landing_id = uuid.uuid4().hex
         quarantine = self._quarantine(known, landing, file, landing_id)
-        footer = _footer(known, landing, file, landing_id=landing_id, quarantine=quarantine, mark=mark)
+        footer = _footer(known, landing, new, file, landing_id=landing_id, quarantine=quarantine, mark=mark)
         try:
             known.files[path] = self._put(known, path, self._rows_to_write(landing, file), footer, file)
         except errors.GenerationConflict:
+            known.outdated()
             if quarantine is not None:
                 with suppress(errors.SinkError):  # no footer will name it
                     self.objects.delete(quarantine)
@@ -228,7 +253,27 @@ class LakeSink:
         if file is not None and file.footer.quarantine not in (None, quarantine):
             with suppress(errors.SinkError):  # nobody names it any more
                 self.objects.delete(file.footer.quarantine or "")
+        if landing.tail and file is not None:
+            self._carry(known, file, known.files[path])
         return known.entry(known.files[path])
+
+    @staticmethod
+    def _carry(known: Stream, old: File, new: File) -> None:
+        """What was noted of the part before a tail while the tail was put: it would be forgotten with the old landing."""
+        known.read_journal()
+        missed = replace(known.entry(old).facts, unread=None, unmerged=None)
+        entry = known.entry(new)
+        if (facts := missed.joined(entry.facts)) != entry.facts:
+            known.write_lines([carried(new.footer.id, entry.known_as(facts))])
+
+    @staticmethod
+    def _after(known: Stream, file: File | None, landing: Landing) -> Entry:
+        """The entry after *landing*, over what stands at the store: the PUT compares the version that was looked at."""
+        try:
+            return after(known.entry(file) if file else None, landing)
+        except errors.GenerationConflict:
+            known.outdated()
+            raise
 
     def _rows_to_write(self, landing: Landing, file: File | None) -> pa.Table:
         """The window's rows, whole: those that stay, and the new ones."""
@@ -285,35 +330,56 @@ class LakeSink:
 
     # --- what was found out later
 
-    def note(self, entries: Sequence[Entry]) -> None:
-        for (project_id, stream), some in _by_stream(entries).items():
+    def note(self, notes: Sequence[Note]) -> list[Note]:
+        left: list[Note] = []
+        for (project_id, stream), some in by_stream(notes):
             known = self._stream(project_id, stream)
-            notes = []
-            for entry in some:
-                file = known.files.get(lake_file.window_path(entry))
-                if file is not None and known.entry(file).generation == entry.generation:
-                    notes.append(
-                        Note(
-                            id=file.footer.id,
-                            state=str(entry.state),
-                            probed_at=entry.probed.at if entry.probed else None,
-                            probed=entry.probed.values if entry.probed else None,
-                            at=time.time(),
-                        )
-                    )
-            known.write_notes(notes)
+            known.refresh_rules()
+            known.read_journal()
+            lines = []
+            for note in some:
+                file = known.files.get(lake_file.window_path(note.known))
+                new = follows(known.entry(file), note) if file is not None else None
+                if file is None or not isinstance(new, Entry):
+                    left.append(note)
+                    continue
+                lines.append(line_of(file.footer.id, new, note, known.notes.get(file.footer.id)))
+            known.write_lines(lines)
+            written = {line.id for line in lines}
+            left += [
+                note for note in some if isinstance(note.finding, GRAVE) and not self._stands(known, note, written)
+            ]
+        return left
 
-    def checked(self, project_id: int, stream: str, days: Iterable[date]) -> None:
-        known, wanted = self._stream(project_id, stream), set(days)
-        known.write_notes(
-            Note(id=file.footer.id, checked=True, at=time.time())
+    @staticmethod
+    def _stands(known: Stream, note: Note, written: set[str]) -> bool:
+        """Whether a grave note is about the landing that is there: one that was replaced meanwhile takes it along."""
+        path = lake_file.window_path(note.known)
+        before = known.files.get(path)
+        if before is None or before.footer.id not in written:
+            return True  # left out already
+        now = known.look(path)
+        return now is not None and now.footer.id == before.footer.id
+
+    def checked(self, project_id: int, stream: str, days: Iterable[date], *, seen: Ledger) -> None:
+        known = self._stream(project_id, stream)
+        now = known.ledger()
+        wanted = {day for day in days if off_the_list(seen, generations(now, day), day)}
+        known.write_lines(
+            Line(id=file.footer.id, checked=True, at=time.time())
             for file in known.files.values()
             if known.unchecked(file) and file.footer.entry.start.date() in wanted
         )
 
+    def save(self, project_id: int, stream: str, pages: int) -> None:
+        known = self._stream(project_id, stream)
+        if known.saved != pages:
+            self.objects.put(known.saved_path, str(pages).encode())
+            known.saved = pages
+
     def record(self, run: Run) -> None:
         known = self._stream(run.project_id, run.stream)
-        known.write_notes([Note(run=stored_run(run), at=time.time())])
+        known.write_lines([Line(run=stored_run(run), at=time.time())])
         known.tidy()
 
     def runs(self, project_id: int, *, limit: int) -> list[Run]:
@@ -532,30 +598,48 @@ def _written(rows: pa.Table, footer: Footer, directory: Path) -> Iterator[bytes 
 def _footer(
     known: Stream,
     landing: Landing,
+    entry: Entry,
     file: File | None,
     *,
     landing_id: str,
     quarantine: str | None,
     mark: datetime | None,
 ) -> Footer:
-    """What the window will say of itself. It keeps the mark and the history of what it replaces."""
+    """What the window will say of itself: *entry*. It keeps the mark and the histories of what it replaces."""
     old = file.footer if file else None
-    entry = landing.entry
     tally = (entry.tally.landed_rows, entry.tally.landed_digest)
     same = old is not None and tally == (old.entry.tally.landed_rows, old.entry.tally.landed_digest)
-    changed = landing.rewrite or not same
-    marks = [one for one in (mark, old.mark if old else None) if one is not None]
+    changed = landing.rewrite or not same or (file is not None and known.entry(file).facts.damaged is not None)
+    removed = (*(old.removed if old else ()), *_removal(landing))
     return Footer(
         id=landing_id,
         epoch=known.rules[1] if known.rules else 0,
-        entry=replace(entry, generation=entry.generation + 1),
+        entry=replace(entry, noted=0),
         step=landing.step,
-        mark=max(marks, default=None),
+        mark=_mark(known, entry, mark, old.mark if old else None),
         unchecked=(changed and landing.partial and landing.rows.num_rows > 0)
         or (file is not None and known.unchecked(file)),
         quarantine=quarantine,
         changes=(*(old.changes if old else ()), *([(entry.read_at, landing.changes)] if landing.changes else ())),
+        removed=recent(removed, before=entry.read_at),
     )
+
+
+def _removal(landing: Landing) -> tuple[Removal, ...]:
+    entry = landing.entry
+    return (Removal(entry.start, entry.read_at, landing.removed),) if landing.removed else ()
+
+
+def _mark(known: Stream, entry: Entry, mark: datetime | None, old: datetime | None) -> datetime | None:
+    """The mark that the window carries after this landing: *mark*, where ledger.marks_after takes it, else the *old* one.
+
+    A mark may only be in force over covered time, which the reader of the ledger looks at once more.
+    """
+    if mark is None:
+        return old
+    ledger = known.ledger()
+    taken = marks_after(replace(ledger, entries={**ledger.entries, entry.start: entry}), mark)
+    return mark if taken is not None else old
 
 
 def _generation(known: Stream, file: File | None) -> int:
@@ -582,13 +666,6 @@ def _batches(files: Sequence[File]) -> Iterator[list[File]]:
         rows += max(file.rows, 0)
     if some:
         yield some
-
-
-def _by_stream(entries: Iterable[Entry]) -> dict[tuple[int, str], list[Entry]]:
-    found: dict[tuple[int, str], list[Entry]] = {}
-    for entry in entries:
-        found.setdefault((entry.project_id, entry.stream), []).append(entry)
-    return found
 
 
 def _ascends(times: pa.ChunkedArray) -> bool:

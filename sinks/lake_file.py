@@ -15,9 +15,24 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sinks.base import FORMAT, Base, Changes, Entry, Probed, State, Tally
+from sinks.base import FORMAT
+from sinks.ledger import (
+    FACTS,
+    OWN,
+    Agreed,
+    Base,
+    Changes,
+    Entry,
+    Facts,
+    Probed,
+    Removal,
+    State,
+    Tally,
+    of_older,
+)
 
 KEY = b"hedgerow"
+FACTS_SINCE = 3  # the format in which facts stand beside the state
 ROWS_PER_GROUP = 50_000  # facts/performance.md: about 50k rows per group
 PRUNED = ["timestamp", "event", "distinct_id", "uuid", "created_at", "_loaded_at"]
 TAIL_BYTES = 32 * 1024  # holds the footer of a window of a million rows
@@ -76,6 +91,12 @@ class _Stored(msgspec.Struct, frozen=True):
     unchecked: bool = False
     quarantine: str | None = None
     changes: list[tuple[datetime, int, int, int, float]] = []
+    base_whole_at: datetime | None = None
+    agreed: str | None = None
+    agreed_until: datetime | None = None
+    tried_at: datetime | None = None
+    facts: dict[str, datetime] = {}
+    removed: list[tuple[datetime, int]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +105,8 @@ class Footer:
 
     *id*: this landing, and no other. *epoch*: how often the stream had been rebuilt. *mark*: the stream's, as far as this
     window knows. *unchecked*: its date is to be searched for one identity in two windows. *quarantine*: the object with
-    its rows that could not be typed. *changes*: what its landings found changed, and when.
+    its rows that could not be typed. *changes*: what its landings found changed, and when. *removed*: what they removed in
+    the last two days.
     """
 
     id: str
@@ -95,6 +117,7 @@ class Footer:
     unchecked: bool = False
     quarantine: str | None = None
     changes: tuple[tuple[datetime, Changes], ...] = ()
+    removed: tuple[Removal, ...] = ()
 
 
 def window_path(entry: Entry) -> str:
@@ -202,7 +225,7 @@ def dumped(footer: Footer) -> bytes:
             end=entry.end,
             covered_start=entry.covered_start,
             covered_end=entry.covered_end,
-            state=str(entry.state),
+            state=str(entry.shown),
             generation=entry.generation,
             read_at=entry.read_at,
             tally=msgspec.to_builtins(entry.tally),
@@ -217,6 +240,12 @@ def dumped(footer: Footer) -> bytes:
             changes=[
                 (at, one.late, one.deleted, one.changed, one.lateness.total_seconds()) for at, one in footer.changes
             ],
+            base_whole_at=entry.base.whole_at if entry.base else None,
+            agreed=entry.agreed.values if entry.agreed else None,
+            agreed_until=entry.agreed.until if entry.agreed else None,
+            tried_at=entry.tried_at,
+            facts=facts_text(entry.facts),
+            removed=[(one.at, one.rows) for one in footer.removed],
         )
     )
 
@@ -227,7 +256,18 @@ def loaded(text: bytes) -> Footer:
         stored = _DECODER.decode(text)
         base = None
         if stored.base_until is not None and stored.base_tally is not None:
-            base = Base(stored.base_until, Tally(**stored.base_tally))
+            base = Base(stored.base_until, Tally(**stored.base_tally), stored.base_whole_at)
+        probed = Probed(stored.probed_at, stored.probed) if stored.probed_at and stored.probed is not None else None
+        state, facts, agreed = own_state(
+            stored.state,
+            stored.facts,
+            older=stored.format < FACTS_SINCE,
+            read_at=stored.read_at,
+            probed=probed,
+            covered_end=stored.covered_end,
+        )
+        if stored.agreed is not None and stored.agreed_until is not None:
+            agreed = Agreed(stored.agreed, stored.agreed_until)
         entry = Entry(
             project_id=stored.project_id,
             stream=stored.stream,
@@ -235,12 +275,15 @@ def loaded(text: bytes) -> Footer:
             end=stored.end,
             covered_start=stored.covered_start,
             covered_end=stored.covered_end,
-            state=State(stored.state),
+            state=state,
             read_at=stored.read_at,
             tally=Tally(**stored.tally),
             generation=stored.generation,
             base=base,
-            probed=Probed(stored.probed_at, stored.probed) if stored.probed_at and stored.probed is not None else None,
+            probed=probed,
+            agreed=agreed,
+            facts=facts,
+            tried_at=stored.tried_at,
         )
     except (msgspec.MsgspecError, TypeError, ValueError) as exc:
         raise Unreadable(f"its ledger entry cannot be read: {exc}") from exc
@@ -256,7 +299,29 @@ def loaded(text: bytes) -> Footer:
             (at, Changes(late, deleted, changed, timedelta(seconds=lateness_s)))
             for at, late, deleted, changed, lateness_s in stored.changes
         ),
+        removed=tuple(Removal(stored.start, at, rows) for at, rows in stored.removed),
     )
+
+
+def facts_text(facts: Facts) -> dict[str, datetime]:
+    """Facts as footers and the journal write them: those that stand, with their times."""
+    return {name: at for name in FACTS if (at := getattr(facts, name)) is not None}
+
+
+def own_state(
+    shown: str,
+    facts: dict[str, datetime],
+    *,
+    older: bool,
+    read_at: datetime,
+    probed: Probed | None,
+    covered_end: datetime,
+) -> tuple[State, Facts, Agreed | None]:
+    """An entry's own state and its facts, from the state shown; of an *older* format also what agreed."""
+    if older:
+        return of_older(shown, read_at=read_at, probed=probed, covered_end=covered_end)
+    state = State(shown)
+    return (state if state in OWN else State.LANDED), Facts(**facts), None
 
 
 _DECODER = msgspec.json.Decoder(_Stored)

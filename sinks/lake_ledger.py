@@ -20,8 +20,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sinks import errors, lake_file
-from sinks.base import Entry, Ledger, Probed, Run, State
+from sinks.base import Run
 from sinks.lake_file import Footer, Truncated, Unreadable
+from sinks.ledger import (
+    GRAVITY,
+    NO_FACTS,
+    Agreed,
+    Damage,
+    Dispute,
+    Entry,
+    Ledger,
+    Note,
+    Probed,
+    Rebuild,
+    Sound,
+    Stop,
+    follows,
+    marks_kept,
+    recent,
+)
 from sinks.objects import Exists, Found, Missing, Objects
 
 HOME = "_hedgerow"
@@ -30,6 +47,7 @@ JOURNAL_OBJECTS = 48  # more are merged into one
 RUNS_KEPT = 1000
 LONG_LISTING_S = 0.5
 CACHE_CHANGES = 100  # the cache is written anew when one of so many windows has changed
+GRAVE = (Damage, Stop, Dispute)  # findings that no landing beside them may forget
 CACHE_SCHEMA = pa.schema([("path", pa.string()), ("etag", pa.string()), ("rows", pa.int64()), ("footer", pa.binary())])
 
 
@@ -47,8 +65,13 @@ class File:
         return bool(self.etag) and self.rows >= 0
 
 
-class Note(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of the journal: what a probe said of the landing *id*, or that its date was searched, or a run."""
+class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of the journal: what is known of the landing *id* after its note number *n*, or that it was searched, or a run.
+
+    *gravity*: of two lines with the same number the lesser counts. *damaged_n*, *sound_n*: the numbers of the last notes
+    of damage and of soundness: damage stands while no later note says sound, whatever other notes say that did not know
+    of it. *at*: a wall clock, for people; it decides only between lines of format 2, which have no number (n = -1).
+    """
 
     id: str = ""
     state: str = ""
@@ -57,6 +80,67 @@ class Note(msgspec.Struct, frozen=True, omit_defaults=True):
     checked: bool = False
     run: dict[str, str | int | float] | None = None
     at: float = 0.0
+    n: int = -1
+    gravity: int = 9
+    facts: dict[str, datetime] = {}
+    damaged_n: int = -1
+    damaged_at: datetime | None = None
+    sound_n: int = -1
+    agreed: str | None = None
+    agreed_until: datetime | None = None
+    tried_at: datetime | None = None
+
+
+def joined(one: Line, other: Line) -> Line:
+    """What both lines about one landing say together, in whatever order they come: needs no clock."""
+    winner = max(one, other, key=_rank)
+    damage = max(one, other, key=lambda line: (line.damaged_n, str(line.damaged_at)))
+    return msgspec.structs.replace(
+        winner,
+        damaged_n=damage.damaged_n,
+        damaged_at=damage.damaged_at,
+        sound_n=max(one.sound_n, other.sound_n),
+    )
+
+
+def _rank(line: Line) -> tuple[object, ...]:
+    legacy = line.at if line.n < 0 else 0.0
+    return line.n, legacy, -line.gravity, line.probed_at is not None, str(line.probed_at), msgspec.json.encode(line)
+
+
+def line_of(footer_id: str, entry: Entry, note: Note, before: Line | None) -> Line:
+    """The line that says what *entry* is after *note*; *before*: what was known."""
+    damaged_n, sound_n = (before.damaged_n, before.sound_n) if before else (-1, -1)
+    damaged_at = before.damaged_at if before else None
+    match note.finding:
+        case Damage():
+            damaged_n, damaged_at = entry.noted, entry.facts.damaged
+        case Sound():
+            sound_n = entry.noted
+    if entry.facts.damaged is not None and damaged_n < 0:  # known from the footer, or from a line without number
+        damaged_n, damaged_at = entry.noted - 1, entry.facts.damaged
+    return Line(
+        id=footer_id,
+        state=str(entry.state),
+        probed_at=entry.probed.at if entry.probed else None,
+        probed=entry.probed.values if entry.probed else None,
+        at=time.time(),
+        n=entry.noted,
+        gravity=GRAVITY.index(type(note.finding)),
+        facts=lake_file.facts_text(entry.facts),
+        damaged_n=damaged_n,
+        damaged_at=damaged_at,
+        sound_n=sound_n,
+        agreed=entry.agreed.values if entry.agreed else None,
+        agreed_until=entry.agreed.until if entry.agreed else None,
+        tried_at=entry.tried_at,
+    )
+
+
+def carried(footer_id: str, entry: Entry) -> Line:
+    """The line that says of a new landing what was noted of the one that it replaced a part of."""
+    note = Note(entry, entry.read_at, Damage() if entry.facts.damaged else Stop())
+    return line_of(footer_id, replace(entry, noted=entry.noted + 1), note, None)
 
 
 @dataclass(slots=True)
@@ -70,12 +154,14 @@ class Stream:
     project_id: int
     name: str
     rules: tuple[str, int] | None = None
+    rules_etag: str | None = None
     files: dict[str, File] = field(default_factory=dict)
     steps: dict[date, timedelta] = field(default_factory=dict)
-    journal: dict[str, list[Note]] = field(default_factory=dict)
-    notes: dict[str, Note] = field(default_factory=dict)
+    journal: dict[str, list[Line]] = field(default_factory=dict)
+    notes: dict[str, Line] = field(default_factory=dict)
     checked: set[str] = field(default_factory=set)
-    _listed_at: float = 0.0
+    saved: int | None = None
+    _listed_at: float | None = None
     _listing_s: float = 0.0
     _cached: dict[str, str] | None = None
 
@@ -91,21 +177,27 @@ class Stream:
 
     def refresh_rules(self) -> None:
         try:
-            stored = msgspec.json.decode(self.objects.get(self.rules_path)[0])
+            data, self.rules_etag = self.objects.get(self.rules_path)
+            stored = msgspec.json.decode(data)
             self.rules = stored["filter"], stored["epoch"]
         except Missing:
-            self.rules = None
+            self.rules = self.rules_etag = None
 
     def entry(self, file: File) -> Entry:
-        """The ledger's line of a window: its footer, what the journal adds, and whether a rebuild has made it stale."""
-        footer = file.footer
-        entry = footer.entry
-        if note := self.notes.get(footer.id):
-            probed = Probed(note.probed_at, note.probed or "") if note.probed_at else None
-            entry = replace(entry, state=State(note.state), probed=probed)
-        behind = (self.rules[1] if self.rules else 0) - footer.epoch
-        if behind:
-            entry = replace(entry, state=State.STALE, base=None, generation=entry.generation + behind)
+        """The ledger's line of a window: its footer, what the journal adds, and whether a rebuild has made it stale.
+
+        A window whose object is gone, or is no window any more, is damaged: that needs no audit.
+        """
+        entry = file.footer.entry
+        if line := self.notes.get(file.footer.id):
+            entry = noted(entry, line)
+        if not file.sound and entry.facts.damaged is None:
+            entry = entry.known_as(replace(entry.facts, damaged=entry.read_at))
+        behind = (self.rules[1] if self.rules else 0) - file.footer.epoch
+        for _ in range(behind):
+            stale = follows(entry, Rebuild())
+            assert isinstance(stale, Entry)
+            entry = stale
         return entry
 
     def unchecked(self, file: File) -> bool:
@@ -116,16 +208,42 @@ class Stream:
         entries = {file.footer.entry.start: self.entry(file) for file in self.files.values()}
         marks = [file.footer.mark for file in self.files.values() if file.footer.mark is not None]
         days = {file.footer.entry.start.date() for file in self.files.values() if self.unchecked(file)}
-        return Ledger(entries, dict(self.steps), max(marks, default=None), frozenset(days))
+        removals = [one for file in self.files.values() for one in file.footer.removed]
+        latest = max((one.at for one in removals), default=None)
+        return Ledger(
+            entries,
+            dict(self.steps),
+            marks_kept(marks),
+            frozenset(days),
+            recent(sorted(removals, key=lambda one: one.at), before=latest) if latest else (),
+            self._read_saved(),
+        )
+
+    @property
+    def saved_path(self) -> str:
+        return f"{HOME}/saved/{self._of}"
+
+    def _read_saved(self) -> int:
+        """Pages saved for reading again. Of two runs that write at once the last counts: it is a budget, not a promise."""
+        if self.saved is None:
+            try:
+                self.saved = int(self.objects.get(self.saved_path)[0])
+            except (Missing, ValueError):
+                self.saved = 0
+        return self.saved
+
+    def outdated(self) -> None:
+        """Another process has landed meanwhile: the next look lists the windows anew, however long that takes."""
+        self._listed_at = None
 
     # --- reading
 
     def refresh(self) -> None:
         """Learn what others have landed since. A listing that takes long is not repeated at once."""
         self.refresh_rules()
-        self._read_journal()
-        fresh = time.monotonic() - self._listed_at < 20 * self._listing_s
-        if self._listing_s > LONG_LISTING_S and fresh:
+        self.read_journal()
+        listed_s = None if self._listed_at is None else time.monotonic() - self._listed_at
+        if listed_s is not None and self._listing_s > LONG_LISTING_S and listed_s < 20 * self._listing_s:
             return
         self._read_cache()
         started = time.monotonic()
@@ -211,23 +329,24 @@ class Stream:
 
     # --- the journal
 
-    def write_notes(self, notes: Iterable[Note]) -> None:
+    def write_lines(self, lines: Iterable[Line]) -> None:
         """Append to the journal: an object of its own, so that no writer can overwrite another's."""
-        lines = list(notes)
-        if lines:
+        written = list(lines)
+        if written:
             path = f"{HOME}/journal/{self._of}/{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.jsonl"
-            self.objects.put(path, b"\n".join(map(msgspec.json.encode, lines)), create=True)
-            self._take(path, lines)
+            self.objects.put(path, b"\n".join(map(msgspec.json.encode, written)), create=True)
+            self._take(path, written)
 
-    def _take(self, path: str, lines: list[Note]) -> None:
+    def _take(self, path: str, lines: list[Line]) -> None:
         self.journal[path] = lines
-        for note in lines:
-            if note.checked:
-                self.checked.add(note.id)
-            elif note.run is None and (note.id not in self.notes or self.notes[note.id].at <= note.at):
-                self.notes[note.id] = note
+        for line in lines:
+            if line.checked:
+                self.checked.add(line.id)
+            elif line.run is None:
+                self.notes[line.id] = joined(self.notes[line.id], line) if line.id in self.notes else line
 
-    def _read_journal(self) -> None:
+    def read_journal(self) -> None:
+        """Learn what others have noted since."""
         listed = {one.path for one in self.objects.list(f"{HOME}/journal/{self._of}")}
         for path in [path for path in self.journal if path not in listed]:
             del self.journal[path]  # merged by another process: what it said is in the merged one
@@ -236,12 +355,12 @@ class Stream:
             if lines is not None:
                 self._take(path, lines)
 
-    def _read_lines(self, path: str) -> tuple[str, list[Note] | None]:
+    def _read_lines(self, path: str) -> tuple[str, list[Line] | None]:
         try:
             text = self.objects.get(path)[0]
         except Missing:
             return path, None
-        return path, [msgspec.json.decode(line, type=Note) for line in text.splitlines() if line]
+        return path, [msgspec.json.decode(line, type=Line) for line in text.splitlines() if line]
 
     def runs(self) -> list[Run]:
         """The runs of the journal, newest first; refresh first."""
@@ -249,33 +368,36 @@ class Stream:
         return sorted((_run(stored) for stored in found.values()), key=lambda run: run.started_at, reverse=True)
 
     def tidy(self) -> None:
-        """Merge a long journal into one object, and write the cache when enough has changed. Safe beside other writers.
-
-        Only when the windows can be listed: what was said of windows that are not known here would be dropped.
-        """
-        if not self._listed_at:
-            try:
+        """Merge a long journal into one object, and write the cache when enough has changed. Safe beside other writers."""
+        try:
+            if self._listed_at is None:
                 self.refresh()
-            except errors.SinkError:
-                return
-        if len(self.journal) > JOURNAL_OBJECTS:
-            merged = list(self.journal)
-            current = {file.footer.id for file in self.files.values()}
-            recent = time.time() - 86_400  # a landing of another process may not have been seen yet
-            kept: dict[str, Note] = {}
-            for note in (note for path in sorted(merged) for note in self.journal[path]):
-                if note.run is not None:
-                    kept[f"run {note.run['run_id']}"] = note
-                elif note.id in current or note.at > recent:
-                    kept[f"{note.checked} {note.id}"] = note
-            runs = sorted((key for key, note in kept.items() if note.run), key=lambda key: str(_started(kept[key])))
-            for key in runs[:-RUNS_KEPT]:
-                del kept[key]
-            self.write_notes(kept.values())
-            for path in merged:
-                self.objects.delete(path)
-                del self.journal[path]
+            if len(self.journal) > JOURNAL_OBJECTS:
+                self._merge()
+        except errors.SinkError:
+            return  # only a tidy-up; what cannot be listed is not merged either
         self._write_cache()
+
+    def _merge(self) -> None:
+        # The windows are listed after the journal was read: a landing that a line speaks of and that is not listed now
+        # has been replaced since. Lines that come later stay in objects of their own.
+        self.outdated()
+        self.refresh()
+        merged = dict(self.journal)
+        current = {file.footer.id for file in self.files.values()}
+        lines = [line for some in merged.values() for line in some]
+        runs = {line.run["run_id"]: line for line in lines if line.run is not None}
+        ordered = sorted(runs.values(), key=lambda line: str(_started(line)))[-RUNS_KEPT:]
+        searched = {line.id: line for line in lines if line.checked and line.id in current}
+        # Only what these objects say: another process may merge the rest at this moment.
+        noted: dict[str, Line] = {}
+        for line in lines:
+            if line.run is None and not line.checked and line.id in current:
+                noted[line.id] = joined(noted[line.id], line) if line.id in noted else line
+        self.write_lines([*ordered, *searched.values(), *noted.values()])
+        for path in merged:
+            self.objects.delete(path)
+            del self.journal[path]
 
     # --- the cache
 
@@ -335,5 +457,27 @@ def _run(stored: dict[str, str | int | float]) -> Run:
     return msgspec.convert(stored, Run)
 
 
-def _started(note: Note) -> object:
-    return note.run["started_at"] if note.run else ""
+def _started(line: Line) -> object:
+    return line.run["started_at"] if line.run else ""
+
+
+def noted(entry: Entry, line: Line) -> Entry:
+    """The entry as its landing wrote it, with what the journal's *line* adds."""
+    probed = Probed(line.probed_at, line.probed or "") if line.probed_at else None
+    state, facts, agreed = lake_file.own_state(
+        line.state,
+        {name: at for name, at in line.facts.items() if name != "damaged"},
+        older=line.n < 0,
+        read_at=entry.read_at,
+        probed=probed,
+        covered_end=entry.covered_end,
+    )
+    if line.agreed is not None and line.agreed_until is not None:
+        agreed = Agreed(line.agreed, line.agreed_until)
+    # A tail landing keeps the damage of the part before it in the footer: as if it had been noted first of all.
+    kept = (0, entry.facts.damaged) if entry.facts.damaged else (-1, None)
+    damaged_n, damaged_at = kept if line.damaged_n < 0 else (line.damaged_n, line.damaged_at)
+    if damaged_n >= max(0, line.sound_n):
+        facts = replace(facts, damaged=damaged_at)
+    bare = replace(entry, state=state, facts=NO_FACTS, probed=probed, agreed=agreed, tried_at=line.tried_at)
+    return replace(bare, noted=max(0, line.n)).known_as(facts)

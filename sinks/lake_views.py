@@ -19,7 +19,8 @@ import fsspec
 import pyarrow as pa
 
 from sinks import errors
-from sinks.base import Change, Entry, Run
+from sinks.base import Change, Run
+from sinks.ledger import Entry
 from sinks.objects import LocalObjects, Objects, S3Objects
 
 if TYPE_CHECKING:

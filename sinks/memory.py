@@ -5,14 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sinks import errors
-from sinks.base import HASHED, IDENTITIES, Change, Entry, Holding, Landing, Ledger, Run, State
+from sinks.base import HASHED, IDENTITIES, Change, Holding, Run, after
+from sinks.ledger import (
+    Entry,
+    Landing,
+    Ledger,
+    Note,
+    Rebuild,
+    Removal,
+    follows,
+    generations,
+    marks_after,
+    off_the_list,
+    recent,
+)
 
 Stream = tuple[int, str]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,7 +39,9 @@ class MemorySink:
         self._filters: dict[Stream, str] = {}
         self._entries: dict[Stream, dict[datetime, Entry]] = {}
         self._steps: dict[Stream, dict[date, timedelta]] = {}
-        self._marks: dict[Stream, datetime] = {}
+        self._marks: dict[Stream, tuple[datetime, ...]] = {}
+        self._removals: dict[Stream, tuple[Removal, ...]] = {}
+        self._saved: dict[Stream, int] = {}
         self._unchecked: dict[Stream, set[date]] = {}
         self._rows: dict[tuple[int, str, datetime], pa.Table] = {}
         self._runs: list[Run] = []
@@ -43,40 +57,56 @@ class MemorySink:
             self._filters[project_id, stream] = event_filter
             entries = self._entries.get((project_id, stream), {})
             for start, entry in entries.items():
-                entries[start] = replace(entry, state=State.STALE, base=None, generation=entry.generation + 1)
+                stale = follows(entry, Rebuild())
+                assert isinstance(stale, Entry)
+                entries[start] = stale
 
     def ledger(self, project_id: int, stream: str) -> Ledger:
         key = (project_id, stream)
-        unchecked = frozenset(self._unchecked.get(key, ()))
-        return Ledger(dict(self._entries.get(key, {})), dict(self._steps.get(key, {})), self._marks.get(key), unchecked)
+        return Ledger(
+            dict(self._entries.get(key, {})),
+            dict(self._steps.get(key, {})),
+            self._marks.get(key, ()),
+            frozenset(self._unchecked.get(key, ())),
+            self._removals.get(key, ()),
+            self._saved.get(key, 0),
+        )
 
     def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
-        landed = []
+        landed: list[Entry] = []
+        with errors.counting(landed):
+            self._land(landings, landed, mark=mark)
+        return landed
+
+    def _land(self, landings: Sequence[Landing], landed: list[Entry], *, mark: datetime | None) -> None:
         for number, landing in enumerate(landings):
             entry = landing.entry
             stream = (entry.project_id, entry.stream)
             known = self._entries.setdefault(stream, {}).get(entry.start)
-            found = known.generation if known else 0
-            if found != entry.generation:
-                raise errors.GenerationConflict(str(entry.start), expected=entry.generation, found=found)
+            new = after(known, landing)
             rows, day = landing.rows, entry.start.date()
             tally = (entry.tally.landed_rows, entry.tally.landed_digest)
-            changed = landing.rewrite or known is None or tally != (known.tally.landed_rows, known.tally.landed_digest)
+            changed = known is None or tally != (known.tally.landed_rows, known.tally.landed_digest)
+            changed = changed or landing.rewrite or (known is not None and known.facts.damaged is not None)
             if changed and landing.partial and rows.num_rows:
                 self._unchecked.setdefault(stream, set()).add(day)
             if entry.key in self._rows and landing.replace_start > entry.covered_start:
                 kept = self._rows[entry.key]
                 bound = pa.scalar(landing.replace_start, pa.timestamp("us", "UTC"))
                 rows = pa.concat_tables([kept.filter(pc.less(kept["timestamp"], bound)), rows])
-            self._rows[entry.key] = rows
-            landed.append(replace(entry, generation=found + 1))
+            if changed:
+                self._rows[entry.key] = rows
+            landed.append(new)
             if landing.changes:
                 self._changes.append(Change(*entry.key, entry.read_at, landing.changes))
-            self._entries[stream][entry.start] = landed[-1]
+            if landing.removed:
+                removals = (*self._removals.get(stream, ()), Removal(entry.start, entry.read_at, landing.removed))
+                self._removals[stream] = recent(removals, before=entry.read_at)
+            self._entries[stream][entry.start] = new
             self._steps.setdefault(stream, {}).setdefault(day, landing.step)
             if mark is not None and number == len(landings) - 1:
-                self._marks[stream] = max(mark, self._marks.get(stream, mark))
-        return landed
+                taken = marks_after(self.ledger(*stream), mark)
+                self._marks[stream] = self._marks.get(stream, ()) if taken is None else taken
 
     def twice(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
         found = [IDENTITIES.empty_table()]
@@ -90,15 +120,25 @@ class MemorySink:
                 found.append(rows.select(IDENTITIES.names).cast(IDENTITIES).filter(again))
         return pa.concat_tables(found)
 
-    def checked(self, project_id: int, stream: str, days: Iterable[date]) -> None:
-        self._unchecked.get((project_id, stream), set()).difference_update(days)
+    def checked(self, project_id: int, stream: str, days: Iterable[date], *, seen: Ledger) -> None:
+        known = self.ledger(project_id, stream)
+        done = {day for day in days if off_the_list(seen, generations(known, day), day)}
+        self._unchecked.get((project_id, stream), set()).difference_update(done)
 
-    def note(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            known = self._entries[entry.project_id, entry.stream][entry.start]
-            if known.generation == entry.generation:
-                noted = replace(known, state=entry.state, probed=entry.probed)
-                self._entries[entry.project_id, entry.stream][entry.start] = noted
+    def note(self, notes: Sequence[Note]) -> list[Note]:
+        left = []
+        for note in notes:
+            project_id, stream, start = note.known.key
+            entries = self._entries.setdefault((project_id, stream), {})
+            new = follows(entries.get(start), note)
+            if isinstance(new, Entry):
+                entries[start] = new
+            else:
+                left.append(note)
+        return left
+
+    def save(self, project_id: int, stream: str, pages: int) -> None:
+        self._saved[project_id, stream] = pages
 
     def hashes(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
         rows = self.rows(project_id, start, end)

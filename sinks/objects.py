@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import mmap
 import os
 import re
 import shutil
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
 MULTIPART_BYTES = 64 * 2**20
-"""Larger objects go up in parts; these have no conditions (obstore: a mode makes one request of the upload)."""
+"""Larger objects go up in parts where no condition is asked (obstore: a mode makes one request of the upload)."""
+SINGLE_BYTES = 5 * 2**30  # S3's limit of one PUT: a larger window is looked at before it goes up in parts
 PART_BYTES = 16 * 2**20
 READ_AHEAD_BYTES = 2**20
 SCRATCH = "_hedgerow/tmp"
@@ -94,8 +96,16 @@ class Objects:
         than Exists and Changed the object may have been put all the same.
         """
         size = data.stat().st_size if isinstance(data, Path) else len(data)
+        conditional = create or (match is not None and self.conditional)
+        if conditional and isinstance(data, Path) and MULTIPART_BYTES < size <= SINGLE_BYTES:
+            with data.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                return self._put(path, mapped, size, create=create, match=match)
+        return self._put(path, data, size, create=create, match=match)
+
+    def _put(self, path: str, data: bytes | Path | mmap.mmap, size: int, *, create: bool, match: str | None) -> str:
+        conditional = create or (match is not None and self.conditional)
         with self._translated(path):
-            if size > MULTIPART_BYTES:
+            if size > (SINGLE_BYTES if conditional else MULTIPART_BYTES):
                 self._compare(path, create=create, match=match)
                 result = obstore.put(self._store, path, data, chunk_size=PART_BYTES, max_concurrency=4)
             elif create:
@@ -299,6 +309,8 @@ class LocalObjects(Objects):
         with self._translated(path), self._aside(data) as (written, lock):
             target = self.root / path
             target.parent.mkdir(parents=True, exist_ok=True)
+            # Its version, before others can see it: linked or renamed it is the same file.
+            found = self.head(f"{SCRATCH}/{written.name}")
             if create:
                 try:
                     os.link(written, target)
@@ -309,7 +321,6 @@ class LocalObjects(Objects):
                 self._compare(path, create=False, match=match)
                 written.replace(target)
             _sync(target.parent)
-            found = self.head(path)
         return found.etag if found else ""
 
     @contextmanager

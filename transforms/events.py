@@ -133,6 +133,12 @@ def without(rows: pa.Table, others: pa.Table) -> pa.Table:
     return left.join(right, on=[*_IDENTITY, "timestamp"], how="anti", maintain_order="left").to_arrow()
 
 
+def nowhere(rows: pa.Table, others: pa.Table) -> pa.Table:
+    """Rows whose identity none of *others* has, at whatever time."""
+    left, right = (pl.DataFrame(pl.from_arrow(table)) for table in (rows, others))
+    return left.join(right, on=_IDENTITY, how="anti", maintain_order="left").to_arrow()
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """How the rows of one part differ between two readings: rows by identity and time, in order of time.

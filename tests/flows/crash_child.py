@@ -30,7 +30,8 @@ import httpx
 
 from flows.destinations import destination_of
 from flows.settings import load
-from sinks.base import Destination, Entry, Landing
+from sinks.base import Destination
+from sinks.ledger import Entry, Landing
 from tests.flows.harness import sync
 
 

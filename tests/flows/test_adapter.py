@@ -21,7 +21,8 @@ from flows.automations import unstarted, zombies
 from flows.runs import Report
 from flows.settings import SettingsError
 from flows.status import Kind, Segment
-from sinks.base import Run, State
+from sinks.base import Run
+from sinks.ledger import State
 from tests.flows.test_status import day as landed_day
 from tests.flows.test_status import told as summary_of
 

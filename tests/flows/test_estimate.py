@@ -20,9 +20,9 @@ from flows.estimate import Estimate
 from flows.plan import Sweep, Target
 from flows.settings import Settings, load
 from flows.wiring import Listener
-from sinks.base import State
 from sinks.duckdb_file import DuckDBSink
 from sinks.errors import FilterChanged
+from sinks.ledger import State
 from tests.flows.harness import UNLIMITED
 
 START, NOW = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)

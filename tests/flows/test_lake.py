@@ -24,11 +24,11 @@ from extractors.simulator.server import Simulator, serve
 from flows import copy, runs
 from flows.settings import Settings, load
 from sinks import lake_views
-from sinks.base import State
 from sinks.duckdb_file import DuckDBSink
 from sinks.errors import DestinationUnusable
 from sinks.lake import LakeSink
 from sinks.lake_file import read_footer
+from sinks.ledger import State
 from tests import stores
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 

@@ -10,8 +10,9 @@ import pytest
 
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.server import RequestSeen, serve
-from sinks.base import Sink, State
+from sinks.base import Sink
 from sinks.duckdb_file import DuckDBSink
+from sinks.ledger import State
 from sinks.memory import MemorySink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 

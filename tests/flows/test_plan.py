@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from extractors.window import DAY, STEPS, Range, Window, midnight, window_at, windows_of
 from flows import plan
 from flows.plan import WINDOW_ROWS, Target
-from sinks.base import Base, Entry, Ledger, State, Tally
+from sinks.ledger import Base, Entry, Ledger, State, Tally
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 TODAY = date(2024, 3, 1)

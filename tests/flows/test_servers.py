@@ -15,8 +15,8 @@ from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.faults import ROW_KINDS, Fault, Faults
 from extractors.simulator.profiles import CLOUD, OLD_2021, OLD_2023, SELF_HOSTED, TIMEZONE_FAULT, Profile
 from extractors.simulator.server import serve
-from sinks.base import State
 from sinks.duckdb_file import DuckDBSink
+from sinks.ledger import State
 from sinks.memory import MemorySink
 from tests.flows.harness import landed, sync, truth
 from tests.second_server.rows import Row

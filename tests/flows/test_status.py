@@ -14,7 +14,8 @@ from flows import report
 from flows.settings import SettingsError
 from flows.status import Kind, Segment, Summary, Used, cells, summary
 from flows.status_page import page
-from sinks.base import Change, Changes, Entry, Ledger, Run, State, Tally
+from sinks.base import Change, Run
+from sinks.ledger import Changes, Entry, Ledger, State, Tally
 
 START, DAY, HOUR = datetime(2026, 1, 30, tzinfo=UTC), timedelta(days=1), timedelta(hours=1)
 NOW = START + 5 * DAY + 2 * HOUR

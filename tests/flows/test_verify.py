@@ -17,9 +17,9 @@ from flows import runs
 from flows.audit import Verification
 from flows.runs import Report
 from flows.settings import EventsSettings, load
-from sinks.base import State
 from sinks.duckdb_file import DuckDBSink
 from sinks.errors import DestinationUnusable
+from sinks.ledger import State
 from tests.flows.harness import UNLIMITED, landed, truth
 
 NOW = datetime.now(UTC).replace(microsecond=0)

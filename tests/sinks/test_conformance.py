@@ -14,9 +14,10 @@ import pytest
 
 from extractors.decode import RAW_ROWS, REJECTS
 from sinks import duckdb_connection, errors
-from sinks.base import Change, Changes, Entry, Holding, Landing, Probed, Sink, State, Tally
+from sinks.base import Change, Holding, Sink
 from sinks.duckdb_file import DuckDBSink
 from sinks.duckdb_rows import SUM_SQL
+from sinks.ledger import Changes, Entry, Landing, Probed, State, Tally
 from sinks.memory import MemorySink
 from tests import stores
 from transforms import events as rows_of

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sinks.base import FORMAT, State
+from sinks.base import FORMAT
 from sinks.duckdb_file import DuckDBSink
+from sinks.ledger import State
 from tests.sinks.formats import make
 
 FILES = sorted(make.HERE.glob("*.duckdb"))

@@ -17,9 +17,10 @@ import pytest
 
 from extractors.decode import REJECTS
 from sinks import errors, lake_views
-from sinks.base import Changes, Entry, Landing, Probed, Run, State
+from sinks.base import Run
 from sinks.lake import LakeSink
 from sinks.lake_file import FILE_SCHEMA
+from sinks.ledger import Changes, Entry, Landing, Probed, State
 from sinks.objects import Missing
 from tests import stores
 from tests.relay import refused, relay

@@ -16,8 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from extractors.decode import RAW_ROWS, REJECTS
 from extractors.window import DAY, midnight
 from sinks import errors
-from sinks.base import Base, Entry, Landing, Run, Sink, State, Tally
+from sinks.base import Run, Sink
 from sinks.duckdb_file import DuckDBSink
+from sinks.ledger import Base, Entry, Landing, State, Tally
 from sinks.memory import MemorySink
 from tests import stores
 from transforms import events as rows_of

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extractors.decode import RAW_ROWS
-from sinks.base import Tally
+from sinks.ledger import Tally
 from transforms import digest, privacy
 from transforms.events import STAGED, Settled, from_page, settled, superseded
 from transforms.schema import EVENTS

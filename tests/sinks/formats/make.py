@@ -13,8 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from extractors.decode import RAW_ROWS, REJECTS
-from sinks.base import FORMAT, Base, Changes, Entry, Landing, Probed, Run, State, Tally
+from sinks.base import FORMAT, Run
 from sinks.duckdb_file import DuckDBSink
+from sinks.ledger import Base, Changes, Entry, Landing, Probed, State, Tally
 from transforms import events as rows_of
 from transforms import privacy
 
