@@ -44,6 +44,7 @@ from sinks.ledger import (
     marks_kept,
     of_older,
     off_the_list,
+    recent,
 )
 
 SCHEMA = """
@@ -596,9 +597,7 @@ def _ledger(db: duckdb.DuckDBPyConnection, project_id: int, stream: str) -> Ledg
     removals: list[Removal] = []
     if _format(db) >= 3:
         marks += db.execute(f"SELECT mark FROM hedgerow.marks {where}", of).fetchall()
-        found = db.execute(
-            f"SELECT window_start, removed_at, rows FROM hedgerow.removals {where} ORDER BY removed_at", of
-        )
+        found = db.execute(f"SELECT window_start, removed_at, rows FROM hedgerow.removals {where}", of)
         removals = [Removal(_utc(start), _utc(at), rows) for start, at, rows in found.fetchall()]
     saved = one(db, "SELECT value FROM hedgerow.meta WHERE key = ?", [f"saved:{project_id}:{stream}"])
     return Ledger(
@@ -606,7 +605,7 @@ def _ledger(db: duckdb.DuckDBPyConnection, project_id: int, stream: str) -> Ledg
         steps=known,
         marks=marks_kept(_utc(row[0]) for row in marks),
         unchecked=frozenset(day for day, _, unchecked in steps if unchecked),
-        removals=tuple(removals),
+        removals=recent(removals),
         saved=int(saved[0]) if saved else 0,
     )
 

@@ -36,6 +36,7 @@ from sinks.ledger import (
     follows,
     generations,
     marks_after,
+    marks_kept,
     off_the_list,
     recent,
 )
@@ -616,12 +617,12 @@ def _footer(
         epoch=known.rules[1] if known.rules else 0,
         entry=replace(entry, noted=0),
         step=landing.step,
-        mark=_mark(known, entry, mark, old.mark if old else None),
+        marks=_marks(known, entry, mark, old.marks if old else ()),
         unchecked=(changed and landing.partial and landing.rows.num_rows > 0)
         or (file is not None and known.unchecked(file)),
         quarantine=quarantine,
         changes=(*(old.changes if old else ()), *([(entry.read_at, landing.changes)] if landing.changes else ())),
-        removed=recent(removed, before=entry.read_at),
+        removed=recent(removed),
     )
 
 
@@ -630,8 +631,8 @@ def _removal(landing: Landing) -> tuple[Removal, ...]:
     return (Removal(entry.start, entry.read_at, landing.removed),) if landing.removed else ()
 
 
-def _mark(known: Stream, entry: Entry, mark: datetime | None, old: datetime | None) -> datetime | None:
-    """The mark that the window carries after this landing: *mark*, where ledger.marks_after takes it, else the *old* one.
+def _marks(known: Stream, entry: Entry, mark: datetime | None, old: tuple[datetime, ...]) -> tuple[datetime, ...]:
+    """The marks that the window carries after this landing: *old* ones, and *mark* where ledger.marks_after takes it.
 
     A mark may only be in force over covered time, which the reader of the ledger looks at once more.
     """
@@ -639,7 +640,7 @@ def _mark(known: Stream, entry: Entry, mark: datetime | None, old: datetime | No
         return old
     ledger = known.ledger()
     taken = marks_after(replace(ledger, entries={**ledger.entries, entry.start: entry}), mark)
-    return mark if taken is not None else old
+    return marks_kept([*old, mark]) if taken is not None else old
 
 
 def _generation(known: Stream, file: File | None) -> int:

@@ -97,15 +97,16 @@ class _Stored(msgspec.Struct, frozen=True):
     tried_at: datetime | None = None
     facts: dict[str, datetime] = {}
     removed: list[tuple[datetime, int]] = []
+    marks: list[datetime] = []
 
 
 @dataclass(frozen=True, slots=True)
 class Footer:
     """What a window's file says beside its rows.
 
-    *id*: this landing, and no other. *epoch*: how often the stream had been rebuilt. *mark*: the stream's, as far as this
-    window knows. *unchecked*: its date is to be searched for one identity in two windows. *quarantine*: the object with
-    its rows that could not be typed. *changes*: what its landings found changed, and when. *removed*: what they removed in
+    *id*: this landing, and no other. *epoch*: how often the stream had been rebuilt. *marks*: the stream's, as far as this
+    window knows, ascending. *unchecked*: its date is to be searched for one identity in two windows. *quarantine*: the
+    object with its rows that could not be typed. *changes*: what its landings found changed, and when. *removed*: what they removed in
     the last two days.
     """
 
@@ -113,7 +114,7 @@ class Footer:
     epoch: int
     entry: Entry
     step: timedelta
-    mark: datetime | None = None
+    marks: tuple[datetime, ...] = ()
     unchecked: bool = False
     quarantine: str | None = None
     changes: tuple[tuple[datetime, Changes], ...] = ()
@@ -234,7 +235,8 @@ def dumped(footer: Footer) -> bytes:
             base_tally=msgspec.to_builtins(entry.base.tally) if entry.base else None,
             probed_at=entry.probed.at if entry.probed else None,
             probed=entry.probed.values if entry.probed else None,
-            mark=footer.mark,
+            mark=footer.marks[-1] if footer.marks else None,  # all that formats 1 and 2 know
+            marks=list(footer.marks),
             unchecked=footer.unchecked,
             quarantine=footer.quarantine,
             changes=[
@@ -292,7 +294,7 @@ def loaded(text: bytes) -> Footer:
         epoch=stored.epoch,
         entry=entry,
         step=timedelta(seconds=stored.step_s),
-        mark=stored.mark,
+        marks=tuple(stored.marks) or ((stored.mark,) if stored.mark else ()),
         unchecked=stored.unchecked,
         quarantine=stored.quarantine,
         changes=tuple(

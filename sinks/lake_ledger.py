@@ -206,16 +206,15 @@ class Stream:
     def ledger(self) -> Ledger:
         """As sinks.base.Sink.ledger; refresh first."""
         entries = {file.footer.entry.start: self.entry(file) for file in self.files.values()}
-        marks = [file.footer.mark for file in self.files.values() if file.footer.mark is not None]
+        marks = [mark for file in self.files.values() for mark in file.footer.marks]
         days = {file.footer.entry.start.date() for file in self.files.values() if self.unchecked(file)}
         removals = [one for file in self.files.values() for one in file.footer.removed]
-        latest = max((one.at for one in removals), default=None)
         return Ledger(
             entries,
             dict(self.steps),
             marks_kept(marks),
             frozenset(days),
-            recent(sorted(removals, key=lambda one: one.at), before=latest) if latest else (),
+            recent(removals),
             self._read_saved(),
         )
 

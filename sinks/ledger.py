@@ -7,7 +7,7 @@ from something older is refused. Reasons: docs/ledger.md.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -562,14 +562,10 @@ def generations(ledger: Ledger, day: date) -> dict[datetime, int]:
     return {start: entry.generation for start, entry in ledger.entries.items() if start.date() == day}
 
 
-def recent(removals: Iterable[Removal], *, before: datetime) -> tuple[Removal, ...]:
-    """Those of *removals* that the guard may still count at *before*."""
-    return tuple(one for one in removals if one.at > before - REMOVALS_KEPT)
-
-
-def graver(notes: Sequence[Note]) -> Note:
-    """The one that counts of several notes with the same number."""
-    return min(notes, key=lambda note: GRAVITY.index(type(note.finding)))
+def recent(removals: Iterable[Removal]) -> tuple[Removal, ...]:
+    """Those of *removals* that the guard may still count, in order of time."""
+    ordered = sorted(removals, key=lambda one: (one.at, one.window_start, one.rows))
+    return tuple(one for one in ordered if one.at > ordered[-1].at - REMOVALS_KEPT)
 
 
 def of_older(

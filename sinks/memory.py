@@ -101,7 +101,7 @@ class MemorySink:
                 self._changes.append(Change(*entry.key, entry.read_at, landing.changes))
             if landing.removed:
                 removals = (*self._removals.get(stream, ()), Removal(entry.start, entry.read_at, landing.removed))
-                self._removals[stream] = recent(removals, before=entry.read_at)
+                self._removals[stream] = recent(removals)
             self._entries[stream][entry.start] = new
             self._steps.setdefault(stream, {}).setdefault(day, landing.step)
             if mark is not None and number == len(landings) - 1:

@@ -17,7 +17,22 @@ from sinks import duckdb_connection, errors
 from sinks.base import Change, Holding, Sink
 from sinks.duckdb_file import DuckDBSink
 from sinks.duckdb_rows import SUM_SQL
-from sinks.ledger import Changes, Entry, Landing, Probed, State, Tally
+from sinks.ledger import (
+    Agreed,
+    Agreement,
+    Changes,
+    Damage,
+    Dispute,
+    Entry,
+    Facts,
+    Landing,
+    Note,
+    Probed,
+    Removal,
+    State,
+    Stop,
+    Tally,
+)
 from sinks.memory import MemorySink
 from tests import stores
 from transforms import events as rows_of
@@ -63,6 +78,21 @@ def landing(
     tally = Tally(len(names), str(settled.source), len(names), str(settled.landed_digest))
     entry = Entry(1, "events", DAY, DAY + HOUR, DAY, DAY + HOUR, state, DAY, tally, generation)
     return Landing(entry, settled.rows, REJECTS.empty_table(), replace_start, HOUR)
+
+
+def shifted(made: Landing, *, hours: int) -> Landing:
+    """The landing some hours later on its date, without rows."""
+    by = timedelta(hours=hours)
+    entry = made.entry
+    moved = replace(
+        entry,
+        start=entry.start + by,
+        end=entry.end + by,
+        covered_start=entry.covered_start + by,
+        covered_end=entry.covered_end + by,
+        tally=Tally(0, "0:0:0:0:0", 0, "0"),
+    )
+    return replace(made, entry=moved, rows=made.rows.slice(0, 0), replace_start=made.replace_start + by)
 
 
 def names(sink: Sink) -> list[str]:
@@ -190,13 +220,27 @@ def test_file_stays_small_over_many_landings(times, tmp_path):
     assert len(names(sink)) == 50
 
 
-def test_note_changes_state_and_probe_only(sink):
+def agreement(entry: Entry, created: str = "5:6") -> Note:
+    """The source says what was landed."""
+    return Note(entry, DAY + HOUR, Agreement(f"{entry.tally.source_digest}/{created}", entry.compared_until))
+
+
+def test_note_changes_what_is_known_only(sink):
     """What was found out about a window is kept with its entry; rows, tally and generation stay."""
     (entry,) = sink.land([landing("a", "b")])
-    noted = replace(entry, state=State.VERIFIED, probed=Probed(DAY + HOUR, "2:1:2:3:4/5:6"), read_at=DAY + 9 * HOUR)
-    sink.note([noted])
 
-    assert sink.ledger(1, "events").entries == {DAY: replace(noted, read_at=entry.read_at)}
+    assert sink.note([agreement(entry)]) == []
+
+    said = agreement(entry).finding
+    assert isinstance(said, Agreement)
+    noted = replace(
+        entry,
+        state=State.VERIFIED,
+        probed=Probed(DAY + HOUR, said.answer),
+        agreed=Agreed(said.answer, entry.covered_end),
+        noted=1,
+    )
+    assert sink.ledger(1, "events").entries == {DAY: noted}
     assert names(sink) == ["a", "b"]
 
 
@@ -204,18 +248,118 @@ def test_note_about_an_older_landing_is_left_out(sink):
     """Another run landed the window meanwhile: what was found out about the older landing says nothing of the new."""
     (old,) = sink.land([landing("a", "b")])
     (new,) = sink.land([landing("c", generation=1)])
-    sink.note([replace(old, state=State.VERIFIED)])
+    left = sink.note([agreement(old)])
 
+    assert [note.known for note in left] == [old]
     assert sink.ledger(1, "events").entries == {DAY: new}
+
+
+def test_note_decided_from_an_older_note_is_left_out(sink):
+    """Damage was noted while the source was asked: the answer does not overwrite it, and whoever decided hears of it."""
+    (entry,) = sink.land([landing("a", "b")])
+    sink.note([Note(entry, DAY, Dispute("1:1:1:1:1/1:1"))])
+    left = sink.note([agreement(entry)])
+
+    assert len(left) == 1
+    assert sink.ledger(1, "events").entries[DAY].facts == Facts(disputed=DAY)
+
+
+def test_damage_is_noted_whatever_else_was(sink):
+    """Damage needs no newest note, and an answer of the source does not clear it."""
+    (entry,) = sink.land([landing("a", "b")])
+    sink.note([agreement(entry)])
+    sink.note([Note(entry, DAY, Damage())])
+    (damaged,) = sink.ledger(1, "events").entries.values()
+    sink.note([agreement(damaged)])
+
+    (known,) = sink.ledger(1, "events").entries.values()
+    assert (known.facts, known.shown) == (Facts(damaged=DAY), State.DISPUTED)
+
+
+def test_landing_that_covers_less_is_refused(sink):
+    """Covered time never shrinks: rows and ledger are as before."""
+    sink.land([landing("a", "b")])
+    before = sink.ledger(1, "events")
+    less = landing("a", generation=1)
+
+    with pytest.raises(errors.CoversLess):
+        sink.land([replace(less, entry=replace(less.entry, covered_end=DAY + HOUR / 2))])
+
+    assert sink.ledger(1, "events") == before
+    assert names(sink) == ["a", "b"]
+
+
+def test_mark_beyond_a_gap_is_not_taken(sink):
+    """A mark says that everything before it was read: a sync that left time out does not move it."""
+    sink.land([landing("a")], mark=DAY + HOUR / 2)
+    later = shifted(landing("b"), hours=5)
+    sink.land([later], mark=DAY + 6 * HOUR)
+
+    assert sink.ledger(1, "events").mark == DAY + HOUR / 2
+
+
+def test_mark_ahead_of_the_source_s_clock_is_not_in_force(sink):
+    """One answer had the wrong time: the mark before it counts until that time has come."""
+    sink.land([landing("a", state=State.OPEN)], mark=DAY + HOUR / 2)
+    sink.land([landing("a", generation=1)], mark=DAY + HOUR)
+
+    assert sink.ledger(1, "events").mark_at(DAY + HOUR / 2) == DAY + HOUR / 2
+    assert sink.ledger(1, "events").mark_at(DAY + 9 * HOUR) == DAY + HOUR
+
+
+def test_date_that_was_landed_again_stays_to_be_searched(sink):
+    """A search that saw an older landing does not take the date off the list."""
+    sink.land([landing("a")])
+    seen = sink.ledger(1, "events")
+    sink.land([landing("b", generation=1)])
+    sink.checked(1, "events", [DAY.date()], seen=seen)
+    assert sink.ledger(1, "events").unchecked == {DAY.date()}
+
+    sink.checked(1, "events", [DAY.date()], seen=sink.ledger(1, "events"))
+    assert sink.ledger(1, "events").unchecked == frozenset()
+
+
+def test_tail_keeps_what_is_known_of_the_part_before_it(sink):
+    """An open window goes on beside a stop or damage of its settled part; a landing of every row clears both."""
+    (entry,) = sink.land([landing("a", "b", state=State.OPEN)])
+    sink.note([Note(entry, DAY, Stop())])
+    sink.note([Note(entry, DAY, Damage())])
+    tail = landing("x", generation=1, replace_start=DAY + timedelta(minutes=1), first=1, state=State.OPEN)
+    sink.land([tail])
+    assert sink.ledger(1, "events").entries[DAY].facts == Facts(held=DAY, damaged=DAY)
+
+    sink.land([landing("a", "b", generation=2)])
+    assert sink.ledger(1, "events").entries[DAY].facts == Facts()
+
+
+def test_removals_are_kept_with_their_landing(sink):
+    """What the guard counts is written in the landing's own commit, and forgotten after two days."""
+    sink.land([landing("a", "b")])
+    sink.land([replace(landing("a", generation=1), removed=1)])
+    assert sink.ledger(1, "events").removals == (Removal(DAY, DAY, 1),)
+
+    late = landing("a", generation=2)
+    sink.land([replace(late, entry=replace(late.entry, read_at=DAY + timedelta(days=3)), removed=2)])
+    assert sink.ledger(1, "events").removals == (Removal(DAY, DAY + timedelta(days=3), 2),)
+
+
+def test_saved_pages_are_remembered(sink):
+    """What one run did not spend, the next one finds."""
+    assert sink.ledger(1, "events").saved == 0
+    sink.save(1, "events", 70)
+    sink.save(1, "events", 40)
+
+    assert sink.ledger(1, "events").saved == 40
 
 
 def test_a_landing_forgets_what_was_probed(sink):
     """The probe of the rows that were replaced is not that of the new ones."""
     (entry,) = sink.land([landing("a")])
-    sink.note([replace(entry, state=State.VERIFIED, probed=Probed(DAY, "1"))])
+    sink.note([agreement(entry)])
     sink.land([landing("b", generation=1)])
 
-    assert sink.ledger(1, "events").entries[DAY].probed is None
+    known = sink.ledger(1, "events").entries[DAY]
+    assert (known.probed, known.agreed, known.noted) == (None, None, 0)
 
 
 def test_hashes_add_up_to_the_landed_digest(sink):

@@ -18,7 +18,22 @@ from extractors.window import DAY, midnight
 from sinks import errors
 from sinks.base import Run, Sink
 from sinks.duckdb_file import DuckDBSink
-from sinks.ledger import Base, Entry, Landing, State, Tally
+from sinks.ledger import (
+    Agreement,
+    Base,
+    Damage,
+    Dispute,
+    Entry,
+    Facts,
+    Landing,
+    Ledger,
+    Note,
+    Sound,
+    State,
+    Stop,
+    Tally,
+    TooHeavy,
+)
 from sinks.memory import MemorySink
 from tests import stores
 from transforms import events as rows_of
@@ -35,6 +50,18 @@ COMPARED = ["project_id", "uuid", "event", "distinct_id", "properties", "element
 rows = st.lists(st.tuples(st.integers(0, 359), st.integers(0, 5), st.sampled_from(ODD)), max_size=6)
 windows = st.tuples(st.sampled_from(DAYS), st.integers(0, 3))
 projects = st.sampled_from([1, 2])
+findings = st.sampled_from(
+    [
+        lambda known: Agreement(f"{known.known_tally.source_digest}/1:2", known.compared_until),
+        lambda known: Agreement(f"{known.known_tally.source_digest}/3:4", known.compared_until),
+        lambda known: Dispute("9:9:9:9:9/9:9"),
+        lambda known: Stop(None),
+        lambda known: Stop("8:8:8:8:8/8:8"),
+        lambda known: Damage(),
+        lambda known: Sound(),
+        lambda known: TooHeavy(),
+    ]
+)
 
 
 def window_of(day: date, number: int) -> tuple[datetime, datetime]:
@@ -74,7 +101,8 @@ def landing(
         copies=settled.copies,
     )
     state = State.OPEN if tail or len(content) % 2 else State.LANDED
-    base = Base(start + step / 2, tally) if state is State.OPEN else None
+    base = Base(start + step / 2, tally, READ_AT) if state is State.OPEN else None
+    facts = Facts(unmerged=READ_AT) if settled.unmerged else Facts()
     entry = Entry(
         project_id,
         "events",
@@ -87,8 +115,9 @@ def landing(
         tally,
         generation=known.generation if known else 0,
         base=base,
+        facts=facts,
     )
-    return Landing(entry, settled.rows, REJECTS.empty_table(), bound, step)
+    return Landing(entry, settled.rows, REJECTS.empty_table(), bound, step, removed=len(content) % 3)
 
 
 class Sinks(RuleBasedStateMachine):
@@ -101,6 +130,7 @@ class Sinks(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.directory = tempfile.TemporaryDirectory()
+        self.seen: dict[int, Ledger] = {}
         self.memory: Sink = MemorySink()
         self.tested: Sink = self.make()
         for project_id in (1, 2):
@@ -168,7 +198,27 @@ class Sinks(RuleBasedStateMachine):
 
     @rule(project_id=projects, days=st.lists(st.sampled_from(DAYS), max_size=2))
     def check(self, project_id: int, days: list[date]) -> None:
-        self.both(lambda sink: sink.checked(project_id, "events", days))
+        # As seen now, or before some landings: then a date that was landed since stays.
+        seen = self.seen.get(project_id) or self.memory.ledger(project_id, "events")
+        self.both(lambda sink: sink.checked(project_id, "events", days, seen=seen))
+
+    @rule(project_id=projects)
+    def look(self, project_id: int) -> None:
+        self.seen[project_id] = self.memory.ledger(project_id, "events")
+
+    @rule(project_id=projects, window=windows, finding=findings, old=st.booleans(), second=st.integers(0, 9))
+    def note(self, project_id, window, finding, old, second) -> None:
+        seen = self.seen.get(project_id) if old else None
+        ledger = seen or self.memory.ledger(project_id, "events")
+        known = ledger.entries.get(window_of(*window)[0])
+        if known is not None:
+            said = finding(known)
+            at = READ_AT + timedelta(seconds=second)
+            self.both(lambda sink: [one.known.start for one in sink.note([Note(known, at, said)])])
+
+    @rule(project_id=projects, pages=st.integers(0, 99))
+    def save(self, project_id: int, pages: int) -> None:
+        self.both(lambda sink: sink.save(project_id, "events", pages))
 
     @rule(project_id=projects, number=st.integers(0, 999_999))
     def record(self, project_id: int, number: int) -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from extractors.decode import RAW_ROWS, REJECTS
 from sinks.base import FORMAT, Run
 from sinks.duckdb_file import DuckDBSink
-from sinks.ledger import Base, Changes, Entry, Landing, Probed, State, Tally
+from sinks.ledger import Agreement, Base, Changes, Damage, Dispute, Entry, Landing, Note, State, Tally
 from transforms import events as rows_of
 from transforms import privacy
 
@@ -54,14 +54,25 @@ def described(sink: DuckDBSink) -> dict[str, object]:
     """What the file holds, as JSON can say it."""
     ledger = sink.ledger(1, "events")
     return {
-        "entries": [texts(asdict(entry)) for _, entry in sorted(ledger.entries.items())],
+        "entries": [line(entry) for _, entry in sorted(ledger.entries.items())],
         "steps": {str(day): step.total_seconds() for day, step in ledger.steps.items()},
         "mark": str(ledger.mark),
         "unchecked": sorted(map(str, ledger.unchecked)),
+        "marks": list(map(str, ledger.marks)),
+        "removals": [texts(asdict(removal)) for removal in ledger.removals],
+        "saved": ledger.saved,
         "rows": [texts(row) for row in rows(sink)],
         "changes": [texts(asdict(change)) for change in sink.changes(1, "events")],
         "runs": [texts(asdict(run)) for run in sink.runs(1, limit=9)],
     }
+
+
+def line(entry: Entry) -> dict[str, str]:
+    """An entry as people see it: what formats 1 and 2 did not have is left out where it says nothing."""
+    fields = asdict(entry) | {"state": entry.shown}
+    if entry.base is not None and entry.base.whole_at is None:
+        del fields["base"]["whole_at"]
+    return texts(fields)
 
 
 def texts(fields: dict[str, object]) -> dict[str, str]:
@@ -76,9 +87,14 @@ def main() -> None:
     sink = DuckDBSink(HERE / f"format{FORMAT}.duckdb")
     sink.path.unlink(missing_ok=True)
     sink.prepare(1, "events", host=HOST, event_filter=FILTER, rebuild=False)
-    first, *_ = sink.land([landing(0, 6), landing(1, 0), landing(2, 3, rejects=2)])
-    sink.note([replace(first, state=State.VERIFIED, probed=Probed(READ_AT, "6:1:2:3:4/5:6"))])
-    sink.land([replace(landing(2, 3, generation=1), changes=Changes(1, 2, 3, HOUR))])
+    first, second, _ = sink.land([landing(0, 6), landing(1, 0), landing(2, 3, rejects=2)])
+    said = f"{first.tally.source_digest}/5:6"
+    sink.note(
+        [Note(first, READ_AT, Agreement(said, first.covered_end)), Note(second, READ_AT, Dispute("1:1:1:1:1/1:1"))]
+    )
+    sink.note([Note(second, READ_AT + HOUR, Damage())])
+    sink.save(1, "events", 75)
+    sink.land([replace(landing(2, 3, generation=1), changes=Changes(1, 2, 3, HOUR), removed=2)])
     sink.land([landing(2, 3, rejects=2, generation=2)])
     sink.land([landing(3, 4, state=State.OPEN)], mark=DAY + 4 * HOUR)
     sink.record(Run("1", "sync", 1, "events", READ_AT, READ_AT + HOUR, "incomplete", 4, 13, 5, 0.5, "2 rows"))
