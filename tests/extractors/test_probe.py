@@ -18,6 +18,7 @@ from extractors.pacing import Limit, Pacing
 from extractors.probe import Part, Probe, Seen
 from extractors.queries import Bucket, EventFilter
 from extractors.simulator.dataset import Dataset, Event
+from extractors.simulator.faults import Faults, Heavy
 from extractors.simulator.rows import row
 from extractors.simulator.server import serve
 from extractors.window import MICROSECOND, Range, Window
@@ -214,3 +215,31 @@ def test_batches_hold_few_rows_few_windows_and_few_pieces():
 
     assert [len(batch) for batch in probe.batches(many)] == [4, 4, 1]
     assert max(len(list(probe.joined(part.covers for part in batch))) for batch in probe.batches(gaps)) <= 40
+
+
+HEAVY = [
+    pytest.param(Heavy(rows=7), (True, False), id="more rows than that"),
+    pytest.param(Heavy(rows=8), (False, False), id="as many rows"),
+    pytest.param(Heavy("512", start=LEAP + HOUR, end=LEAP + HOUR + MICROSECOND), (True, False), id="rows of a µs"),
+    pytest.param(Heavy("513", start=LEAP + 2 * HOUR, end=LEAP + 3 * HOUR), (False, False), id="no row of that hour"),
+    pytest.param(Heavy("504-html", start=LEAP), (True, True), id="rows since"),
+]
+
+
+@pytest.mark.parametrize(("heavy", "refused"), HEAVY)
+def test_simulated_query_is_too_heavy_by_the_rows_it_reads(heavy, refused, tmp_path):
+    """Eight rows of a day and one of its last hours are read, whatever the query then makes of them."""
+    odd = EventFilter(exclude=("'OR(1) -- GROUP BY",))
+    asked = [Range(LEAP, LEAP + DAY), Range(LEAP + 20 * HOUR, LEAP + DAY)]
+    found: list[str] = []
+    with serve(Dataset(EVENTS), profile=UNLIMITED, faults=Faults((), heavy=(heavy,))) as server:
+        sender = client(server.url, server.key, tmp_path)
+        for rng in asked:
+            try:
+                sender.send(replace(queries.identity_count(1, rng, events=odd), divisible=True))
+                found.append("")
+            except errors.RangeTooHeavy as exc:
+                found.append(str(exc))
+        sender.close()
+
+    assert [heavy.kind[:3] in text for text in found] == list(refused)

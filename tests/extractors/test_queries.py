@@ -188,7 +188,7 @@ def test_probe_without_splits_is_a_known_text():
 
 
 def test_probe_counts_the_splits_before_each_event():
-    """Two splits: the number of those at or before the event, from the microseconds that are there already, as a further group."""
+    """How many are at or before the event: by the microseconds that are there already, as a further group."""
     text = probed(START + timedelta(hours=1), START + timedelta(hours=2, microseconds=1))
 
     expected = PROBED.replace("n, m FROM", "n, m, if(o >= 3600000000, 1, 0) + if(o >= 7200000001, 1, 0) AS p FROM")
