@@ -230,7 +230,7 @@ def _seen(reader: EventsReader, entries: Sequence[Entry]) -> dict[datetime, Seen
         said = reader.probe.windows(batch)
         if said is None:
             return found
-        found |= said
+        found |= said.seen
     return found
 
 

@@ -280,7 +280,7 @@ class Prover:
             seen = self._reader.probe.windows(batch)
             if seen is None:
                 return None
-            found |= seen
+            found |= seen.seen
         return found
 
 
