@@ -1,11 +1,12 @@
 """Everything that is asked through POST /query: counts for planning, and the source side of the proof.
 
 Optional by nature: a server or a key may refuse it, and then hedgerow lands all the same (design.md, Probe). What was
-refused once is not asked again in the run.
+refused once is not asked again in the run. A question that is too heavy, or fails for a while, says nothing about others.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -21,8 +22,12 @@ MODULUS = 2**64
 MAX_SPAN = timedelta(days=365)
 BATCH_ROWS = 2_000_000  # one request's share of the source's patience (design.md, Probe)
 BATCH_WINDOWS = QUERY_MAX_ROWS - 1  # an answer with as many rows as its LIMIT may be cut
-MAX_HALVINGS = 4
-BATCH_PIECES = 40  # ranges and changes of step in one query's text
+BATCH_PIECES = 40  # ranges, changes of step and splits in one query's text
+SECOND = timedelta(seconds=1)  # less is not asked for
+FAILURES = 2  # in a row: the source is left alone for the rest of the run
+HEAVY_IN_A_ROW = 5  # then a question without rows tells whether the source answers anything
+NOTHING = Range(EPOCH - MICROSECOND, EPOCH)
+TOO_HEAVY = (errors.RangeTooHeavy, errors.BodyCut)
 
 Row = tuple[int | float | str | None, ...]
 
@@ -47,18 +52,73 @@ class Seen:
         digest, _, created = text.partition("/")
         return Seen(int(digest.split(":")[0]), digest, created)
 
+    def __add__(self, other: Seen) -> Seen:
+        """Both together, of parts that do not overlap."""
+        if not (self.rows and other.rows):
+            return self if self.rows else other
+        sums = zip(_numbers(self.digest), _numbers(other.digest), strict=True)
+        digest = ":".join(str((one + another) % MODULUS) for one, another in sums)
+        (created, latest), (more, later) = _numbers(self.created), _numbers(other.created)
+        return Seen(self.rows + other.rows, digest, f"{(created + more) % MODULUS}:{max(latest, later)}")
+
+    @property
+    def latest(self) -> datetime | None:
+        """The latest created_at, None without events."""
+        return _time(_numbers(self.created)[1]) if self.rows else None
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One window to probe: its place on the grid, the covered part that is asked, and how many rows to expect there."""
+    """One window to probe: its place on the grid, the covered part that is asked, and how many rows to expect there.
+
+    *split*: the answer also tells by itself what of it lies before.
+    """
 
     window: Window
     covers: Range
     expected: int
+    split: datetime | None = None
 
     def __post_init__(self) -> None:
         if not self.window.covers(self.covers):
             raise ValueError(f"part {self.covers} is not inside its window {self.window}")
+        if self.split is not None and not self.covers.start < self.split < self.covers.end:
+            raise ValueError(f"split {self.split} is not inside the part {self.covers}")
+
+    @property
+    def divisible(self) -> bool:
+        return self.split is not None or self.covers.duration > SECOND
+
+    def halves(self) -> tuple[Part, Part]:
+        """What it covers in two, cut at its split, or else a whole number of seconds from its start."""
+        half = max(SECOND, self.covers.duration // (2 * SECOND) * SECOND)
+        cut = self.split or self.covers.start + half
+        ranges = (Range(self.covers.start, cut), Range(cut, self.covers.end))
+        first, second = (Part(self.window, rng, self.expected // 2) for rng in ranges)
+        return first, second
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the source says of windows, by their start. Each that was asked for is in *seen*, *heavy* or *unanswered*.
+
+    *early*: of windows with a split, what lies before it. *heavy*: even a second of them was too heavy for the source.
+    *unanswered*: a failure that passes; to be asked again in the next run.
+    """
+
+    seen: Mapping[datetime, Seen]
+    early: Mapping[datetime, Seen]
+    heavy: frozenset[datetime] = frozenset()
+    unanswered: frozenset[datetime] = frozenset()
+
+    def __or__(self, other: Answers) -> Answers:
+        """Both together, of different windows."""
+        return Answers(
+            {**self.seen, **other.seen},
+            {**self.early, **other.early},
+            self.heavy | other.heavy,
+            self.unanswered | other.unanswered,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,126 +134,210 @@ class Outside:
 class Probe:
     """Asks /query about one project's events.
 
-    *refusal*: what the server said when it refused, empty until then; *missing*: it has no such endpoint.
+    *refusal*: what the server said when it refused, *missing*: it has no such endpoint. *unavailable*: what it failed of
+    again and again. Empty until then; afterwards nothing is asked any more. *failure*: why the last question has no
+    answer.
     """
 
     def __init__(self, client: Client, project_id: int, *, events: EventFilter) -> None:
         self._client, self._project_id, self._events = client, project_id, events
-        self.refusal = ""
+        self.refusal = self.unavailable = self.failure = ""
         self.missing = False
+        self._failed = self._heavy = 0  # questions in a row
 
     def hour_counts(self, rng: Range) -> Mapping[datetime, HourCount] | None:
-        """Rows per UTC hour of *rng*, only hours that have any; None where the server refuses the query."""
+        """Rows per UTC hour of *rng*, only hours that have any; None without an answer.
+
+        A range that is too heavy is counted in halves, down to a day.
+        """
         counts: dict[datetime, HourCount] = {}
         start = rng.start
         while start < rng.end:
             part = Range(start, min(rng.end, start + MAX_SPAN))
-            rows = self._ask(queries.hour_counts(self._project_id, part, events=self._events))
-            if rows is None:
+            found = self._hour_counts(part)
+            if found is None:
                 return None
-            for hour, count, least in rows:
-                counts[start + int(hour or 0) * timedelta(hours=1)] = HourCount(int(count or 0), str(least))
+            counts |= found
             start = part.end
         return counts
 
     def first_time(self) -> tuple[datetime | None] | None:
-        """Time of the first event, itself None for an empty project; None where the server refuses the query."""
-        rows = self._ask(queries.earliest(self._project_id, events=self._events))
+        """Time of the first event, itself None for an empty project; None without an answer."""
+        rows = self._undivided(queries.earliest(self._project_id, events=self._events))
         if rows is None:
             return None
         micros, count = rows[0]
         return (_time(micros) if count else None,)
 
     def identities(self, rng: Range) -> int | None:
-        """How many distinct (uuid, event, distinct_id, timestamp) *rng* holds; None where the server refuses the query."""
-        rows = self._ask(queries.identity_count(self._project_id, rng, events=self._events))
+        """How many distinct (uuid, event, distinct_id, timestamp) *rng* holds; None without an answer."""
+        rows = self._undivided(queries.identity_count(self._project_id, rng, events=self._events))
         return None if rows is None else int(rows[0][0] or 0)
 
-    def windows(self, parts: Sequence[Part], *, halvings: int = MAX_HALVINGS) -> Mapping[datetime, Seen] | None:
-        """What the source holds of *parts*, one batch, by window start; a window without events is `Seen()`.
+    def windows(self, parts: Sequence[Part]) -> Answers | None:
+        """What the source holds of *parts*, one batch; a window without events is `Seen()`.
 
-        A batch that is too heavy is halved; what stays too heavy is left out. None where the server refuses the query.
+        What is too heavy is asked for in halves: a batch down to one window, a window down to a second, so that one heavy
+        window costs no other its answer. None where this server or key refuses queries.
         """
-        try:
-            return self._windows(parts)
-        except (errors.RangeTooHeavy, errors.BodyCut):
-            if len(parts) == 1 or not halvings:
-                return {}
-        half = len(parts) // 2
-        found: dict[datetime, Seen] = {}
-        for some in (parts[:half], parts[half:]):
-            seen = self.windows(some, halvings=halvings - 1)
-            if seen is None:
-                return None
-            found |= seen
-        return found
+        if not parts:
+            return Answers({}, {})
+        answers = self._windows(sorted(parts, key=lambda part: part.window.start))
+        return None if self.refusal else answers
 
     def outside(self, ranges: Iterable[Range]) -> list[Outside] | None:
-        """What the source holds in none of *ranges*; None where the server refuses the query."""
+        """What the source holds in none of *ranges*; None without an answer."""
         merged = list(joined(ranges))
         if not merged:
             return []
-        rows = self._ask(queries.outside(self._project_id, _few(merged), events=self._events))
+        rows = self._undivided(queries.outside(self._project_id, _few(merged), events=self._events))
         if rows is None:
             return None
         places = ("before", "between", "after")
         return [Outside(places[int(w or 0)], int(k or 0), _time(a), _time(b)) for w, k, a, b in rows]
 
-    def _windows(self, parts: Sequence[Part]) -> Mapping[datetime, Seen] | None:
-        ordered = sorted(parts, key=lambda part: part.window.start)
-        grid = grid_of(ordered)
-        ranges = list(joined(part.covers for part in ordered))
-        limit = len(ordered) + 1
-        request = queries.probe(self._project_id, grid, ranges, limit=limit, events=self._events)
-        rows = self._ask(request, divisible=len(ordered) > 1)
+    def _hour_counts(self, rng: Range) -> Mapping[datetime, HourCount] | None:
+        request = queries.hour_counts(self._project_id, rng, events=self._events)
+        try:
+            rows = self._ask(request) if rng.duration > DAY else self._undivided(request)
+        except TOO_HEAVY:
+            cut = rng.start + max(DAY, rng.duration // (2 * DAY) * DAY)
+            first = self._hour_counts(Range(rng.start, cut))
+            second = self._hour_counts(Range(cut, rng.end)) if first is not None else None
+            return None if first is None or second is None else {**first, **second}
         if rows is None:
             return None
+        return {
+            rng.start + int(hour or 0) * timedelta(hours=1): HourCount(int(count or 0), str(least))
+            for hour, count, least in rows
+        }
+
+    def _windows(self, parts: Sequence[Part]) -> Answers:
+        """Of *parts*, which ascend."""
+        if len(parts) == 1:
+            try:
+                return self._window(parts[0])
+            except TOO_HEAVY:
+                return Answers({}, {}, heavy=frozenset({parts[0].window.start}))
+        try:
+            return self._batch(parts)
+        except TOO_HEAVY:
+            half = len(parts) // 2
+            return self._windows(parts[:half]) | self._windows(parts[half:])
+
+    def _window(self, part: Part) -> Answers:
+        """Of one window, in halves as far as needed. Raises RangeTooHeavy or BodyCut: a second of it is too heavy."""
+        try:
+            return self._batch([part])
+        except TOO_HEAVY:
+            if not part.divisible:
+                return self._batch([part])  # one bad answer is no end
+        start, (first, second) = part.window.start, part.halves()
+        one = self._window(first)
+        if one.unanswered:
+            return one
+        other = self._window(second)
+        if other.unanswered:
+            return other
+        early = {} if part.split is None else {start: one.seen[start]}
+        return Answers({start: one.seen[start] + other.seen[start]}, early)
+
+    def _batch(self, parts: Sequence[Part]) -> Answers:
+        """Of *parts*, which ascend, by one question. Raises RangeTooHeavy and BodyCut."""
+        splits = tuple(part.split for part in parts if part.split is not None)
+        grid = replace(grid_of(parts), splits=splits)
+        ranges = list(joined(part.covers for part in parts))
+        limit = len(parts) + 1 + len(splits)
+        rows = self._ask(queries.probe(self._project_id, grid, ranges, limit=limit, events=self._events))
+        if rows is None:
+            return Answers({}, {}, unanswered=frozenset(part.window.start for part in parts))
         if len(rows) >= limit:
-            raise errors.UnusableAnswer(f"POST /query names {len(rows)} windows where {len(ordered)} were asked for")
-        found = {part.window.start: Seen() for part in ordered}
-        durations = {part.window.start.date(): part.window.duration for part in ordered}
+            raise errors.UnusableAnswer(f"POST /query names {len(rows)} windows where {limit - 1} were asked for")
+        seen = {part.window.start: Seen() for part in parts}
+        early = {part.window.start: Seen() for part in parts if part.split is not None}
+        pieces = _pieces(parts, splits)
+        durations = {part.window.start.date(): part.window.duration for part in parts}
         for row in rows:
-            d, s, k, sx, st, sxt, sxn, sm, lm = (int(value or 0) for value in row)
+            d, s, k, sx, st, sxt, sxn, sm, lm, *p = (int(value or 0) for value in row)
             day = grid.first + d * DAY
             start = day + s * durations.get(day.date(), DAY)
-            if start not in found:
+            is_early = pieces.pop((start, sum(p)), None)
+            if is_early is None:
                 raise errors.UnusableAnswer(f"POST /query names a window that was not asked for: {start}")
             digest = ":".join(str(number % MODULUS) for number in (k, sx, st, sxt, sxn))
-            found[start] = Seen(k, digest, f"{sm % MODULUS}:{lm}")
-        return found
+            piece = Seen(k, digest, f"{sm % MODULUS}:{lm}")
+            seen[start] += piece
+            if is_early:
+                early[start] = piece
+        return Answers(seen, early)
 
-    def _ask(self, request: Request, *, divisible: bool = False) -> tuple[Row, ...] | None:
-        """Rows of a query, or None where this server or key does not answer queries.
+    def _undivided(self, request: Request) -> tuple[Row, ...] | None:
+        """Rows of a query that asks for no less where it is too heavy, but once more; None without an answer."""
+        for _ in range(2):
+            try:
+                return self._ask(request)
+            except TOO_HEAVY as exc:
+                self.failure = str(exc)
+        return None
 
-        *divisible*: raises RangeTooHeavy and BodyCut at once, for less to be asked; else they count as refusal in the end.
+    def _ask(self, request: Request, *, divisible: bool = True) -> tuple[Row, ...] | None:
+        """Rows of a query, or None: refused, or failed for a while.
+
+        *divisible*: raises RangeTooHeavy and BodyCut at once, for less to be asked; else they are failures in the end.
+        Where one follows another, the source may answer nothing at all, which then is the failure.
         """
-        if self.refusal:
+        if self.refusal or self.unavailable:
             return None
         try:
-            return decode.query_rows(self._client.send(replace(request, divisible=divisible)).body)
-        except errors.LimitsExhausted:
-            raise
-        except errors.SourceError as exc:
-            if divisible and isinstance(exc, errors.RangeTooHeavy | errors.BodyCut):
-                raise
+            rows = decode.query_rows(self._client.send(replace(request, divisible=divisible)).body)
+        except (errors.AccessDenied, errors.EndpointMissing, errors.RequestRefused, errors.UnusableAnswer) as exc:
             self.refusal, self.missing = str(exc), isinstance(exc, errors.EndpointMissing)
             return None
+        except TOO_HEAVY as exc:
+            if divisible:
+                self._heavy += 1
+                if self._heavy % HEAVY_IN_A_ROW or self._answers():
+                    raise
+            else:
+                self._fail(exc)
+            return None
+        except (errors.ServerFault, errors.SourceUnavailable) as exc:
+            self._fail(exc)
+            return None
+        self._failed = self._heavy = 0
+        self.failure = ""
+        return rows
+
+    def _answers(self) -> bool:
+        """Whether the source answers a question that reads no row; asked patiently."""
+        request = queries.identity_count(self._project_id, NOTHING, events=self._events)
+        return self._ask(request, divisible=False) is not None
+
+    def _fail(self, exc: errors.SourceError) -> None:
+        self.failure = str(exc)
+        self._failed += 1
+        if self._failed == FAILURES:
+            self.unavailable = self.failure
 
 
 def batches(parts: Iterable[Part], *, rows: int = BATCH_ROWS) -> Iterator[list[Part]]:
     """Groups of *parts*, in the order given, each small enough for one request."""
     batch: list[Part] = []
-    expected = pieces = 0
+    expected = pieces = told = 0
     for part in parts:
-        touches = bool(batch) and _same_run(batch[-1], part)
+        halved = part.split is not None
+        more = halved + (not (batch and _same_run(batch[-1], part)))
         if batch and (
-            expected + part.expected > rows or len(batch) == BATCH_WINDOWS or (not touches and pieces == BATCH_PIECES)
+            expected + part.expected > rows
+            or told + 1 + halved > BATCH_WINDOWS
+            or (more and pieces + more > BATCH_PIECES)
         ):
             yield batch
-            batch, expected, pieces, touches = [], 0, 0, False
+            batch, expected, pieces, told, more = [], 0, 0, 0, halved + 1
         batch.append(part)
         expected += part.expected
-        pieces += not touches
+        pieces += more
+        told += 1 + halved
     if batch:
         yield batch
 
@@ -202,6 +346,17 @@ def _same_run(one: Part, other: Part) -> bool:
     """Whether the two need no further range and no further step in the query's text."""
     touch = one.covers.end == other.covers.start or other.covers.end == one.covers.start
     return touch and one.window.duration == other.window.duration
+
+
+def _pieces(parts: Sequence[Part], splits: Sequence[datetime]) -> dict[tuple[datetime, int], bool]:
+    """What rows may be told of: window and how many *splits* are at or before it, and whether a split follows in it."""
+    pieces: dict[tuple[datetime, int], bool] = {}
+    for part in parts:
+        before = bisect_right(splits, part.covers.start)
+        pieces[part.window.start, before] = part.split is not None
+        if part.split is not None:
+            pieces[part.window.start, before + 1] = False
+    return pieces
 
 
 def grid_of(parts: Sequence[Part]) -> Grid:
@@ -235,6 +390,10 @@ def _few(ranges: list[Range]) -> list[Range]:
         gap = min(range(len(ranges) - 1), key=lambda i: ranges[i + 1].start - ranges[i].end)
         ranges = [*ranges[:gap], ranges[gap].hull(ranges[gap + 1]), *ranges[gap + 2 :]]
     return ranges
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(":")]
 
 
 def _time(micros: int | float | str | None) -> datetime:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -287,10 +288,18 @@ def earliest(project_id: int, *, events: EventFilter) -> Request:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """How a probe cuts time: dates from *first* (a UTC midnight) on, and their step up to each day number, ascending."""
+    """How a probe cuts time: dates from *first* (a UTC midnight) on, and their step up to each day number, ascending.
+
+    *splits*: few further instants to cut at, ascending.
+    """
 
     first: datetime
     steps: tuple[tuple[int, timedelta], ...]
+    splits: tuple[datetime, ...] = ()
+
+    def __post_init__(self) -> None:
+        if any(one >= other for one, other in pairwise(self.splits)):
+            raise ValueError(f"splits do not ascend: {', '.join(map(instant, self.splits))}")
 
     @property
     def slot(self) -> str:
@@ -300,6 +309,11 @@ class Grid:
             micros = str(step // MICROSECOND)
             expression = f"if(d < {until}, {micros}, {expression})" if expression else micros
         return f"intDiv(t, {expression})"
+
+    @property
+    def piece(self) -> str:
+        """HogQL: how many of the splits are at or before the microsecond o since *first*; empty without any."""
+        return " + ".join(f"if(o >= {(split - self.first) // MICROSECOND}, 1, 0)" for split in self.splits)
 
 
 # The value of a hexadecimal digit, and the last ten digits of a uuid as a number: hex functions are not on every
@@ -314,8 +328,9 @@ def probe(project_id: int, grid: Grid, ranges: Sequence[Range], *, limit: int, e
     """The source side of every window of *ranges* that has any event, one row each (design.md, "What the ledger proves").
 
     Columns: day number from grid.first, window number within the day, count, Σu, Σt, Σut, Σun, Σ µs of the day of the
-    latest created_at of each event, and the latest created_at in µs since 1970. The digits-and-dateDiff form, which is
-    equal to DuckDB on a real server of 2023 and uses no function that newer servers lack (§10).
+    latest created_at of each event, and the latest created_at in µs since 1970. With splits a row is of one piece of a
+    window, and a last column tells how many splits are at or before it. The digits-and-dateDiff form, which is equal to
+    DuckDB on a real server of 2023 and uses no function that newer servers lack (§10).
     """
     day = DAY // MICROSECOND
     events_of = (
@@ -325,12 +340,13 @@ def probe(project_id: int, grid: Grid, ranges: Sequence[Range], *, limit: int, e
         f"SELECT {_micros(grid.first, 'ts')} AS o, {_micros(EPOCH, 'c')} AS m, toString(u) AS h, "
         f"length(e) + 31 * length(di) AS n FROM ({events_of})"
     )
-    placed = f"SELECT intDiv(o, {day}) AS d, modulo(o, {day}) AS t, {_DIGITS} AS x, n, m FROM ({numbers})"
+    piece, p = (f", {grid.piece} AS p", ", p") if grid.splits else ("", "")
+    placed = f"SELECT intDiv(o, {day}) AS d, modulo(o, {day}) AS t, {_DIGITS} AS x, n, m{piece} FROM ({numbers})"
     return query(
         project_id,
         f"SELECT d, {grid.slot} AS s, count() AS k, sum(x) AS sx, sum(t) AS st, "
         f"sum(modulo(x, {_PRIME}) * modulo(t, {_PRIME})) AS sxt, sum(modulo(x, {_PRIME}) * n) AS sxn, "
-        f"sum(modulo(m, {day})) AS sm, max(m) AS lm FROM ({placed}) GROUP BY d, s ORDER BY d, s "
+        f"sum(modulo(m, {day})) AS sm, max(m) AS lm{p} FROM ({placed}) GROUP BY d, s{p} ORDER BY d, s{p} "
         f"LIMIT {limit}",
     )
 

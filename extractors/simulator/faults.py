@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 STATUS_KINDS = ("429", "500", "502", "503", "503-after", "504", "504-html", "512", "513", "html-200")
 """Another answer instead of the one asked for."""
@@ -48,11 +49,31 @@ class Fault:
             raise ValueError(f"only damage of a row takes a uuid, found {self.kind!r}")
 
 
-class Faults:
-    """Picks at most one fault per request."""
+@dataclass(frozen=True, slots=True)
+class Heavy:
+    """HogQL that reads more than *rows* rows with a timestamp in [start, end) is answered with *kind*. None: no bound.
 
-    def __init__(self, faults: Sequence[Fault], *, seed: int = 1) -> None:
+    Without *rows* one event there is too much; a query that reads none of them is answered.
+    """
+
+    kind: str = "504"
+    rows: int = 0
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in STATUS_KINDS:
+            raise ValueError(f"unknown answer {self.kind!r}, expected one of {', '.join(STATUS_KINDS)}")
+        if self.rows < 0:
+            raise ValueError(f"rows must not be negative: {self.rows}")
+
+
+class Faults:
+    """Picks at most one fault per request; *heavy* is looked at by those who know what a query reads."""
+
+    def __init__(self, faults: Sequence[Fault], *, heavy: Sequence[Heavy] = (), seed: int = 1) -> None:
         self._faults = tuple(faults)
+        self.heavy = tuple(heavy)
         self._random = random.Random(seed)
 
     def pick(self, endpoint: str, number: int) -> Fault | None:

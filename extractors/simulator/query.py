@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from extractors.simulator.dates import moment
 from extractors.simulator.errors import BadInput
-from extractors.simulator.hogql import Engine, Result
+from extractors.simulator.faults import Heavy
+from extractors.simulator.hogql import STRING, Engine, Result
 from extractors.simulator.profiles import Profile
 
 MAX_ROWS, IMPLICIT_ROWS = 50_000, 100
 CACHED_S = 60.0
 LIMIT = re.compile(r"\bLIMIT\s+(\d+)\s*$", re.IGNORECASE)
+FROM_EVENTS = re.compile(r"\bFROM events\b(\s+WHERE\b)?", re.IGNORECASE)
+ENDS = re.compile(rf"{STRING.pattern}|[()]|\b(?:GROUP|ORDER)\s+BY\b|\bLIMIT\b", re.IGNORECASE)
+"""What may end a condition: where it does, no bracket is open and it is no literal."""
 
 
 @dataclass(slots=True)
@@ -50,6 +54,24 @@ class Query:
             raise BadInput(f"{kind} is not simulated")
         self.cache[key] = (time.monotonic(), json.dumps(answer).encode())
         return answer
+
+    def too_heavy(self, body: bytes, heavy: Sequence[Heavy]) -> str | None:
+        """The answer that *body* gets instead of rows, because its HogQL reads too much; None for any other body."""
+        try:
+            text = str(json.loads(body)["query"]["query"])
+        except (ValueError, KeyError, TypeError):
+            return None
+        condition = _read(text) if heavy else None
+        if condition is None:
+            return None
+        for one in heavy:
+            bounds = [f"timestamp >= {_constant(one.start)}"] if one.start else []
+            bounds += [f"timestamp < {_constant(one.end)}"] if one.end else []
+            where = " AND ".join(f"({part})" for part in [condition, *bounds])
+            counted = self.engine.query(f"SELECT count() AS n FROM events WHERE {where}", 1).rows[0][0]
+            if isinstance(counted, int) and counted > one.rows:
+                return one.kind
+        return None
 
     def _hogql(self, query: Mapping[str, Any]) -> dict[str, Any]:
         text = str(query.get("query", ""))
@@ -100,6 +122,21 @@ class Query:
         text += f" WHERE {' AND '.join(conditions)}" if conditions else ""
         text += f" ORDER BY {', '.join(order)}" if order else ""
         return self.engine.query(text, min(int(query.get("limit") or IMPLICIT_ROWS), MAX_ROWS))
+
+
+def _read(hogql: str) -> str | None:
+    """The condition on the rows of `events` that *hogql* reads; None where it reads none."""
+    found = FROM_EVENTS.search(hogql)
+    if found is None:
+        return None
+    if not found[1]:
+        return "1 = 1"
+    depth = 0
+    for match in ENDS.finditer(hogql, found.end()):
+        depth += {"(": 1, ")": -1}.get(match[0], 0)
+        if depth < 0 or (depth == 0 and match[0][0] not in "()'"):
+            return hogql[found.end() : match.start()]
+    return hogql[found.end() :]
 
 
 def _constant(at: datetime) -> str:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extractors import queries
-from extractors.queries import Bucket, EventFilter, Narrowing
+from extractors.queries import Bucket, EventFilter, Grid, Narrowing
 from extractors.window import Range
 
 START = datetime(2024, 2, 29, tzinfo=UTC)
@@ -158,6 +158,49 @@ def test_earliest_has_limit_and_filter(events, where):
     hogql = json.loads(queries.earliest(1, events=events).body)["query"]["query"]
 
     assert hogql.endswith(f"FROM events{where} LIMIT 1")
+
+
+HOURS = ((1, timedelta(hours=1)),)
+PROBED = (
+    "SELECT d, intDiv(t, 3600000000) AS s, count() AS k, sum(x) AS sx, sum(t) AS st, "
+    "sum(modulo(x, 1000003) * modulo(t, 1000003)) AS sxt, sum(modulo(x, 1000003) * n) AS sxn, "
+    "sum(modulo(m, 86400000000)) AS sm, max(m) AS lm FROM (SELECT intDiv(o, 86400000000) AS d, "
+    "modulo(o, 86400000000) AS t, … AS x, n, m FROM (SELECT "
+    "dateDiff('microsecond', toDateTime64('2024-02-29 00:00:00.000000', 6, 'UTC'), ts) AS o, "
+    "dateDiff('microsecond', toDateTime64('1970-01-01 00:00:00.000000', 6, 'UTC'), c) AS m, toString(u) AS h, "
+    "length(e) + 31 * length(di) AS n FROM (SELECT uuid AS u, event AS e, distinct_id AS di, timestamp AS ts, "
+    "max(created_at) AS c FROM events WHERE timestamp >= toDateTime64('2024-02-29 00:00:00.000000', 6, 'UTC') "
+    "AND timestamp < toDateTime64('2024-03-01 00:00:00.000000', 6, 'UTC') GROUP BY u, e, di, ts))) "
+    "GROUP BY d, s ORDER BY d, s LIMIT 25"
+)
+
+
+def probed(*splits: datetime) -> str:
+    """The HogQL of a probe of one day's hours, without the ten digits of the uuid."""
+    request = queries.probe(1, Grid(START, HOURS, splits), [DAY], limit=25, events=ALL)
+    text: str = json.loads(request.body)["query"]["query"]
+    return re.sub(r"\(position\(.*\* 1 AS x", "… AS x", text)
+
+
+def test_probe_without_splits_is_a_known_text():
+    """What several servers were seen to answer stays what is asked."""
+    assert probed() == PROBED
+
+
+def test_probe_counts_the_splits_before_each_event():
+    """How many are at or before the event: by the microseconds that are there already, as a further group."""
+    text = probed(START + timedelta(hours=1), START + timedelta(hours=2, microseconds=1))
+
+    expected = PROBED.replace("n, m FROM", "n, m, if(o >= 3600000000, 1, 0) + if(o >= 7200000001, 1, 0) AS p FROM")
+    expected = expected.replace("max(m) AS lm", "max(m) AS lm, p")
+    assert text == expected.replace("GROUP BY d, s ORDER BY d, s", "GROUP BY d, s, p ORDER BY d, s, p")
+
+
+@pytest.mark.parametrize("splits", [(START, START), (DAY.end, START)], ids=["twice the same", "descending"])
+def test_splits_ascend(splits):
+    """Their number before an event tells the part that it is in."""
+    with pytest.raises(ValueError, match="splits"):
+        Grid(START, HOURS, splits)
 
 
 def test_instants_are_utc_whatever_zone_they_came_in():
