@@ -350,8 +350,8 @@ BREAKS = [
     Break(
         "limit as short as the windows",
         "extractors/probe.py",
-        "limit = len(ordered) + 1",
-        "limit = len(ordered)",
+        "limit = len(parts) + 1 +",
+        "limit = len(parts) +",
         PROBE,
     ),
     Break("full answer taken", "extractors/probe.py", "        if len(rows) >= limit:\n", "        if False:\n", PROBE),
