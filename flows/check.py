@@ -129,6 +129,8 @@ def _query(reader: EventsReader, project_id: int) -> Finding:
         if reader.probe.missing
         else "give the key the scope query:read"
     )
+    if not reader.probe.refusal:
+        return Finding("query", Verdict.WARN, f"no answer: {reader.probe.failure}", "run hedgerow check again later")
     found = f"refused: {reader.probe.refusal}"
     return Finding("query", Verdict.WARN, found, f"events are landed all the same, with more requests; {mend}")
 

@@ -6,8 +6,8 @@ rebuilds, repairs and copies (docs/proof.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from extractors.window import DAY, midnight
@@ -65,3 +65,29 @@ class Guard:
         held_of_day = sum(rows for at, rows in self._rows.items() if midnight(at.date()) == day)
         then = held_of_day + gone_of_day - late
         return then >= DATE_ROWS and gone_of_day + removed > DATE_SHARE * then
+
+    def foresees(self, removed: Mapping[datetime, int], *, now: datetime) -> bool:
+        """Whether removing so many rows of each window, one after the other, would be stopped somewhere.
+
+        A run that would remove too much stops before it removes anything.
+        """
+        trial = replace(self, _rows=dict(self._rows), _removals=list(self._removals))
+        for start, rows in sorted(removed.items()):
+            if trial.stops(start, rows, now=now):
+                return True
+            trial._rows[start] = trial._rows.get(start, 0) - rows
+            trial._removals.append(Removal(start, now, rows))
+        return False
+
+
+@dataclass(slots=True)
+class Trial(Guard):
+    """Stops nothing, and counts what each window's landing would remove."""
+
+    accept: bool = False
+    removed: dict[datetime, int] = field(default_factory=dict)
+
+    def stops(self, start: datetime, removed: int, *, now: datetime) -> bool:
+        del now
+        self.removed[start] = removed
+        return False

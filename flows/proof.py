@@ -18,6 +18,7 @@ from extractors.probe import Answers, Part, Seen
 from extractors.window import Range, Window
 from extractors.zone import HourCount
 from flows import plan
+from flows.guard import Trial
 from flows.loader import STREAM, Loader, Order, Outcome
 from flows.plan import Target
 from sinks.base import Sink
@@ -32,6 +33,7 @@ from sinks.ledger import (
     Note,
     Sound,
     State,
+    Stop,
     TooHeavy,
 )
 from transforms import events as rows_of
@@ -69,6 +71,10 @@ class Prover:
         before = self._answers(
             [Part(target.window, target.covers, plan.expected_rows(target, rows)) for target in settled]
         )
+        known = [target.previous for target in targets if target.previous is not None]
+        stopped = self._stopped(known, before or Answers({}, {}))
+        targets = [target for target in targets if target.window.start not in stopped]
+        settled = [target for target in settled if target.window.start not in stopped]
         sweeps = list(plan.sweeps(targets))
         for number, sweep in enumerate(sweeps):
             last = number == len(sweeps) - 1
@@ -146,6 +152,8 @@ class Prover:
             elif not still_stands(entry, said):
                 differing.append(entry)
         self._note(found)
+        stopped = self._stopped(differing, answers)
+        differing = [entry for entry in differing if entry.start not in stopped]
         if differing:
             self.load_again(differing)
             self.settle_moved()
@@ -155,7 +163,7 @@ class Prover:
         """Read windows again that have come to a re-read age, within *allowance* pages and what earlier runs saved."""
         order = self._order
         ledger = self.ledger()
-        refused = bool(self._reader.probe.refusal)
+        refused = bool(self._reader.probe.refusal or self._reader.probe.unavailable)
         due = plan.due_again(ledger, order.reread_at, now=self._now, refused=refused)
         taken, saved = plan.affordable(due, allowance=allowance, saved=ledger.saved)
         if saved != ledger.saved:
@@ -170,6 +178,37 @@ class Prover:
         moments = sorted(entry.start for entry in entries)
         for sweep in plan.sweeps(plan.again(self.ledger(), moments, now=self._now, settle=self._order.settle)):
             (loader or self._loader).load(sweep, self._reader)
+
+    def _stopped(self, entries: Sequence[Entry], answers: Answers) -> set[datetime]:
+        """Windows of *entries* that are not to be read again, because all together that would remove too much; noted.
+
+        The source's count alone is no proof of absence: what the events list shows decides, read without landing.
+        """
+        missing = {
+            entry.start: self._rows_of_stream(entry) - answers.seen[entry.start].rows
+            for entry in entries
+            if entry.start in answers.seen
+        }
+        gone = {start: rows for start, rows in missing.items() if rows > 0}
+        if not self._loader.guard.foresees(gone, now=self._now):
+            return set()
+        trial = Trial()
+        loader = self._loader.beside(Rehearsal(self._sink), Outcome(), guard=trial)
+        doomed = [entry for entry in entries if entry.start in gone]
+        self.load_again(doomed, loader=loader)
+        if not self._loader.guard.foresees(trial.removed, now=self._now):
+            return set()
+        self._note([(entry, Stop(str(answers.seen[entry.start]))) for entry in doomed])
+        return set(gone)
+
+    def _rows_of_stream(self, entry: Entry) -> int:
+        """How many rows of a window the source should show: after a rebuild those that the filter in force lets pass."""
+        if entry.state is not State.STALE:
+            return entry.known_tally.source_rows
+        if not self._reader.events.identity:
+            return entry.tally.landed_rows
+        held = self._sink.hashes(self._order.project_id, entry.covered_start, entry.covered_end)
+        return int(self._reader.events.passing(held).num_rows)
 
     def _prove(self, starts: Collection[datetime], before: Mapping[datetime, Seen]) -> None:
         """Compare what was landed of the windows at *starts* with the source; what differs is read again once, then disputed.

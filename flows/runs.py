@@ -328,7 +328,7 @@ def _report(
         learned={
             "page_cap": reader.learned.page_cap,
             "hogql_filter": reader.learned.hogql_filter,
-            "query": reader.probe.refusal or True,
+            "query": reader.probe.refusal or reader.probe.unavailable or True,
             "prefixes": dict(client.prefixes),
         },
     )
@@ -397,6 +397,8 @@ def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
         yield f"left to the next run: {left} of the look-back; this one's share of queries is used up"
     if reader.probe.refusal:
         yield f"not compared with the source: it refuses queries ({reader.probe.refusal})"
+    elif reader.probe.unavailable:
+        yield f"not compared with the source: it does not answer queries now ({reader.probe.unavailable})"
 
 
 def in_history(error: str, problems: Sequence[str]) -> str:

@@ -80,7 +80,7 @@ def test_copies_in_two_windows_become_one_row(sink, tmp_path):
 
     assert landed(sink, START, END) == truth([event for event in dataset.events if event is not copy], START, END)
     entry = sink.ledger(1, "events").entries[START + timedelta(hours=2)]
-    assert (entry.state, entry.tally.copies) == (State.UNMERGED, 1)
+    assert (entry.shown, entry.tally.copies) == (State.UNMERGED, 1)
     assert outcome.unmerged == [entry.start]
     assert again.windows == 0
 

@@ -161,7 +161,7 @@ def test_unmerged_copies_become_one_row(tmp_path):
     assert len(rows) == 3_000
     assert [row[:4] for row in rows] == [row[:4] for row in truth(merged(dataset), START, END)]
     window = sink.ledger(1, "events").entries[outcome.unmerged[0]]
-    assert (window.state, window.start <= different.timestamp < window.end) == (State.UNMERGED, True)
+    assert (window.shown, window.start <= different.timestamp < window.end) == (State.UNMERGED, True)
 
 
 def merged(dataset: Dataset) -> list[Event]:

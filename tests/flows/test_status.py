@@ -16,6 +16,7 @@ from flows.status import Kind, Segment, Summary, Used, cells, summary
 from flows.status_page import page
 from sinks.base import Change, Run
 from sinks.ledger import Changes, Entry, Ledger, State, Tally
+from tests.entries import own
 
 START, DAY, HOUR = datetime(2026, 1, 30, tzinfo=UTC), timedelta(days=1), timedelta(hours=1)
 NOW = START + 5 * DAY + 2 * HOUR
@@ -24,11 +25,13 @@ NOW = START + 5 * DAY + 2 * HOUR
 def entry(start: datetime, end: datetime, state: State = State.VERIFIED, rows: int = 10, **more: datetime) -> Entry:
     covers = {"covered_start": start, "covered_end": end} | more
     tally = Tally(rows + 1, f"{rows + 1}:0:0:0:0", rows, "0", quarantined_rows=1)
-    return Entry(project_id=1, stream="events", start=start, end=end, state=state, read_at=end, tally=tally, **covers)
+    return Entry(
+        project_id=1, stream="events", start=start, end=end, read_at=end, tally=tally, **covers, **own(state, end)
+    )
 
 
 def told(*entries: Entry, **more: object) -> Summary:
-    ledger = Ledger({one.start: one for one in entries}, {}, START + 5 * DAY)
+    ledger = Ledger({one.start: one for one in entries}, {}, (START + 5 * DAY,))
     return summary(1, "events", ledger, now=NOW, **more)
 
 

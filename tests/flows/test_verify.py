@@ -260,7 +260,7 @@ def test_damage_and_an_outage_do_not_empty_a_warehouse(dataset, place):
 
     assert not held.good
     assert len(landed(place.sink, START, END)) == rows
-    assert State.HELD in {entry.state for entry in place.sink.ledger(1, "events").entries.values()}
+    assert State.HELD in {entry.shown for entry in place.sink.ledger(1, "events").entries.values()}
 
 
 def test_a_rebuild_during_an_outage_does_not_empty_a_warehouse(dataset, place):
@@ -292,7 +292,7 @@ def test_damage_is_remembered_until_it_is_repaired(place):
     """Found once, status and every sync say so; the repair ends it."""
     place.damage("DELETE FROM events WHERE distinct_id = 'user-3'")
     place.verify()
-    states = {entry.state for entry in place.sink.ledger(1, "events").entries.values()}
+    states = {entry.shown for entry in place.sink.ledger(1, "events").entries.values()}
     again = place.sync()
     (run, *_) = place.sink.runs(1, limit=9)[1:]
     mended = place.verify(repair=True)

@@ -20,7 +20,7 @@ from sinks import errors, lake_views
 from sinks.base import Run
 from sinks.lake import LakeSink
 from sinks.lake_file import FILE_SCHEMA
-from sinks.ledger import Changes, Entry, Landing, Probed, State
+from sinks.ledger import Agreement, Changes, Damage, Entry, Landing, Note, Probed, State
 from sinks.objects import Missing
 from tests import stores
 from tests.relay import refused, relay
@@ -205,8 +205,10 @@ def test_a_long_journal_is_merged(lake):
     """Hundreds of notes and runs become one object, and say the same, also to a process that knew the old ones."""
     (entry,) = lake.land([landing("a")])
     other = stores.local_lake(Path(lake.objects.root))
+    said = f"{entry.tally.source_digest}/1:2"
     for number in range(120):
-        lake.note([replace(entry, state=State.VERIFIED, probed=Probed(DAY, str(number)))])
+        known = lake.ledger(1, "events").entries[DAY]
+        lake.note([Note(known, DAY + timedelta(seconds=number), Agreement(said, known.covered_end))])
         if number == 30:
             other.ledger(1, "events")
     lake.record(Run("1", "sync", 1, "events", DAY, DAY, "done", 1, 2, 3, 0.0))
@@ -214,7 +216,7 @@ def test_a_long_journal_is_merged(lake):
     assert len(list(lake.objects.list("_hedgerow/journal"))) == 1
     for sink in (lake, other, stores.local_lake(Path(lake.objects.root))):
         noted = sink.ledger(1, "events").entries[DAY]
-        assert (noted.state, noted.probed) == (State.VERIFIED, Probed(DAY, "119"))
+        assert (noted.state, noted.probed) == (State.VERIFIED, Probed(DAY + timedelta(seconds=119), said))
         assert [run.run_id for run in sink.runs(1, limit=9)] == ["1"]
 
 
@@ -222,7 +224,7 @@ def test_what_is_known_of_windows_outlives_a_run_that_saw_none(lake):
     """A foreign file ends a run before it has listed the windows: its journal is not merged without them."""
     (entry,) = lake.land([landing("a")])
     for _ in range(60):
-        lake.note([replace(entry, state=State.DISPUTED)])
+        lake.note([Note(entry, DAY, Damage())])
     foreign = Path(lake.objects.root) / "events" / "project_id=1" / "x.parquet"
     foreign.write_bytes(b"")
     with pytest.MonkeyPatch.context() as later:
@@ -233,7 +235,7 @@ def test_what_is_known_of_windows_outlives_a_run_that_saw_none(lake):
         other.record(Run("last", "sync", 1, "events", DAY, DAY, "failed", 1, 2, 3, 0.0))
     foreign.unlink()
 
-    assert stores.local_lake(Path(lake.objects.root)).ledger(1, "events").entries[DAY].state is State.DISPUTED
+    assert stores.local_lake(Path(lake.objects.root)).ledger(1, "events").entries[DAY].shown is State.DISPUTED
 
 
 def test_a_lake_that_another_process_has_just_begun_is_no_foreign_place(lake, monkeypatch):
