@@ -242,18 +242,28 @@ def _snapshot(settings: Settings, wanted: Snapshot, client: Client, shelf: _Shel
 
 
 def _evaluations(settings: Settings, project_id: int, client: Client, sink: Destination, done: Synced) -> None:
-    rows = list(evaluations.evaluations(client, project_id))
-    sink.prepare(project_id, EVALUATIONS, host=settings.source.host, event_filter="", rebuild=False)
-    at = now()
-    found: list[evaluation_rows.Merged] = []
+    """Read the table, then the list, then put the table back; all of it again, if another run was faster.
 
-    def merge(old: pa.Table | None) -> pa.Table | None:
-        found[:] = [evaluation_rows.merged(old, rows, project_id=project_id, at=at)]
-        return found[0].table if old is None or found[0] else None
-
+    In this order what is read is newer than all that the table holds, so that no clock is needed to tell which is.
+    """
     views = {"evaluation_results": evaluation_rows.RESULTS_VIEW}
-    replaced(sink, EVALUATIONS, merge, json=evaluation_rows.JSON, views=views)
-    done.new, done.changed, done.deleted = found[0].new, found[0].changed, found[0].deleted
+    for attempt in reversed(range(CONFLICTS)):
+        old = sink.table(EVALUATIONS)
+        rows = list(evaluations.evaluations(client, project_id))
+        # Only now, when the source has let us in.
+        sink.prepare(project_id, EVALUATIONS, host=settings.source.host, event_filter="", rebuild=False)
+        at = client.served_at or now()
+        found = evaluation_rows.merged(old.rows if old else None, rows, project_id=project_id, at=at)
+        try:
+            if old is None or found:
+                version = old.version if old else ""
+                sink.replace(EVALUATIONS, found.table, version=version, json=evaluation_rows.JSON, views=views)
+        except GenerationConflict:
+            if not attempt:
+                raise
+        else:
+            done.new, done.changed, done.deleted = found.new, found.changed, found.deleted
+            return
 
 
 def replaced(

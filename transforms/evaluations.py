@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -54,28 +54,46 @@ class Merged:
 def merged(history: pa.Table | None, rows: Iterable[Mapping[str, Any]], *, project_id: int, at: datetime) -> Merged:
     """The history after the source showed *rows*, all of a project, at *at*. An evaluation that it does not show is deleted.
 
-    A change is any key that differs, also one that hedgerow does not know: `raw` has the row whole.
+    *rows* were read after *history* was: the reading is the newer one, whatever the clocks say. Where *at* is not after
+    every time of the project's history, the next microsecond takes its place. A change is any key that differs, also one
+    that hedgerow does not know: `raw` has the row whole.
     """
     held: list[dict[str, Any]] = history.to_pylist() if history is not None else []
-    current = {row["id"]: row for row in held if row["project_id"] == project_id and row["valid_to"] is None}
+    ours = [row for row in held if row["project_id"] == project_id]
+    current = {row["id"]: row for row in ours if row["valid_to"] is None}
     shown = {str(row["id"]): row for row in rows}
+    at = _after(ours, at)
+    ended: set[str] = set()
     added, new, changed, deleted = [], 0, 0, 0
     for name, row in shown.items():
         before = current.get(name)
-        if before is not None and not before["deleted"] and json.loads(before["raw"]) == _plain(row):
+        if before is not None and not _differs(row, before):
             continue
         new += before is None
         changed += before is not None
-        added.append((before, _row(row, project_id=project_id, at=at)))
+        ended.add(name)
+        added.append(_row(row, project_id=project_id, at=at))
     for name, before in current.items():
         if name not in shown and not before["deleted"]:
             deleted += 1
-            added.append((before, before | {"deleted": True, "valid_from": at}))
-    for before, _ in added:
-        if before is not None:
-            held[held.index(before)] = before | {"valid_to": at}
-    table = pa.Table.from_pylist([*held, *(row for _, row in added)], schema=EVALUATIONS)
+            ended.add(name)
+            added.append(before | {"deleted": True, "valid_from": at})
+    kept = [row | {"valid_to": at} if row is current.get(row["id"]) and row["id"] in ended else row for row in held]
+    table = pa.Table.from_pylist([*kept, *added], schema=EVALUATIONS)
     return Merged(table, new, changed, deleted)
+
+
+def _after(history: Iterable[Mapping[str, Any]], at: datetime) -> datetime:
+    """*at*, or the first microsecond after the last change of *history*."""
+    times = [time for row in history for time in (row["valid_from"], row["valid_to"]) if time is not None]
+    latest = max(times, default=None)
+    return at if latest is None or latest < at else latest.astimezone(UTC) + timedelta(microseconds=1)
+
+
+def _differs(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether the source shows another thing than the current row, or again what was deleted."""
+    deleted = row.get("deleted") is True
+    return bool(before["deleted"] != deleted or json.loads(before["raw"]) != _plain(row))
 
 
 def _row(row: Mapping[str, Any], *, project_id: int, at: datetime) -> dict[str, Any]:

@@ -1,0 +1,260 @@
+"""Exports and evaluations when runs meet, end early, or are shown less than before: what is landed stays true."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from extractors.simulator.assets import ExportStore
+from extractors.simulator.dataset import Dataset
+from extractors.simulator.evaluations import EvaluationStore
+from extractors.simulator.server import Simulator, serve
+from flows import assets
+from flows.destinations import destination_of
+from flows.settings import load
+from sinks.base import Table
+from sinks.errors import GenerationConflict
+from tests.flows.test_assets import FREE, NOW, Place
+
+HISTORY = "SELECT name, valid_from, valid_to FROM evaluations WHERE id = '{}' ORDER BY valid_from, valid_to NULLS LAST"
+
+
+class Heard:
+    """A destination of which every call is heard before it is made."""
+
+    def __init__(self, sink: Any, before: Callable[[str, tuple[Any, ...]], None]) -> None:
+        self._sink, self._before = sink, before
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._sink, name)
+        if not callable(found):
+            return found
+
+        def call(*given: Any, **named: Any) -> Any:
+            self._before(name, given)
+            return found(*given, **named)
+
+        return call
+
+
+@pytest.fixture
+def store() -> ExportStore:
+    return ExportStore()
+
+
+@pytest.fixture
+def judges() -> EvaluationStore:
+    made = EvaluationStore()
+    for number in range(3):
+        made.add(f"Judge {number}", NOW - timedelta(days=1))
+    return made
+
+
+@pytest.fixture
+def simulator(store: ExportStore, judges: EvaluationStore) -> Iterator[Simulator]:
+    with serve(Dataset([]), profile=FREE, exports=store, evaluations=judges) as running:
+        yield running
+
+
+@pytest.fixture(params=["duckdb", "file"])
+def place(request, simulator, tmp_path) -> Place:
+    return Place(f"{request.param}:{tmp_path / 'here'}", tmp_path, simulator)
+
+
+@pytest.fixture
+def before_call(place, monkeypatch) -> Callable[[str, Callable[[], object]], None]:
+    """Has something happen before the first call of that name, `replace weekly` or `keep`, of the next run."""
+
+    def arrange(wanted: str, happens: Callable[[], object]) -> None:
+        waiting = [happens]
+
+        def before(name: str, given: tuple[Any, ...]) -> None:
+            if waiting and wanted in (name, f"{name} {given[0]}" if given else ""):
+                monkeypatch.undo()
+                waiting.pop()()
+
+        def sink_of(*_: Any) -> Any:
+            return Heard(destination_of(place.settings()), before)
+
+        monkeypatch.setattr(assets, "sink_of", sink_of)
+
+    return arrange
+
+
+def sound(rows: list[tuple[Any, datetime, datetime | None]]) -> bool:
+    """The periods of one id follow each other without gap or overlap, and none is empty."""
+    ends = [row[2] for row in rows]
+    return (
+        ends[-1] is None
+        and ends[:-1] == [row[1] for row in rows[1:]]
+        and all(end is not None and row[1] < end for row, end in zip(rows[:-1], ends, strict=False))
+    )
+
+
+# --- two runs at once
+
+
+@pytest.mark.parametrize("call", ["table evaluations", "replace evaluations"])
+def test_an_older_reading_does_not_replace_a_newer_one(call, place, judges, before_call):
+    """The slower of two runs reads again: the newer name stays the current one, and history goes forward."""
+    place.sync("evaluations")
+
+    def other_run() -> None:
+        judges.rows[0]["name"] = "Newer"
+        place.sync("evaluations")
+
+    judges.rows[0]["name"] = "Older"
+    before_call(call, other_run)
+    place.sync("evaluations")
+    rows = place.rows(HISTORY.format(judges.rows[0]["id"]))
+
+    assert [row[0] for row in rows] == ["Judge 0", "Newer"]
+    assert sound(rows)
+
+
+@pytest.mark.parametrize("skew", [timedelta(days=-1), timedelta(days=1)], ids=["behind", "ahead"])
+def test_clocks_of_machines_do_not_matter(skew, place, judges, monkeypatch):
+    """A run on a machine whose clock is a day off, then one on another: times are the server's."""
+    with monkeypatch.context() as patch:
+        patch.setattr(assets, "now", lambda: datetime.now(UTC) + skew)
+        place.sync("evaluations")
+    judges.rows[0]["name"] = "Later"
+    place.sync("evaluations")
+    rows = place.rows(HISTORY.format(judges.rows[0]["id"]))
+
+    assert [row[0] for row in rows] == ["Judge 0", "Later"]
+    assert sound(rows)
+    assert all(abs(row[1] - datetime.now(UTC)) < timedelta(hours=1) for row in rows)
+
+
+class Tables:
+    """A destination's tables in memory, with their versions."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Table] = {}
+
+    def table(self, name: str) -> Table | None:
+        return self.held.get(name)
+
+    def replace(self, name: str, rows: Any, *, version: str, **_: Any) -> None:
+        found = self.held[name].version if name in self.held else ""
+        if found != version:
+            raise GenerationConflict(name, expected=0, found=1)
+        self.held[name] = Table(rows, str(int(found or 0) + 1))
+
+    def exists(self) -> bool:
+        return False
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: None
+
+
+class Racer:
+    """A run in a thread of its own that waits for its turn before each step."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._go, self._stopped, self.ended = threading.Semaphore(0), threading.Semaphore(0), False
+        self.error: BaseException | None = None
+        self._work = work
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def _run(self) -> None:
+        self._go.acquire()
+        try:
+            self._work()
+        except BaseException as exc:
+            self.error = exc
+        self.ended = True
+        self._stopped.release()
+
+    def wait(self) -> None:
+        """Called by the run before a step."""
+        self._stopped.release()
+        self._go.acquire()
+
+    def step(self) -> None:
+        """Let the run do one step."""
+        if not self.ended:
+            self._go.release()
+            self._stopped.acquire()
+
+
+RUNS = st.tuples(st.sampled_from(["one", "other"]), st.integers(1, 4))
+CHANGES = st.tuples(st.integers(0, 1), st.sampled_from(["change", "change", "hide", "show"]), st.integers(-1, 2))
+MEETINGS = st.lists(st.tuples(RUNS, CHANGES), max_size=8)
+"""Which run goes on and for how many steps; then what becomes of which evaluation, and of the server's clock in seconds."""
+
+
+@examples(max_examples=300, deadline=None)
+@given(MEETINGS)
+def test_history_is_sound_however_two_runs_meet(meetings):
+    """Any order of their steps and of the source's changes, by any clocks: periods follow each other, readings too."""
+    source = {number: {"id": f"{number}", "name": "0"} for number in range(2)}
+    shown, tables, clock = set(source), Tables(), [NOW]
+    racers: dict[int, Racer] = {}
+
+    def pause() -> None:
+        racer = racers.get(threading.get_ident())
+        if racer:
+            racer.wait()
+
+    class Client:
+        def __init__(self) -> None:
+            self.requests: Counter[str] = Counter()
+            self.served_at: datetime | None = None
+
+    @contextmanager
+    def client_of(*_: Any, **__: Any) -> Iterator[tuple[Client, None]]:
+        yield Client(), None
+
+    def listed(client: Client, project_id: int) -> Iterator[dict[str, str]]:
+        pause()
+        client.served_at = clock[0]
+        return iter([dict(source[number]) for number in sorted(shown)])
+
+    def skewed() -> datetime:
+        return clock[0] + timedelta(days=1 if threading.current_thread() is one.thread else -1)
+
+    def sync() -> None:
+        flags: dict[str, object] = {"source.host": "http://127.0.0.1:1", "source.key": "phx_a"}
+        assets.sync(load(flags).settings, 1, "evaluations", named=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        sink = Heard(tables, lambda name, given: pause() if name in ("table", "replace") else None)
+        patch.setattr(assets, "sink_of", lambda *_: sink)
+        patch.setattr(assets, "client_of", client_of)
+        patch.setattr(assets.evaluations, "evaluations", listed)
+        patch.setattr(assets, "now", skewed)
+        one, other = Racer(sync), Racer(sync)
+        racers |= {racer.thread.ident or 0: racer for racer in (one, other)}
+        for (runner, count), (number, what, seconds) in meetings:
+            for _ in range(count):
+                (one if runner == "one" else other).step()
+            clock[0] += timedelta(seconds=seconds)
+            if what == "change":
+                source[number]["name"] = f"{int(source[number]['name']) + 1}"
+            (shown.discard if what == "hide" else shown.add)(number)
+        while not (one.ended and other.ended):
+            one.step()
+            other.step()
+        sync()  # and one that meets no other
+    history = tables.held["evaluations"].rows.to_pylist()
+
+    assert (one.error, other.error) == (None, None)
+    for name in {row["id"] for row in history}:
+        rows = sorted((row for row in history if row["id"] == name), key=lambda row: row["valid_from"])
+        assert sound([(row["name"], row["valid_from"], row["valid_to"]) for row in rows])
+        read = [int(row["name"]) for row in rows]
+        assert read == sorted(read)
+        if int(name) in shown:
+            assert rows[-1]["name"] == source[int(name)]["name"]
