@@ -20,11 +20,12 @@ from extractors import contents, evaluations, exports
 from extractors.client import Client
 from extractors.errors import AccessDenied, EndpointMissing, LimitsExhausted, RequestRefused, SourceError
 from extractors.exports import Asset, NewExport
+from extractors.window import counted
 from flows import ordering
 from flows.runs import INTERRUPTED, in_history
 from flows.settings import Settings, Snapshot
 from flows.wiring import Listener, client_of, now, sink_of
-from sinks.base import Destination, Run
+from sinks.base import Destination, Run, Table
 from sinks.errors import GenerationConflict
 from transforms import evaluations as evaluation_rows
 from transforms import exports as export_rows
@@ -62,11 +63,12 @@ def sync(
     stream: str,
     *,
     named: bool,
+    accept_deletions: bool = False,
     max_wait: timedelta | None = None,
     listener: Listener | None = None,
 ) -> Synced:
     """Land what is new of exports or evaluations. *named*: the user asked for this stream; otherwise a key or server
-    that has none is no error.
+    that has none is no error. *accept_deletions*: what the source does not show any more is deleted, however much it is.
 
     Raises SettingsError, SourceError, SinkError; what is committed stays.
     """
@@ -78,8 +80,10 @@ def sync(
     with client_of(settings, listener=listener, max_wait=max_wait) as (client, _):
         error = ""
         try:
-            work = _exports if stream == EXPORTS else _evaluations
-            work(settings, project_id, client, sink, done)
+            if stream == EXPORTS:
+                _exports(settings, project_id, client, sink, done)
+            else:
+                _evaluations(settings.source.host, client, sink, done, accept_deletions=accept_deletions)
         except (AccessDenied, EndpointMissing, RequestRefused) as exc:
             if named:
                 raise
@@ -241,29 +245,44 @@ def _snapshot(settings: Settings, wanted: Snapshot, client: Client, shelf: _Shel
     done.snapshots += 1
 
 
-def _evaluations(settings: Settings, project_id: int, client: Client, sink: Destination, done: Synced) -> None:
+def _evaluations(host: str, client: Client, sink: Destination, done: Synced, *, accept_deletions: bool) -> None:
     """Read the table, then the list, then put the table back; all of it again, if another run was faster.
 
     In this order what is read is newer than all that the table holds, so that no clock is needed to tell which is.
     """
-    views = {"evaluation_results": evaluation_rows.RESULTS_VIEW}
+    project_id = done.project_id
     for attempt in reversed(range(CONFLICTS)):
         old = sink.table(EVALUATIONS)
         rows = list(evaluations.evaluations(client, project_id))
         # Only now, when the source has let us in.
-        sink.prepare(project_id, EVALUATIONS, host=settings.source.host, event_filter="", rebuild=False)
-        at = client.served_at or now()
-        found = evaluation_rows.merged(old.rows if old else None, rows, project_id=project_id, at=at)
+        sink.prepare(project_id, EVALUATIONS, host=host, event_filter="", rebuild=False)
+        found = evaluation_rows.merged(
+            old.rows if old else None,
+            rows,
+            project_id=project_id,
+            at=client.served_at or now(),
+            accept_deletions=accept_deletions,
+        )
         try:
             if old is None or found:
-                version = old.version if old else ""
-                sink.replace(EVALUATIONS, found.table, version=version, json=evaluation_rows.JSON, views=views)
+                _put(sink, old, found)
         except GenerationConflict:
             if not attempt:
                 raise
         else:
-            done.new, done.changed, done.deleted = found.new, found.changed, found.deleted
-            return
+            break
+    done.new, done.changed, done.deleted = found.new, found.changed, found.deleted
+    if found.missing:
+        done.problems.append(
+            f"the source does not show {len(found.missing):,} of {counted(found.current, 'evaluation')} any more: kept; "
+            "if they were deleted on purpose, run with --accept-deletions"
+        )
+
+
+def _put(sink: Destination, old: Table | None, found: evaluation_rows.Merged) -> None:
+    views = {"evaluation_results": evaluation_rows.RESULTS_VIEW}
+    version = old.version if old else ""
+    sink.replace(EVALUATIONS, found.table, version=version, json=evaluation_rows.JSON, views=views)
 
 
 def replaced(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,6 +26,7 @@ EVALUATIONS = pa.schema(
         pa.field("updated_at", TIME),
         pa.field("valid_from", TIME, nullable=False),
         pa.field("valid_to", TIME),
+        pa.field("missing_since", TIME),
     ]
 )
 JSON = ("evaluation_config", "conditions", "raw")
@@ -38,21 +39,40 @@ WHERE e.event = '$ai_evaluation' AND v.valid_to IS NULL"""
 by JSON pointers, because a leading $ would begin a path)."""
 
 
+MANY = 10
+"""From so many evaluations on, a list that lacks more than half of them is not believed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """The new history, and how many evaluations were new, changed and gone."""
+    """The new history, and how many evaluations were new, changed and gone.
+
+    *missing*: ids that the source does not show and that are kept all the same, out of *current* ones. *differs*: the
+    table is another than before.
+    """
 
     table: pa.Table
     new: int
     changed: int
     deleted: int
+    missing: tuple[str, ...]
+    current: int
+    differs: bool
 
     def __bool__(self) -> bool:
-        return bool(self.new or self.changed or self.deleted)
+        return self.differs
 
 
-def merged(history: pa.Table | None, rows: Iterable[Mapping[str, Any]], *, project_id: int, at: datetime) -> Merged:
-    """The history after the source showed *rows*, all of a project, at *at*. An evaluation that it does not show is deleted.
+def merged(
+    history: pa.Table | None,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    project_id: int,
+    at: datetime,
+    accept_deletions: bool = False,
+) -> Merged:
+    """The history after the source showed *rows*, all of a project, at *at*. An evaluation that it does not show is
+    deleted, but for those that kept_back names, unless *accept_deletions*.
 
     *rows* were read after *history* was: the reading is the newer one, whatever the clocks say. Where *at* is not after
     every time of the project's history, the next microsecond takes its place. A change is any key that differs, also one
@@ -62,25 +82,53 @@ def merged(history: pa.Table | None, rows: Iterable[Mapping[str, Any]], *, proje
     ours = [row for row in held if row["project_id"] == project_id]
     current = {row["id"]: row for row in ours if row["valid_to"] is None}
     shown = {str(row["id"]): row for row in rows}
+    missing = frozenset[str]() if accept_deletions else kept_back(current, shown)
     at = _after(ours, at)
-    ended: set[str] = set()
+    now: dict[str, dict[str, Any]] = {}  # what the current row of an id becomes
     added, new, changed, deleted = [], 0, 0, 0
     for name, row in shown.items():
         before = current.get(name)
         if before is not None and not _differs(row, before):
+            now[name] = before | {"missing_since": None}
             continue
         new += before is None
         changed += before is not None
-        ended.add(name)
+        if before is not None:
+            now[name] = before | {"valid_to": at, "missing_since": None}
         added.append(_row(row, project_id=project_id, at=at))
     for name, before in current.items():
-        if name not in shown and not before["deleted"]:
+        if name in missing:
+            now[name] = before | {"missing_since": before.get("missing_since") or at}
+        elif name not in shown and not before["deleted"]:
             deleted += 1
-            ended.add(name)
-            added.append(before | {"deleted": True, "valid_from": at})
-    kept = [row | {"valid_to": at} if row is current.get(row["id"]) and row["id"] in ended else row for row in held]
-    table = pa.Table.from_pylist([*kept, *added], schema=EVALUATIONS)
-    return Merged(table, new, changed, deleted)
+            now[name] = before | {"valid_to": at, "missing_since": None}
+            added.append(before | {"deleted": True, "valid_from": at, "missing_since": None})
+    kept = [now.get(row["id"], row) if row is current.get(row["id"]) else row for row in held]
+    return Merged(
+        table=pa.Table.from_pylist([*kept, *added], schema=EVALUATIONS),
+        new=new,
+        changed=changed,
+        deleted=deleted,
+        missing=tuple(sorted(missing)),
+        current=sum(not row["deleted"] for row in current.values()),
+        differs=bool(added)
+        or any(
+            row.get("missing_since") != now[name].get("missing_since") for name, row in current.items() if name in now
+        ),
+    )
+
+
+def kept_back(current: Mapping[str, Mapping[str, Any]], shown: Container[str]) -> frozenset[str]:
+    """Ids of *current* rows that the source does not show and that are not taken for deleted.
+
+    All that it does not show, where that is every one, or more than half of many: a source that has lost its list, or a
+    key that no longer sees it, looks the same. Those kept back before stay so, whatever has been added meanwhile.
+    """
+    living = {name: row for name, row in current.items() if not row["deleted"]}
+    gone = frozenset(name for name in living if name not in shown)
+    if len(gone) == len(living) or (len(living) >= MANY and 2 * len(gone) > len(living)):
+        return gone
+    return frozenset(name for name in gone if living[name].get("missing_since") is not None)
 
 
 def _after(history: Iterable[Mapping[str, Any]], at: datetime) -> datetime:
@@ -111,6 +159,7 @@ def _row(row: Mapping[str, Any], *, project_id: int, at: datetime) -> dict[str, 
         "updated_at": _time(row.get("updated_at")),
         "valid_from": at,
         "valid_to": None,
+        "missing_since": None,
     }
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +21,9 @@ from extractors.simulator.assets import ExportStore
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.evaluations import EvaluationStore
 from extractors.simulator.server import Simulator, serve
-from flows import assets
+from flows import adapter, assets
 from flows.destinations import destination_of
+from flows.evaluations import sync_evaluations
 from flows.settings import load
 from sinks.base import Table
 from sinks.errors import GenerationConflict
@@ -258,3 +262,72 @@ def test_history_is_sound_however_two_runs_meet(meetings):
         assert read == sorted(read)
         if int(name) in shown:
             assert rows[-1]["name"] == source[int(name)]["name"]
+
+
+# --- a source that shows less
+
+
+def test_an_empty_list_deletes_no_evaluation(place, judges):
+    """Kept and named by every run until it is accepted; what the list does show is landed."""
+    place.sync("evaluations")
+    for row in judges.rows:
+        row["deleted"] = True
+    judges.add("Fresh", NOW)
+    runs = [place.sync("evaluations") for _ in range(2)]
+    kept = place.rows("SELECT count(*) FROM evaluations WHERE valid_to IS NULL AND NOT deleted")
+    accepted = assets.sync(place.settings(), 1, "evaluations", named=True, accept_deletions=True)
+    after = place.sync("evaluations")
+    said = (
+        "the source does not show 3 of {} evaluations any more: kept; "
+        "if they were deleted on purpose, run with --accept-deletions"
+    )
+
+    assert [(one.new, one.deleted, one.problems) for one in runs] == [
+        (1, 0, [said.format(3)]),
+        (0, 0, [said.format(4)]),
+    ]
+    assert kept == [(4,)]
+    assert (accepted.deleted, accepted.problems) == (3, [])
+    assert (after.deleted, after.problems) == (0, [])
+    assert place.rows("SELECT name FROM evaluations WHERE valid_to IS NULL AND NOT deleted") == [("Fresh",)]
+
+
+def test_deletions_are_accepted_on_the_command_line(place, judges):
+    """Exit status 3 without the flag, 0 with it."""
+    place.sync("evaluations")
+    judges.rows.clear()
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "HOME": str(place.directory),
+        "POSTHOG_HOST": place.simulator.url,
+        "POSTHOG_PERSONAL_API_KEY": place.simulator.key,
+        "POSTHOG_PROJECT_ID": "1",
+        "HEDGEROW_STATE_DIR": str(place.directory / "state"),
+        "HEDGEROW_DESTINATION": place.address,
+    }
+    command = [sys.executable, "-m", "flows.cli", "sync", "evaluations"]
+    ended = [
+        subprocess.run(
+            [*command, *more], env=environment, cwd=place.directory, capture_output=True, text=True, check=False
+        )
+        for more in ([], ["--accept-deletions"], [])
+    ]
+
+    assert [one.returncode for one in ended] == [3, 0, 0], [one.stderr for one in ended]
+    assert "does not show 3 of 3 evaluations any more" in ended[0].stderr
+    assert place.rows("SELECT DISTINCT deleted FROM evaluations WHERE valid_to IS NULL") == [(True,)]
+
+
+def test_deletions_are_accepted_in_prefect(place, judges, monkeypatch):
+    """The flow's parameter reaches the work."""
+    place.sync("evaluations")
+    judges.rows.clear()
+    monkeypatch.setattr(adapter, "settings", lambda project_ids: place.settings())
+    monkeypatch.setattr(adapter, "step", lambda name, work: work())
+    monkeypatch.setattr(adapter, "listener", lambda project_id: None)
+    kept = sync_evaluations.fn()
+    accepted = sync_evaluations.fn(accept_deletions=True)
+
+    assert kept.name == "Incomplete"
+    assert [(one.deleted, one.problems) for one in accepted] == [(3, [])]
