@@ -141,9 +141,8 @@ class _Shelf:
             has_content=one.has_content,
             loaded_at=now(),
         )
-        fetched = before is not None and before["content_sha256"] is not None
-        if before is not None and fetched:
-            row |= {name: before[name] for name in export_rows.CONTENT}
+        row = export_rows.merged(before, row)
+        fetched = row["content_sha256"] is not None
         if not export_rows.differs(row, before) and (fetched or not one.has_content):
             return None
         self.done.new += before is None
@@ -206,14 +205,17 @@ class _Shelf:
         others = held.rows.to_pylist() if held else []
         alone = all(row["project_id"] == self._project_id for row in others if row["id"] == one.id)
         views = {f"export_{one.id}": f'FROM "{name}"'} if alone else {}
-        old = self._sink.table(name)
-        self._sink.replace(name, table, version=old.version if old else "", views=views)
+        replaced(self._sink, name, lambda old: table, views=views)
 
     def commit(self) -> None:
         """Land what is pending; at least an empty table, so that queries find it."""
 
         def update(old: pa.Table | None) -> pa.Table | None:
-            return export_rows.updated(old, self._pending) if old is None or self._pending else None
+            if old is not None and not self._pending:
+                return None
+            rows = export_rows.updated(old, self._pending)
+            self._known = export_rows.known(rows, self._project_id)  # with what other runs have landed meanwhile
+            return rows
 
         replaced(self._sink, EXPORTS, update, json=export_rows.JSON)
         self._pending = []

@@ -89,10 +89,26 @@ def differs(row: Row, before: Row | None) -> bool:
     return before is None or any(row[name] != before[name] for name in row if name not in (*CONTENT, "_loaded_at"))
 
 
+def merged(held: Row | None, read: Row) -> Row:
+    """The row of an asset of which *held* is landed, after *read*, which another run may have overtaken.
+
+    An asset gets its content once and keeps it: a reading without one is older than one with it. A content that is
+    stored is never forgotten, because PostHog may have let it expire.
+    """
+    if held is None:
+        return read
+    newer = held if held["has_content"] and not read["has_content"] else read
+    stored = held if read["content_sha256"] is None else read
+    return newer | {name: stored[name] for name in CONTENT}
+
+
 def updated(table: pa.Table | None, rows: Sequence[Row]) -> pa.Table:
-    """The table with *rows* in the place of those of the same project and id; in order of both."""
+    """The table with *rows* merged into those of the same project and id; in order of both."""
     held: list[Row] = table.to_pylist() if table is not None else []
-    by_key = {(row["project_id"], row["id"]): row for row in [*held, *rows]}
+    by_key: dict[tuple[int, int], Row] = {}
+    for row in (*held, *rows):
+        key = row["project_id"], row["id"]
+        by_key[key] = merged(by_key.get(key), row)
     ordered = [by_key[key] for key in sorted(by_key)]
     return pa.Table.from_pylist(ordered, schema=EXPORTS)
 

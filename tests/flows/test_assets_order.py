@@ -18,6 +18,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from extractors.simulator.assets import ExportStore
+from extractors.simulator.blobs import Blob
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.evaluations import EvaluationStore
 from extractors.simulator.server import Simulator, serve
@@ -27,7 +28,7 @@ from flows.evaluations import sync_evaluations
 from flows.settings import load
 from sinks.base import Table
 from sinks.errors import GenerationConflict
-from tests.flows.test_assets import FREE, NOW, Place
+from tests.flows.test_assets import CSV, FREE, NOW, Place
 
 HISTORY = "SELECT name, valid_from, valid_to FROM evaluations WHERE id = '{}' ORDER BY valid_from, valid_to NULLS LAST"
 
@@ -331,3 +332,38 @@ def test_deletions_are_accepted_in_prefect(place, judges, monkeypatch):
 
     assert kept.name == "Incomplete"
     assert [(one.deleted, one.problems) for one in accepted] == [(3, [])]
+
+
+# --- contents
+
+
+def test_a_slower_run_does_not_forget_a_content(place, store, before_call):
+    """It read the asset before its content was there; another run has stored it meanwhile, and PostHog lets it expire."""
+    late = store.add("text/csv", NOW, content=None)
+    place.sync()
+    store.add("image/png", NOW)  # something that the slower run lands
+
+    def other_run() -> None:
+        late.content = Blob.of(CSV)
+        place.sync()
+        store.remove(late.id)
+
+    late.filename = "renamed.csv"
+    before_call("replace exports", other_run)
+    place.sync()
+    place.sync()
+
+    assert place.rows("SELECT has_content, content_rows FROM exports WHERE id = 1") == [(True, 2)]
+    assert place.content(place.rows("SELECT content_path FROM exports WHERE id = 1")[0][0]) == CSV
+
+
+@pytest.mark.parametrize("call", ["replace export_1_1", "replace exports", "keep"])
+def test_two_runs_fetch_the_same_content(call, place, store, before_call):
+    """Both land it, none fails: one table, one row."""
+    store.add("text/csv", NOW, content=Blob.of(CSV))
+    before_call(call, place.sync)
+    done = place.sync()
+
+    assert done.problems == []
+    assert place.rows("SELECT count(*) FROM export_1_1") == [(2,)]
+    assert place.rows("SELECT id, content_rows FROM exports") == [(1, 2)]

@@ -911,4 +911,32 @@ BREAKS = [
         "",
         f"{ORDER} -k accepted_in_prefect",
     ),
+    Break(
+        "a stored content forgotten",
+        "transforms/exports.py",
+        '    stored = held if read["content_sha256"] is None else read\n',
+        "    stored = read\n",
+        "tests/transforms/test_exports.py -k never_forgotten",
+    ),
+    Break(
+        "an older reading of an asset wins",
+        "transforms/exports.py",
+        '    newer = held if held["has_content"] and not read["has_content"] else read\n',
+        "    newer = read\n",
+        f"{ORDER} -k slower_run",
+    ),
+    Break(
+        "a content belongs to an id of any project",
+        "transforms/exports.py",
+        '        key = row["project_id"], row["id"]\n',
+        '        key = 0, row["id"]\n',
+        "tests/transforms/test_exports.py -k projects",
+    ),
+    Break(
+        "a table of two runs fails one",
+        "flows/assets.py",
+        "        replaced(self._sink, name, lambda old: table, views=views)\n",
+        '        self._sink.replace(name, table, version="", views=views)\n',
+        f"{ORDER} -k 'same_content and export_1_1'",
+    ),
 ]
