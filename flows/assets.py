@@ -9,14 +9,15 @@ from __future__ import annotations
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 
-from extractors import contents, evaluations, exports
+from extractors import contents, evaluations, exports, files
 from extractors.client import Client
 from extractors.errors import AccessDenied, EndpointMissing, LimitsExhausted, RequestRefused, SourceError
 from extractors.exports import Asset, NewExport
@@ -26,7 +27,7 @@ from flows.runs import INTERRUPTED, in_history
 from flows.settings import Settings, Snapshot
 from flows.wiring import Listener, client_of, now, sink_of
 from sinks.base import Destination, Run, Table
-from sinks.errors import GenerationConflict
+from sinks.errors import DestinationUnusable, GenerationConflict, SinkError
 from transforms import evaluations as evaluation_rows
 from transforms import exports as export_rows
 from transforms import tables
@@ -94,12 +95,15 @@ def sync(
             raise
         except BaseException:
             error = INTERRUPTED
+            sink.hurry()
             raise
         finally:
             done.requests = sum(client.requests.values())
             done.seconds = round((now() - started_at).total_seconds(), 3)
-            if sink.exists() and not done.skipped and (error or sink.origin(project_id, stream)):
-                _record(sink, done, started_at=started_at, error=error)
+            # The history must not hide the error that ended the run.
+            with suppress(SinkError) if error else nullcontext():
+                if sink.exists() and not done.skipped and (error or sink.origin(project_id, stream)):
+                    _record(sink, done, started_at=started_at, error=error)
     return done
 
 
@@ -107,9 +111,16 @@ def _exports(settings: Settings, project_id: int, client: Client, sink: Destinat
     shown = exports.assets(client, project_id)
     first = next(shown, None)  # the source has let us in
     sink.prepare(project_id, EXPORTS, host=settings.source.host, event_filter="", rebuild=False)
-    shelf = _Shelf(sink, project_id, done)
+    shelf = _Shelf(sink, project_id, done, frozenset(one.name for one in settings.exports.snapshot))
+    ordered: list[tuple[Asset, str]] = []
     for one in _chained(first, shown):
-        shelf.take(client, one)
+        name = ordering.snapshot_of(one)
+        if name is None:
+            shelf.take(client, one)
+        else:
+            ordered.append((one, name))
+    for one, name in reversed(ordered):  # the oldest first; those of this run's own table come when all else is landed
+        shelf.take(client, one, snapshot=name)
     shelf.commit()
     for wanted in settings.exports.snapshot:
         _snapshot(settings, wanted, client, shelf)
@@ -122,16 +133,16 @@ def _chained(first: Asset | None, rest: Iterator[Asset]) -> Iterator[Asset]:
 
 
 class _Shelf:
-    """The table of assets as it is landed, and what is to be committed to it."""
+    """The table of assets as it is landed, and what is to be committed to it. *growing*: names of the snapshots' tables."""
 
-    def __init__(self, sink: Destination, project_id: int, done: Synced) -> None:
-        self._sink, self._project_id, self.done = sink, project_id, done
+    def __init__(self, sink: Destination, project_id: int, done: Synced, growing: Container[str]) -> None:
+        self._sink, self._project_id, self.done, self._growing = sink, project_id, done, growing
         held = sink.table(EXPORTS)
         self._known = export_rows.known(held.rows if held else None, project_id)
         self._pending: list[export_rows.Row] = []
 
-    def take(self, client: Client, one: Asset) -> pa.Table | None:
-        """Land an asset, if it is new or has changed; its content as a table, where it was fetched and is one."""
+    def take(self, client: Client, one: Asset, *, snapshot: str | None = None) -> None:
+        """Land an asset, if it is new or has changed, with its content. *snapshot*: the one that it was ordered for."""
         before = self._known.get(one.id)
         row = export_rows.row_of(
             one.row,
@@ -144,39 +155,48 @@ class _Shelf:
         row = export_rows.merged(before, row)
         fetched = row["content_sha256"] is not None
         if not export_rows.differs(row, before) and (fetched or not one.has_content):
-            return None
+            return
         self.done.new += before is None
         self.done.changed += before is not None
-        table = None
         if one.has_content and not fetched:
-            row, table = self._fetched(client, one, row)
+            row = self._fetched(client, one, row, snapshot=snapshot)
         self._known[one.id] = row
         self._pending.append(row)
         if len(self._pending) >= BATCH or (row["content_sha256"] and not fetched):
             self.commit()
-        return table
 
-    def _fetched(self, client: Client, one: Asset, row: export_rows.Row) -> tuple[export_rows.Row, pa.Table | None]:
-        with tempfile.TemporaryDirectory(dir=self._sink.spool_directory, prefix="content-") as directory:
-            path = Path(directory) / contents.safe_name(one)
+    def _fetched(self, client: Client, one: Asset, row: export_rows.Row, *, snapshot: str | None) -> export_rows.Row:
+        """The row with its content, which is landed and kept; as it was, if the content did not come."""
+        with ExitStack() as until_kept:
             try:
-                content = contents.download(client, self._project_id, one, path)
+                with _writing(self._sink):
+                    scratch = until_kept.enter_context(
+                        tempfile.TemporaryDirectory(
+                            dir=self._sink.spool_directory, prefix="content-", ignore_cleanup_errors=True
+                        )
+                    )
+                    path = Path(scratch) / contents.safe_name(one)
+                    content = contents.download(client, self._project_id, one, path)
+                    table = self._table(one, content.path)
             except LimitsExhausted:
                 raise
             except SourceError as exc:
                 self.done.problems.append(f"the content of export {one.id} did not come: {exc}")
-                return row, None
+                return row
             self.done.contents += 1
             self.done.bytes += content.bytes
             if content.possibly_cut:
                 self.done.problems.append(
                     f"export {one.id} has exactly {content.rows:,} rows, a limit of PostHog's: it may have been cut there"
                 )
-            table = self._table(one, path)
-            address = self._sink.keep(f"{self._project_id}/{one.id}-{path.name}", path)
-        if table is not None:
+            # A snapshot's table grows before the content is kept and the asset committed: a run that ends in between is
+            # followed by one that does all of it again, and finds the rows in.
+            if snapshot is not None:
+                self._grow(one, table, snapshot)
+            address = self._sink.keep(f"{self._project_id}/{one.id}-{content.path.name}", content.path)
+        if snapshot is None and table is not None:
             self._land_table(one, table)
-        kept = export_rows.with_content(
+        return export_rows.with_content(
             row,
             path=address,
             sha256=content.sha256,
@@ -184,7 +204,6 @@ class _Shelf:
             rows=table.num_rows if table is not None else content.rows,
             possibly_cut=content.possibly_cut,
         )
-        return kept, table
 
     def _table(self, one: Asset, path: Path) -> pa.Table | None:
         reader = export_rows.READERS.get(one.export_format)
@@ -220,31 +239,54 @@ class _Shelf:
         replaced(self._sink, EXPORTS, update, json=export_rows.JSON)
         self._pending = []
 
-    def grow(self, name: str, rows: pa.Table) -> None:
-        """Add *rows* to the growing table *name*."""
-        replaced(self._sink, name, lambda old: tables.joined(old, rows))
+    def _grow(self, one: Asset, table: pa.Table | None, snapshot: str) -> None:
+        """Add the rows of *one* to its snapshot's growing table, if they are not in it."""
+        if snapshot not in self._growing:
+            self.done.notes.append(
+                f"export {one.id} was ordered for snapshot {snapshot}, which is not in the settings: its content is kept"
+            )
+        elif table is None:
+            self.done.problems.append(f"snapshot {snapshot} was not landed: export {one.id} holds no table")
+        else:
+            at = one.created_at or now()
+            rows = export_rows.snapshot(table, at=at, project_id=self._project_id, asset_id=one.id)
+            replaced(self._sink, snapshot, lambda old: export_rows.grown(old, rows))
+            self.done.snapshots += 1
+
+
+@contextmanager
+def _writing(sink: Destination) -> Iterator[None]:
+    """Translates what the disk says of the place where a content waits until it is kept."""
+    try:
+        yield
+    except OSError as exc:
+        remedy = (
+            "set TMPDIR to a directory with room" if sink.home is None else "make room there, and let hedgerow write"
+        )
+        raise DestinationUnusable(
+            f"cannot write a content into {sink.spool_directory}: {exc.strerror or exc}",
+            hint=f"{remedy}; what is committed stays, and the next run goes on from there",
+        ) from exc
 
 
 def _snapshot(settings: Settings, wanted: Snapshot, client: Client, shelf: _Shelf) -> None:
-    """Make an export, wait for it, and land it into its growing table."""
-    done, at = shelf.done, now()
+    """Make an export, wait for it, and land it into its growing table. What is not ready in time is a later run's."""
+    done = shelf.done
     order = NewExport(exports.FORMATS[wanted.format], wanted.insight, wanted.dashboard, wanted.context)
-    desk = ordering.Desk(settings.source.state_dir, settings.source.host, done.project_id, at)
+    desk = ordering.Desk(settings.source.state_dir, settings.source.host, done.project_id, now(), wanted.name)
     try:
         made = ordering.make(client, order, desk, answer_s=ANSWER_S, pause=time.sleep, tell=done.notes.append)
         ready = exports.finished(client, done.project_id, made, pause=time.sleep)
     except LimitsExhausted:
         raise
+    except files.Busy:
+        done.problems.append(f"snapshot {wanted.name} was not taken: another run is ordering the same")
+        return
     except SourceError as exc:
         done.problems.append(f"snapshot {wanted.name} was not taken: {exc}")
         return
-    table = shelf.take(client, ready)
+    shelf.take(client, ready, snapshot=wanted.name)
     shelf.commit()
-    if table is None:
-        done.problems.append(f"snapshot {wanted.name} was not landed: export {ready.id} holds no table")
-        return
-    shelf.grow(wanted.name, export_rows.snapshot(table, at=at, asset_id=ready.id))
-    done.snapshots += 1
 
 
 def _evaluations(host: str, client: Client, sink: Destination, done: Synced, *, accept_deletions: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import threading
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,18 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from extractors import exports, files
 from extractors.simulator.assets import ExportStore
 from extractors.simulator.blobs import Blob
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.evaluations import EvaluationStore
 from extractors.simulator.server import Simulator, serve
-from flows import adapter, assets
+from flows import adapter, assets, ordering
 from flows.destinations import destination_of
 from flows.evaluations import sync_evaluations
-from flows.settings import load
+from flows.settings import SettingsError, Snapshot, load
 from sinks.base import Table
-from sinks.errors import GenerationConflict
+from sinks.errors import DestinationUnusable, GenerationConflict
 from tests.flows.test_assets import CSV, FREE, NOW, Place
 
 HISTORY = "SELECT name, valid_from, valid_to FROM evaluations WHERE id = '{}' ORDER BY valid_from, valid_to NULLS LAST"
@@ -367,3 +370,202 @@ def test_two_runs_fetch_the_same_content(call, place, store, before_call):
     assert done.problems == []
     assert place.rows("SELECT count(*) FROM export_1_1") == [(2,)]
     assert place.rows("SELECT id, content_rows FROM exports") == [(1, 2)]
+
+
+# --- snapshots
+
+WEEKLY = Snapshot(name="weekly", insight=7)
+
+
+class Killed(BaseException):
+    """The process has ended: whatever it would do then, it does not."""
+
+
+def whole(place: Place, store: ExportStore) -> bool:
+    """Every export of the store is in its snapshot's table once, is kept, and has no table of its own."""
+    made = sorted(one.id for one in store.assets)
+    names = {row[0] for row in place.rows("SELECT table_name FROM information_schema.tables")}
+    return (
+        place.rows("SELECT _export_id, count(*) FROM weekly GROUP BY ALL ORDER BY ALL") == [(one, 2) for one in made]
+        and place.rows("SELECT id, content_rows FROM exports ORDER BY id") == [(one, 2) for one in made]
+        and not any(name.startswith("export_") for name in names)
+    )
+
+
+WRITES = frozenset({"prepare", "replace", "keep", "record"})
+CALLS = WRITES | {"probe", "table", "exists", "origin"}
+
+
+@pytest.mark.parametrize(
+    "calls", [pytest.param(WRITES, id="writes"), pytest.param(CALLS, id="all", marks=pytest.mark.long)]
+)
+def test_a_snapshot_is_whole_whenever_its_run_was_killed(calls, place, store, monkeypatch):
+    """Killed before each of the destination's calls in turn: the next run has the rows of each snapshot once."""
+    store.made["text/csv"] = Blob.of(CSV)
+    killed, number = True, 0
+    met: set[str] = set()
+    while killed:
+        number, killed, count = number + 1, False, 0
+        store.assets.clear()
+        fresh = Place(f"{place.address}-{number}", place.directory, place.simulator)
+
+        def before(name: str, given: tuple[Any, ...], last: int = number) -> None:
+            nonlocal count
+            count += name in calls
+            if count >= last:
+                met.add(name)
+                raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(assets, "sink_of", lambda *_, fresh=fresh: Heard(destination_of(fresh.settings()), before))
+            try:
+                fresh.sync("exports", WEEKLY)
+            except Killed:
+                killed = True
+        done = fresh.sync("exports", WEEKLY)
+
+        assert done.problems == []
+        assert whole(fresh, store), f"killed before call {number}"
+    assert calls <= met
+
+
+def test_a_snapshot_whose_order_was_killed_is_taken_once(place, store, monkeypatch):
+    """The order has arrived, its answer has not: the next run lands what it made, and orders no second one."""
+    store.made["text/csv"] = Blob.of(CSV)
+    create = ordering.exports.create
+
+    def killed(*given: Any, **named: Any) -> None:
+        create(*given, **named)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ordering.exports, "create", killed)
+        with pytest.raises(Killed):
+            place.sync("exports", WEEKLY)
+    done = place.sync("exports", WEEKLY)
+
+    assert (done.snapshots, done.problems, len(store.assets)) == (1, [], 1)
+    assert whole(place, store)
+
+
+def test_a_snapshot_that_was_not_ready_is_landed_later(place, store, monkeypatch):
+    """A run that gives up waiting, and one that cannot fetch: a later one lands it, before it takes its own."""
+    store.made["text/csv"] = Blob.of(CSV)
+    store.looks = 10**6
+    monkeypatch.setattr(assets.exports, "finished", partial(exports.finished, longest=timedelta(0)))
+    monkeypatch.setattr(assets.time, "sleep", lambda wait_s: None)
+    first = place.sync("exports", WEEKLY)
+    monkeypatch.undo()
+    store.looks, store.assets[0].looks_left = 0, 0
+    second = place.sync("exports", WEEKLY)
+
+    assert (first.snapshots, len(first.problems)) == (0, 1)
+    assert (second.snapshots, second.problems) == (2, [])
+    assert whole(place, store)
+
+
+def test_snapshots_of_one_thing_are_orders_of_their_own(place, store, monkeypatch):
+    """The same insight in two tables: an order that one of them lost is not taken by the other."""
+    store.made["text/csv"] = Blob.of(CSV)
+    create = ordering.exports.create
+
+    def killed(*given: Any, **named: Any) -> None:
+        create(*given, **named)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ordering.exports, "create", killed)
+        with pytest.raises(Killed):
+            place.sync("exports", WEEKLY)
+    daily = Snapshot(name="daily", insight=7)
+    place.sync("exports", daily, WEEKLY)
+
+    assert place.rows("SELECT DISTINCT _export_id FROM weekly") == [(1,)]
+    assert place.rows("SELECT DISTINCT _export_id FROM daily") == [(2,)]
+
+
+@pytest.mark.parametrize("mark", ["events:" + "0" * 32, "weekly:" + "0" * 32, "../x:" + "0" * 32, "weekly", 7, [1]])
+def test_only_snapshots_of_the_settings_grow(mark, place, store):
+    """Marks are text that the source shows: they name no table that the settings do not."""
+    store.add("text/csv", NOW, content=Blob.of(CSV), export_context={"hedgerow": mark})
+    done = place.sync("exports", Snapshot(name="daily", insight=7, format="json"))
+    found = {row[0] for row in place.rows("SELECT table_name FROM information_schema.tables")}
+
+    assert not found & {"weekly", "events:", "x"}
+    assert place.rows("SELECT content_rows FROM exports WHERE id = 1") == [(2,)]
+    named = str(mark).startswith(("weekly:", "events:"))
+    assert ("export_1_1" in found) is not named
+    assert any("not in the settings" in note for note in done.notes) is named
+
+
+def test_the_history_does_not_hide_what_ended_a_run(place, monkeypatch):
+    """The destination fails, and then again when the run is to be written into its history: the first is told."""
+
+    def fails(name: str, given: tuple[Any, ...]) -> None:
+        if name in ("replace", "record"):
+            raise DestinationUnusable(f"no {name}")
+
+    monkeypatch.setattr(assets, "sink_of", lambda *_: Heard(destination_of(place.settings()), fails))
+    with pytest.raises(DestinationUnusable, match="no replace"):
+        place.sync("evaluations")
+
+
+# --- what stands in the way
+
+
+def test_a_snapshot_that_another_run_orders_is_a_problem(place, store):
+    """The run names it and lands everything else."""
+    store.add("text/csv", NOW, content=Blob.of(CSV))
+    order = exports.NewExport("text/csv", insight=7)
+    (place.directory / "state").mkdir(exist_ok=True)
+    desk = ordering.Desk(place.directory / "state", place.simulator.url, 1, NOW, "weekly")
+    with files.locked(desk.note_of(order)):
+        done = place.sync("exports", WEEKLY, Snapshot(name="daily", insight=7))
+
+    assert done.problems == ["snapshot weekly was not taken: another run is ordering the same"]
+    assert (done.contents, done.snapshots) == (2, 1)
+
+
+def test_a_full_disk_is_named(place, store):
+    """A content that finds no room while it comes: the directory and what to do, no bug."""
+    store.add("image/png", NOW, content=Blob.of(b"\x89PNG" * 2**21))
+    place.sync("evaluations")  # the destination is there
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6 * 2**20, hard))
+    try:
+        with pytest.raises(DestinationUnusable, match="File too large") as raised:
+            place.sync()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert str(destination_of(place.settings()).spool_directory) in str(raised.value)
+    assert raised.value.hint
+    assert place.sync().contents == 1
+
+
+def test_no_place_for_contents_is_named(place, store, monkeypatch):
+    """The directory for what comes cannot be made."""
+    store.add("text/csv", NOW, content=Blob.of(CSV))
+    place.sync("evaluations")
+    (place.directory / "taken").write_text("")
+    monkeypatch.setattr(assets, "sink_of", lambda *_: _with_spool(place, place.directory / "taken"))
+    with pytest.raises(DestinationUnusable, match="taken"):
+        place.sync()
+
+
+def _with_spool(place: Place, directory: Path) -> Heard:
+    heard = Heard(destination_of(place.settings()), lambda name, given: None)
+    heard.spool_directory = directory  # type: ignore[attr-defined]
+    return heard
+
+
+def test_no_place_for_orders_is_named(place, store):
+    """The state directory cannot be written where orders are noted: no order is sent."""
+    order = exports.NewExport("text/csv", insight=7)
+    desk = ordering.Desk(place.directory / "state", place.simulator.url, 1, NOW, "weekly")
+    desk.directory.mkdir(exist_ok=True)
+    desk.note_of(order).symlink_to(place.directory / "elsewhere")
+    with pytest.raises(SettingsError, match="state directory"):
+        place.sync("exports", WEEKLY)
+
+    assert store.assets == []
