@@ -865,8 +865,8 @@ BREAKS = [
     Break(
         "history by the local clock",
         "flows/assets.py",
-        "        at = client.served_at or now()\n",
-        "        at = now()\n",
+        "at=client.served_at or now(),",
+        "at=now(),",
         f"{ORDER} -k clocks_of_machines",
     ),
     Break(
