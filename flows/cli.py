@@ -99,7 +99,15 @@ def _run(
                 )
             for stream in (one for one in streams if one != "events"):
                 synced.append(
-                    assets.sync(loaded.settings, project_id, stream, named=named, max_wait=longest, listener=listener)
+                    assets.sync(
+                        loaded.settings,
+                        project_id,
+                        stream,
+                        named=named,
+                        accept_deletions=accept_deletions,
+                        max_wait=longest,
+                        listener=listener,
+                    )
                 )
 
     failures: dict[int, Exception] = {}

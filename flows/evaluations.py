@@ -18,11 +18,14 @@ def _name() -> str:
 
 
 @flow(name="sync-evaluations", flow_run_name=_name, retries=0)
-def sync_evaluations(projects: list[ProjectId] | None = None, max_wait_minutes: Minutes = 10) -> Ended[Synced]:
+def sync_evaluations(
+    projects: list[ProjectId] | None = None, accept_deletions: bool = False, max_wait_minutes: Minutes = 10
+) -> Ended[Synced]:
     """Land the evaluations of every project, with their history.
 
     Args:
         projects: Numbers of the projects. Empty: those of the settings.
+        accept_deletions: Mark as deleted what the source does not show any more, also many at once.
         max_wait_minutes: A longer wait for the source's limits is left to the next run.
     """
 
@@ -34,6 +37,7 @@ def sync_evaluations(projects: list[ProjectId] | None = None, max_wait_minutes: 
                     project_id,
                     assets.EVALUATIONS,
                     named=True,
+                    accept_deletions=accept_deletions,
                     max_wait=timedelta(minutes=max_wait_minutes),
                     listener=adapter.listener(project_id),
                 )

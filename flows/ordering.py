@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,24 +21,39 @@ from typing import BinaryIO
 from extractors import errors, exports, files
 from extractors.client import Client
 from extractors.exports import Asset, NewExport
+from flows.settings import SettingsError
 
 REMEMBERED = timedelta(days=1)
 """How long an order without an answer counts as the same: a later one is a new wish."""
+_SNAPSHOT_MARK = re.compile(r"([a-z_][a-z0-9_]{0,62}):[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Where orders are noted, and for whom: *directory* is hedgerow's state directory."""
+    """Where orders are noted, and for whom: *directory* is hedgerow's state directory, *snapshot* the snapshot's name."""
 
     directory: Path
     host: str
     project_id: int
     now: datetime
+    snapshot: str = ""
 
     def note_of(self, order: NewExport) -> Path:
         """The file that notes *order*; its name tells neither host nor content."""
-        identity = json.dumps([self.host, self.project_id, order.identity])
+        name = [self.snapshot] if self.snapshot else []
+        identity = json.dumps([self.host, self.project_id, order.identity, *name])
         return self.directory / f"{hashlib.sha256(identity.encode()).hexdigest()[:24]}.export"
+
+    def new_mark(self) -> str:
+        """A mark that no other order has; that of a snapshot tells its name."""
+        mark = uuid.uuid4().hex
+        return f"{self.snapshot}:{mark}" if self.snapshot else mark
+
+
+def snapshot_of(one: Asset) -> str | None:
+    """The name of the snapshot that *one* was ordered for, by its mark: also where the run that ordered it is gone."""
+    found = _SNAPSHOT_MARK.fullmatch(str(one.mark))
+    return found[1] if found else None
 
 
 def make(
@@ -51,10 +68,10 @@ def make(
     """The export that *order* makes, or has made before without an answer.
 
     Raises AnswerLost where it is not known whether it was made (the note stays); files.Busy where the same is being
-    ordered by another process; what the client raises where it surely was not.
+    ordered by another process; SettingsError where orders cannot be noted; what the client raises where it surely was not.
     """
     path = desk.note_of(order)
-    with files.locked(path) as file:
+    with _noting(desk.directory), files.locked(path) as file:
         mark = _noted(file, desk.now)
         if mark is not None:
             found = _listed(client, desk.project_id, mark)
@@ -62,7 +79,7 @@ def make(
                 tell(f"an earlier order of the same, whose answer was lost, had made export {found.id}: it is taken")
                 path.unlink()
                 return found
-        mark = mark or uuid.uuid4().hex
+        mark = mark or desk.new_mark()
         _note(file, mark, desk.now)
         try:
             made = exports.create(client, desk.project_id, order, mark=mark, answer_s=answer_s)
@@ -74,6 +91,18 @@ def make(
             raise
         path.unlink()
         return made
+
+
+@contextmanager
+def _noting(directory: Path) -> Iterator[None]:
+    """What is not noted is not ordered; an order whose note could not be struck out is found by it."""
+    try:
+        yield
+    except OSError as exc:
+        raise SettingsError(
+            f"cannot note orders in the state directory {directory}: {exc.strerror or exc}",
+            hint="set HEDGEROW_STATE_DIR to a directory that can be written",
+        ) from exc
 
 
 def _again(

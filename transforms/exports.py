@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -34,6 +34,7 @@ EXPORTS = pa.schema(
     ]
 )
 JSON = ("export_context",)
+SNAPSHOT = ("_snapshot_at", "_export_id", "_project_id")
 CONTENT = ("content_path", "content_sha256", "content_bytes", "content_rows", "possibly_cut")
 
 Row = dict[str, Any]
@@ -89,23 +90,54 @@ def differs(row: Row, before: Row | None) -> bool:
     return before is None or any(row[name] != before[name] for name in row if name not in (*CONTENT, "_loaded_at"))
 
 
+def merged(held: Row | None, read: Row) -> Row:
+    """The row of an asset of which *held* is landed, after *read*, which another run may have overtaken.
+
+    An asset gets its content once and keeps it: a reading without one is older than one with it. A content that is
+    stored is never forgotten, because PostHog may have let it expire.
+    """
+    if held is None:
+        return read
+    newer = held if held["has_content"] and not read["has_content"] else read
+    stored = held if read["content_sha256"] is None else read
+    return newer | {name: stored[name] for name in CONTENT}
+
+
 def updated(table: pa.Table | None, rows: Sequence[Row]) -> pa.Table:
-    """The table with *rows* in the place of those of the same project and id; in order of both."""
+    """The table with *rows* merged into those of the same project and id; in order of both."""
     held: list[Row] = table.to_pylist() if table is not None else []
-    by_key = {(row["project_id"], row["id"]): row for row in [*held, *rows]}
+    by_key: dict[tuple[int, int], Row] = {}
+    for row in (*held, *rows):
+        key = row["project_id"], row["id"]
+        by_key[key] = merged(by_key.get(key), row)
     ordered = [by_key[key] for key in sorted(by_key)]
     return pa.Table.from_pylist(ordered, schema=EXPORTS)
 
 
-def snapshot(content: pa.Table, *, at: datetime, asset_id: int) -> pa.Table:
+def snapshot(content: pa.Table, *, at: datetime, project_id: int, asset_id: int) -> pa.Table:
     """A content as rows of a growing table: when it was taken, and from which export."""
-    names = tables.names(["_snapshot_at", "_export_id", *content.column_names], 0)
+    names = tables.names([*SNAPSHOT, *content.column_names], 0)
     columns = [
         pa.array([at] * content.num_rows, TIME),
         pa.array([asset_id] * content.num_rows, pa.int64()),
+        pa.array([project_id] * content.num_rows, pa.int64()),
         *content.columns,
     ]
     return pa.table(columns, names=names)
+
+
+def grown(table: pa.Table | None, rows: pa.Table) -> pa.Table | None:
+    """The growing table with *rows*, which snapshot made of one export; None where it holds that export already."""
+    if table is not None and set(_exports_of(rows)) & set(_exports_of(table)):
+        return None
+    return tables.joined(table, rows)
+
+
+def _exports_of(table: pa.Table) -> Iterable[tuple[int, int]]:
+    """Project and id of the export of each row; none of tables made before projects were told apart."""
+    if "_project_id" not in table.column_names:
+        return ()
+    return zip(table["_project_id"].to_pylist(), table["_export_id"].to_pylist(), strict=True)
 
 
 def _text(value: object) -> str | None:

@@ -33,7 +33,7 @@ CONTENTS, LOOKUPS, ASKING = (
     "tests/extractors/test_lookups.py",
     "tests/flows/test_asking.py",
 )
-ADAPTER = "tests/flows/test_adapter.py"
+ADAPTER, ORDER = "tests/flows/test_adapter.py", "tests/flows/test_assets_order.py"
 LANDS = f"{PIPELINE} -k simulator_source"
 
 BREAKS = [
@@ -945,5 +945,176 @@ BREAKS = [
         "self._ask(request) if rng.duration > DAY else self._undivided(request)",
         "self._undivided(request)",
         f"{PROBE} -k heavy_range",
+    # Exports and evaluations: runs that meet, end early, or are shown less.
+    Break(
+        "a list older than its table",
+        "flows/assets.py",
+        "        old = sink.table(EVALUATIONS)\n        rows = list(evaluations.evaluations(client, project_id))\n",
+        "        rows = list(evaluations.evaluations(client, project_id))\n        old = sink.table(EVALUATIONS)\n",
+        f"{ORDER} -k 'older_reading and table'",
+    ),
+    Break(
+        "a period that ends before it begins",
+        "transforms/evaluations.py",
+        "    at = _after(ours, at)\n",
+        "",
+        "tests/transforms/test_evaluations.py -k clock_goes_back",
+    ),
+    Break(
+        "history by the local clock",
+        "flows/assets.py",
+        "at=client.served_at or now(),",
+        "at=now(),",
+        f"{ORDER} -k clocks_of_machines",
+    ),
+    Break(
+        "deleted anew by every run",
+        "transforms/evaluations.py",
+        '    return bool(before["deleted"] != deleted or',
+        '    return bool(before["deleted"] or',
+        "tests/transforms/test_evaluations.py -k deleted_once",
+    ),
+    Break(
+        "an empty list deletes all",
+        "transforms/evaluations.py",
+        "    if len(gone) == len(living) or (",
+        "    if (",
+        "tests/transforms/test_evaluations.py -k lacks_too_much",
+    ),
+    Break(
+        "missing ones outnumbered by new ones",
+        "transforms/evaluations.py",
+        '    return frozenset(name for name in gone if living[name].get("missing_since") is not None)\n',
+        "    return frozenset()\n",
+        "tests/transforms/test_evaluations.py -k missing_stays_so",
+    ),
+    Break(
+        "missing evaluations not named",
+        "flows/assets.py",
+        "    if found.missing:\n",
+        "    if not found.current:\n",
+        f"{ORDER} -k empty_list_deletes",
+    ),
+    Break(
+        "accepted deletions stop at the command line",
+        "flows/cli.py",
+        "accept_deletions=accept_deletions,\n                        max_wait=longest,\n",
+        "max_wait=longest,\n",
+        f"{ORDER} -k accepted_on_the_command_line",
+    ),
+    Break(
+        "accepted deletions stop at the flow",
+        "flows/evaluations.py",
+        "                    accept_deletions=accept_deletions,\n",
+        "",
+        f"{ORDER} -k accepted_in_prefect",
+    ),
+    Break(
+        "a stored content forgotten",
+        "transforms/exports.py",
+        '    stored = held if read["content_sha256"] is None else read\n',
+        "    stored = read\n",
+        "tests/transforms/test_exports.py -k never_forgotten",
+    ),
+    Break(
+        "an older reading of an asset wins",
+        "transforms/exports.py",
+        '    newer = held if held["has_content"] and not read["has_content"] else read\n',
+        "    newer = read\n",
+        f"{ORDER} -k slower_run",
+    ),
+    Break(
+        "a content belongs to an id of any project",
+        "transforms/exports.py",
+        '        key = row["project_id"], row["id"]\n',
+        '        key = 0, row["id"]\n',
+        "tests/transforms/test_exports.py -k projects",
+    ),
+    Break(
+        "a table of two runs fails one",
+        "flows/assets.py",
+        "        replaced(self._sink, name, lambda old: table, views=views)\n",
+        '        self._sink.replace(name, table, version="", views=views)\n',
+        f"{ORDER} -k 'same_content and export_1_1'",
+    ),
+    Break(
+        "a snapshot of a dead run is any export",
+        "flows/assets.py",
+        "            ordered.append((one, name))\n",
+        "            shelf.take(client, one)\n",
+        f"{ORDER} -k 'run_was_killed and file'",
+    ),
+    Break(
+        "a snapshot committed before its rows",
+        "flows/assets.py",
+        "            # A snapshot's table grows before",
+        "            kept = export_rows.with_content(row, path='', sha256='', size=2, rows=2, possibly_cut=False)\n"
+        "            self._pending.append(kept)\n"
+        "            self.commit()\n"
+        "            # A snapshot's table grows before",
+        f"{ORDER} -k 'run_was_killed and file'",
+    ),
+    Break(
+        "a snapshot's rows twice",
+        "transforms/exports.py",
+        "    if table is not None and set(_exports_of(rows)) & set(_exports_of(table)):\n        return None\n",
+        "",
+        f"{ORDER} -k 'run_was_killed and file'",
+    ),
+    Break(
+        "one export of two projects",
+        "transforms/exports.py",
+        '    return zip(table["_project_id"].to_pylist(), ',
+        "    return zip([0] * table.num_rows, ",
+        "tests/transforms/test_exports.py -k takes_an_export_once",
+    ),
+    Break(
+        "a table of its own for a snapshot's export",
+        "flows/assets.py",
+        "        if snapshot is None and table is not None:\n",
+        "        if table is not None:\n",
+        f"{ORDER} -k was_not_ready",
+    ),
+    Break(
+        "any mark names a table",
+        "flows/assets.py",
+        "        if snapshot not in self._growing:\n",
+        "        if snapshot in ('', *()):\n",
+        f"{ORDER} -k only_snapshots_of_the_settings",
+    ),
+    Break(
+        "orders of two snapshots are one",
+        "flows/ordering.py",
+        "        name = [self.snapshot] if self.snapshot else []\n",
+        "        name: list[str] = []\n",
+        f"{ORDER} -k snapshots_of_one_thing",
+    ),
+    Break(
+        "another run's order ends this one",
+        "flows/assets.py",
+        "    except files.Busy:\n",
+        "    except ZeroDivisionError:\n",
+        f"{ORDER} -k another_run_orders",
+    ),
+    Break(
+        "a full disk is a bug",
+        "flows/assets.py",
+        "    except OSError as exc:\n        remedy",
+        "    except ZeroDivisionError as exc:\n        remedy",
+        f"{ORDER} -k full_disk",
+    ),
+    Break(
+        "no place for orders is a bug",
+        "flows/ordering.py",
+        "    except OSError as exc:\n        raise SettingsError(\n",
+        "    except ZeroDivisionError as exc:\n        raise SettingsError(\n",
+        f"{ORDER} -k place_for_orders",
+    ),
+    Break(
+        "the history hides what ended an assets run",
+        "flows/assets.py",
+        "            with suppress(SinkError) if error else nullcontext():\n",
+        "            with nullcontext():\n",
+        f"{ORDER} -k history_does_not_hide",
     ),
 ]
