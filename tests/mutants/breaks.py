@@ -945,6 +945,7 @@ BREAKS = [
         "self._ask(request) if rng.duration > DAY else self._undivided(request)",
         "self._undivided(request)",
         f"{PROBE} -k heavy_range",
+    ),
     # Exports and evaluations: runs that meet, end early, or are shown less.
     Break(
         "a list older than its table",
