@@ -106,8 +106,8 @@ class Footer:
 
     *id*: this landing, and no other. *epoch*: how often the stream had been rebuilt. *marks*: the stream's, as far as this
     window knows, ascending. *unchecked*: its date is to be searched for one identity in two windows. *quarantine*: the
-    object with its rows that could not be typed. *changes*: what its landings found changed, and when. *removed*: what they removed in
-    the last two days.
+    object with its rows that could not be typed. *changes*: what its landings found changed, and when. *removed*: what
+    they removed in the last two days.
     """
 
     id: str

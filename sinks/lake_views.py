@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from sinks import errors
 from sinks.base import Change, Run
-from sinks.ledger import Entry
+from sinks.ledger import FACTS, SHOWN, Entry, State
 from sinks.objects import LocalObjects, Objects, S3Objects
 
 if TYPE_CHECKING:
@@ -68,15 +68,18 @@ def events_sql(objects: Objects, *, empty: bool) -> str:
     return f"SELECT\n  {columns}\nFROM (SELECT {nothing} WHERE false UNION ALL BY NAME SELECT * FROM {files})"
 
 
-def windows_sql(objects: Objects) -> str:
-    """The SELECT of the view `hedgerow.windows` out of the files' footers. Needs at least one file."""
+def windows_sql(objects: Objects, *, noted: bool) -> str:
+    """The SELECT of the view `hedgerow.windows`: the files' footers, and what the journal says of these landings.
+
+    Needs at least one file. *noted*: there is a journal. The rules are those of lake_ledger.joined and noted, in SQL.
+    """
     times = ("start", "end", "covered_start", "covered_end", "read_at")
     columns = [
         "(f->>'project_id')::BIGINT AS project_id",
         "f->>'stream' AS stream",
         *(f"(f->>'{name}')::TIMESTAMPTZ AS {'window_' if name in ('start', 'end') else ''}{name}" for name in times),
-        "f->>'state' AS state",
-        "(f->>'generation')::BIGINT AS generation",
+        f"{_STATE} AS state",
+        "(f->>'generation')::BIGINT + coalesce(epoch, 0) - coalesce((f->>'epoch')::BIGINT, 0) AS generation",
         *(
             f"(f->'tally'->>'{name}')::{'VARCHAR' if name.endswith('digest') else 'BIGINT'} AS {name}"
             for name in (
@@ -89,10 +92,69 @@ def windows_sql(objects: Objects) -> str:
                 "copies",
             )
         ),
+        "coalesce(l.probed_at, (f->>'probed_at')::TIMESTAMPTZ) AS probed_at",
+        "coalesce(l.probed, f->>'probed') AS probed",
+        *(f"{_fact(name)} AS {name}_at" for name in FACTS),
     ]
     footers = f"parquet_kv_metadata({_quoted(glob_of(objects))})"
-    listed = ",\n  ".join(columns)
-    return f"SELECT\n  {listed}\nFROM (SELECT decode(value)::JSON AS f FROM {footers} WHERE decode(key) = 'hedgerow')"
+    root = address_of(objects)
+    lines = f"SELECT * FROM ({_LINES.format(files=_quoted(f'{root}/_hedgerow/journal/*/*/*.jsonl'))})"
+    nothing = f"SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in _LINE.items())} WHERE false"
+    rules = _quoted(f"{root}/_hedgerow/streams/*/*.json")
+    return (
+        f"WITH footers AS (SELECT decode(value)::JSON AS f FROM {footers} WHERE decode(key) = 'hedgerow'),\n"
+        f"lines AS ({lines if noted else nothing}),\n"
+        "latest AS (SELECT * FROM lines QUALIFY row_number() OVER (PARTITION BY id ORDER BY coalesce(n, -1) DESC, "
+        "CASE WHEN n IS NULL THEN at ELSE 0 END DESC, coalesce(gravity, 9)) = 1),\n"
+        "damage AS (SELECT id, max(damaged_n) AS damaged_n, arg_max(damaged_at, coalesce(damaged_n, -1)) AS damaged_at, "
+        "max(sound_n) AS sound_n FROM lines GROUP BY id),\n"
+        "rules AS (SELECT epoch, regexp_extract(filename, 'project_id=([0-9]+)', 1) AS of_project, "
+        "regexp_extract(filename, 'stream=(\\w+)[.]json', 1) AS of_stream "
+        f"FROM read_json({rules}, filename = true, columns = {{epoch: 'BIGINT'}}))\n"
+        f"SELECT\n  {(chr(10) + '  ').join(f'{column},' for column in columns).rstrip(',')}\n"
+        "FROM footers LEFT JOIN latest l ON l.id = f->>'id' LEFT JOIN damage d ON d.id = f->>'id' "
+        "LEFT JOIN rules r ON of_project = f->>'project_id' AND of_stream = f->>'stream'"
+    )
+
+
+_LINE = {
+    "id": "VARCHAR",
+    "state": "VARCHAR",
+    "n": "BIGINT",
+    "gravity": "BIGINT",
+    "at": "DOUBLE",
+    "facts": "JSON",
+    "damaged_n": "BIGINT",
+    "damaged_at": "TIMESTAMPTZ",
+    "sound_n": "BIGINT",
+    "probed_at": "TIMESTAMPTZ",
+    "probed": "VARCHAR",
+    "checked": "BOOLEAN",
+}
+_LINES = (
+    "SELECT * FROM read_json({{files}}, format = 'newline_delimited', columns = {{{{{columns}}}}}) "
+    "WHERE state IS NOT NULL AND checked IS NULL"
+).format(columns=", ".join(f"{name}: '{kind}'" for name, kind in _LINE.items()))
+_DAMAGED = (
+    "CASE WHEN coalesce(d.damaged_n, -1) >= greatest(coalesce(d.sound_n, -1), 0) THEN d.damaged_at "
+    "WHEN coalesce(d.damaged_n, -1) < 0 AND coalesce(d.sound_n, -1) <= 0 THEN (f->'facts'->>'damaged')::TIMESTAMPTZ END"
+)
+
+
+def _fact(name: str) -> str:
+    """SQL: since when a fact stands; of a landing that was noted as the journal says, else as its footer does."""
+    if name == "damaged":
+        return _DAMAGED
+    return f"(CASE WHEN l.id IS NULL THEN f->'facts'->>'{name}' ELSE l.facts->>'{name}' END)::TIMESTAMPTZ"
+
+
+_OWN = "coalesce(l.state, f->>'state')"
+_STATE = (
+    "CASE WHEN coalesce(epoch, 0) > coalesce((f->>'epoch')::BIGINT, 0) THEN 'stale' "
+    f"WHEN {_OWN} IN ('open', 'stale') THEN {_OWN} "
+    + " ".join(f"WHEN {_fact(name)} IS NOT NULL THEN '{SHOWN.get(name, State.DISPUTED)}'" for name in FACTS)
+    + f" WHEN l.id IS NOT NULL OR ({_DAMAGED}) IS NULL THEN {_OWN} ELSE 'landed' END"
+)
 
 
 def secret_sql(objects: Objects) -> str:
@@ -163,7 +225,8 @@ def attach(lake: LakeSink, output: Path) -> str:
     empty = not any(lake.stream(project_id, "events").files for project_id in lake.projects())
     views = {"events": events_sql(objects, empty=empty)}
     if not empty:
-        views["hedgerow.windows"] = windows_sql(objects)
+        noted = any(True for _ in objects.list("_hedgerow/journal"))
+        views["hedgerow.windows"] = windows_sql(objects, noted=noted)
     statements = ["CREATE SCHEMA IF NOT EXISTS hedgerow"]
     statements += [f"CREATE OR REPLACE VIEW {name} AS\n{sql}" for name, sql in views.items()]
     made = output.with_name(f".{output.name}.new")
@@ -292,15 +355,23 @@ def _windows(entries: Sequence[Entry]) -> pa.Table:
             *((name, pa.int64()) for name in ("quarantined_rows", "suppressed_rows", "copies")),
             ("probed_at", TIME),
             ("probed", pa.string()),
+            ("agreed", pa.string()),
+            ("agreed_until", TIME),
+            ("noted", pa.int64()),
+            ("tried_at", TIME),
+            *((f"{name}_at", TIME) for name in FACTS),
         ]
     )
     rows = [
         (
             *(one.project_id, one.stream, one.start, one.end, one.covered_start, one.covered_end),
-            *(str(one.state), one.generation, one.read_at),
+            *(str(one.shown), one.generation, one.read_at),
             *(one.tally.source_rows, one.tally.source_digest, one.tally.landed_rows, one.tally.landed_digest),
             *(one.tally.quarantined_rows, one.tally.suppressed_rows, one.tally.copies),
             *((one.probed.at, one.probed.values) if one.probed else (None, None)),
+            *((one.agreed.values, one.agreed.until) if one.agreed else (None, None)),
+            *(one.noted, one.tried_at),
+            *(getattr(one.facts, name) for name in FACTS),
         )
         for one in entries
     ]

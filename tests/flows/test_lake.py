@@ -287,7 +287,8 @@ def test_copy_there_and_back(place, dataset, simulator, tmp_path):
     assert (back.rows, back.problems) == (8_000, [])
     assert_glob_is_the_truth(place, dataset)
     wanted = first.ledger(1, "events")
-    assert last.ledger(1, "events").entries == wanted.entries
+    held = last.ledger(1, "events").entries
+    assert {start: replace(entry, noted=0) for start, entry in wanted.entries.items()} == held
     assert last.rows(1, START, END).equals(first.rows(1, START, END))
     assert backfill(place.settings(simulator)).windows == 0
 

@@ -20,7 +20,7 @@ from sinks import errors, lake_views
 from sinks.base import Run
 from sinks.lake import LakeSink
 from sinks.lake_file import FILE_SCHEMA
-from sinks.ledger import Agreement, Changes, Damage, Entry, Landing, Note, Probed, State
+from sinks.ledger import Agreement, Changes, Damage, Entry, Facts, Landing, Note, Probed, State
 from sinks.objects import Missing
 from tests import stores
 from tests.relay import refused, relay
@@ -153,7 +153,8 @@ def test_damage_by_hand_is_found_and_mended(damage, lake):
     (file,) = Path(lake.objects.root).glob("events/**/*.parquet")
     DAMAGES[damage](file)
     for sink in (lake, stores.local_lake(Path(lake.objects.root))):
-        assert sink.ledger(1, "events").entries == {DAY: entry}
+        (known,) = sink.ledger(1, "events").entries.values()
+        assert (replace(known, facts=Facts()), known.shown) == (entry, State.DISPUTED)
         assert sink.audit(1, "events", DAY, DAY + HOUR)[DAY].rows == (1 if damage == "rewritten" else 0)
     again = prepare(stores.local_lake(Path(lake.objects.root)))
     again.ledger(1, "events")
