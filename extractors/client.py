@@ -198,7 +198,9 @@ class Client:
                     yield self._content(response, request, stored=response is not ours)
                     return
             except errors.LimitsExhausted as exc:
-                self._pacing.pause(self._pacing.block(request.bucket, exc.retry_after_s or 1.0))
+                if exc.retry_after_s is None:  # our own: the run may not wait any longer
+                    raise
+                self._pacing.pause(self._pacing.block(request.bucket, exc.retry_after_s))
 
     @contextmanager
     def _elsewhere(

@@ -106,8 +106,9 @@ class Pacing:
     """The shared budget of one host and key. Thread-safe through the file locks.
 
     *share*: keep this part of the limits beside the limits themselves.
-    *max_wait_s*: a single wait longer than this raises LimitsExhausted instead (None: no bound).
-    *on_wait* hears every wait before it starts; *sleep* may return early to stop.
+    *max_wait_s*: a wait that would make all waits together longer than this raises LimitsExhausted instead (None: no
+    bound). *waited_s*: how long they have been so far, those for a slot included. *on_wait* hears every wait before it
+    starts, but short ones for a slot.
     """
 
     def __init__(
@@ -163,19 +164,25 @@ class Pacing:
         return Wait(seconds, "PostHog asked to wait (429)")
 
     def pause(self, wait: Wait) -> None:
-        """Say it, then sleep; raises LimitsExhausted where the wait is longer than the run may take."""
-        if self.max_wait_s is not None and wait.seconds > self.max_wait_s:
-            raise self._too_long(wait)
+        """Say it, then sleep; raises LimitsExhausted where the run would have waited longer than it may."""
+        self._allow(wait)
         self._on_wait(wait)
-        self.waited_s += wait.seconds
-        self._sleep(wait.seconds)
+        self._rest(wait.seconds)
 
-    def _too_long(self, wait: Wait) -> LimitsExhausted:
-        return LimitsExhausted(
-            f"the source's limits ask for a wait of {wait.seconds:.0f} s ({wait.reason}), "
-            f"more than the {self.max_wait_s or 0:.0f} s allowed",
+    def _allow(self, wait: Wait) -> None:
+        """Raises LimitsExhausted where *wait* is one too many, before anybody sleeps."""
+        total_s = self.waited_s + wait.seconds
+        if self.max_wait_s is None or total_s <= self.max_wait_s:
+            return
+        raise LimitsExhausted(
+            f"{wait.reason}: the waits of this run would come to {total_s:g} s, more than the {self.max_wait_s:g} s "
+            "allowed",
             hint="everything landed stays; run again later, or allow a longer --max-wait",
         )
+
+    def _rest(self, seconds: float) -> None:
+        self._sleep(seconds)
+        self.waited_s += seconds
 
     def used(self, bucket: Bucket) -> tuple[int, int]:
         """Requests of the last minute and of the last hour, by every process of the key."""
@@ -228,7 +235,7 @@ class Pacing:
         """Lock *count* of the project's slots.
 
         One is whichever is free first; all are taken in order, so that two who want all cannot block each other. A long
-        wait is told, and bounded as every wait.
+        wait is told; every wait counts.
         """
         files = [Path(f"{self._slots}.{project_id}.slot{number}") for number in range(self._in_flight)]
         waited_s, told = 0.0, False
@@ -253,9 +260,8 @@ class Pacing:
                 self._on_wait(
                     Wait(waited_s, f"other requests of the project are under way, {self._in_flight} at a time")
                 )
-            if self.max_wait_s is not None and waited_s > self.max_wait_s:
-                raise self._too_long(Wait(waited_s, "other requests of the project are under way"))
-            self._sleep(SLOT_POLL_S)
+            self._allow(Wait(SLOT_POLL_S, "other requests of the project are under way"))
+            self._rest(SLOT_POLL_S)
             waited_s += SLOT_POLL_S
 
 

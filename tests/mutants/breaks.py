@@ -847,4 +847,33 @@ BREAKS = [
         "    if not failures:\n",
         "tests/flows/test_projects.py -k every_problem",
     ),
+    # How a run ends.
+    Break(
+        "each wait bounded by itself",
+        "extractors/pacing.py",
+        "        total_s = self.waited_s + wait.seconds\n",
+        "        total_s = wait.seconds\n",
+        f"{PACING} -k in_sum",
+    ),
+    Break(
+        "slots waited for without end",
+        "extractors/pacing.py",
+        '            self._allow(Wait(SLOT_POLL_S, "other requests of the project are under way"))\n',
+        "",
+        f"{PACING} -k 'slot_count'",
+    ),
+    Break(
+        "waits for slots not counted",
+        "extractors/pacing.py",
+        "            self._rest(SLOT_POLL_S)\n",
+        "            self._sleep(SLOT_POLL_S)\n",
+        f"{PACING} -k counted_as_waited",
+    ),
+    Break(
+        "own end taken for a refusal of the content",
+        "extractors/client.py",
+        "                if exc.retry_after_s is None:  # our own: the run may not wait any longer\n                    raise\n",
+        "",
+        "tests/extractors/test_client.py -k longer_than_the_run_may",
+    ),
 ]
