@@ -39,6 +39,10 @@ class LimitsExhausted(SourceError):
     """The source's rate limits ask for a longer wait than the run may take."""
 
 
+class StateUnwritable(SourceError):
+    """The requests cannot be written down, so that the limits, which every process of the key shares, cannot be kept."""
+
+
 class UnusableAnswer(SourceError):
     """An answer that contradicts the question or cannot be read; going on could lose events."""
 

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from extractors.errors import LimitsExhausted
+from extractors.errors import LimitsExhausted, StateUnwritable
 from extractors.queries import Bucket
 
 MINUTE_S, HOUR_S = 60.0, 3600.0
@@ -109,6 +109,7 @@ class Pacing:
     *max_wait_s*: a wait that would make all waits together longer than this raises LimitsExhausted instead (None: no
     bound). *waited_s*: how long they have been so far, those for a slot included. *on_wait* hears every wait before it
     starts, but short ones for a slot.
+    Raises StateUnwritable where a request cannot be written down; it is not sent then.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Pacing:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         # A name that tells neither host nor key.
         name = hashlib.sha256(f"{host}\n{key}".encode()).hexdigest()[:24]
+        self._directory = directory
         self._file = directory / f"{name}.json"
         self._lock = directory / f"{name}.lock"
         self._slots = directory / name
@@ -220,16 +222,31 @@ class Pacing:
 
     @contextmanager
     def _sections(self) -> Iterator[dict[str, _Section]]:
-        with self._lock.open("a") as lock:
-            os.chmod(self._lock, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with ExitStack() as held:
+            with self._writing():
+                lock = held.enter_context(self._lock.open("a"))
+                os.chmod(self._lock, 0o600)
+                fcntl.flock(lock, fcntl.LOCK_EX)
             sections = _read(self._file)
             yield sections
             text = json.dumps({name: {"at": s.at, "blocked_until": s.blocked_until} for name, s in sections.items()})
             new = self._file.with_suffix(".new")
-            new.write_text(text)
-            os.chmod(new, 0o600)
-            new.replace(self._file)
+            with self._writing():
+                new.write_text(text)
+                os.chmod(new, 0o600)
+                new.replace(self._file)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What the state directory refuses, in our words."""
+        try:
+            yield
+        except OSError as exc:
+            raise StateUnwritable(
+                f"cannot write the state directory {self._directory}: {exc.strerror or exc}",
+                hint="requests are counted there, for every process of the key: free space in it, or set "
+                "HEDGEROW_STATE_DIR to a directory that can be written",
+            ) from exc
 
     def _take_slots(self, held: ExitStack, project_id: int, count: int) -> None:
         """Lock *count* of the project's slots.
@@ -242,12 +259,13 @@ class Pacing:
         while files and count:
             taken = None
             for file in files[:1] if count == len(files) else files:
-                slot = file.open("a")
-                try:
-                    fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    slot.close()
-                    continue
+                with self._writing():
+                    slot = file.open("a")
+                    try:
+                        fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        slot.close()
+                        continue
                 held.enter_context(slot)
                 taken = file
                 break

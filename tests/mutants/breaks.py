@@ -34,6 +34,7 @@ CONTENTS, LOOKUPS, ASKING = (
     "tests/flows/test_asking.py",
 )
 ADAPTER = "tests/flows/test_adapter.py"
+ENDS = "tests/flows/test_ends.py"
 LANDS = f"{PIPELINE} -k simulator_source"
 
 BREAKS = [
@@ -875,5 +876,26 @@ BREAKS = [
         "                if exc.retry_after_s is None:  # our own: the run may not wait any longer\n                    raise\n",
         "",
         "tests/extractors/test_client.py -k longer_than_the_run_may",
+    ),
+    Break(
+        "full disk taken for a bug",
+        "flows/spool.py",
+        "        except OSError as exc:\n",
+        "        except MemoryError as exc:\n",
+        f"{ENDS} -k 'spool'",
+    ),
+    Break(
+        "full disk hidden by the way out",
+        "flows/spool.py",
+        "            with suppress(OSError):  # what",
+        "            with suppress(MemoryError):  # what",
+        f"{ENDS} -k 'full_disk and take'",
+    ),
+    Break(
+        "unwritable state taken for a bug",
+        "extractors/pacing.py",
+        "        except OSError as exc:\n",
+        "        except MemoryError as exc:\n",
+        f"{ENDS} -k limits_file",
     ),
 ]
