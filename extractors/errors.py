@@ -18,6 +18,10 @@ class SourceError(Exception):
         self.retry_after_s = retry_after_s
 
 
+class Stopped(Exception):
+    """Whoever reads was told to stop. No SourceError, so that nobody takes it for an answer of the source."""
+
+
 class AccessDenied(SourceError):
     """Key, scope or project is not right (401, 403, 404 of the project): only the user can mend it.
 

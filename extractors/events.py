@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -74,6 +75,10 @@ class EventsReader:
         self.probe = Probe(client, project_id, events=events)
         self._confirmed_months: set[tuple[int, int]] = set()
         self._filter_tried = False
+
+    def interrupted(self) -> AbstractContextManager[None]:
+        """Within the block whoever reads, in another thread, waits no longer and asks nothing more: Stopped is raised."""
+        return self._client.interrupted()
 
     def now(self) -> datetime:
         """The server's clock, by one cheap list request, which also tries the key and the project.

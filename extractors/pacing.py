@@ -14,13 +14,14 @@ import fcntl
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from extractors.errors import LimitsExhausted, StateUnwritable
+from extractors.errors import LimitsExhausted, StateUnwritable, Stopped
 from extractors.queries import Bucket
 
 MINUTE_S, HOUR_S = 60.0, 3600.0
@@ -108,7 +109,7 @@ class Pacing:
     *share*: keep this part of the limits beside the limits themselves.
     *max_wait_s*: a wait that would make all waits together longer than this raises LimitsExhausted instead (None: no
     bound). *waited_s*: how long they have been so far, those for a slot included. *on_wait* hears every wait before it
-    starts, but short ones for a slot.
+    starts, but short ones for a slot. *sleep*: if it is given, it is not ended by interrupted().
     Raises StateUnwritable where a request cannot be written down; it is not sent then.
     """
 
@@ -123,7 +124,7 @@ class Pacing:
         share: Share | None = None,
         max_wait_s: float | None = None,
         clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
         on_wait: Callable[[Wait], None] = lambda wait: None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -137,7 +138,8 @@ class Pacing:
         self._in_flight = in_flight
         self._share = share
         self.max_wait_s = max_wait_s
-        self._clock, self._sleep, self._on_wait = clock, sleep, on_wait
+        self._stopped = threading.Event()
+        self._clock, self._sleep, self._on_wait = clock, sleep or self.nap, on_wait
         self.waited_s = 0.0
 
     @contextmanager
@@ -145,9 +147,11 @@ class Pacing:
         """Wait for a free slot of the project and for the bucket's limits, then hold the slot for one request.
 
         *alone*: hold every slot of the project, for a question that failed beside a neighbour's.
+        Raises Stopped while somebody is within interrupted().
         """
         count = self._in_flight if alone else 1
         while True:
+            self._go_on()
             with ExitStack() as held:
                 if bucket is Bucket.LIST:
                     self._take_slots(held, project_id, count)
@@ -183,8 +187,29 @@ class Pacing:
         )
 
     def _rest(self, seconds: float) -> None:
+        """Sleep, and count it. Raises Stopped."""
+        begun_s = time.monotonic()
         self._sleep(seconds)
-        self.waited_s += seconds
+        self.waited_s += min(seconds, time.monotonic() - begun_s) if self._stopped.is_set() else seconds
+        self._go_on()
+
+    @contextmanager
+    def interrupted(self) -> Iterator[None]:
+        """Within the block, which another thread enters, every wait ends at once and every turn raises Stopped.
+
+        Leaving it by an error leaves it so.
+        """
+        self._stopped.set()
+        yield
+        self._stopped.clear()
+
+    def nap(self, seconds: float) -> None:
+        """Sleep, but not through interrupted()."""
+        self._stopped.wait(seconds)
+
+    def _go_on(self) -> None:
+        if self._stopped.is_set():
+            raise Stopped("the reading was stopped")
 
     def used(self, bucket: Bucket) -> tuple[int, int]:
         """Requests of the last minute and of the last hour, by every process of the key."""

@@ -6,17 +6,30 @@ import errno
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from extractors.errors import SourceError, StateUnwritable
+from extractors.errors import SourceError, StateUnwritable, Stopped
 from extractors.pacing import Limit, Pacing
-from extractors.queries import Bucket
+from extractors.queries import Bucket, EventFilter, events_page
+from extractors.window import Range
+from flows import pipeline
+from flows.loader import _ahead
 from flows.spool import Spool
-from sinks.errors import DestinationUnusable
+from sinks.base import Entry, Landing
+from sinks.errors import DestinationUnusable, GenerationConflict
+from sinks.memory import MemorySink
+from tests.extractors.pages import Pages, budget_of, reader_of, spread
 
+START, END, NOW = datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC), datetime(2026, 3, 20, tzinfo=UTC)
 ROWS = pa.table({"n": pa.array(range(20_000), pa.int64())})
 
 # A real kernel refuses: no file may grow beyond the limit, as with a quota.
@@ -147,3 +160,125 @@ def test_error_of_the_work_itself_is_not_taken_for_the_state(tmp_path):
 
     with pytest.raises(FileNotFoundError), pace.turn(Bucket.LIST, 1):
         (tmp_path / "missing").read_text()
+
+
+def readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "reader"]
+
+
+class Crossed(MemorySink):
+    """Another run lands the first window between its reading and its landing, once."""
+
+    conflicts = 0
+
+    def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
+        if not self.conflicts:
+            self.conflicts += 1
+            raise GenerationConflict("the first", expected=0, found=1)
+        return super().land(landings, mark=mark)
+
+
+def test_second_attempt_after_a_conflict_is_alone_in_the_client(tmp_path):
+    """The reading thread of the first attempt is gone before the second asks: one request at a time, and all is landed."""
+    pages, sink = Pages(spread(1_000, START, END), cap=50, answer_s=0.01), Crossed()
+    reader = reader_of(pages, tmp_path)
+    sink.prepare(1, pipeline.STREAM, host="h", event_filter="", rebuild=False)
+    threads: list[list[threading.Thread]] = []
+    pipeline.run(
+        pipeline.Order(1, START, END, timedelta(minutes=10), marks=True),
+        reader=reader,
+        sink=sink,
+        spool_directory=tmp_path,
+        clock=lambda: NOW,
+        outcome=pipeline.Outcome(),
+        on_commit=lambda committed: threads.append(readers()),
+    )
+
+    assert sink.conflicts == 1
+    assert pages.most_in_flight == 1
+    assert sink.rows(1, START, END).num_rows == 1_000
+    assert max(map(len, threads)) == 1
+    assert readers() == []
+
+
+def test_wait_of_an_hour_ends_with_the_run(tmp_path):
+    """An error here ends the other thread's wait within a second; then the same client can be used again."""
+    reader = reader_of(Pages(spread(10, START, END)), tmp_path, budget=(budget := budget_of(tmp_path)))
+    waiting = threading.Event()
+    budget._on_wait = lambda wait: waiting.set()
+    budget.block(Bucket.LIST, 3600)
+    begun = time.monotonic()
+    watchdog = threading.Timer(5, budget._stopped.set)
+    watchdog.start()
+
+    def fail_while_it_waits() -> None:
+        with _ahead(reader.sweep(Range(START, END), window_end=lambda at: END), interrupted=reader.interrupted):
+            assert waiting.wait(10)
+            raise GenerationConflict("a", expected=0, found=1)
+
+    with pytest.raises(GenerationConflict):
+        fail_while_it_waits()
+
+    watchdog.cancel()
+    assert time.monotonic() - begun < 1
+    assert readers() == []
+    assert budget.waited_s < 1
+    with budget.turn(Bucket.QUERY, 1):
+        pass
+
+
+def test_wait_for_a_slot_and_after_a_500_end_too(tmp_path):
+    """Every sleep but the short ones of the back-off."""
+    reader = reader_of(Pages([]), tmp_path, budget=(budget := budget_of(tmp_path)))
+    client = reader._client
+
+    def slot() -> None:
+        with budget.turn(Bucket.LIST, 1):
+            pass
+
+    def again() -> None:
+        client.wait(3600, SourceError("a bare 500"))
+        client.send(events_page(1, Range(START, END), limit=1, events=EventFilter()))
+
+    with budget_of(tmp_path).turn(Bucket.LIST, 1, alone=True), ThreadPoolExecutor() as pool:
+        for work in (slot, again):
+            ended = pool.submit(work)
+            time.sleep(0.1)
+            with reader.interrupted():
+                assert ended in wait([ended], timeout=5).done
+            assert isinstance(ended.exception(), Stopped)
+
+
+def test_iteration_to_the_end_leaves_no_thread(tmp_path):
+    """Nor does leaving it without an error."""
+    reader = reader_of(Pages(spread(500, START, END), cap=50), tmp_path)
+    whole = reader.sweep(Range(START, END), window_end=lambda at: END)
+    with _ahead(whole, interrupted=reader.interrupted) as passages:
+        rows = sum(passage.rows.num_rows for passage in passages)
+    assert (rows, readers()) == (500, [])
+
+    with _ahead(reader.sweep(Range(START, END), window_end=lambda at: END), interrupted=reader.interrupted) as passages:
+        next(passages)
+    assert readers() == []
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_interrupted_run_waits_for_nobody(end, tmp_path):
+    """Ctrl-C must not wait for an answer that does not come."""
+    answered = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 1
+        answered.wait(30)
+
+    def interrupted_after_one() -> None:
+        with _ahead(items(), interrupted=nullcontext) as ahead:
+            next(ahead)
+            raise end
+
+    with pytest.raises(end):
+        interrupted_after_one()
+
+    assert len(readers()) == 1
+    answered.set()
+    readers()[0].join(timeout=5)
