@@ -22,7 +22,7 @@ from extractors.queries import EventFilter, Filters, Narrowing
 from extractors.window import MICROSECOND, Range, iso
 from extractors.zone import HourCount, ZoneCheck, check_cursor
 
-FIRST_LIMIT = 10_000  # servers of 2023 give that many at a time; today's clamp to 1,000, which is learned
+LIMIT = 10_000  # servers of 2023 give that many at a time; today's clamp to 1,000, silently, so asking for more is free
 MAX_SPAN = timedelta(days=365)  # over 366 days the server answers a bare 500 (facts/posthog-api.md §1.9)
 MIN_SPAN = timedelta(seconds=1)
 MAX_HALVINGS = 8
@@ -60,6 +60,15 @@ class Learned:
 
     page_cap: int | None = None
     hogql_filter: bool = True
+    _short: int | None = None
+
+    def clamped(self, received: int) -> None:
+        """A page has fewer rows than were asked for, and more behind it. Two in a row that agree tell the cap.
+
+        One alone does not: a server may give a short page now and then.
+        """
+        self.page_cap = received if received == self._short else None
+        self._short = received
 
 
 class EventsReader:
@@ -153,7 +162,7 @@ class EventsReader:
         zone = ZoneCheck(hours or {}, self.uuids, self._confirmed_months)
         cursor, span = rng.start, window_end(rng.start) - rng.start
         ceiling, halvings, cuts = MAX_SPAN, 0, 0
-        limit = self.learned.page_cap or FIRST_LIMIT
+        limit = LIMIT
         seen: frozenset[tuple[object, ...]] = frozenset()
         while cursor < rng.end:
             asked = Range(cursor, min(rng.end, cursor + min(span, ceiling)))
@@ -169,14 +178,15 @@ class EventsReader:
                 cuts += 1
                 if cuts > MAX_CUTS:
                     raise errors.SourceUnavailable(f"{exc}, again and again, for the range {asked}") from exc
-                limit = max(1, limit // 2)
+                limit = max(1, min(limit, self.learned.page_cap or limit) // 2)
                 continue
             halvings = cuts = 0
             ceiling = min(MAX_SPAN, ceiling * 2)
+            if page.more and not page.received:
+                raise errors.UnusableAnswer(f"an empty page claims that more follow, for the range {asked}")
             if page.more and page.received < limit:
-                limit = self._learn_cap(page.received, asked)
-            else:
-                limit = min(self.learned.page_cap or FIRST_LIMIT, limit * 2)
+                self.learned.clamped(page.received)
+            limit = min(LIMIT, limit * 2)
             zone.check(page, asked)
             fresh = _unseen(page.rows, cursor, seen)
             if not page.more:
@@ -206,13 +216,6 @@ class EventsReader:
             self._page(Range(rng.start, rng.start + MICROSECOND), 1, divisible=False)
         except (errors.ServerFault, errors.RangeTooHeavy, errors.RequestRefused):
             self.learned.hogql_filter = False
-
-    def _learn_cap(self, received: int, asked: Range) -> int:
-        """The server gave fewer rows than asked although there are more: its cap, silently (§0.4)."""
-        if received == 0:
-            raise errors.UnusableAnswer(f"an empty page claims that more follow, for the range {asked}")
-        self.learned.page_cap = received
-        return received
 
     def _page_of(self, asked: Range, limit: int) -> decode.Page:
         """A page of a sweep. What cannot be halved any more is asked patiently: one bad answer is no end."""
@@ -301,7 +304,7 @@ class EventsReader:
 
     def uuids(self, asked: Range) -> set[str]:
         """Uuids of the first page of *asked*, a range that cannot be divided, such as one microsecond."""
-        rows = self._surely(asked, self.learned.page_cap or FIRST_LIMIT).rows
+        rows = self._surely(asked, LIMIT).rows
         return set(rows["uuid"].to_pylist())
 
 

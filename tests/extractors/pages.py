@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -40,7 +40,7 @@ class Pages(httpx.BaseTransport):
 
     *cap*: rows a page at most. *zone*: rows show this zone's wall clock labelled as UTC, cursors stay right. *shows(number,
     rows)*: how many rows the page of that request, counted from 1, has at most. *date(number)*: its Date. *answer_s*:
-    what an answer takes, really.
+    what an answer takes, really. *cut*: numbers of requests whose answer ends early.
     """
 
     def __init__(
@@ -52,10 +52,11 @@ class Pages(httpx.BaseTransport):
         shows: Callable[[int, int], int] = lambda number, rows: rows,
         date: Callable[[int], datetime] = lambda number: datetime.now(UTC),
         answer_s: float = 0.0,
+        cut: Container[int] = (),
     ) -> None:
         self._events = sorted(events, key=lambda event: event.timestamp)
         self._cap, self._zone, self._shows, self._date = cap, ZoneInfo(zone), shows, date
-        self._answer_s = answer_s
+        self._answer_s, self._cut = answer_s, cut
         self._lock = threading.Lock()
         self._in_flight = self.most_in_flight = 0
         self.asked: list[dict[str, str]] = []
@@ -79,10 +80,10 @@ class Pages(httpx.BaseTransport):
         after, before = (datetime.fromisoformat(params[name]) for name in ("after", "before"))
         found = [event for event in self._events if after < event.timestamp < before]
         shown = found[: self._shows(number, min(int(params["limit"]), self._cap))]
-        cursor = (
-            f"{HOST}/?{httpx.QueryParams(after=shown[-1].timestamp.isoformat())}" if len(found) > len(shown) else None
-        )
+        last = (shown or found)[-1].timestamp.isoformat() if found else ""
+        cursor = f"{HOST}/?{httpx.QueryParams(after=last)}" if len(found) > len(shown) else None
         body = json.dumps({"next": cursor, "results": [self._row(event) for event in shown]}).encode()
+        body = body[: len(body) // 2] if number in self._cut else body
         headers = {"Date": format_datetime(self._date(number).astimezone(UTC), usegmt=True)}
         return httpx.Response(200, headers=headers, stream=httpx.ByteStream(body))
 

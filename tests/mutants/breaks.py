@@ -34,6 +34,7 @@ CONTENTS, LOOKUPS, ASKING = (
     "tests/flows/test_asking.py",
 )
 ADAPTER = "tests/flows/test_adapter.py"
+SWEEP = "tests/extractors/test_events.py"
 ENDS = "tests/flows/test_ends.py"
 LANDS = f"{PIPELINE} -k simulator_source"
 
@@ -939,5 +940,26 @@ BREAKS = [
         "        self._sleep = sleep or pacing.nap\n",
         "        self._sleep = sleep or (lambda seconds: __import__('time').sleep(min(seconds, 8)))\n",
         f"{ENDS} -k after_a_500",
+    ),
+    Break(
+        "one short page asked for ever after",
+        "extractors/events.py",
+        "            limit = min(LIMIT, limit * 2)\n",
+        "            limit = page.received if page.more else limit\n",
+        f"{SWEEP} -k no_more_than_themselves",
+    ),
+    Break(
+        "cap learned from one page",
+        "extractors/events.py",
+        "received if received == self._short else None",
+        "received",
+        f"{SWEEP} -k cap",
+    ),
+    Break(
+        "halved from what was asked in vain",
+        "extractors/events.py",
+        "min(limit, self.learned.page_cap or limit)",
+        "limit",
+        f"{SWEEP} -k halved",
     ),
 ]
