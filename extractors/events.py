@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from extractors import decode, errors, queries, ties
 from extractors.client import Client
 from extractors.probe import Probe
-from extractors.queries import EventFilter, Filters, Narrowing
+from extractors.queries import EventFilter, Filters, Narrowing, Request
 from extractors.window import MICROSECOND, Range, iso
-from extractors.zone import HourCount, ZoneCheck, check_cursor
+from extractors.zone import HourCount, Spans, ZoneCheck, check_cursor
 
 LIMIT = 10_000  # servers of 2023 give that many at a time; today's clamp to 1,000, silently, so asking for more is free
 MAX_SPAN = timedelta(days=365)  # over 366 days the server answers a bare 500 (facts/posthog-api.md §1.9)
@@ -82,7 +82,7 @@ class EventsReader:
         # A group cannot be joined with a condition of ours: some servers flatten groups into one AND.
         self.learned = Learned(hogql_filter=isinstance(self._filters.conditions(), list))
         self.probe = Probe(client, project_id, events=events)
-        self._confirmed_months: set[tuple[int, int]] = set()
+        self._proven = Spans()
         self._filter_tried = False
 
     def interrupted(self) -> AbstractContextManager[None]:
@@ -97,21 +97,16 @@ class EventsReader:
         asked = Range(queries.EPOCH, queries.EPOCH + MIN_SPAN)
         request = queries.events_page(self._project_id, asked, limit=1, events=EventFilter())
         request = replace(request, divisible=False)
-        for wait_s in (*self._client.patience.foreign_answer_waits_s, None):
-            answer = self._client.send(request)
-            try:
-                decode.page(answer.body)
-                break
-            except errors.BodyCut as exc:
-                if wait_s is None:
-                    raise errors.UnusableAnswer(
-                        f"{self._client.host} does not answer as PostHog does: 200 with what is no events list",
-                        hint="check POSTHOG_HOST: is it the address of the PostHog app?",
-                    ) from exc
-                self._client.wait(wait_s, exc)
-        if answer.served_at is None:
+        try:
+            self._decoded(request)
+        except errors.BodyCut as exc:
+            raise errors.UnusableAnswer(
+                f"{self._client.host} does not answer as PostHog does: 200 with what is no events list",
+                hint="check POSTHOG_HOST: is it the address of the PostHog app?",
+            ) from exc
+        if self._client.served_at is None:
             raise errors.UnusableAnswer("the server sends no Date header, so its clock is not known")
-        return answer.served_at
+        return self._client.served_at
 
     def earliest(self) -> datetime | None:
         """Time of the first event, by query, else by ascending sweeps of one row from 1970 on; None for an empty project."""
@@ -159,7 +154,7 @@ class EventsReader:
         Raises SourceUnavailable naming the range that cannot be read, TimeZoneFault, UnusableAnswer.
         """
         self._try_filter(rng)
-        zone = ZoneCheck(hours or {}, self.uuids, self._confirmed_months)
+        zone = ZoneCheck(hours or {}, self.uuids, self._proven)
         cursor, span = rng.start, window_end(rng.start) - rng.start
         ceiling, halvings, cuts = MAX_SPAN, 0, 0
         limit = LIMIT
@@ -244,7 +239,7 @@ class EventsReader:
         )
         request = replace(request, divisible=divisible)
         try:
-            page = decode.page(self._client.send(request).body)
+            page = self._decoded(request)
         except errors.ServerFault as exc:
             if not divisible:
                 raise
@@ -263,6 +258,18 @@ class EventsReader:
             if not _ascends(times):
                 raise errors.UnusableAnswer(f"rows do not ascend by time for the range {asked}")
         return page
+
+    def _decoded(self, request: Request) -> decode.Page:
+        """The page. Where less cannot be asked, what came whole and is none, such as a proxy's, is asked for again."""
+        for wait_s in (*self._client.patience.foreign_answer_waits_s, None):
+            body = self._client.send(request).body
+            try:
+                return decode.page(body)
+            except errors.BodyCut as exc:
+                if request.divisible or wait_s is None:
+                    raise
+                self._client.wait(wait_s, exc)
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _microsecond(self, at: datetime, limit: int) -> Passage:
         """All events of one microsecond (design.md, reading rule 3)."""

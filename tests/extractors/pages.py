@@ -21,7 +21,7 @@ from extractors.simulator.dataset import Event
 
 HOST, KEY = "https://source.example", "phx_a"
 PATIENCE = Patience(
-    attempts=3, total_s=5, first_s=0.001, longest_s=0.002, server_error_waits_s=(), foreign_answer_waits_s=()
+    attempts=3, total_s=5, first_s=0.001, longest_s=0.002, server_error_waits_s=(), foreign_answer_waits_s=(0.001,)
 )
 
 
@@ -60,6 +60,11 @@ class Pages(httpx.BaseTransport):
         self._lock = threading.Lock()
         self._in_flight = self.most_in_flight = 0
         self.asked: list[dict[str, str]] = []
+        self.before_answer: Callable[[int], object] = lambda number: None
+
+    def delete(self, uuids: Container[str]) -> None:
+        """Show the events of *uuids* no longer."""
+        self._events = [event for event in self._events if event.uuid not in uuids]
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         with self._lock:
@@ -77,6 +82,7 @@ class Pages(httpx.BaseTransport):
     def _listed(self, params: dict[str, str]) -> httpx.Response:
         self.asked.append(params)
         number = len(self.asked)
+        self.before_answer(number)
         after, before = (datetime.fromisoformat(params[name]) for name in ("after", "before"))
         found = [event for event in self._events if after < event.timestamp < before]
         shown = found[: self._shows(number, min(int(params["limit"]), self._cap))]

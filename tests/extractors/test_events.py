@@ -81,3 +81,12 @@ def test_empty_page_that_claims_more_is_an_error(tmp_path):
 
     with pytest.raises(errors.UnusableAnswer, match="empty page"):
         swept(reader_of(pages, tmp_path), Range(START, END))
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_question_that_cannot_be_divided_outlives_a_proxy_s_page(number, tmp_path):
+    """What came whole and is no list is asked for again, as every passing failure is."""
+    pages = Pages(spread(10, START, END), cut=(number,))
+
+    assert len(uuids(swept(reader_of(pages, tmp_path), Range(START, END)))) == 10
+    assert len(pages.asked) == 4

@@ -34,6 +34,7 @@ CONTENTS, LOOKUPS, ASKING = (
     "tests/flows/test_asking.py",
 )
 ADAPTER = "tests/flows/test_adapter.py"
+ZONE = "tests/extractors/test_zone.py"
 SWEEP = "tests/extractors/test_events.py"
 ENDS = "tests/flows/test_ends.py"
 LANDS = f"{PIPELINE} -k simulator_source"
@@ -961,5 +962,48 @@ BREAKS = [
         "min(limit, self.learned.page_cap or limit)",
         "limit",
         f"{SWEEP} -k halved",
+    ),
+    # The time-zone check.
+    Break(
+        "a page's cursor taken for the whole page",
+        "extractors/zone.py",
+        "            self._proven.add(last, last)\n        # The hour",
+        "            self._proven.add(first, last)\n        # The hour",
+        f"{ZONE} -k switch",
+    ),
+    Break(
+        "time proven too far",
+        "extractors/zone.py",
+        "REACH = timedelta(days=28)",
+        "REACH = timedelta(days=300)",
+        f"{ZONE} -k switch",
+    ),
+    Break(
+        "shifted row taken for a deleted one",
+        "extractors/zone.py",
+        "            if missed and missed & self._exactly(",
+        "            if False and missed & self._exactly(",
+        f"{ZONE} -k switch",
+    ),
+    Break(
+        "proven time not shared",
+        "extractors/events.py",
+        "self.uuids, self._proven)",
+        "self.uuids)",
+        f"{ZONE} -k shared",
+    ),
+    Break(
+        "last page not proven",
+        "extractors/zone.py",
+        "        if end is None or end < last:\n",
+        "        if end is None:\n",
+        f"{ZONE} -k switch",
+    ),
+    Break(
+        "proxy's page taken for the end",
+        "extractors/events.py",
+        "                if request.divisible or wait_s is None:\n",
+        "                if True:\n",
+        f"{SWEEP} -k proxy",
     ),
 ]
