@@ -8,10 +8,9 @@ asked; in the sweep what a smaller question may cure. A write is sent once.
 
 from __future__ import annotations
 
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import urljoin, urlsplit
@@ -84,7 +83,8 @@ class Content:
 class Client:
     """Sends requests of one source. Not thread-safe; one per reading thread.
 
-    *on_retry(error, wait_s)* hears what is tried again. *prefixes*: resource → address prefix that this server has.
+    *on_retry(error, wait_s)* hears what is tried again. *sleep*: as in Pacing. *prefixes*: resource → address prefix
+    that this server has.
     *received_bytes*: bodies as they came over the wire, compressed where the server compresses.
     """
 
@@ -96,13 +96,13 @@ class Client:
         patience: Patience | None = None,
         transport: httpx.BaseTransport | None = None,
         on_retry: Callable[[errors.SourceError, float], None] = lambda error, wait_s: None,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
         user_agent: str = "hedgerow",
     ) -> None:
         self._pacing = pacing
         self.patience = patience or Patience()
         self._on_retry = on_retry
-        self._sleep = sleep
+        self._sleep = sleep or pacing.nap
         self.prefixes: dict[str, str] = {}
         self.requests: dict[str, int] = {}
         self.received_bytes = 0
@@ -125,6 +125,10 @@ class Client:
 
     def close(self) -> None:
         self._http.close()
+
+    def interrupted(self) -> AbstractContextManager[None]:
+        """Within the block, which another thread enters, waits end at once and the next request raises Stopped."""
+        return self._pacing.interrupted()
 
     def send(self, request: Request) -> Answer:
         """The answer of *request* once it is a 200; otherwise the error that decode.checked names.
@@ -198,7 +202,9 @@ class Client:
                     yield self._content(response, request, stored=response is not ours)
                     return
             except errors.LimitsExhausted as exc:
-                self._pacing.pause(self._pacing.block(request.bucket, exc.retry_after_s or 1.0))
+                if exc.retry_after_s is None:  # our own: the run may not wait any longer
+                    raise
+                self._pacing.pause(self._pacing.block(request.bucket, exc.retry_after_s))
 
     @contextmanager
     def _elsewhere(

@@ -18,6 +18,10 @@ class SourceError(Exception):
         self.retry_after_s = retry_after_s
 
 
+class Stopped(Exception):
+    """Whoever reads was told to stop. No SourceError, so that nobody takes it for an answer of the source."""
+
+
 class AccessDenied(SourceError):
     """Key, scope or project is not right (401, 403, 404 of the project): only the user can mend it.
 
@@ -37,6 +41,10 @@ class SourceUnavailable(SourceError):
 
 class LimitsExhausted(SourceError):
     """The source's rate limits ask for a longer wait than the run may take."""
+
+
+class StateUnwritable(SourceError):
+    """The requests cannot be written down, so that the limits, which every process of the key shares, cannot be kept."""
 
 
 class UnusableAnswer(SourceError):

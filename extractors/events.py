@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -17,11 +18,11 @@ import pyarrow.compute as pc
 from extractors import decode, errors, queries, ties
 from extractors.client import Client
 from extractors.probe import Probe
-from extractors.queries import EventFilter, Filters, Narrowing
+from extractors.queries import EventFilter, Filters, Narrowing, Request
 from extractors.window import MICROSECOND, Range, iso
-from extractors.zone import HourCount, ZoneCheck, check_cursor
+from extractors.zone import HourCount, Spans, ZoneCheck, check_cursor
 
-FIRST_LIMIT = 10_000  # servers of 2023 give that many at a time; today's clamp to 1,000, which is learned
+LIMIT = 10_000  # servers of 2023 give that many at a time; today's clamp to 1,000, silently, so asking for more is free
 MAX_SPAN = timedelta(days=365)  # over 366 days the server answers a bare 500 (facts/posthog-api.md §1.9)
 MIN_SPAN = timedelta(seconds=1)
 MAX_HALVINGS = 8
@@ -59,6 +60,15 @@ class Learned:
 
     page_cap: int | None = None
     hogql_filter: bool = True
+    _short: int | None = None
+
+    def clamped(self, received: int) -> None:
+        """A page has fewer rows than were asked for, and more behind it. Two in a row that agree tell the cap.
+
+        One alone does not: a server may give a short page now and then.
+        """
+        self.page_cap = received if received == self._short else None
+        self._short = received
 
 
 class EventsReader:
@@ -72,8 +82,12 @@ class EventsReader:
         # A group cannot be joined with a condition of ours: some servers flatten groups into one AND.
         self.learned = Learned(hogql_filter=isinstance(self._filters.conditions(), list))
         self.probe = Probe(client, project_id, events=events)
-        self._confirmed_months: set[tuple[int, int]] = set()
+        self._proven = Spans()
         self._filter_tried = False
+
+    def interrupted(self) -> AbstractContextManager[None]:
+        """Within the block whoever reads, in another thread, waits no longer and asks nothing more: Stopped is raised."""
+        return self._client.interrupted()
 
     def now(self) -> datetime:
         """The server's clock, by one cheap list request, which also tries the key and the project.
@@ -83,21 +97,16 @@ class EventsReader:
         asked = Range(queries.EPOCH, queries.EPOCH + MIN_SPAN)
         request = queries.events_page(self._project_id, asked, limit=1, events=EventFilter())
         request = replace(request, divisible=False)
-        for wait_s in (*self._client.patience.foreign_answer_waits_s, None):
-            answer = self._client.send(request)
-            try:
-                decode.page(answer.body)
-                break
-            except errors.BodyCut as exc:
-                if wait_s is None:
-                    raise errors.UnusableAnswer(
-                        f"{self._client.host} does not answer as PostHog does: 200 with what is no events list",
-                        hint="check POSTHOG_HOST: is it the address of the PostHog app?",
-                    ) from exc
-                self._client.wait(wait_s, exc)
-        if answer.served_at is None:
+        try:
+            self._decoded(request)
+        except errors.BodyCut as exc:
+            raise errors.UnusableAnswer(
+                f"{self._client.host} does not answer as PostHog does: 200 with what is no events list",
+                hint="check POSTHOG_HOST: is it the address of the PostHog app?",
+            ) from exc
+        if self._client.served_at is None:
             raise errors.UnusableAnswer("the server sends no Date header, so its clock is not known")
-        return answer.served_at
+        return self._client.served_at
 
     def earliest(self) -> datetime | None:
         """Time of the first event, by query, else by ascending sweeps of one row from 1970 on; None for an empty project."""
@@ -145,10 +154,10 @@ class EventsReader:
         Raises SourceUnavailable naming the range that cannot be read, TimeZoneFault, UnusableAnswer.
         """
         self._try_filter(rng)
-        zone = ZoneCheck(hours or {}, self.uuids, self._confirmed_months)
+        zone = ZoneCheck(hours or {}, self.uuids, self._proven)
         cursor, span = rng.start, window_end(rng.start) - rng.start
         ceiling, halvings, cuts = MAX_SPAN, 0, 0
-        limit = self.learned.page_cap or FIRST_LIMIT
+        limit = LIMIT
         seen: frozenset[tuple[object, ...]] = frozenset()
         while cursor < rng.end:
             asked = Range(cursor, min(rng.end, cursor + min(span, ceiling)))
@@ -164,14 +173,15 @@ class EventsReader:
                 cuts += 1
                 if cuts > MAX_CUTS:
                     raise errors.SourceUnavailable(f"{exc}, again and again, for the range {asked}") from exc
-                limit = max(1, limit // 2)
+                limit = max(1, min(limit, self.learned.page_cap or limit) // 2)
                 continue
             halvings = cuts = 0
             ceiling = min(MAX_SPAN, ceiling * 2)
+            if page.more and not page.received:
+                raise errors.UnusableAnswer(f"an empty page claims that more follow, for the range {asked}")
             if page.more and page.received < limit:
-                limit = self._learn_cap(page.received, asked)
-            else:
-                limit = min(self.learned.page_cap or FIRST_LIMIT, limit * 2)
+                self.learned.clamped(page.received)
+            limit = min(LIMIT, limit * 2)
             zone.check(page, asked)
             fresh = _unseen(page.rows, cursor, seen)
             if not page.more:
@@ -202,13 +212,6 @@ class EventsReader:
         except (errors.ServerFault, errors.RangeTooHeavy, errors.RequestRefused):
             self.learned.hogql_filter = False
 
-    def _learn_cap(self, received: int, asked: Range) -> int:
-        """The server gave fewer rows than asked although there are more: its cap, silently (§0.4)."""
-        if received == 0:
-            raise errors.UnusableAnswer(f"an empty page claims that more follow, for the range {asked}")
-        self.learned.page_cap = received
-        return received
-
     def _page_of(self, asked: Range, limit: int) -> decode.Page:
         """A page of a sweep. What cannot be halved any more is asked patiently: one bad answer is no end."""
         try:
@@ -236,7 +239,7 @@ class EventsReader:
         )
         request = replace(request, divisible=divisible)
         try:
-            page = decode.page(self._client.send(request).body)
+            page = self._decoded(request)
         except errors.ServerFault as exc:
             if not divisible:
                 raise
@@ -255,6 +258,18 @@ class EventsReader:
             if not _ascends(times):
                 raise errors.UnusableAnswer(f"rows do not ascend by time for the range {asked}")
         return page
+
+    def _decoded(self, request: Request) -> decode.Page:
+        """The page. Where less cannot be asked, what came whole and is none, such as a proxy's, is asked for again."""
+        for wait_s in (*self._client.patience.foreign_answer_waits_s, None):
+            body = self._client.send(request).body
+            try:
+                return decode.page(body)
+            except errors.BodyCut as exc:
+                if request.divisible or wait_s is None:
+                    raise
+                self._client.wait(wait_s, exc)
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _microsecond(self, at: datetime, limit: int) -> Passage:
         """All events of one microsecond (design.md, reading rule 3)."""
@@ -296,7 +311,7 @@ class EventsReader:
 
     def uuids(self, asked: Range) -> set[str]:
         """Uuids of the first page of *asked*, a range that cannot be divided, such as one microsecond."""
-        rows = self._surely(asked, self.learned.page_cap or FIRST_LIMIT).rows
+        rows = self._surely(asked, LIMIT).rows
         return set(rows["uuid"].to_pylist())
 
 

@@ -14,13 +14,14 @@ import fcntl
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from extractors.errors import LimitsExhausted
+from extractors.errors import LimitsExhausted, StateUnwritable, Stopped
 from extractors.queries import Bucket
 
 MINUTE_S, HOUR_S = 60.0, 3600.0
@@ -106,8 +107,10 @@ class Pacing:
     """The shared budget of one host and key. Thread-safe through the file locks.
 
     *share*: keep this part of the limits beside the limits themselves.
-    *max_wait_s*: a single wait longer than this raises LimitsExhausted instead (None: no bound).
-    *on_wait* hears every wait before it starts; *sleep* may return early to stop.
+    *max_wait_s*: a wait that would make all waits together longer than this raises LimitsExhausted instead (None: no
+    bound). *waited_s*: how long they have been so far, those for a slot included. *on_wait* hears every wait before it
+    starts, but short ones for a slot. *sleep*: if it is given, it is not ended by interrupted().
+    Raises StateUnwritable where a request cannot be written down; it is not sent then.
     """
 
     def __init__(
@@ -121,12 +124,13 @@ class Pacing:
         share: Share | None = None,
         max_wait_s: float | None = None,
         clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], object] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
         on_wait: Callable[[Wait], None] = lambda wait: None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         # A name that tells neither host nor key.
         name = hashlib.sha256(f"{host}\n{key}".encode()).hexdigest()[:24]
+        self._directory = directory
         self._file = directory / f"{name}.json"
         self._lock = directory / f"{name}.lock"
         self._slots = directory / name
@@ -134,7 +138,8 @@ class Pacing:
         self._in_flight = in_flight
         self._share = share
         self.max_wait_s = max_wait_s
-        self._clock, self._sleep, self._on_wait = clock, sleep, on_wait
+        self._stopped = threading.Event()
+        self._clock, self._sleep, self._on_wait = clock, sleep or self.nap, on_wait
         self.waited_s = 0.0
 
     @contextmanager
@@ -142,9 +147,11 @@ class Pacing:
         """Wait for a free slot of the project and for the bucket's limits, then hold the slot for one request.
 
         *alone*: hold every slot of the project, for a question that failed beside a neighbour's.
+        Raises Stopped while somebody is within interrupted().
         """
         count = self._in_flight if alone else 1
         while True:
+            self._go_on()
             with ExitStack() as held:
                 if bucket is Bucket.LIST:
                     self._take_slots(held, project_id, count)
@@ -163,19 +170,46 @@ class Pacing:
         return Wait(seconds, "PostHog asked to wait (429)")
 
     def pause(self, wait: Wait) -> None:
-        """Say it, then sleep; raises LimitsExhausted where the wait is longer than the run may take."""
-        if self.max_wait_s is not None and wait.seconds > self.max_wait_s:
-            raise self._too_long(wait)
+        """Say it, then sleep; raises LimitsExhausted where the run would have waited longer than it may."""
+        self._allow(wait)
         self._on_wait(wait)
-        self.waited_s += wait.seconds
-        self._sleep(wait.seconds)
+        self._rest(wait.seconds)
 
-    def _too_long(self, wait: Wait) -> LimitsExhausted:
-        return LimitsExhausted(
-            f"the source's limits ask for a wait of {wait.seconds:.0f} s ({wait.reason}), "
-            f"more than the {self.max_wait_s or 0:.0f} s allowed",
+    def _allow(self, wait: Wait) -> None:
+        """Raises LimitsExhausted where *wait* is one too many, before anybody sleeps."""
+        total_s = self.waited_s + wait.seconds
+        if self.max_wait_s is None or total_s <= self.max_wait_s:
+            return
+        raise LimitsExhausted(
+            f"{wait.reason}: the waits of this run would come to {total_s:g} s, more than the {self.max_wait_s:g} s "
+            "allowed",
             hint="everything landed stays; run again later, or allow a longer --max-wait",
         )
+
+    def _rest(self, seconds: float) -> None:
+        """Sleep, and count it. Raises Stopped."""
+        begun_s = time.monotonic()
+        self._sleep(seconds)
+        self.waited_s += min(seconds, time.monotonic() - begun_s) if self._stopped.is_set() else seconds
+        self._go_on()
+
+    @contextmanager
+    def interrupted(self) -> Iterator[None]:
+        """Within the block, which another thread enters, every wait ends at once and every turn raises Stopped.
+
+        Leaving it by an error leaves it so.
+        """
+        self._stopped.set()
+        yield
+        self._stopped.clear()
+
+    def nap(self, seconds: float) -> None:
+        """Sleep, but not through interrupted()."""
+        self._stopped.wait(seconds)
+
+    def _go_on(self) -> None:
+        if self._stopped.is_set():
+            raise Stopped("the reading was stopped")
 
     def used(self, bucket: Bucket) -> tuple[int, int]:
         """Requests of the last minute and of the last hour, by every process of the key."""
@@ -213,34 +247,50 @@ class Pacing:
 
     @contextmanager
     def _sections(self) -> Iterator[dict[str, _Section]]:
-        with self._lock.open("a") as lock:
-            os.chmod(self._lock, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with ExitStack() as held:
+            with self._writing():
+                lock = held.enter_context(self._lock.open("a"))
+                os.chmod(self._lock, 0o600)
+                fcntl.flock(lock, fcntl.LOCK_EX)
             sections = _read(self._file)
             yield sections
             text = json.dumps({name: {"at": s.at, "blocked_until": s.blocked_until} for name, s in sections.items()})
             new = self._file.with_suffix(".new")
-            new.write_text(text)
-            os.chmod(new, 0o600)
-            new.replace(self._file)
+            with self._writing():
+                new.write_text(text)
+                os.chmod(new, 0o600)
+                new.replace(self._file)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What the state directory refuses, in our words."""
+        try:
+            yield
+        except OSError as exc:
+            raise StateUnwritable(
+                f"cannot write the state directory {self._directory}: {exc.strerror or exc}",
+                hint="requests are counted there, for every process of the key: free space in it, or set "
+                "HEDGEROW_STATE_DIR to a directory that can be written",
+            ) from exc
 
     def _take_slots(self, held: ExitStack, project_id: int, count: int) -> None:
         """Lock *count* of the project's slots.
 
         One is whichever is free first; all are taken in order, so that two who want all cannot block each other. A long
-        wait is told, and bounded as every wait.
+        wait is told; every wait counts.
         """
         files = [Path(f"{self._slots}.{project_id}.slot{number}") for number in range(self._in_flight)]
         waited_s, told = 0.0, False
         while files and count:
             taken = None
             for file in files[:1] if count == len(files) else files:
-                slot = file.open("a")
-                try:
-                    fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    slot.close()
-                    continue
+                with self._writing():
+                    slot = file.open("a")
+                    try:
+                        fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        slot.close()
+                        continue
                 held.enter_context(slot)
                 taken = file
                 break
@@ -253,9 +303,8 @@ class Pacing:
                 self._on_wait(
                     Wait(waited_s, f"other requests of the project are under way, {self._in_flight} at a time")
                 )
-            if self.max_wait_s is not None and waited_s > self.max_wait_s:
-                raise self._too_long(Wait(waited_s, "other requests of the project are under way"))
-            self._sleep(SLOT_POLL_S)
+            self._allow(Wait(SLOT_POLL_S, "other requests of the project are under way"))
+            self._rest(SLOT_POLL_S)
             waited_s += SLOT_POLL_S
 
 

@@ -10,7 +10,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Protocol, TypeVar
@@ -239,7 +239,9 @@ class Loader:
             project_id, rules = self._order.project_id, self._order.rules
             return rows_of.from_page(passage.rows, project_id=project_id, loaded_at=self._clock(), rules=rules), passage
 
-        with _ahead(map(stage, reader.sweep(sweep.range, window_end=window_end, hours=hours))) as staged:
+        with _ahead(
+            map(stage, reader.sweep(sweep.range, window_end=window_end, hours=hours)), interrupted=reader.interrupted
+        ) as staged:
             for rows, passage in staged:
                 self._served_at = max(self._served_at, getattr(passage, "served_at", None) or self._served_at)
                 self._unproven.update(passage.unproven)
@@ -525,8 +527,14 @@ def _cut(rows: pa.Table, at: datetime) -> tuple[pa.Table, pa.Table]:
 
 
 @contextmanager
-def _ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
-    """Iterate *items* in another thread, a few ahead; its error is raised here. Leaving early stops the thread."""
+def _ahead(
+    items: Iterator[T], *, interrupted: Callable[[], AbstractContextManager[None]] = nullcontext
+) -> Iterator[Iterator[T]]:
+    """Iterate *items* in another thread, a few ahead; its error is raised here.
+
+    However the block is left, the thread has ended, or what comes next would meet it in the client: *interrupted* ends
+    its waits meanwhile. Only Ctrl-C and what else ends the whole run wait for nobody.
+    """
     ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=PAGES_AHEAD)
     stopped = threading.Event()
 
@@ -558,8 +566,16 @@ def _ahead(items: Iterator[T]) -> Iterator[Iterator[T]]:
             yield item
 
     # A daemon: Ctrl-C must not wait for an answer or for a limit; a request under way changes nothing at the source.
-    threading.Thread(target=work, name="reader", daemon=True).start()
+    thread = threading.Thread(target=work, name="reader", daemon=True)
+    thread.start()
+    hurried = False
     try:
         yield results()
+    except BaseException as exc:
+        hurried = not isinstance(exc, Exception)
+        raise
     finally:
         stopped.set()
+        if not hurried:
+            with interrupted():
+                thread.join()

@@ -1,23 +1,31 @@
 """Rows of the window being read: in memory up to a bound, then as Arrow IPC beside the destination.
 
-The file has no name, so that a killed process leaves nothing.
+The file has no name, so that a killed process leaves nothing. A disk that is full, over its quota or read-only is told
+as the destination's trouble.
 """
 
 from __future__ import annotations
 
 import mmap
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
 import pyarrow as pa
 
+from sinks.errors import DestinationUnusable
+
 MAX_MEMORY_BYTES = 8 * 2**20
 
 
 class Spool:
-    """Appends tables of one schema and gives them back as one table, memory-mapped where they were spilled."""
+    """Appends tables of one schema and gives them back as one table, memory-mapped where they were spilled.
+
+    Raises DestinationUnusable where the file cannot be made, written or read; then the spool is good for nothing more.
+    """
 
     def __init__(self, directory: Path, schema: pa.Schema, *, max_memory_bytes: int = MAX_MEMORY_BYTES) -> None:
         self._directory = directory
@@ -49,26 +57,42 @@ class Spool:
             table = pa.concat_tables([self._schema.empty_table(), *self._held])
         else:
             self._spill()
-            self._writer.close()
-            self._file.flush()
-            mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-            table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
-            self._file.close()  # the mapping keeps the pages until the table is dropped
+            with self._on_disk():
+                self._writer.close()
+                self._file.flush()
+                mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+                table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
+                self._file.close()  # the mapping keeps the pages until the table is dropped
         self._reset()
         return table
 
     def _spill(self) -> None:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
-            self._writer = pa.ipc.new_file(pa.PythonFile(self._file, mode="w"), self._schema)
-        assert self._writer is not None
-        for table in self._held:
-            self._writer.write_table(table)
+        with self._on_disk():
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
+                self._writer = pa.ipc.new_file(pa.PythonFile(self._file, mode="w"), self._schema)
+            assert self._writer is not None
+            for table in self._held:
+                self._writer.write_table(table)
         self._held, self._held_bytes = [], 0
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        """What the disk refuses, in our words."""
+        try:
+            yield
+        except OSError as exc:
+            hint = f"free space in {self._directory}, which must be writable: rows are kept there while they are read"
+            if self._directory == Path(tempfile.gettempdir()):
+                hint += "; or set TMPDIR to another directory"
+            raise DestinationUnusable(
+                f"cannot keep rows in {self._directory}: {exc.strerror or exc}", hint=hint
+            ) from exc
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # what could not be written is tried once more, and nobody needs it
+                self._file.close()
         self._reset()
 
     def __enter__(self) -> Spool:

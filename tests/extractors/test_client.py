@@ -121,6 +121,20 @@ def test_content_may_lead_back_without_the_key(tmp_path):
     assert keys == [f"Bearer {KEY}", "", "", ""]
 
 
+def test_content_is_not_waited_for_longer_than_the_run_may(tmp_path):
+    """A block of an hour ends a run that may wait ten seconds at once, and nothing is asked meanwhile."""
+    limits = dict.fromkeys(Bucket, Limit(10, 10))
+    waits: list[float] = []
+    budget = Pacing(tmp_path, host="h", key=KEY, limits=limits, max_wait_s=10, sleep=waits.append)
+    budget.block(Bucket.REST, 3600)
+    made = Client(Source("https://source.example", KEY), budget, transport=httpx.MockTransport(lambda request: None))
+
+    with pytest.raises(errors.LimitsExhausted, match="10 s allowed"), made.content(CONTENT, headers={}):
+        raise AssertionError("not reached")
+
+    assert waits == []
+
+
 CUTS = [
     pytest.param(
         lambda handler: body(handler, gzip.compress(b"{}" * 5000)[:40], Content_Encoding="gzip"), id="gzip cut in half"

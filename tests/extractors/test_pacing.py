@@ -9,6 +9,7 @@ import fcntl
 import json
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -178,6 +179,51 @@ def test_wait_longer_than_allowed_is_an_error_and_frees_the_slots(tmp_path):
     assert (clock.now, impatient.waited_s) == (start, 0)
     clock.sleep(1)
     assert ask(impatient, clock) == start + 31
+
+
+def test_waits_of_a_run_are_bounded_in_sum(tmp_path):
+    """Two waits that are allowed each are one too many together; what was waited counts, and what was not does not."""
+    clock = Clock()
+    impatient = pacing(tmp_path, clock, max_wait_s=30)
+    impatient.block(Bucket.LIST, 20)
+    ask(impatient, clock)
+    impatient.block(Bucket.LIST, 20)
+
+    with pytest.raises(LimitsExhausted, match=r"40 s, .* 30 s"):
+        ask(impatient, clock)
+
+    assert impatient.waited_s == 20
+
+
+def test_waits_for_a_slot_count(tmp_path):
+    """A neighbour that keeps the project's slots is waited for no longer than all waits together may take."""
+    clock = Clock()
+    impatient = pacing(tmp_path, clock, max_wait_s=30)
+    impatient.block(Bucket.LIST, 20)
+    ask(impatient, clock)
+    given_up_at = clock.now + 60
+    impatient._sleep = lambda seconds: clock.sleep(seconds) if clock.now < given_up_at else pytest.fail("never ends")
+
+    with (
+        pacing(tmp_path, clock).turn(Bucket.LIST, 1, alone=True),
+        pytest.raises(LimitsExhausted, match=r"other requests .* 30 s"),
+    ):
+        ask(impatient, clock)
+
+    assert impatient.waited_s == pytest.approx(30, abs=0.05)
+
+
+def test_slots_that_come_free_are_counted_as_waited(tmp_path):
+    """What the report says was waited includes the neighbours' requests."""
+    clock, neighbours = Clock(), ExitStack()
+    waiting = pacing(tmp_path, clock)
+    neighbours.enter_context(pacing(tmp_path, clock).turn(Bucket.LIST, 1, alone=True))
+    free_at = clock.now + 5
+    waiting._sleep = lambda seconds: (clock.sleep(seconds), clock.now >= free_at and neighbours.close())
+
+    ask(waiting, clock)
+
+    assert waiting.waited_s == pytest.approx(5, abs=0.05)
 
 
 @pytest.mark.parametrize("back_s", [30, 86_400], ids=["half a minute", "a day"])

@@ -30,11 +30,15 @@ PAGE = Range(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC))
 
 
 class Server(httpx.BaseTransport):
-    """Accepts, refuses or faults as PostHog's limiter would; knows who asked by the User-Agent."""
+    """Accepts, refuses or faults as PostHog's limiter would; knows who asked by the User-Agent.
 
-    def __init__(self, time: VirtualTime, *, first_wait_s: int = 0) -> None:
+    *always*: the one status and Retry-After that it ever answers.
+    """
+
+    def __init__(self, time: VirtualTime, *, first_wait_s: int = 0, always: tuple[int, str] | None = None) -> None:
         self._time = time
         self._first_wait_s = first_wait_s
+        self._always = always
         self.accepted: list[float] = []
         self.by: Counter[str] = Counter()
         self.refused = 0
@@ -49,6 +53,9 @@ class Server(httpx.BaseTransport):
             if self._in_flight[project] > 2:
                 self.crowded += 1
                 return self._answer(500)
+            if self._always is not None:
+                self.refused += 1
+                return self._answer(self._always[0], {"Retry-After": self._always[1]})
             wait_s = self.take(request.headers["User-Agent"])
             if wait_s:
                 self.refused += 1
@@ -203,5 +210,61 @@ def test_longer_wait_than_allowed_ends_the_run(tmp_path):
     time = VirtualTime()
     server, begin = Server(time, first_wait_s=3600), time.clock()
 
-    with pytest.raises(LimitsExhausted, match=r"3600 s .* 60 s"):
+    with pytest.raises(LimitsExhausted, match=r"3600 s, .* 60 s"):
         time.run([worker(server, time, tmp_path, name="a", until=begin + 10, max_wait_s=60)])
+
+
+def run_of(time: VirtualTime, directory: Path, server: Server, *, max_wait_s: float) -> tuple[Client, Pacing]:
+    """One run's client in virtual time, with its budget."""
+    limits = dict.fromkeys(Bucket, Limit(10**6, 10**6))
+    budget = Pacing(
+        directory,
+        host="https://a",
+        key="phx_a",
+        limits=limits,
+        max_wait_s=max_wait_s,
+        clock=time.clock,
+        sleep=time.sleep,
+    )
+    return Client(Source("https://a", "phx_a"), budget, transport=server, sleep=time.sleep), budget
+
+
+EXPORT = Request(1, "exports/7/content/", Bucket.REST, accept="*/*", entry="content of export 7")
+
+
+def content(client: Client) -> None:
+    with client.content(EXPORT, headers={}):
+        pass
+
+
+SHORT_WAITS = [
+    pytest.param(429, lambda client: client.send(events_page(1, PAGE, limit=1, events=EventFilter())), id="list"),
+    pytest.param(429, content, id="content"),
+]
+
+
+@pytest.mark.parametrize(("status", "ask"), SHORT_WAITS)
+def test_short_waits_without_end_are_bounded_in_sum(status, ask, tmp_path):
+    """`Retry-After: 5` for ever ends a run that may wait ten minutes after ten minutes, and the message says both."""
+    time = VirtualTime()
+    server, begin = Server(time, always=(status, "5")), time.clock()
+    client, budget = run_of(time, tmp_path, server, max_wait_s=600)
+
+    with pytest.raises(LimitsExhausted, match=r"605 s, .* 600 s") as raised:
+        time.run([lambda: ask(client)])
+
+    assert budget.waited_s == 600
+    assert server.refused == 121
+    assert time.clock() - begin == pytest.approx(600 + 121 * LATENCY_S / 2)
+    assert "--max-wait" in raised.value.hint
+
+
+def test_pauses_that_a_503_names_count(tmp_path):
+    """A pause that the server names with a 503 counts as any wait."""
+    time = VirtualTime()
+    client, budget = run_of(time, tmp_path, Server(time, always=(503, "50")), max_wait_s=600)
+
+    with pytest.raises(LimitsExhausted, match=r"650 s, .* 600 s"):
+        time.run([lambda: client.send(events_page(1, PAGE, limit=1, events=EventFilter()))])
+
+    assert budget.waited_s == 600

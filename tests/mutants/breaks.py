@@ -36,6 +36,10 @@ CONTENTS, LOOKUPS, ASKING = (
 ADAPTER, ORDER = "tests/flows/test_adapter.py", "tests/flows/test_assets_order.py"
 LANDS = f"{PIPELINE} -k simulator_source"
 
+ADAPTER = "tests/flows/test_adapter.py"
+ZONE = "tests/extractors/test_zone.py"
+SWEEP = "tests/extractors/test_events.py"
+ENDS = "tests/flows/test_ends.py"
 BREAKS = [
     # The reading rule.
     Break(
@@ -1117,5 +1121,161 @@ BREAKS = [
         "            with suppress(SinkError) if error else nullcontext():\n",
         "            with nullcontext():\n",
         f"{ORDER} -k history_does_not_hide",
+    ),
+    # How a run ends.
+    Break(
+        "each wait bounded by itself",
+        "extractors/pacing.py",
+        "        total_s = self.waited_s + wait.seconds\n",
+        "        total_s = wait.seconds\n",
+        f"{PACING} -k in_sum",
+    ),
+    Break(
+        "slots waited for without end",
+        "extractors/pacing.py",
+        '            self._allow(Wait(SLOT_POLL_S, "other requests of the project are under way"))\n',
+        "",
+        f"{PACING} -k 'slot_count'",
+    ),
+    Break(
+        "waits for slots not counted",
+        "extractors/pacing.py",
+        "            self._rest(SLOT_POLL_S)\n",
+        "            self._sleep(SLOT_POLL_S)\n",
+        f"{PACING} -k counted_as_waited",
+    ),
+    Break(
+        "own end taken for a refusal of the content",
+        "extractors/client.py",
+        "                if exc.retry_after_s is None:  # our own: the run may not wait any longer\n                    raise\n",
+        "",
+        "tests/extractors/test_client.py -k longer_than_the_run_may",
+    ),
+    Break(
+        "full disk taken for a bug",
+        "flows/spool.py",
+        "        except OSError as exc:\n",
+        "        except MemoryError as exc:\n",
+        f"{ENDS} -k 'spool'",
+    ),
+    Break(
+        "full disk hidden by the way out",
+        "flows/spool.py",
+        "            with suppress(OSError):  # what",
+        "            with suppress(MemoryError):  # what",
+        f"{ENDS} -k 'full_disk and take'",
+    ),
+    Break(
+        "unwritable state taken for a bug",
+        "extractors/pacing.py",
+        "        except OSError as exc:\n",
+        "        except MemoryError as exc:\n",
+        f"{ENDS} -k limits_file",
+    ),
+    Break(
+        "reading thread left behind",
+        "flows/loader.py",
+        "                thread.join()\n",
+        "                pass\n",
+        f"{ENDS} -k conflict",
+    ),
+    Break(
+        "waits not ended with the attempt",
+        "flows/loader.py",
+        "            with interrupted():\n",
+        "            with nullcontext():\n",
+        f"{ENDS} -k hour",
+    ),
+    Break(
+        "Ctrl-C waits for an answer",
+        "flows/loader.py",
+        "        hurried = not isinstance(exc, Exception)\n",
+        "        hurried = False\n",
+        f"{ENDS} -k waits_for_nobody",
+    ),
+    Break(
+        "stopped for ever",
+        "extractors/pacing.py",
+        "        self._stopped.clear()\n",
+        "",
+        f"{ENDS} -k 'hour or conflict'",
+    ),
+    Break(
+        "waits slept to their end",
+        "extractors/pacing.py",
+        "        self._stopped.wait(seconds)\n",
+        "        time.sleep(min(seconds, 3))\n",
+        f"{ENDS} -k hour",
+    ),
+    Break(
+        "wait after a 500 not ended",
+        "extractors/client.py",
+        "        self._sleep = sleep or pacing.nap\n",
+        "        self._sleep = sleep or (lambda seconds: __import__('time').sleep(min(seconds, 8)))\n",
+        f"{ENDS} -k after_a_500",
+    ),
+    Break(
+        "one short page asked for ever after",
+        "extractors/events.py",
+        "            limit = min(LIMIT, limit * 2)\n",
+        "            limit = page.received if page.more else limit\n",
+        f"{SWEEP} -k no_more_than_themselves",
+    ),
+    Break(
+        "cap learned from one page",
+        "extractors/events.py",
+        "received if received == self._short else None",
+        "received",
+        f"{SWEEP} -k cap",
+    ),
+    Break(
+        "halved from what was asked in vain",
+        "extractors/events.py",
+        "min(limit, self.learned.page_cap or limit)",
+        "limit",
+        f"{SWEEP} -k halved",
+    ),
+    # The time-zone check.
+    Break(
+        "a page's cursor taken for the whole page",
+        "extractors/zone.py",
+        "            self._proven.add(last, last)\n        # The hour",
+        "            self._proven.add(first, last)\n        # The hour",
+        f"{ZONE} -k switch",
+    ),
+    Break(
+        "time proven too far",
+        "extractors/zone.py",
+        "REACH = timedelta(days=28)",
+        "REACH = timedelta(days=300)",
+        f"{ZONE} -k switch",
+    ),
+    Break(
+        "shifted row taken for a deleted one",
+        "extractors/zone.py",
+        "            if missed and missed & self._exactly(",
+        "            if False and missed & self._exactly(",
+        f"{ZONE} -k switch",
+    ),
+    Break(
+        "proven time not shared",
+        "extractors/events.py",
+        "self.uuids, self._proven)",
+        "self.uuids)",
+        f"{ZONE} -k shared",
+    ),
+    Break(
+        "last page not proven",
+        "extractors/zone.py",
+        "        if end is None or end < last:\n",
+        "        if end is None:\n",
+        f"{ZONE} -k switch",
+    ),
+    Break(
+        "proxy's page taken for the end",
+        "extractors/events.py",
+        "                if request.divisible or wait_s is None:\n",
+        "                if True:\n",
+        f"{SWEEP} -k proxy",
     ),
 ]
