@@ -51,6 +51,12 @@ class UnusableAnswer(SourceError):
     """An answer that contradicts the question or cannot be read; going on could lose events."""
 
 
+class ClockJumped(SourceError):
+    """Two answers disagree about the server's time; what was planned by the first must be planned anew."""
+
+    transient = True
+
+
 class TimeZoneFault(UnusableAnswer):
     """The server labels project-local times as UTC (facts/posthog-api.md §1.7)."""
 
