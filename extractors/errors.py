@@ -105,9 +105,3 @@ class BodyCut(SourceError):
     """The body ended early, was too large, or is not the JSON it claims to be: ask for fewer rows."""
 
     transient = True
-
-
-class ClockJumped(SourceError):
-    """Two answers do not agree on the server's time; nothing may be decided by either."""
-
-    transient = True

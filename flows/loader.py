@@ -243,7 +243,7 @@ class Loader:
             map(stage, reader.sweep(sweep.range, window_end=window_end, hours=hours)), interrupted=reader.interrupted
         ) as staged:
             for rows, passage in staged:
-                self._served_at = max(self._served_at, getattr(passage, "served_at", None) or self._served_at)
+                self._served_at = max(self._served_at, passage.served_at or self._served_at)
                 self._unproven.update(passage.unproven)
                 self._feed(rows, passage.rejects, passage.passed)
 
