@@ -195,7 +195,7 @@ class Loader:
         self._older: pa.Table | None = None
         self._events = EventFilter()
         self._pending: dict[datetime, _Pending] = {}
-        self._now = self._served_at = self._began_at = now
+        self._now = self._served_at = self._asked_at = self._began_at = now
         self.guard = guard
         self._unproven: set[datetime] = set()
 
@@ -243,7 +243,11 @@ class Loader:
             map(stage, reader.sweep(sweep.range, window_end=window_end, hours=hours)), interrupted=reader.interrupted
         ) as staged:
             for rows, passage in staged:
-                self._served_at = max(self._served_at, passage.served_at or self._served_at)
+                # The answer before this one came before this one's rows were asked for.
+                self._asked_at, self._served_at = (
+                    self._served_at,
+                    max(filter(None, (self._served_at, passage.served_at))),
+                )
                 self._unproven.update(passage.unproven)
                 self._feed(rows, passage.rejects, passage.passed)
 
@@ -258,7 +262,7 @@ class Loader:
             landing = self._landing(self._targets.popleft())
             if landing is not None:
                 landings.append(landing)
-            self._began_at = self._served_at
+            self._began_at = self._asked_at
         self._spool.append(rows)
         if landings:
             self._land(landings)
