@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import queue
 import threading
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -39,10 +38,21 @@ from sinks.base import Destination, Entry, Landing, Run, Sink
 from tests.flows.hands_places import Place
 from tests.flows.harness import IMPATIENT, SETTLE
 
+
+def _watch() -> Callable[[Callable[[str], None]], object] | None:
+    """What the ledger tells its rules to, where it does."""
+    try:
+        return import_module("sinks.ledger").watch
+    except (ImportError, AttributeError):
+        return None
+
+
+WATCH = _watch()
 KINDS = ("sync", "rebuild", "backfill", "verify", "repair", "accept", "copy")
 PROMISES = ("sync", "rebuild", "backfill")  # whose outcome says complete or not
 READS = frozenset(
-    "ledger hashes audit twice changes runs rows origin rejects probe exists projects table query hurry".split()
+    {"ledger", "hashes", "audit", "twice", "changes", "runs", "rows", "origin", "rejects", "probe", "exists"}
+    | {"projects", "table", "query", "hurry"}
 )
 CALLS = frozenset(
     name for one in (Sink, Destination) for name, _ in inspect.getmembers(one, inspect.isfunction) if name[0] != "_"
@@ -81,10 +91,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a waiting writer is to do, and the server's clock."""
+    """What a waiting writer is to do, the server's clock, and how long a look at a lake takes."""
 
     now: datetime
     do: str = "go"  # or "die", "midway"
+    look_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +161,14 @@ class Line(Protocol):
 
 
 class LocalClock:
-    """Stands for the module `time` in a lake: the clock of the machine whose writer is under way."""
+    """Stands for the module `time` in a lake: the clock of the machine whose writer is under way.
+
+    *look_s*: what passes between two looks at the time that measures, so that listings may seem long.
+    """
 
     def __init__(self) -> None:
-        self.now = datetime(2026, 1, 1, tzinfo=UTC)
-        self._ticks = 0
+        self.now, self.look_s = datetime(2026, 1, 1, tzinfo=UTC), 0.0
+        self._ticks, self._measured_s = 0, 1000.0
 
     def time(self) -> float:
         return self.time_ns() / 1e9
@@ -164,7 +178,8 @@ class LocalClock:
         return int(self.now.timestamp()) * 10**9 + self._ticks
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        self._measured_s += self.look_s
+        return self._measured_s
 
 
 HERE = LocalClock()
@@ -210,6 +225,7 @@ class Gate:
 
     def _take(self, order: Order) -> str:
         self.now = HERE.now = order.now + self._skew
+        HERE.look_s = order.look_s
         if order.do == "die":
             self.end()
         return order.do
@@ -254,16 +270,14 @@ class Hearing:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        try:
-            watch = import_module("sinks.ledger").watch
-        except (ImportError, AttributeError):
+        if WATCH is None:
             yield
             return
-        watch(self._hear)
+        WATCH(self._hear)
         try:
             yield
         finally:
-            watch(None)
+            WATCH(lambda rule: None)
 
     def _hear(self, rule: str) -> None:
         self.rules[rule] += 1
@@ -519,4 +533,3 @@ def alone(task: Task, now: datetime) -> Report:
             raise AssertionError("nobody gives the order")
 
     return work(task, Open())
-

@@ -14,7 +14,7 @@ from extractors.window import iso
 from flows.pipeline import STREAM
 from sinks.base import Entry
 from tests.flows import hands_places
-from tests.flows.hands import Call, Order, Report, Task, Worker, alone
+from tests.flows.hands import HERE, Call, Order, Report, Task, Worker, alone
 from tests.flows.hands_model import Broken, Hand, Model
 from tests.flows.hands_places import Place
 from tests.flows.hands_source import Source
@@ -63,6 +63,7 @@ class History:
         self.model = Model(self.source, self.place, waived=setting.waived)
         self.running: dict[str, Running] = {}
         self._idle: list[Worker] = []
+        self.look_s = 0.0
         self._hired = 0
         self._write(f"{events} events of the last {SPAN.days} days, pages of {page_rows}, now {iso(NOW)}")
 
@@ -87,7 +88,9 @@ class History:
 
     # --- writers
 
-    def start(self, kind: str, *, skew_h: int = 0, since_m: int | None = None, until_m: int | None = None) -> str | None:
+    def start(
+        self, kind: str, *, skew_h: int = 0, since_m: int | None = None, until_m: int | None = None
+    ) -> str | None:
         """A new writer, up to its first call; *since_m*, *until_m*: minutes before now. None where it cannot be."""
         if len(self.running) >= AT_ONCE or (kind == "copy" and self.colleague is None):
             return None
@@ -95,8 +98,10 @@ class History:
         name = f"{kind}-{self._hired}"
         now = self.source.now
         since, until = (None if m is None else now - timedelta(minutes=m) for m in (since_m, until_m))
-        if kind == "backfill" and (since is None or until is None or since >= until):
+        if since is None and kind == "backfill":
             since, until = now - SPAN, now
+        if since is not None and until is not None and since >= until:
+            until = since + timedelta(minutes=20)
         task = Task(
             name,
             kind,
@@ -130,7 +135,7 @@ class History:
         for _ in range(stops):
             if one.call is None:
                 break
-            done.append(self._short(one.call))
+            done.append(str(one.call))
             report = self._order(one, "go", done)
             if report is not None:
                 self._write(f"{name} does {_packed(done)} and ends: {_told(report)}")
@@ -149,7 +154,7 @@ class History:
         self.source.who = one.hand.task.name
         if one.call is not None and one.call.name == "audit" and do == "go":
             self.model.audited(one.hand)
-        one.worker.order(Order(self.source.now, do))
+        one.worker.order(Order(self.source.now, do, self.look_s))
         try:
             return self._hear(one)
         except Broken as exc:
@@ -161,6 +166,7 @@ class History:
         other = one.hand.task.other
         while True:
             what, said = one.worker.hear()
+            HERE.look_s = 0.0
             if what == "stop":
                 assert isinstance(said, Call)
                 one.call = said
@@ -169,7 +175,7 @@ class History:
                 assert isinstance(said, Call)
                 one.call = said
                 self.model.called(one.hand, said, other)
-                one.worker.order(Order(self.source.now))
+                one.worker.order(Order(self.source.now, look_s=self.look_s))
                 continue
             assert isinstance(said, Report)
             one.call = None
@@ -178,10 +184,6 @@ class History:
             self.setting.rules.update(said.rules)
             self.model.ended(one.hand, said)
             return said
-
-    @staticmethod
-    def _short(call: Call) -> str:
-        return str(call)
 
     def _told(self, exc: Broken) -> Broken:
         """The error with the script of the history."""
@@ -262,6 +264,11 @@ class History:
         self.source.wrong_date = timedelta(hours=hours)
         self._write(f"the next list answer's date will be wrong by {hours:+} hours")
 
+    def list_slowly(self, look_s: float) -> None:
+        """A lake's listing takes so long from now on: what was listed counts for a while."""
+        self.look_s = look_s
+        self._write(f"listing a lake takes {look_s:.0f} s")
+
     def damage(self, how: str) -> None:
         """Somebody damages one window by hand."""
         entries = [entry for entry in self._entries() if entry.tally.landed_rows]
@@ -296,12 +303,18 @@ class History:
         for name in list(self.running):
             self.go(name)
         self.end_outage()
-        self.source.heavy, self.source.wrong_date = None, timedelta(0)
+        self.source.heavy, self.source.wrong_date, self.look_s = None, timedelta(0), 0.0
         self.grant(True)
         self.merge()
         for kind in ("sync", "accept"):
             self._ends(self.start(kind))
         self._check(self.model.check_end)
+        if self.model.unmerged:
+            self.pass_time(26 * 60, 0)
+            self._ends(self.start("sync"))
+            self._check(
+                lambda: self.model.check("unmerged", not self.model.unmerged, "copies are merged, and a day has passed")
+            )
         last = self._ends(self.start("sync"))
         outcome = last.outcome
         assert outcome is not None
@@ -343,7 +356,9 @@ def _told(report: Report) -> str:
     more = [f"{what} {', '.join(f'{at:%d %H:%M}' for at in sorted(some))}" for what, some in named.items() if some]
     more += [f"{outcome.unasked} unasked"] if outcome.unasked else []
     if report.verification is not None:
-        more += [f"left {', '.join(f'{at:%d %H:%M}' for at in report.verification.left)}"] * bool(report.verification.left)
+        more += [f"left {', '.join(f'{at:%d %H:%M}' for at in report.verification.left)}"] * bool(
+            report.verification.left
+        )
         more += report.verification.problems
     return "; ".join([f"{said}, {outcome.windows} windows, {outcome.rows} rows", *more])
 

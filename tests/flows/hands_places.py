@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import random
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flows.loader import STREAM
 from sinks import lake_file
 from sinks.base import REJECTS, Entry, Sink
 from sinks.duckdb_file import DuckDBSink
@@ -147,6 +146,8 @@ def _damage_object(objects: Objects, path: str, how: str, rng: random.Random) ->
     return True
 
 
-def known(sink: Sink) -> dict[datetime, Entry]:
-    """The ledger's windows by start."""
-    return {start.astimezone(UTC): entry for start, entry in sink.ledger(1, STREAM).entries.items()}
+def held_open(sink: Sink) -> AbstractContextManager[object]:
+    """While it is held, the sink's reading calls need not open the file anew."""
+    if isinstance(sink, DuckDBSink) and sink.path.exists():
+        return sink._file.open(read_only=True)
+    return nullcontext()

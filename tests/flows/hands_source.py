@@ -227,7 +227,7 @@ def serving(source: Source) -> Iterator[None]:
     zones = frozenset(available_timezones())  # which are read from disk at each call, for each column of each answer
     with (
         mock.patch.object(server, "App", Answering),
-        mock.patch("extractors.simulator.columns.available_timezones", lambda: zones),
+        mock.patch("extractors.simulator.columns.available_timezones", return_value=zones),
         server.serve(source.dataset, profile=source.moods, now=lambda: source.now) as simulator,
     ):
         source.url, source.key = simulator.url, simulator.key

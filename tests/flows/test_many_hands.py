@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib import import_module
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -16,18 +18,54 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from tests.flows import hands
-from tests.flows.hands import ThreadWorker
+from tests.flows.hands import ProcessWorker, ThreadWorker
 from tests.flows.hands_history import TO_THE_END, History, Setting
 from tests.flows.hands_places import DAMAGES
 from tests.flows.hands_source import Source, serving
 
-LONG = {"memory": 800, "duckdb": 600, "lake": 400, "s3": 200}
+# Histories of the long test: sinks, writers in threads or in processes of their own, and how many parts of the budget.
+LONG = {
+    ("memory", "threads"): 1300,
+    ("duckdb", "threads"): 200,
+    ("duckdb", "processes"): 100,
+    ("lake", "threads"): 200,
+    ("lake", "processes"): 100,
+    ("s3", "threads"): 150,
+    ("s3", "processes"): 50,
+}
+HIRED = {"threads": ThreadWorker, "processes": ProcessWorker}
+RULES: Counter[str] = Counter()  # of all histories of this process
 WAIVED = frozenset(filter(None, os.environ.get("HEDGEROW_WAIVED", "").split(",")))
 
 kinds = st.sampled_from(hands.KINDS)
 skews = st.sampled_from([0, 0, 0, -23, -1, 1, 23])  # hours
 minutes = st.sampled_from([1, 5, 11, 30, 61, 125, 370, 725])
 ago = st.sampled_from([7, 45, 95, 200, 400, 800, 1500, 2500])  # minutes
+
+
+CHANGES: dict[str, Callable[[History], None]] = {
+    "change": History.change,
+    "copy": History.copies,
+    "delete a few": lambda history: history.delete(0.02, most=3),
+    "end outage": History.end_outage,
+    "hide a third": lambda history: history.hide(0.3),
+    "hide a little": lambda history: history.hide(0.06),
+    "hide all": lambda history: history.hide(1.0),
+    "merge": History.merge,
+    "move": History.move,
+    "move again": History.move,
+}
+MOODS: dict[str, Callable[[History, int], None]] = {
+    "date ahead": lambda history, at: history.wrong_date(24),
+    "date behind": lambda history, at: history.wrong_date(-24),
+    "grant": lambda history, at: history.grant(True),
+    "refuse": lambda history, at: history.grant(False),
+    "heavy": lambda history, at: history.weigh(at, 0),
+    "heavy in large": lambda history, at: history.weigh(at, 100),
+    "light": lambda history, at: history.weigh(None),
+    "list at once": lambda history, at: history.list_slowly(0.0),
+    "list slowly": lambda history, at: history.list_slowly(1.0),
+}
 
 
 class ManyHands(RuleBasedStateMachine):
@@ -81,7 +119,14 @@ class ManyHands(RuleBasedStateMachine):
     # --- writers
 
     @precondition(lambda self: len(self.names) < 3)
-    @rule(kind=kinds, skew=skews, since=ago, until=ago, bounded=st.booleans(), stops=st.sampled_from([0, 2, 5, 9, TO_THE_END]))
+    @rule(
+        kind=kinds,
+        skew=skews,
+        since=ago,
+        until=ago,
+        bounded=st.booleans(),
+        stops=st.sampled_from([0, 2, 5, 9, TO_THE_END]),
+    )
     def start(self, kind: str, skew: int, since: int, until: int, bounded: bool, stops: int) -> None:
         """A writer begins and does some calls; verify and sync are bounded now and then, a backfill always."""
         bounded = bounded and kind in ("sync", "verify", "repair")
@@ -90,6 +135,14 @@ class ManyHands(RuleBasedStateMachine):
         name = self._do(lambda: self.history.start(kind, skew_h=skew, since_m=early, until_m=late))
         if name in self.history.running and stops:
             self._do(lambda: self.history.go(name, stops))
+
+    @precondition(lambda self: len(self.names) < 3)
+    @rule(
+        kind=st.sampled_from(["sync", "sync", "verify", "repair"]), stops=st.sampled_from([5, TO_THE_END, TO_THE_END])
+    )
+    def start_plain(self, kind: str, stops: int) -> None:
+        """A writer as it is started every day."""
+        self.start(kind, 0, 0, 0, False, stops)
 
     @precondition(lambda self: self.names)
     @rule(who=st.integers(0, 2), stops=st.sampled_from([1, 2, 3, 5, 8, 13, TO_THE_END]))
@@ -123,34 +176,15 @@ class ManyHands(RuleBasedStateMachine):
         newest, oldest = sorted((one, other))
         self._do(lambda: self.history.come_late(events, oldest + 1, newest))
 
-    @rule(most=st.integers(1, 3))
-    def delete_few(self, most: int) -> None:
-        self._do(lambda: self.history.delete(0.02, most=most))
-
-    @rule(share=st.sampled_from([0.05, 0.3, 1.0]))
-    def hide(self, share: float) -> None:
-        self._do(lambda: self.history.hide(share))
-
-    @precondition(lambda self: self.history.source.hidden)
-    @rule()
-    def end_outage(self) -> None:
-        self._do(self.history.end_outage)
-
-    @rule(how=st.sampled_from(["move", "move", "change", "copies", "merge"]))
+    @rule(how=st.sampled_from(sorted(CHANGES)))
     def alter(self, how: str) -> None:
-        self._do(getattr(self.history, how))
+        """What the source shows changes."""
+        self._do(lambda: CHANGES[how](self.history))
 
-    @rule(granted=st.booleans())
-    def grant(self, granted: bool) -> None:
-        self._do(lambda: self.history.grant(granted))
-
-    @rule(at=ago | st.none(), longest=st.sampled_from([0, 5, 100]))
-    def weigh(self, at: int | None, longest: int) -> None:
-        self._do(lambda: self.history.weigh(at, longest))
-
-    @rule(hours=st.sampled_from([-24, 24]))
-    def wrong_date(self, hours: int) -> None:
-        self._do(lambda: self.history.wrong_date(hours))
+    @rule(how=st.sampled_from(sorted(MOODS)), at=ago)
+    def behave(self, how: str, at: int) -> None:
+        """What the source, or the store, does beside showing events."""
+        self._do(lambda: MOODS[how](self.history, at))
 
     @rule(how=st.sampled_from(DAMAGES))
     def damage(self, how: str) -> None:
@@ -188,8 +222,11 @@ def run(setting: Setting, how: settings) -> None:
         run_state_machine_as_test(Machine, settings=how)
     finally:
         took = time.monotonic() - started
+        RULES.update(setting.rules)
         histories, steps = setting.counts.pop("histories", 0), setting.counts.pop("steps", 0)
-        print(f"\n{setting.kind}: {histories} histories, {steps} steps, {histories / took:.1f} histories a second")
+        print(
+            f"\n{setting.kind}, {setting.hire.__name__}: {histories} histories, {steps} steps, {histories / took:.1f}/s"
+        )
         for name, counts in (("rules of the ledger", setting.rules), ("seen", setting.counts)):
             print(f"  {name}: {', '.join(f'{what} {count}' for what, count in sorted(counts.items())) or 'none told'}")
 
@@ -197,3 +234,24 @@ def run(setting: Setting, how: settings) -> None:
 @pytest.mark.parametrize("kind", ["memory", "duckdb", "lake"])
 def test_many_hands(kind, source):
     run(Setting(source, kind, ThreadWorker, waived=WAIVED), FAST)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("kind", "hired"), LONG)
+def test_very_many_hands(kind, hired, source, request):
+    """HEDGEROW_HISTORIES: how many histories all sinks together run; each has its share."""
+    server = request.getfixturevalue("moto") if kind == "s3" else ""
+    budget = int(os.environ.get("HEDGEROW_HISTORIES", sum(LONG.values())))
+    share = max(1, budget * LONG[kind, hired] // sum(LONG.values()))
+    setting = Setting(source, kind, HIRED[hired], server=server, waived=WAIVED)
+    run(setting, settings(FAST, max_examples=share, stateful_step_count=18))
+
+
+@pytest.mark.long
+def test_every_rule_of_the_ledger_fired():
+    """After all histories of this process: a rule that never took or refused anything is not tested by them."""
+    rules = getattr(import_module("sinks.ledger"), "RULES", ()) if hands.WATCH else ()
+    if not rules or not RULES:
+        pytest.skip("the ledger does not tell its rules, or no history has run")
+    print(f"\nrules of the ledger: {', '.join(f'{name} {RULES[name]}' for name in rules)}")
+    assert [name for name in rules if not RULES[name]] == []
