@@ -143,6 +143,25 @@ class History:
         self._write(f"{name} does {_packed(done)}; it is before {one.call}")
         return None
 
+    def go_before(self, name: str, call: str, number: int = 1) -> None:
+        """Let a writer go until it is before its *number*-th call of that name from here on."""
+        passed = 0
+        while name in self.running:
+            if str(self.running[name].call).startswith(call):
+                passed += 1
+                if passed == number:
+                    return
+            self.go(name, 1)
+        raise AssertionError(f"{name} has ended without {call}\n" + "\n".join(self.script))
+
+    def whole(self, kind: str, **how: int) -> Report:
+        """A run that nobody stops."""
+        name = self.start(kind, **how)
+        assert name is not None
+        report = self.go(name)
+        assert report is not None
+        return report
+
     def kill(self, name: str, how: str = "die") -> None:
         """A writer dies before the call it waits for, or (`midway`) when a landing of several windows is half done."""
         one = self.running[name]

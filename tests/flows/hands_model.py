@@ -239,14 +239,15 @@ class Model:
             return f"{name}-unmerged"
         return f"{name}-content-unasked" if content and entry.start in self.unasked else name
 
-    def _compared(self, hand: Hand, entry: Entry, *, since: int = -1) -> str | None:
-        """How the rows of a window differ from the last answers that *hand* had about it after tick *since*.
+    def _compared(self, hand: Hand, entry: Entry, *, since: int = -1, anyone: bool = False) -> str | None:
+        """How the rows of a window differ from the last answers that *hand*, or *anyone*, had about it: after it began,
+        and after tick *since*.
 
         None where some of the window was not asked about.
         """
         left, wrong = [Range(entry.covered_start, entry.covered_end)], []
         for answer in reversed(self._source.answers):
-            if answer.who != hand.task.name or answer.tick <= max(since, hand.tick):
+            if answer.tick <= max(since, hand.tick) or (answer.who != hand.task.name and not anyone):
                 continue
             for asked in answer.ranges:
                 for part in [part for one in left if (part := one.overlap(asked)) is not None]:
@@ -337,18 +338,22 @@ class Model:
             name = self._named("complete", entry, wrong)
             self.check(name, not wrong, f"{hand.task.name} says complete; {_told(entry)}: {wrong}")
             own = self.landed_by.get(start) == hand.task.name or self.landed.get(start, -1) <= hand.tick
-            if silent and own and wrong is None and not self._heavy(entry):
-                self.check("compared", False, f"{hand.task.name} says complete, and did not ask about {_told(entry)}")
+            if silent and own and not self._too_heavy(hand, entry):
+                asked = self._compared(hand, entry, since=self.landed.get(start, -1), anyone=True)
+                said = f"{hand.task.name} says complete, and did not ask about {_told(entry)}"
+                self.check("compared", asked is not None, said)
 
-    def _heavy(self, entry: Entry) -> bool:
-        heavy = self._source.heavy
-        return heavy is not None and entry.start <= heavy[0] < entry.end
+    def _too_heavy(self, hand: Hand, entry: Entry) -> bool:
+        """The source could not answer *hand* about some moment of the window."""
+        return any(who == hand.task.name and entry.start <= at < entry.end for who, at in self._source.too_heavy)
 
     # --- by hand, and in the end
 
     def damaged(self, entry: Entry, how: str) -> None:
-        self._source.tick += 1
-        self.damage[entry.start] = Damage(self._source.tick, how)
+        with self._looking():
+            self.damage[entry.start] = Damage(self._source.tick, how)
+            rows = self._rows(Range(entry.covered_start, entry.covered_end))
+            self._held[entry.start] = {_key(row) for row in rows}
 
     def audited(self, hand: Hand) -> None:
         """*hand* is about to read all rows of its range."""

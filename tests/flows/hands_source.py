@@ -57,7 +57,7 @@ class Source:
     """What the writers ask. *versions*: what the dataset showed at each of its versions, in this history.
 
     *granted*: /query is answered. *heavy*: an instant, and the longest range around it that /query counts in time.
-    *wrong_date*: added to the Date header of the next list answer. *who* is under way; *refused* were told no.
+    *wrong_date*: added to the Date header of the next list answer. *who* is under way; *refused* were told no; *too_heavy*: who met which heavy instant.
     """
 
     def __init__(self) -> None:
@@ -75,6 +75,7 @@ class Source:
         self.who, self.tick = "", 0
         self.answers: list[Answer] = []
         self.refused: set[str] = set()
+        self.too_heavy: list[tuple[str, datetime]] = []
         self.versions: dict[int, tuple[Event, ...]] = {}
         self.hidden: list[Event] = []
         self._made = 0
@@ -186,6 +187,7 @@ class Source:
         if self.heavy is not None:
             at, longest = self.heavy
             if any(rng.start <= at < rng.end and rng.duration > longest for rng in ranges):
+                self.too_heavy.append((self.who, at))
                 return Response(b"", 504)
         told = answer()
         self.tick += 1
