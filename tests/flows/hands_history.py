@@ -12,7 +12,7 @@ from pathlib import Path
 
 from extractors.window import iso
 from flows.pipeline import STREAM
-from sinks.base import Entry
+from sinks.base import Entry, State
 from tests.flows import hands_places
 from tests.flows.hands import HERE, Call, Order, Report, Task, Worker, alone
 from tests.flows.hands_model import Broken, Hand, Model
@@ -288,9 +288,9 @@ class History:
         self.look_s = look_s
         self._write(f"listing a lake takes {look_s:.0f} s")
 
-    def damage(self, how: str) -> None:
-        """Somebody damages one window by hand."""
-        entries = [entry for entry in self._entries() if entry.tally.landed_rows]
+    def damage(self, how: str, *states: State) -> None:
+        """Somebody damages one window by hand, in one of *states* if they are given."""
+        entries = [one for one in self._entries() if one.tally.landed_rows and (not states or one.state in states)]
         if not entries:
             return
         entry = self.rng.choice(entries)

@@ -57,7 +57,8 @@ class Source:
     """What the writers ask. *versions*: what the dataset showed at each of its versions, in this history.
 
     *granted*: /query is answered. *heavy*: an instant, and the longest range around it that /query counts in time.
-    *wrong_date*: added to the Date header of the next list answer. *who* is under way; *refused* were told no; *too_heavy*: who met which heavy instant.
+    *wrong_date*: added to the Date header of the next list answer. *who* is under way; *refused* were told no;
+    *too_heavy*: who met which heavy instant.
     """
 
     def __init__(self) -> None:

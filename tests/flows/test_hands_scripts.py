@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from sinks.base import State
 from tests.flows import hands
 from tests.flows.hands import ThreadWorker
 from tests.flows.hands_history import History, Setting
@@ -117,19 +118,18 @@ def late_into_an_open_window(history: History) -> None:
     history.whole("sync")
     history.pass_time(61, 5)
     history.whole("sync")
-    history.come_late(4, 60, 30)
+    history.come_late(4, 20, 12)
     history.whole("sync")
 
 
 def damage_in_an_open_window(history: History) -> None:
-    """Rows of an open window are deleted by hand, and noticed."""
+    """A row of an open window is deleted by hand, and noticed; later syncs read the window's tail."""
     history.whole("sync")
-    history.source.happen(history.source.now.replace(minute=0), history.source.now.replace(minute=5), 9)
-    history.pass_time(30, 5)
-    history.whole("sync", since_m=40)
-    for _ in range(12):
-        history.damage("delete")
+    history.pass_time(30, 9)
+    history.whole("sync")
+    history.damage("delete", State.OPEN)
     history.whole("verify")
+    history.pass_time(5, 2)
     history.whole("sync")
 
 
