@@ -60,7 +60,7 @@ class Damage:
 
 
 class Model:
-    """Watches one destination. *waived*: invariants that are not to be checked."""
+    """Watches one destination. *waived*: invariants, or last parts of their names, that are not to be checked."""
 
     def __init__(self, source: Source, place: Place, *, waived: frozenset[str] = frozenset()) -> None:
         self._source, self._place, self._waived = source, place, waived
@@ -77,7 +77,9 @@ class Model:
         self.seen: Counter[str] = Counter()
 
     def check(self, name: str, holds: object, text: str | Callable[[], str]) -> None:
-        if not holds and name not in self._waived and not name.endswith("-unmerged"):
+        if holds or name.endswith("-unmerged"):
+            return
+        if not any(name == one or name.endswith(f"-{one}") for one in self._waived):
             raise Broken(name, text if isinstance(text, str) else text())
 
     # --- after a call
@@ -352,6 +354,7 @@ class Model:
     def damaged(self, entry: Entry, how: str) -> None:
         with self._looking():
             self.damage[entry.start] = Damage(self._source.tick, how)
+            self._read()  # so that a lake's object is known as it is now
             rows = self._rows(Range(entry.covered_start, entry.covered_end))
             self._held[entry.start] = {_key(row) for row in rows}
 

@@ -125,7 +125,8 @@ def late_into_an_open_window(history: History) -> None:
 def damage_in_an_open_window(history: History) -> None:
     """A row of an open window is deleted by hand, and noticed; later syncs read the window's tail."""
     history.whole("sync")
-    history.pass_time(30, 9)
+    history.pass_time(25, 9)
+    history.pass_time(11, 0)
     history.whole("sync")
     history.damage("delete", State.OPEN)
     history.whole("verify")
