@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from extractors.simulator.dataset import Event
 from extractors.window import Range, iso
-from flows import loader
+from flows import loader, pipeline
 from flows.pipeline import STREAM
 from sinks.base import Entry, Holding, Ledger, State
 from tests.flows.hands import Call, Part, Report, Task
@@ -26,7 +26,8 @@ Key = tuple[str, str, str, datetime]  # identity and time
 Row = tuple[object, ...]
 LEFT = (State.STALE, State.DISPUTED, State.HELD)  # what a mended destination has no window in
 FIRST, LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-# How a run may end beside its own end: another was faster, or a date is cut into other windows.
+# How a run may end beside its own end: others were faster again and again, or, for a copy, once; or a date is cut into
+# other windows in the two destinations.
 ALLOWED = {"GenerationConflict": None, "DestinationUnusable": "copy"}
 
 
@@ -69,6 +70,7 @@ class Model:
         self.landed: dict[datetime, int] = {}
         self.landed_by: dict[datetime, str] = {}
         self.unasked: set[datetime] = set()
+        self.writes: list[tuple[int, str]] = []
         self.damage: dict[datetime, Damage] = {}
         self._held: dict[datetime, set[Key]] = {}
         self._removed: list[tuple[datetime, int]] = []
@@ -87,6 +89,8 @@ class Model:
     def called(self, hand: Hand, call: Call, other: Place | None) -> None:
         """*hand* has done *call*: look at what the ledger says now, and at the rows that were landed."""
         with self._looking():
+            if call.parts or call.name == "rebuild":
+                self.writes.append((self._source.tick, hand.task.name))
             before, self.ledger = self.ledger, self._read()
             self._check_course(before)
             for part in call.parts:
@@ -275,6 +279,11 @@ class Model:
             allowed = report.error in ALLOWED and ALLOWED[report.error] in (None, kind)
             self.seen[f"{kind} ended by {report.error}"] += 1
             self.check("died", allowed, f"{hand.task.name}: {report.trace}")
+            crossed = sum(who != hand.task.name and tick > hand.tick for tick, who in self.writes)
+            often = kind == "copy" or crossed >= pipeline.CONFLICTS
+            self.check(
+                "conflict", often, f"{hand.task.name} gave up after others had written {crossed} times: {report.trace}"
+            )
             return
         self.seen[f"{kind} {'good' if report.good else 'not good'}"] += 1
         if kind == "copy":

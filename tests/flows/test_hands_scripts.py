@@ -75,16 +75,15 @@ def damage_noted_by_a_clock_behind(history: History) -> None:
 def damage_noted_before_journals_are_merged(history: History) -> None:
     """`verify` notes damage between another run's last look and its merging of journals; then they are merged again."""
     history.whole("backfill", since_m=2 * DAY_M, until_m=0)
-    for _ in range(3):
-        history.whole("sync")
-    slow = history.start("sync")
-    assert slow is not None
-    history.go_before(slow, "record")
-    history.damage("delete")
-    history.whole("verify")
-    history.go(slow)
-    for _ in range(6):
-        history.whole("sync")
+    for syncs in range(3):
+        slow = history.start("sync")
+        assert slow is not None
+        history.go_before(slow, "record")
+        history.damage("delete", State.VERIFIED)
+        history.whole("verify")
+        history.go(slow)
+        for _ in range(syncs + 2):
+            history.whole("sync")
 
 
 def one_window_too_heavy(history: History) -> None:
@@ -164,6 +163,18 @@ def moved_while_a_date_is_searched(history: History) -> None:
     history.go(first)
 
 
+def listing_takes_long(history: History) -> None:
+    """Two runs cross over a lake whose listing counts for a while."""
+    history.whole("sync")
+    history.list_slowly(1.0)
+    history.pass_time(8 * 60, 40)
+    slow = history.start("sync")
+    assert slow is not None
+    history.go_before(slow, "land")
+    history.whole("sync")
+    history.go(slow)
+
+
 SCRIPTS: list[Callable[[History], None]] = [
     copy_of_a_part,
     copy_over_a_gap,
@@ -179,6 +190,7 @@ SCRIPTS: list[Callable[[History], None]] = [
     changed_before_it_was_compared,
     copies_merged_later,
     moved_while_a_date_is_searched,
+    listing_takes_long,
 ]
 
 
