@@ -175,7 +175,7 @@ class LocalClock:
 
     def time_ns(self) -> int:
         self._ticks += 1
-        return int(self.now.timestamp()) * 10**9 + self._ticks
+        return int(self.now.timestamp()) * 10**9 + self._ticks * 1_000
 
     def monotonic(self) -> float:
         self._measured_s += self.look_s

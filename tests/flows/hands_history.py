@@ -128,12 +128,12 @@ class History:
         self._write(f"  {name} is before {one.call}" if one.call else f"  {name} has ended")
         return name
 
-    def go(self, name: str, stops: int = TO_THE_END) -> Report | None:
-        """Let a writer do *stops* calls or come to its end; its report if it has ended."""
+    def go(self, name: str, stops: int = TO_THE_END, *, before: str = "") -> Report | None:
+        """Let a writer do *stops* calls, or come to one named *before*, or to its end; its report if it has ended."""
         one = self.running[name]
         done: list[str] = []
         for _ in range(stops):
-            if one.call is None:
+            if one.call is None or (before and str(one.call).startswith(before)):
                 break
             done.append(str(one.call))
             report = self._order(one, "go", done)
@@ -143,16 +143,10 @@ class History:
         self._write(f"{name} does {_packed(done)}; it is before {one.call}")
         return None
 
-    def go_before(self, name: str, call: str, number: int = 1) -> None:
-        """Let a writer go until it is before its *number*-th call of that name from here on."""
-        passed = 0
-        while name in self.running:
-            if str(self.running[name].call).startswith(call):
-                passed += 1
-                if passed == number:
-                    return
-            self.go(name, 1)
-        raise AssertionError(f"{name} has ended without {call}\n" + "\n".join(self.script))
+    def go_before(self, name: str, call: str) -> None:
+        """Let a writer go until it is before its next call of that name."""
+        if self.go(name, before=call) is not None:
+            raise AssertionError(f"{name} has ended without {call}\n" + "\n".join(self.script))
 
     def whole(self, kind: str, **how: int) -> Report:
         """A run that nobody stops."""
