@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
@@ -34,20 +33,12 @@ from extractors.queries import Bucket, EventFilter, Request
 from extractors.window import Range
 from flows import audit, copy, pipeline
 from flows.pipeline import STREAM
-from sinks.base import Destination, Entry, Landing, Run, Sink
+from sinks import ledger
+from sinks.base import Destination, Run, Sink
+from sinks.ledger import Entry, Landing
 from tests.flows.hands_places import Place
 from tests.flows.harness import IMPATIENT, SETTLE
 
-
-def _watch() -> Callable[[Callable[[str], None]], object] | None:
-    """What the ledger tells its rules to, where it does."""
-    try:
-        return import_module("sinks.ledger").watch
-    except (ImportError, AttributeError):
-        return None
-
-
-WATCH = _watch()
 KINDS = ("sync", "rebuild", "backfill", "verify", "repair", "accept", "copy")
 PROMISES = ("sync", "rebuild", "backfill")  # whose outcome says complete or not
 READS = frozenset(
@@ -263,24 +254,23 @@ class Kept(httpx.BaseTransport):
 
 
 class Hearing:
-    """Counts the rules of the ledger that took or refused something, where the ledger tells."""
+    """Counts the rules of the ledger that took or refused something for the writer of this thread."""
 
     def __init__(self) -> None:
         self.rules: Counter[str] = Counter()
+        self._thread = threading.get_ident()
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        if WATCH is None:
-            yield
-            return
-        WATCH(self._hear)
+        ledger.watchers.append(self._hear)
         try:
             yield
         finally:
-            WATCH(lambda rule: None)
+            ledger.watchers.remove(self._hear)
 
-    def _hear(self, rule: str) -> None:
-        self.rules[rule] += 1
+    def _hear(self, rule: ledger.Rule) -> None:
+        if threading.get_ident() == self._thread:
+            self.rules[rule.name] += 1
 
 
 KEPT: list[Kept] = []
@@ -363,8 +353,9 @@ def _run(task: Task, gate: Gate, reader: EventsReader, report: Report, *, clock:
 
 
 @contextmanager
-def _in_line(items: Iterator[object]) -> Iterator[Iterator[object]]:
+def _in_line(items: Iterator[object], **options: object) -> Iterator[Iterator[object]]:
     """Stands for reading ahead in a thread: a page is asked for when it is wanted, so that a history can be repeated."""
+    del options
     yield items
 
 
@@ -373,7 +364,7 @@ SMALL: dict[str, object] = {
     "flows.plan.OVERRUN_ROWS": 60,
     "flows.plan.FIRST_RANGE": timedelta(days=2),
     "flows.pipeline.BATCH_ROWS": 60,
-    "flows.loader.MAX_REMOVED": 12,
+    "flows.guard.MOST_ROWS": 12,
     "flows.loader._ahead": _in_line,
     "flows.copy.BATCH_WINDOWS": 4,
     "sinks.lake.time": HERE,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from extractors.window import iso
 from flows.pipeline import STREAM
-from sinks.base import Entry, State
+from sinks.ledger import Entry, State
 from tests.flows import hands_places
 from tests.flows.hands import HERE, Call, Order, Report, Task, Worker, alone
 from tests.flows.hands_model import Broken, Hand, Model
@@ -284,13 +284,13 @@ class History:
 
     def damage(self, how: str, *states: State) -> None:
         """Somebody damages one window by hand, in one of *states* if they are given."""
-        entries = [one for one in self._entries() if one.tally.landed_rows and (not states or one.state in states)]
+        entries = [one for one in self._entries() if one.tally.landed_rows and (not states or one.shown in states)]
         if not entries:
             return
         entry = self.rng.choice(entries)
         if entry.start not in self.model.damage and self.place.damage(entry, how, self.rng):
             self.model.damaged(entry, how)
-            self._write(f"by hand: {how} in the window {iso(entry.start)} ({entry.state})")
+            self._write(f"by hand: {how} in the window {iso(entry.start)} ({entry.shown})")
 
     def _entries(self) -> list[Entry]:
         return [entry for _, entry in sorted(self.place.open().ledger(1, STREAM).entries.items())]

@@ -14,9 +14,10 @@ from datetime import UTC, datetime, timedelta
 
 from extractors.simulator.dataset import Event
 from extractors.window import Range, iso
-from flows import loader, pipeline
+from flows import guard, pipeline
 from flows.pipeline import STREAM
-from sinks.base import Entry, Holding, Ledger, State
+from sinks.base import Holding
+from sinks.ledger import Entry, Ledger, State
 from tests.flows.hands import Call, Part, Report, Task
 from tests.flows.hands_places import Place, held_open
 from tests.flows.hands_source import Source
@@ -24,7 +25,7 @@ from tests.flows.harness import COLUMNS, SETTLE
 
 Key = tuple[str, str, str, datetime]  # identity and time
 Row = tuple[object, ...]
-LEFT = (State.STALE, State.DISPUTED, State.HELD)  # what a mended destination has no window in
+LEFT = frozenset({State.STALE, State.DISPUTED, State.HELD})  # what a mended destination has no window in
 FIRST, LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 # How a run may end beside its own end: others were faster again and again, or, for a copy, once; or a date is cut into
 # other windows in the two destinations.
@@ -207,7 +208,7 @@ class Model:
         self.seen["removed rows"] += 1
         self._removed = [(at, rows) for at, rows in self._removed if at > now - timedelta(days=1)] + [(now, len(gone))]
         removed = sum(rows for _, rows in self._removed)
-        most = max(loader.MAX_REMOVED, loader.MAX_REMOVED_SHARE * self._most_rows)
+        most = max(guard.MOST_ROWS, guard.MOST_SHARE * self._most_rows)
         self.check(
             "guard",
             removed <= most,
@@ -241,7 +242,7 @@ class Model:
         """The invariant's name: apart where only contents differ, and the window is said to hold one of several copies, or
         no answer came before it was read with which a later one could be compared."""
         content = bool(wrong) and not any(word in (wrong or "") for word in ("missing", "stray", "doubled"))
-        if content and entry.state is State.UNMERGED:
+        if content and entry.shown is State.UNMERGED:
             return f"{name}-unmerged"
         return f"{name}-content-unasked" if content and entry.start in self.unasked else name
 
@@ -331,7 +332,7 @@ class Model:
                 self.seen["damage noticed"] += 1
         for start, entry in self.ledger.entries.items():
             told_of = start in found.left or not found.good
-            if start in self.damage or not entry.state.settled or told_of or not self._within(hand.task, entry):
+            if start in self.damage or not entry.settled or told_of or not self._within(hand.task, entry):
                 continue
             wrong = self._compared(hand, entry, since=self.landed.get(start, -1))
             name = self._named("audit", entry, wrong)
@@ -343,7 +344,7 @@ class Model:
         assert outcome is not None
         silent = hand.task.name not in self._source.refused and not outcome.unasked and hand.task.kind != "backfill"
         for start, entry in self.ledger.entries.items():
-            if start in self.damage or not entry.state.settled or start in outcome.moving:
+            if start in self.damage or not entry.settled or start in outcome.moving:
                 continue
             wrong = self._compared(hand, entry, since=self.landed.get(start, -1))
             name = self._named("complete", entry, wrong)
@@ -377,7 +378,7 @@ class Model:
     @property
     def unmerged(self) -> bool:
         """Some window is said to hold one of several copies: it is read again when its time has come."""
-        return any(entry.state is State.UNMERGED for entry in self.ledger.entries.values())
+        return any(entry.shown is State.UNMERGED for entry in self.ledger.entries.values())
 
     def check_end(self) -> None:
         """Everything is mended: the destination is the source, row by row, where time is covered and settled."""
@@ -391,7 +392,11 @@ class Model:
         for entry in sorted(self.ledger.entries.values(), key=lambda entry: entry.start):
             part = Range(entry.covered_start, entry.covered_end)
             covered.append(part)
-            self.check("left", entry.state not in LEFT, lambda entry=entry: f"in the end {_told(entry)}")
+            self.check(
+                "left",
+                entry.shown not in LEFT and not entry.facts.damaged,
+                lambda entry=entry: f"in the end {_told(entry)}",
+            )
             settled = part.overlap(Range(part.start, min(part.end, until))) if part.start < until else None
             if settled is not None:
                 events = self._source.shown(version, settled)
@@ -467,7 +472,7 @@ def _differ(one: Sequence[Row], other: Sequence[Row]) -> str:
 
 def _told(entry: Entry) -> str:
     covered = f"{entry.covered_start:%d %H:%M:%S}..{entry.covered_end:%d %H:%M:%S}"
-    return f"{entry.start:%d %H:%M} ({covered}, {entry.state}, generation {entry.generation}, {entry.tally.landed_rows} rows)"
+    return f"{entry.start:%d %H:%M} ({covered}, {entry.shown}, generation {entry.generation}, {entry.tally.landed_rows} rows)"
 
 
 def _gap(entries: Iterable[Entry], rng: Range) -> datetime | None:

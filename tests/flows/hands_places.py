@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sinks import lake_file
-from sinks.base import REJECTS, Entry, Sink
+from sinks.base import REJECTS, Sink
 from sinks.duckdb_file import DuckDBSink
 from sinks.lake import LakeSink
+from sinks.ledger import Entry
 from sinks.memory import MemorySink
 from sinks.objects import Missing, Objects
 from tests import stores

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sinks.base import State
+from sinks.ledger import State
 from tests.flows import hands
 from tests.flows.hands import ThreadWorker
 from tests.flows.hands_history import History, Setting
