@@ -28,7 +28,7 @@ from flows.guard import Guard
 from flows.plan import Sweep, Target
 from flows.spool import Spool
 from sinks.errors import SinkError
-from sinks.ledger import FACTS, Base, Changes, Entry, Facts, Landing, Ledger, Note, State, Stop, Tally
+from sinks.ledger import FACTS, Base, Changes, Entry, Facts, Landing, Ledger, State, Tally
 from transforms import digest, privacy
 from transforms import events as rows_of
 
@@ -164,13 +164,12 @@ class Lander(Protocol):
 
     def hashes(self, project_id: int, start: datetime, end: datetime) -> pa.Table: ...
 
-    def note(self, notes: Sequence[Note]) -> list[Note]: ...
-
 
 class Loader:
     """Takes passages in, lets windows out: cuts rows at window ends and lands each window that was passed.
 
-    *now*: the source's time when the run began; *guard*: decides what may be removed.
+    *now*: the source's time when the run began; *guard*: decides what may be removed; *stopped*: windows that it left as
+    they were.
     """
 
     def __init__(
@@ -197,6 +196,7 @@ class Loader:
         self._pending: dict[datetime, _Pending] = {}
         self._now = self._served_at = self._asked_at = self._began_at = now
         self.guard = guard
+        self.stopped: list[Entry] = []
         self._unproven: set[datetime] = set()
 
     def beside(self, sink: Lander, outcome: Outcome, *, guard: Guard) -> Loader:
@@ -295,7 +295,7 @@ class Loader:
         held = self._held(target, settled)
         removed = self._removed(target, held, settled)
         if target.previous is not None and self.guard.stops(target.window.start, removed, now=self._now):
-            self._sink.note([Note(target.previous, self._now, Stop())])
+            self.stopped.append(target.previous)
             return None
         changes = self._changes(target, settled, held)
         tally = _tally(settled, rejects.num_rows)
@@ -415,6 +415,8 @@ class Loader:
         held = pa.concat_tables(self._rejects)
         bound = pa.scalar(target.reads.end, pa.timestamp("us", "UTC"))
         mine = pc.fill_null(pc.less(held["at"], bound), True)
+        if not self._targets:  # whatever time it claims: no window comes after this one
+            mine = pc.or_(mine, pc.scalar(True))
         rest = held.filter(pc.invert(mine))
         self._rejects = [rest] if rest.num_rows else []
         return _distinct(held.filter(mine))
