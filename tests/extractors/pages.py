@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
 from collections.abc import Callable, Container, Sequence
@@ -54,9 +55,10 @@ class Pages(httpx.BaseTransport):
         answer_s: float = 0.0,
         cut: Container[int] = (),
     ) -> None:
-        self._events = sorted(events, key=lambda event: event.timestamp)
+        self._events = list(events)
         self._cap, self._zone, self._shows, self._date = cap, ZoneInfo(zone), shows, date
         self._answer_s, self._cut = answer_s, cut
+        self._random = random.Random(7)
         self._lock = threading.Lock()
         self._in_flight = self.most_in_flight = 0
         self.asked: list[dict[str, str]] = []
@@ -88,6 +90,8 @@ class Pages(httpx.BaseTransport):
         self.before_answer(number)
         after, before = (datetime.fromisoformat(params[name]) for name in ("after", "before"))
         found = [event for event in self._events if after < event.timestamp < before]
+        self._random.shuffle(found)  # ties come in any order
+        found.sort(key=lambda event: event.timestamp)
         shown = found[: self._shows(number, min(int(params["limit"]), self._cap))]
         last = (shown or found)[-1].timestamp.isoformat() if found else ""
         cursor = f"{HOST}/?{httpx.QueryParams(after=last)}" if len(found) > len(shown) else None
