@@ -324,7 +324,8 @@ def compared_again(
         comparable = entry.settled or (entry.base is not None and since is not None)
         if not comparable or entry.start in asked:
             continue
-        if heavy(entry) and retried_at(entry, entry.probed and entry.probed.at, ages, now=now, daily=True) is None:
+        first = entry.probed.at if entry.probed else None
+        if heavy(entry) and retried_at(entry, first, ages, now=now, daily=True) is None:
             continue
         waiting = entry.probed is None or bool(entry.facts)
         inside = rng is None or rng.overlap(Range(entry.start, entry.end)) is not None
