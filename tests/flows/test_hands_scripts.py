@@ -205,7 +205,7 @@ SCRIPTS |= {
 }
 
 
-@pytest.mark.parametrize("kind", ["memory", "duckdb", "lake"])
+@pytest.mark.parametrize("kind", ["memory", pytest.param("duckdb", marks=pytest.mark.long), "lake"])
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_script(script, kind, source):
     history = History(Setting(source, kind, ThreadWorker), events=120, page_rows=25, seed=3)
