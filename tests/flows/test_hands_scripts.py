@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -72,10 +73,13 @@ def damage_noted_by_a_clock_behind(history: History) -> None:
     history.whole("sync")
 
 
-def damage_noted_before_journals_are_merged(history: History) -> None:
-    """`verify` notes damage between another run's last look and its merging of journals; then they are merged again."""
+def damage_noted_before_journals_are_merged(history: History, syncs: int) -> None:
+    """`verify` notes damage between another run's last look and its merging of journals; then they are merged again.
+
+    *syncs* before it: whether the other run merges at all depends on how long the journal is by then.
+    """
     history.whole("backfill", since_m=2 * DAY_M, until_m=0)
-    for _ in range(4):  # after so many a run merges the journal of a lake
+    for _ in range(syncs):
         history.whole("sync")
     slow = history.start("sync")
     assert slow is not None
@@ -176,31 +180,37 @@ def listing_takes_long(history: History) -> None:
     history.go(slow)
 
 
-SCRIPTS: list[Callable[[History], None]] = [
-    copy_of_a_part,
-    copy_over_a_gap,
-    sync_beside_verify,
-    damage_found_without_query,
-    damage_noted_by_a_clock_behind,
-    damage_noted_before_journals_are_merged,
-    one_window_too_heavy,
-    outage_in_steps,
-    date_a_day_ahead,
-    late_into_an_open_window,
-    damage_in_an_open_window,
-    changed_before_it_was_compared,
-    copies_merged_later,
-    moved_while_a_date_is_searched,
-    listing_takes_long,
-]
+SCRIPTS: dict[str, Callable[[History], None]] = {
+    script.__name__: script
+    for script in (
+        copy_of_a_part,
+        copy_over_a_gap,
+        sync_beside_verify,
+        damage_found_without_query,
+        damage_noted_by_a_clock_behind,
+        one_window_too_heavy,
+        outage_in_steps,
+        date_a_day_ahead,
+        late_into_an_open_window,
+        damage_in_an_open_window,
+        changed_before_it_was_compared,
+        copies_merged_later,
+        moved_while_a_date_is_searched,
+        listing_takes_long,
+    )
+}
+SCRIPTS |= {
+    f"damage_noted_before_journals_are_merged_{syncs}": partial(damage_noted_before_journals_are_merged, syncs=syncs)
+    for syncs in (1, 2, 3)
+}
 
 
-@pytest.mark.parametrize("kind", ["memory", "duckdb", "lake"])
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
+@pytest.mark.parametrize("kind", ["memory", pytest.param("duckdb", marks=pytest.mark.long), "lake"])
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_script(script, kind, source):
     history = History(Setting(source, kind, ThreadWorker), events=120, page_rows=25, seed=3)
     try:
-        script(history)
+        SCRIPTS[script](history)
         history.finish()
     finally:
         history.close()
