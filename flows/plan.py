@@ -317,7 +317,8 @@ def compared_again(
 
     *since*: where the look-back begins (None: there is none). Windows that were never compared, and those that differed,
     come back wherever they are; with *rng* only those inside it. Open windows come back with a look-back. What was too
-    heavy comes last, and at the re-read *ages* only, counted from when it first was, then daily. *asked*: starts of windows that were asked for already.
+    heavy comes last, and at the re-read *ages* only, counted from when it first was, then daily. *asked*: starts of
+    windows that were asked for already.
     """
     found = []
     for entry in ledger.entries.values():

@@ -350,7 +350,8 @@ class Model:
             name = self._named("complete", entry, wrong)
             self.check(name, not wrong, f"{hand.task.name} says complete; {_told(entry)}: {wrong}")
             own = self.landed_by.get(start) == hand.task.name or self.landed.get(start, -1) <= hand.tick
-            if silent and own and not self._too_heavy(hand, entry):
+            # A window that was too heavy is named, and asked about again at its ages.
+            if silent and own and start not in outcome.heavy and not self._too_heavy(hand, entry):
                 asked = self._compared(hand, entry, since=self.landed.get(start, -1), anyone=True)
                 said = f"{hand.task.name} says complete, and did not ask about {_told(entry)}"
                 self.check("compared", asked is not None, said)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from unittest import mock
-from zoneinfo import available_timezones
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -227,10 +226,8 @@ def serving(source: Source) -> Iterator[None]:
                 response.headers["Date"] = format_datetime(wrong, usegmt=True)
             return response
 
-    zones = frozenset(available_timezones())  # which are read from disk at each call, for each column of each answer
     with (
         mock.patch.object(server, "App", Answering),
-        mock.patch("extractors.simulator.columns.available_timezones", return_value=zones),
         server.serve(source.dataset, profile=source.moods, now=lambda: source.now) as simulator,
     ):
         source.url, source.key = simulator.url, simulator.key
