@@ -322,6 +322,9 @@ class Loader:
         self._pending[entry.start] = _Pending(
             _new_rows(entry.tally, target, changes), (settled.copies, rejects.num_rows), changes, missing
         )
+        # Counted as decided: windows that are landed together must not each be allowed the same rows.
+        removed = 0 if self.guard.accept else removed
+        self.guard.landed(entry, removed)
         return Landing(
             entry,
             settled.rows,
@@ -329,7 +332,7 @@ class Loader:
             target.reads.start,
             target.step,
             changes=changes,
-            removed=0 if self.guard.accept else removed,
+            removed=removed,
         )
 
     def _held(self, target: Target, settled: rows_of.Settled) -> pa.Table | None:
@@ -424,26 +427,24 @@ class Loader:
     def _land(self, landings: list[Landing]) -> None:
         mark = self._mark if not self._targets else None
         try:
-            self._count(landings, self._sink.land(landings, mark=mark))
+            self._count(self._sink.land(landings, mark=mark))
         except SinkError as exc:
-            self._count(landings, exc.landed)
+            self._count(exc.landed)
             raise
         finally:
             pa.default_memory_pool().release_unused()
 
-    def _count(self, landings: Sequence[Landing], landed: Sequence[Entry]) -> None:
+    def _count(self, landed: Sequence[Entry]) -> None:
         """Tell what was committed: only that counts, also of an attempt that ends in a conflict."""
         if not landed:
             return
-        of = {landing.entry.start: landing for landing in landings}
-        rows = sum([self._committed(of[entry.start], entry) for entry in landed])
+        rows = sum([self._committed(entry) for entry in landed])
         spanned = Range(min(entry.start for entry in landed), max(entry.end for entry in landed))
         self._on_commit(Committed(spanned, len(landed), rows))
 
-    def _committed(self, landing: Landing, entry: Entry) -> int:
+    def _committed(self, entry: Entry) -> int:
         start, outcome = entry.start, self._outcome
         pending = self._pending.pop(start)
-        self.guard.landed(entry, landing.removed)
         outcome.windows += 1
         outcome.rows += pending.rows
         outcome.landed.add(start)
