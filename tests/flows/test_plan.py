@@ -68,7 +68,9 @@ RANGES = [
 @pytest.mark.parametrize(("mark", "since", "until", "expected"), RANGES)
 def test_wanted_range_goes_on_from_the_mark(mark, since, until, expected):
     """Without bounds a run takes up where the last one ended; it never asks beyond now."""
-    found = plan.wanted_range(Ledger(marks=(mark,) if mark else ()), since=since, until=until, now=at(30), settle=SETTLE)
+    found = plan.wanted_range(
+        Ledger(marks=(mark,) if mark else ()), since=since, until=until, now=at(30), settle=SETTLE
+    )
 
     assert found == (expected and Range(*expected))
 
