@@ -8,6 +8,7 @@ asked; in the sweep what a smaller question may cure. A write is sent once.
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -25,6 +26,9 @@ from extractors.queries import Request
 
 MAX_BODY_BYTES = 64 * 2**20  # design.md, reading rule 4
 PREFIXES = ("environments", "projects")
+# A Date has whole seconds, and the servers behind one address keep their clocks within seconds of each other. A minute of
+# error is well within the settle time, so that no window is closed by it before its events have come.
+CLOCKS_APART_S = 60.0
 MAX_HOPS = 3  # redirects from the content's address to where the content lies
 
 # Retries are told through on_retry; stamina's own logging would say them twice.
@@ -68,6 +72,27 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """One answer's Date, and when it was asked for and received, by this machine's monotonic clock."""
+
+    served_at: datetime | None
+    asked_s: float
+    received_s: float
+
+
+def one_clock(earlier: Heard, later: Heard) -> bool:
+    """Whether two Dates lie as far apart as the answers; each was written between question and answer. Pure.
+
+    False where one has no Date.
+    """
+    if earlier.served_at is None or later.served_at is None:
+        return False
+    passed_s = (later.served_at - earlier.served_at).total_seconds()
+    least_s, most_s = later.asked_s - earlier.received_s, later.received_s - earlier.asked_s
+    return least_s - CLOCKS_APART_S <= passed_s <= most_s + CLOCKS_APART_S
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """A content as it comes: status 200, 206 or 416, lower-case headers, and its plain bytes, which can be read once.
 
@@ -84,7 +109,7 @@ class Client:
     """Sends requests of one source. Not thread-safe; one per reading thread.
 
     *on_retry(error, wait_s)* hears what is tried again. *sleep*: as in Pacing. *prefixes*: resource → address prefix
-    that this server has.
+    that this server has. *heard*: the latest answer's times.
     *received_bytes*: bodies as they came over the wire, compressed where the server compresses.
     """
 
@@ -97,6 +122,7 @@ class Client:
         transport: httpx.BaseTransport | None = None,
         on_retry: Callable[[errors.SourceError, float], None] = lambda error, wait_s: None,
         sleep: Callable[[float], object] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
         user_agent: str = "hedgerow",
     ) -> None:
         self._pacing = pacing
@@ -107,6 +133,8 @@ class Client:
         self.requests: dict[str, int] = {}
         self.received_bytes = 0
         self.served_at: datetime | None = None
+        self.heard = Heard(None, 0.0, 0.0)
+        self._monotonic = monotonic
         self._answered = False
         self.host = source.host
         self._key = source.key
@@ -277,8 +305,12 @@ class Client:
         return self.prefixes.get(request.resource.split("/")[0], PREFIXES[0])
 
     def _exchange(self, prefix: str, request: Request) -> Answer:
+        asked_s = self._monotonic()
         with self._asked(prefix, request, {}) as response:
-            return self._whole(response)
+            received_s = self._monotonic()
+            answer = self._whole(response)
+        self.heard = Heard(answer.served_at, asked_s, received_s)
+        return answer
 
     @contextmanager
     def _asked(self, prefix: str, request: Request, more: Mapping[str, str]) -> Iterator[httpx.Response]:

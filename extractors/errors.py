@@ -51,6 +51,12 @@ class UnusableAnswer(SourceError):
     """An answer that contradicts the question or cannot be read; going on could lose events."""
 
 
+class ClockJumped(SourceError):
+    """Two answers disagree about the server's time; what was planned by the first must be planned anew."""
+
+    transient = True
+
+
 class TimeZoneFault(UnusableAnswer):
     """The server labels project-local times as UTC (facts/posthog-api.md §1.7)."""
 
@@ -97,11 +103,5 @@ class ServerFault(SourceError):
 
 class BodyCut(SourceError):
     """The body ended early, was too large, or is not the JSON it claims to be: ask for fewer rows."""
-
-    transient = True
-
-
-class ClockJumped(SourceError):
-    """Two answers do not agree on the server's time; nothing may be decided by either."""
 
     transient = True

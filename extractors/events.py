@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from extractors import decode, errors, queries, ties
-from extractors.client import Client
+from extractors.client import Client, Heard, one_clock
 from extractors.probe import Probe
 from extractors.queries import EventFilter, Filters, Narrowing, Request
 from extractors.window import MICROSECOND, Range, iso
@@ -35,13 +35,15 @@ class Passage:
     """Rows in ascending order of time, and *passed*: all events before it are in this passage or an earlier one.
 
     *rejects* may bring a row again that an earlier passage brought: pages overlap, and such a row has no identity.
-    *unproven*: microseconds that hold more events than could be told apart; they may miss some.
+    *unproven*: microseconds that hold more events than could be told apart; they may miss some. *served_at*: the Date of
+    the page's answer, for a microsecond that was split that of its first page.
     """
 
     rows: pa.Table
     rejects: pa.Table
     passed: datetime
     unproven: tuple[datetime, ...] = ()
+    served_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class EventsReader:
         self.learned = Learned(hogql_filter=isinstance(self._filters.conditions(), list))
         self.probe = Probe(client, project_id, events=events)
         self._proven = Spans()
+        self._unconfirmed: Heard | None = None
         self._filter_tried = False
 
     def interrupted(self) -> AbstractContextManager[None]:
@@ -92,6 +95,7 @@ class EventsReader:
     def now(self) -> datetime:
         """The server's clock, by one cheap list request, which also tries the key and the project.
 
+        It is one answer's word: the first page of the next sweep must agree with it, or that raises ClockJumped.
         Raises UnusableAnswer if the answer is no events list or has no Date header.
         """
         asked = Range(queries.EPOCH, queries.EPOCH + MIN_SPAN)
@@ -104,9 +108,9 @@ class EventsReader:
                 f"{self._client.host} does not answer as PostHog does: 200 with what is no events list",
                 hint="check POSTHOG_HOST: is it the address of the PostHog app?",
             ) from exc
-        if self._client.served_at is None:
-            raise errors.UnusableAnswer("the server sends no Date header, so its clock is not known")
-        return self._client.served_at
+        told = _date(self._client.heard)
+        self._unconfirmed = self._client.heard
+        return told
 
     def earliest(self) -> datetime | None:
         """Time of the first event, by query, else by ascending sweeps of one row from 1970 on; None for an empty project."""
@@ -151,7 +155,8 @@ class EventsReader:
 
         *window_end(t)*: end of the window that holds t, which bounds the range asked after a full page. *hours*: counts
         by query, where they are known; rows that agree with them need no time-zone check.
-        Raises SourceUnavailable naming the range that cannot be read, TimeZoneFault, UnusableAnswer.
+        Raises SourceUnavailable naming the range that cannot be read, TimeZoneFault, UnusableAnswer; ClockJumped before
+        anything is yielded.
         """
         self._try_filter(rng)
         zone = ZoneCheck(hours or {}, self.uuids, self._proven)
@@ -175,6 +180,8 @@ class EventsReader:
                     raise errors.SourceUnavailable(f"{exc}, again and again, for the range {asked}") from exc
                 limit = max(1, min(limit, self.learned.page_cap or limit) // 2)
                 continue
+            heard = self._client.heard
+            self._confirm_clock(heard)
             halvings = cuts = 0
             ceiling = min(MAX_SPAN, ceiling * 2)
             if page.more and not page.received:
@@ -185,7 +192,7 @@ class EventsReader:
             zone.check(page, asked)
             fresh = _unseen(page.rows, cursor, seen)
             if not page.more:
-                yield Passage(self._events.passing(fresh), page.rejects, asked.end)
+                yield Passage(self._events.passing(fresh), page.rejects, asked.end, served_at=heard.served_at)
                 cursor, seen, span = asked.end, frozenset(), min(MAX_SPAN, asked.duration * 2)
                 continue
             first, last = _bounds(page, asked)
@@ -196,11 +203,22 @@ class EventsReader:
                 cursor, seen = last + MICROSECOND, frozenset()
             else:
                 seen = (seen if last == cursor else frozenset()) | _keys_at(page.rows, last)
-                yield Passage(self._events.passing(fresh), page.rejects, last)
+                yield Passage(self._events.passing(fresh), page.rejects, last, served_at=heard.served_at)
                 cursor = last
             # A window at least, so that the server can prune; more where a window holds less than a page, so that
             # the partial page at a window's end is not wasted.
             span = max(window_end(cursor) - cursor, 2 * (last - asked.start))
+
+    def _confirm_clock(self, heard: Heard) -> None:
+        """Let a page's answer confirm what now() was told; once, as a run is planned by the clock of its beginning."""
+        told, self._unconfirmed = self._unconfirmed, None
+        if told is None or one_clock(told, heard):
+            return
+        raise errors.ClockJumped(
+            f"the server's clock jumped: it said {iso(_date(told))}, and {heard.received_s - told.received_s:.0f} s later "
+            f"{iso(_date(heard))}",
+            hint="run again; if it stays, a server or a proxy behind this address has a wrong clock",
+        )
 
     def _try_filter(self, rng: Range) -> None:
         """Learn once whether this server takes the stream's filter as HogQL; if not, rows are dropped after reading."""
@@ -275,14 +293,15 @@ class EventsReader:
         """All events of one microsecond (design.md, reading rule 3)."""
         asked = Range(at, at + MICROSECOND)
         page = self._surely(asked, limit)
+        served_at = self._client.heard.served_at
         if not page.more:
-            return Passage(self._events.passing(page.rows), page.rejects, asked.end)
+            return Passage(self._events.passing(page.rows), page.rejects, asked.end, served_at=served_at)
         pages, proven = self._split(asked, limit, page)
         rows = self._events.passing(_distinct(pa.concat_tables([page.rows, *(part.rows for part in pages)])))
         rejects = pa.concat_tables([part.rejects for part in [page, *pages]])
         if not proven:
             proven = self.probe.identities(asked) == len(_identities(rows))
-        return Passage(rows, rejects, asked.end, () if proven else (at,))
+        return Passage(rows, rejects, asked.end, () if proven else (at,), served_at=served_at)
 
     def _surely(self, asked: Range, limit: int, narrowing: Narrowing | None = None) -> decode.Page:
         """A page of a range that cannot be divided, or SourceUnavailable naming it."""
@@ -305,6 +324,11 @@ class EventsReader:
         return ties.by_names(lambda narrowing: self._surely(asked, limit, narrowing), page), False
 
     @property
+    def served_at(self) -> datetime | None:
+        """The server's clock in the latest answer that told it."""
+        return self._client.served_at
+
+    @property
     def events(self) -> EventFilter:
         """Which events belong to the stream."""
         return self._events
@@ -313,6 +337,13 @@ class EventsReader:
         """Uuids of the first page of *asked*, a range that cannot be divided, such as one microsecond."""
         rows = self._surely(asked, LIMIT).rows
         return set(rows["uuid"].to_pylist())
+
+
+def _date(heard: Heard) -> datetime:
+    """The Date of an answer that must have one."""
+    if heard.served_at is None:
+        raise errors.UnusableAnswer("the server sends no Date header, so its clock is not known")
+    return heard.served_at
 
 
 _KEY = ("uuid", "event", "distinct_id", "properties", "elements_chain")

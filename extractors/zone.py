@@ -146,23 +146,25 @@ class ZoneCheck:
                 continue
             before = self._proven.end_before(times[place])
             if before is None:
-                start = times[place - 1] if place else asked.start
+                start = times[place - 1] + MICROSECOND if place else asked.start
                 self._find(rows, range(place, min(place + TRIES, len(times))), start)
             else:
                 farthest = bisect_right(times, before + REACH) - 1
                 self._find(rows, range(farthest, max(place, farthest - TRIES + 1) - 1, -1), before)
 
     def _find(self, rows: pa.Table, places: Sequence[int], start: datetime) -> None:
-        """Prove the first of *places*, or the next one if it is gone. *start*: a right time before all of them."""
+        """Prove the first of *places*, or the next one if it is gone. *start*: no other row lies between this time and them."""
         first = rows["timestamp"][places[0]].as_py()
         missed: set[str] = set()
         for place in places:
-            at, uuid = rows["timestamp"][place].as_py(), rows["uuid"][place].as_py()
-            if uuid not in self._exactly(Range(at, at + MICROSECOND)):
-                missed.add(uuid)
+            at = rows["timestamp"][place].as_py()
+            # Any row will do, as it says that time: of more ties than a page holds the same one need not come again.
+            if not self._exactly(Range(at, at + MICROSECOND)):
+                missed.add(rows["uuid"][place].as_py())
                 continue
             # Gone, or at another time? There it is one of the next few rows, as rows come in the order of right times.
-            if missed and missed & self._exactly(Range(at if at < first else start, max(at, first) + DAY)):
+            low = at + MICROSECOND if at < first else start
+            if missed and missed & self._exactly(Range(low, max(at, first) + DAY)):
                 break
             self._proven.add(min(first, at), max(first, at))
             return

@@ -61,7 +61,8 @@ class Verification:
     *compared*: windows whose source side was asked for; *open*: windows that have not settled; *unknown*: windows that the
     source does not let us compare; *stale*: windows that are to be landed again and were not yet; *stray_rows*: rows of the
     destination that belong to no window; *quarantined*: rows that could not be typed, and are missing from the table;
-    *unmerged*: windows of which the source holds different copies of one event, and the destination one.
+    *unmerged*: windows of which the source holds different copies of one event, and the destination one; *elsewhere*: windows
+    outside the range that earlier runs found damaged, held or in dispute.
     """
 
     windows: int = 0
@@ -75,6 +76,7 @@ class Verification:
     outside: list[Outside] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
     left: list[datetime] = field(default_factory=list)
+    elsewhere: list[datetime] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
@@ -93,6 +95,10 @@ class Verification:
             "nothing is landed in this range: hedgerow backfill lands it": not self.windows,
             f"not as landed: {counted(len(self.left), 'window')}, the first of {iso(min(self.left, default=FIRST))}; "
             "hedgerow verify --repair reads again what differs": bool(self.left),
+            f"outside this range, not as landed since earlier runs: {counted(len(self.elsewhere), 'window')}, the first of "
+            f"{iso(min(self.elsewhere, default=FIRST))}; hedgerow verify without a range compares them": bool(
+                self.elsewhere
+            ),
             f"to be landed again: {counted(self.stale, 'window')}, by the next sync or by --repair": bool(self.stale),
             f"missing between landed windows: {counted(self.missing, 'row')}; {self._gap}": bool(self.missing),
             f"outside all landed windows: {counted(self.stray_rows, 'row')}, not hedgerow's, and left alone": bool(
@@ -224,6 +230,9 @@ def _verify(
     ledger = sink.ledger(project_id, STREAM)
     outcome.conclude(ledger)
     entries = _entries(ledger, rng)
+    inside = {entry.start for entry in entries}
+    grave = {*outcome.damaged, *outcome.unread, *outcome.held, *outcome.disputed}
+    done.elsewhere = sorted(grave - inside)
     done.left = _left(sink, ledger, project_id, rng) if repair else [entry.start for entry in wrong]
     done.stale = sum(entry.state is State.STALE for entry in entries)
     done.unmerged = sum(entry.facts.unmerged is not None for entry in entries)

@@ -85,9 +85,9 @@ def of_project(
     start, end, from_earliest = asked_range(since, until)
     sink = sink_of(settings, listener)
     sink.probe(project_id, pipeline.STREAM, host=settings.source.host, event_filter=filter_of(settings).identity)
-    ledger = sink.ledger(project_id, pipeline.STREAM)
     with reader_of(settings, project_id, listener=listener, max_wait=None) as (reader, client, budget):
         now = reader.now()
+        ledger = plan.as_of(sink.ledger(project_id, pipeline.STREAM), now, settle=settings.events.settle)
         start = reader.earliest() if from_earliest else start
         wanted = plan.wanted_range(ledger, since=start, until=end, now=now, settle=settings.events.settle)
         work = _work(reader, ledger, wanted, now=now, settle=settings.events.settle)

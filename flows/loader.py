@@ -28,7 +28,7 @@ from flows.guard import Guard
 from flows.plan import Sweep, Target
 from flows.spool import Spool
 from sinks.errors import SinkError
-from sinks.ledger import FACTS, Base, Changes, Entry, Facts, Landing, Ledger, Note, State, Stop, Tally
+from sinks.ledger import FACTS, Base, Changes, Entry, Facts, Landing, Ledger, State, Tally
 from transforms import digest, privacy
 from transforms import events as rows_of
 
@@ -164,13 +164,12 @@ class Lander(Protocol):
 
     def hashes(self, project_id: int, start: datetime, end: datetime) -> pa.Table: ...
 
-    def note(self, notes: Sequence[Note]) -> list[Note]: ...
-
 
 class Loader:
     """Takes passages in, lets windows out: cuts rows at window ends and lands each window that was passed.
 
-    *now*: the source's time when the run began; *guard*: decides what may be removed.
+    *now*: the source's time when the run began; *guard*: decides what may be removed; *stopped*: windows that it left as
+    they were.
     """
 
     def __init__(
@@ -195,8 +194,9 @@ class Loader:
         self._older: pa.Table | None = None
         self._events = EventFilter()
         self._pending: dict[datetime, _Pending] = {}
-        self._now = self._served_at = self._began_at = now
+        self._now = self._served_at = self._asked_at = self._began_at = now
         self.guard = guard
+        self.stopped: list[Entry] = []
         self._unproven: set[datetime] = set()
 
     def beside(self, sink: Lander, outcome: Outcome, *, guard: Guard) -> Loader:
@@ -243,7 +243,11 @@ class Loader:
             map(stage, reader.sweep(sweep.range, window_end=window_end, hours=hours)), interrupted=reader.interrupted
         ) as staged:
             for rows, passage in staged:
-                self._served_at = max(self._served_at, getattr(passage, "served_at", None) or self._served_at)
+                # The answer before this one came before this one's rows were asked for.
+                self._asked_at, self._served_at = (
+                    self._served_at,
+                    max(filter(None, (self._served_at, passage.served_at))),
+                )
                 self._unproven.update(passage.unproven)
                 self._feed(rows, passage.rejects, passage.passed)
 
@@ -258,7 +262,7 @@ class Loader:
             landing = self._landing(self._targets.popleft())
             if landing is not None:
                 landings.append(landing)
-            self._began_at = self._served_at
+            self._began_at = self._asked_at
         self._spool.append(rows)
         if landings:
             self._land(landings)
@@ -291,7 +295,7 @@ class Loader:
         held = self._held(target, settled)
         removed = self._removed(target, held, settled)
         if target.previous is not None and self.guard.stops(target.window.start, removed, now=self._now):
-            self._sink.note([Note(target.previous, self._now, Stop())])
+            self.stopped.append(target.previous)
             return None
         changes = self._changes(target, settled, held)
         tally = _tally(settled, rejects.num_rows)
@@ -411,6 +415,8 @@ class Loader:
         held = pa.concat_tables(self._rejects)
         bound = pa.scalar(target.reads.end, pa.timestamp("us", "UTC"))
         mine = pc.fill_null(pc.less(held["at"], bound), True)
+        if not self._targets:  # whatever time it claims: no window comes after this one
+            mine = pc.or_(mine, pc.scalar(True))
         rest = held.filter(pc.invert(mine))
         self._rejects = [rest] if rest.num_rows else []
         return _distinct(held.filter(mine))

@@ -23,7 +23,8 @@ AcceptDeletions = Annotated[
     bool, typer.Option("--accept-deletions", help="Remove rows that the source does not show any more, however many.")
 ]
 MaxWait = Annotated[
-    str | None, typer.Option("--max-wait", help="Longest wait for the source's limits, such as 10m; then exit 11.")
+    str | None,
+    typer.Option("--max-wait", help="Longest wait for the source's limits in sum, such as 10m; then exit 11."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before writing to PostHog.")]
 _LAYOUT = "\n\t\u200c\u200d"  # lines, and what joins letters and emoji

@@ -167,7 +167,7 @@ def parts(order: Order, reader: EventsReader, sink: Sink, *, now: datetime, coun
 
     Empty where nothing is left. By the source's counts, or by time where it gives none.
     """
-    ledger = sink.ledger(order.project_id, STREAM)
+    ledger = plan.as_of(sink.ledger(order.project_id, STREAM), now, settle=order.settle)
     wanted = plan.wanted_range(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
     if wanted is None:
         return []

@@ -317,14 +317,16 @@ def compared_again(
 
     *since*: where the look-back begins (None: there is none). Windows that were never compared, and those that differed,
     come back wherever they are; with *rng* only those inside it. Open windows come back with a look-back. What was too
-    heavy comes last, and at the re-read *ages* only. *asked*: starts of windows that were asked for already.
+    heavy comes last, and at the re-read *ages* only, counted from when it first was, then daily. *asked*: starts of
+    windows that were asked for already.
     """
     found = []
     for entry in ledger.entries.values():
         comparable = entry.settled or (entry.base is not None and since is not None)
         if not comparable or entry.start in asked:
             continue
-        if heavy(entry) and passed_age(entry.end, entry.probed.at if entry.probed else EPOCH, ages, now=now) is None:
+        first = entry.probed.at if entry.probed else None
+        if heavy(entry) and retried_at(entry, first, ages, now=now, daily=True) is None:
             continue
         waiting = entry.probed is None or bool(entry.facts)
         inside = rng is None or rng.overlap(Range(entry.start, entry.end)) is not None
@@ -354,9 +356,11 @@ def passed_age(
     return max(passed) if passed and last < max(passed) else None
 
 
-def retried_at(entry: Entry, since: datetime | None, ages: Sequence[timedelta], *, now: datetime) -> datetime | None:
-    """When a fact that stands *since* was to be tried again, counted from its note; None: not yet, or it was."""
-    return passed_age(since, entry.tried_at or since, ages, now=now) if since is not None else None
+def retried_at(
+    entry: Entry, since: datetime | None, ages: Sequence[timedelta], *, now: datetime, daily: bool = False
+) -> datetime | None:
+    """When what stands *since* was to be tried again, counted from its note; None: not yet, or it was."""
+    return passed_age(since, entry.tried_at or since, ages, now=now, daily=daily) if since is not None else None
 
 
 @dataclass(frozen=True, slots=True)

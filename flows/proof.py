@@ -20,7 +20,7 @@ from extractors.zone import HourCount
 from flows import plan
 from flows.guard import Trial
 from flows.loader import STREAM, Loader, Order, Outcome
-from flows.plan import Target
+from flows.plan import Sweep, Target
 from sinks.base import Sink
 from sinks.ledger import (
     Agreement,
@@ -78,7 +78,7 @@ class Prover:
         sweeps = list(plan.sweeps(targets))
         for number, sweep in enumerate(sweeps):
             last = number == len(sweeps) - 1
-            self._loader.load(sweep, self._reader, hours=hours, mark=mark if last else None)
+            self._load(sweep, hours=hours, mark=mark if last else None)
         self.settle_moved()
         if settled and before is not None:
             self._prove({target.window.start for target in settled}, before.seen)
@@ -103,7 +103,7 @@ class Prover:
             if not outcome.doubled or not remaining:
                 return
             for sweep in plan.sweeps(plan.again(ledger, moments, now=self._now, settle=order.settle)):
-                self._loader.load(sweep, self._reader, older=older)
+                self._load(sweep, older=older)
             older = rows_of.superseded(twice)
 
     def look_back(self, rng: Range | None, *, since: datetime | None) -> None:
@@ -119,7 +119,7 @@ class Prover:
             if not self._may_ask():
                 break
             answers = self._answers(batch)
-            if answers is None:
+            if answers is None or self._reader.probe.unavailable:
                 return
             reached += len(batch) - len(answers.unanswered)
             self.settle_differences([ledger.entries[part.window.start] for part in batch], answers)
@@ -165,7 +165,10 @@ class Prover:
         ledger = self.ledger()
         refused = bool(self._reader.probe.refusal or self._reader.probe.unavailable)
         due = plan.due_again(ledger, order.reread_at, now=self._now, refused=refused)
+        accepted = [entry for entry in ledger.entries.values() if entry.facts.held and order.accept_deletions]
+        due = [one for one in due if one.entry not in accepted]
         taken, saved = plan.affordable(due, allowance=allowance, saved=ledger.saved)
+        taken += accepted
         if saved != ledger.saved:
             self._sink.save(order.project_id, STREAM, saved)
         if taken:
@@ -177,7 +180,23 @@ class Prover:
         """Read the windows of *entries* again, as far as they are covered, with *loader* or the run's own."""
         moments = sorted(entry.start for entry in entries)
         for sweep in plan.sweeps(plan.again(self.ledger(), moments, now=self._now, settle=self._order.settle)):
-            (loader or self._loader).load(sweep, self._reader)
+            if loader is None:
+                self._load(sweep)
+            else:
+                loader.load(sweep, self._reader)
+
+    def _load(
+        self,
+        sweep: Sweep,
+        *,
+        hours: Mapping[datetime, HourCount] | None = None,
+        mark: datetime | None = None,
+        older: pa.Table | None = None,
+    ) -> None:
+        """Read *sweep* and land it; what the guard stopped is noted."""
+        self._loader.stopped = []
+        self._loader.load(sweep, self._reader, hours=hours, mark=mark, older=older)
+        self._note([(entry, Stop()) for entry in self._loader.stopped])
 
     def _stopped(self, entries: Sequence[Entry], answers: Answers) -> set[datetime]:
         """Windows of *entries* that are not to be read again, because all together that would remove too much; noted.
@@ -293,10 +312,6 @@ class Rehearsal:
 
     def hashes(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
         return self._sink.hashes(project_id, start, end)
-
-    def note(self, notes: Sequence[Note]) -> list[Note]:
-        del notes
-        return []
 
 
 def _starts(notes: Iterable[Note]) -> set[datetime]:

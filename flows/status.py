@@ -142,7 +142,8 @@ def summary(
     entries = sorted(ledger.entries.values(), key=lambda entry: entry.start)
     stretches = tuple(segments(entries))
     news = [change.changes for change in changes]
-    mark = ledger.mark_at(now)
+    # By the source's clock, which may be a little ahead of this machine's.
+    mark = ledger.mark_at(max([now, *(entry.read_at for entry in entries)]))
     return Summary(
         project_id=project_id,
         stream=stream,

@@ -259,7 +259,10 @@ class DuckDBSink:
         with self._file.open() as db, transaction(db):
             new: dict[tuple[int, str, datetime], Entry] = {}
             for (project_id, stream), some in by_stream(notes):
-                known = {entry.start: entry for entry in _entries(db, project_id, stream)}
+                starts = [note.known.start for note in some]
+                inside = "AND window_start BETWEEN ? AND ?"
+                found = _entries(db, project_id, stream, inside, [min(starts), max(starts)])
+                known = {entry.start: entry for entry in found}
                 for note in some:
                     start = note.known.start
                     entry = follows(known.get(start), note)

@@ -71,7 +71,8 @@ def events_sql(objects: Objects, *, empty: bool) -> str:
 def windows_sql(objects: Objects, *, noted: bool) -> str:
     """The SELECT of the view `hedgerow.windows`: the files' footers, and what the journal says of these landings.
 
-    Needs at least one file. *noted*: there is a journal. The rules are those of lake_ledger.joined and noted, in SQL.
+    Needs at least one file. *noted*: there is a journal already; else the view must say so (DuckDB 2). The rules are those
+    of lake_ledger.joined and noted, in SQL.
     """
     times = ("start", "end", "covered_start", "covered_end", "read_at")
     columns = [
@@ -98,14 +99,19 @@ def windows_sql(objects: Objects, *, noted: bool) -> str:
     ]
     footers = f"parquet_kv_metadata({_quoted(glob_of(objects))})"
     root = address_of(objects)
-    lines = f"SELECT * FROM ({_LINES.format(files=_quoted(f'{root}/_hedgerow/journal/*/*/*.jsonl'))})"
-    nothing = f"SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in _LINE.items())} WHERE false"
+    journal = f"{root}/_hedgerow/journal/*/*/*.jsonl"
+    lines = f"SELECT * FROM {_LINES.format(files=_quoted(journal), options='')}"
+    if not noted:
+        nothing = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in _LINE.items())
+        later = _LINES.format(files=_quoted(journal), options=", allow_empty = true")
+        lines = f"SELECT * FROM (SELECT {nothing} WHERE false UNION ALL BY NAME SELECT * FROM {later})"
+    lines += " WHERE state IS NOT NULL AND checked IS NULL"
     rules = _quoted(f"{root}/_hedgerow/streams/*/*.json")
     return (
         f"WITH footers AS (SELECT decode(value)::JSON AS f FROM {footers} WHERE decode(key) = 'hedgerow'),\n"
-        f"lines AS ({lines if noted else nothing}),\n"
+        f"lines AS ({lines}),\n"
         "latest AS (SELECT * FROM lines QUALIFY row_number() OVER (PARTITION BY id ORDER BY coalesce(n, -1) DESC, "
-        "CASE WHEN n IS NULL THEN at ELSE 0 END DESC, coalesce(gravity, 9)) = 1),\n"
+        'CASE WHEN n IS NULL THEN "at" ELSE 0 END DESC, coalesce(gravity, 9)) = 1),\n'
         "damage AS (SELECT id, max(damaged_n) AS damaged_n, arg_max(damaged_at, coalesce(damaged_n, -1)) AS damaged_at, "
         "max(sound_n) AS sound_n FROM lines GROUP BY id),\n"
         "rules AS (SELECT epoch, regexp_extract(filename, 'project_id=([0-9]+)', 1) AS of_project, "
@@ -131,10 +137,8 @@ _LINE = {
     "probed": "VARCHAR",
     "checked": "BOOLEAN",
 }
-_LINES = (
-    "SELECT * FROM read_json({{files}}, format = 'newline_delimited', columns = {{{{{columns}}}}}) "
-    "WHERE state IS NOT NULL AND checked IS NULL"
-).format(columns=", ".join(f"{name}: '{kind}'" for name, kind in _LINE.items()))
+_LINE_TYPES = ", ".join(f"\"{name}\": '{kind}'" for name, kind in _LINE.items())
+_LINES = f"read_json({{files}}, format = 'newline_delimited', columns = {{{{{_LINE_TYPES}}}}}{{options}})"
 _DAMAGED = (
     "CASE WHEN coalesce(d.damaged_n, -1) >= greatest(coalesce(d.sound_n, -1), 0) THEN d.damaged_at "
     "WHEN coalesce(d.damaged_n, -1) < 0 AND coalesce(d.sound_n, -1) <= 0 THEN (f->'facts'->>'damaged')::TIMESTAMPTZ END"

@@ -113,7 +113,7 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What the last probe said of a window's source side, as text, and when; *values* is HEAVY for no answer."""
+    """What the last probe said of a window's source side, as text, and when; *values* is HEAVY for no answer, since *at*."""
 
     at: datetime
     values: str
@@ -153,7 +153,7 @@ class Entry:
     [start, end) is the window, [covered_start, covered_end) the part that was asked. *read_at*: the source's time before
     the first page of the reading was asked. *generation* counts landings; 0 is a window never landed. *base* is set for
     open windows only. *probed*: None where the source was not asked since; *agreed*: None where it has not agreed since.
-    *noted* counts what was noted since the landing; *tried_at*: when a stop or a dispute was noted last.
+    *noted* counts what was noted since the landing; *tried_at*: when a stop, a dispute or no answer was noted last.
     """
 
     project_id: int
@@ -364,7 +364,8 @@ def follows(known: Entry | None, new: Landing | Note | Rebuild) -> Entry | Refus
     | disputed, held | an answer, and no earlier answer that agreed | refused: it has to be read again |
     | open, stale | any note | stays open, stale |
 
-    An answer never clears `unmerged`, damage or `witness`. A stop or dispute that stands keeps its time.
+    An answer never clears `unmerged`, damage or `witness`. A stop or dispute that stands keeps its time. What is too heavy
+    for the source to count is not verified any more, since when it first was.
     """
     match new:
         case Landing():
@@ -426,7 +427,9 @@ def _after_note(known: Entry | None, note: Note) -> Entry | Refusal:
             return replace(noted, probed=probed, tried_at=note.at).known_as(facts)
         case TooHeavy():
             _met(Rule.NOTED)
-            return replace(noted, probed=Probed(note.at, HEAVY))
+            first = known.probed if known.probed is not None and known.probed.values == HEAVY else None
+            state = State.LANDED if known.settled else known.state
+            return replace(noted, state=state, probed=first or Probed(note.at, HEAVY), tried_at=note.at)
     if not _equal(known, finding):
         return _refused(Rule.UNEQUAL, known.generation)
     _met(Rule.AGREED if facts.disputed or facts.held or facts.unread else Rule.NOTED)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from zoneinfo import available_timezones
 
 TOKEN = re.compile(r"'(?:[^'\\]|\\.|'')*'|[A-Za-z_]\w*|\s+|.", re.DOTALL)
@@ -78,7 +79,7 @@ def _expanded(expression: str, aliases: Mapping[str, str]) -> str:
 
 def _zone(expression: str) -> str | None:
     """The last time zone that *expression* names."""
-    named = [text for text in re.findall(r"'([\w/+-]+)'", expression) if text in available_timezones()]
+    named = [text for text in re.findall(r"'([\w/+-]+)'", expression) if text in _zones()]
     return named[-1] if named else None
 
 
@@ -94,3 +95,9 @@ def _type(native: str, expression: str, zone: str) -> str:
     if native == "DOUBLE" or native.startswith("DECIMAL"):
         return "Float64"
     return {"UUID": "UUID", "DATE": "Date", "BOOLEAN": "Bool"}.get(native, "String")
+
+
+@cache
+def _zones() -> frozenset[str]:
+    """All names of zones, which zoneinfo reads from disk at each call."""
+    return frozenset(available_timezones())

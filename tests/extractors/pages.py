@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
 from collections.abc import Callable, Container, Sequence
@@ -36,7 +37,7 @@ def spread(count: int, start: datetime, end: datetime) -> list[Event]:
 
 
 class Pages(httpx.BaseTransport):
-    """Answers list requests of *events*; there is no /query.
+    """Answers list requests of *events*; there is no /query, and no HogQL in filters.
 
     *cap*: rows a page at most. *zone*: rows show this zone's wall clock labelled as UTC, cursors stay right. *shows(number,
     rows)*: how many rows the page of that request, counted from 1, has at most. *date(number)*: its Date. *answer_s*:
@@ -50,13 +51,14 @@ class Pages(httpx.BaseTransport):
         cap: int = 1000,
         zone: str = "UTC",
         shows: Callable[[int, int], int] = lambda number, rows: rows,
-        date: Callable[[int], datetime] = lambda number: datetime.now(UTC),
+        date: Callable[[int], datetime | None] = lambda number: datetime.now(UTC),
         answer_s: float = 0.0,
         cut: Container[int] = (),
     ) -> None:
-        self._events = sorted(events, key=lambda event: event.timestamp)
+        self._events = list(events)
         self._cap, self._zone, self._shows, self._date = cap, ZoneInfo(zone), shows, date
         self._answer_s, self._cut = answer_s, cut
+        self._random = random.Random(7)
         self._lock = threading.Lock()
         self._in_flight = self.most_in_flight = 0
         self.asked: list[dict[str, str]] = []
@@ -74,7 +76,10 @@ class Pages(httpx.BaseTransport):
             time.sleep(self._answer_s)
             if "/query/" in request.url.path:
                 return httpx.Response(404, stream=httpx.ByteStream(b'{"detail":"Endpoint not found."}'))
-            return self._listed(dict(request.url.params.items()))
+            params = dict(request.url.params.items())
+            if "properties" in params:
+                return httpx.Response(500, stream=httpx.ByteStream(b"{}"))
+            return self._listed(params)
         finally:
             with self._lock:
                 self._in_flight -= 1
@@ -85,12 +90,15 @@ class Pages(httpx.BaseTransport):
         self.before_answer(number)
         after, before = (datetime.fromisoformat(params[name]) for name in ("after", "before"))
         found = [event for event in self._events if after < event.timestamp < before]
+        self._random.shuffle(found)  # ties come in any order
+        found.sort(key=lambda event: event.timestamp)
         shown = found[: self._shows(number, min(int(params["limit"]), self._cap))]
         last = (shown or found)[-1].timestamp.isoformat() if found else ""
         cursor = f"{HOST}/?{httpx.QueryParams(after=last)}" if len(found) > len(shown) else None
         body = json.dumps({"next": cursor, "results": [self._row(event) for event in shown]}).encode()
         body = body[: len(body) // 2] if number in self._cut else body
-        headers = {"Date": format_datetime(self._date(number).astimezone(UTC), usegmt=True)}
+        date = self._date(number)
+        headers = {"Date": format_datetime(date.astimezone(UTC), usegmt=True)} if date is not None else {}
         return httpx.Response(200, headers=headers, stream=httpx.ByteStream(body))
 
     def _row(self, event: Event) -> dict[str, object]:

@@ -165,7 +165,18 @@ def test_row_that_was_deleted_meanwhile_is_no_fault(tmp_path):
     assert exact(pages) == 5
 
 
-SPAN = timedelta(days=28)
+def test_row_among_more_ties_than_a_page_is_no_fault(tmp_path):
+    """Which of them a page shows is chance: any row at that time proves the time."""
+    events = at_times(*[SPRING] * 400, *[SPRING + HOUR] * 10)
+    pages = Pages(events, cap=20)
+    reader = reader_of(pages, tmp_path)
+
+    passages = list(reader.sweep(Range(SPRING, SPRING + DAY), window_end=lambda at: SPRING + DAY))
+
+    assert passages[0].passed == SPRING + MICROSECOND
+    assert passages[-1].rows.num_rows == 10
+
+
 JOINED = [
     pytest.param([(0, 1)], [(0, 1)], id="one"),
     pytest.param([(0, 1), (29, 30)], [(0, 30)], id="as far apart as may be"),

@@ -24,8 +24,8 @@ from extractors.window import Range
 from flows import pipeline
 from flows.loader import _ahead
 from flows.spool import Spool
-from sinks.base import Entry, Landing
 from sinks.errors import DestinationUnusable, GenerationConflict
+from sinks.ledger import Entry, Landing
 from sinks.memory import MemorySink
 from tests.extractors.pages import Pages, budget_of, reader_of, spread
 

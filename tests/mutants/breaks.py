@@ -87,8 +87,8 @@ BREAKS = [
     Break(
         "unproven not told",
         "extractors/events.py",
-        "asked.end, () if proven else (at,))",
-        "asked.end, ())",
+        "asked.end, () if proven else (at,), served",
+        "asked.end, (), served",
         f"{PIPELINE} -k without_hogql",
     ),
     Break(
@@ -1277,5 +1277,34 @@ BREAKS = [
         "                if request.divisible or wait_s is None:\n",
         "                if True:\n",
         f"{SWEEP} -k proxy",
+    ),
+    # The server's clock.
+    Break(
+        "one answer's clock believed",
+        "extractors/events.py",
+        "            self._confirm_clock(heard)\n",
+        "",
+        f"{SWEEP} -k two_answers_agree",
+    ),
+    Break(
+        "slow answer taken for a jump",
+        "extractors/client.py",
+        "later.asked_s - earlier.received_s, later.received_s - earlier.asked_s",
+        "later.received_s - earlier.received_s, later.received_s - earlier.received_s",
+        f"{SWEEP} -k 'slow_answers or time_between'",
+    ),
+    Break(
+        "clock compared with every page",
+        "extractors/events.py",
+        "told, self._unconfirmed = self._unconfirmed, None\n",
+        "told = self._unconfirmed\n",
+        f"{SWEEP} -k witness_is_asked_once",
+    ),
+    Break(
+        "passage served when its rows were checked",
+        "extractors/events.py",
+        "page.rejects, last, served_at=heard.served_at)",
+        "page.rejects, last, served_at=self.served_at)",
+        f"{SWEEP} -k knows_when",
     ),
 ]

@@ -20,7 +20,7 @@ from sinks import errors, lake_views
 from sinks.base import Run
 from sinks.lake import LakeSink
 from sinks.lake_file import FILE_SCHEMA
-from sinks.ledger import Agreement, Changes, Damage, Entry, Facts, Landing, Note, Probed, State
+from sinks.ledger import Agreement, Changes, Damage, Entry, Facts, Landing, Note, Probed, Sound, State, Stop
 from sinks.objects import Missing
 from tests import stores
 from tests.relay import refused, relay
@@ -494,3 +494,44 @@ def test_attach_replaces_only_views(lake, tmp_path):
 
     with duckdb.connect(str(file), read_only=True) as db:
         assert db.sql("FROM precious").fetchall() == [(1,)]
+
+
+def test_attached_ledger_is_the_one_that_runs_know(lake, tmp_path):
+    """States and facts as `ledger` gives them: after a note, after damage and its end, after a rebuild, merged or not."""
+    file = tmp_path / "views.duckdb"
+    lake.land([landing("a", "b"), moved(landing("c"), 1), moved(landing("d"), 2), moved(landing("e"), 3)])
+    lake_views.attach(lake, file)
+
+    def entries() -> list[Entry]:
+        return [entry for _, entry in sorted(lake.ledger(1, "events").entries.items())]
+
+    def compare() -> list[str]:
+        columns = "window_start, state, generation, damaged_at, unmerged_at, held_at, disputed_at, probed"
+        with duckdb.connect(str(file), read_only=True) as db:
+            db.execute("SET TimeZone = 'UTC'")
+            shown = db.sql(f"SELECT {columns} FROM hedgerow.windows ORDER BY 1").fetchall()
+        known = [
+            (
+                *(entry.start, str(entry.shown), entry.generation),
+                *(getattr(entry.facts, name) for name in ("damaged", "unmerged", "held", "disputed")),
+                entry.probed.values if entry.probed else None,
+            )
+            for entry in entries()
+        ]
+        assert shown == known
+        return [row[1] for row in shown]
+
+    first, second, third, fourth = entries()
+    assert compare() == ["landed"] * 4
+    said = f"{first.tally.source_digest}/1:2"
+    lake.note([Note(first, DAY, Agreement(said, first.covered_end)), Note(second, DAY, Stop())])
+    lake.note([Note(third, DAY, Damage()), Note(fourth, DAY, Damage())])
+    assert compare() == ["verified", "held", "disputed", "disputed"]
+    lake.note([Note(entries()[3], DAY, Sound())])
+    assert compare() == ["verified", "held", "disputed", "landed"]
+    for _ in range(60):
+        lake.note([Note(entries()[1], DAY, Stop())])
+    lake.record(Run("1", "sync", 1, "events", DAY, DAY, "done", 1, 2, 3, 0.0))
+    assert compare() == ["verified", "held", "disputed", "landed"]
+    lake.prepare(1, "events", host="https://a", event_filter="", rebuild=True)
+    assert compare() == ["stale"] * 4
