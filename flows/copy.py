@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from extractors.window import counted, iso
 from flows.guard import Guard
 from flows.loader import STREAM, Progress
-from sinks.base import Destination, Holding
+from sinks.base import Destination, Holding, after
 from sinks.errors import CoversLess, DestinationUnusable, GenerationConflict
 from sinks.ledger import Entry, Landing, Ledger
 from transforms import events as rows_of
@@ -93,10 +93,8 @@ def copy(
     host, event_filter = origin
     target.prepare(project_id, STREAM, host=host, event_filter=event_filter, rebuild=False)
     theirs, ours = source.ledger(project_id, STREAM), target.ledger(project_id, STREAM)
-    newer = [entry for _, entry in sorted(theirs.entries.items()) if _wanted(entry, ours)]
-    done.narrower = [entry.start for entry in newer if _narrower(entry, ours)]
-    entries = [entry for entry in newer if not _narrower(entry, ours)]
-    done.kept = len(theirs.entries) - len(newer)
+    entries = [entry for _, entry in sorted(theirs.entries.items()) if _wanted(entry, ours)]
+    done.kept = len(theirs.entries) - len(entries)
     _check_steps(theirs, ours, entries, source=source, target=target)
     guard = Guard(accept=False)
     guard.look(ours, target.changes(project_id, STREAM))
@@ -107,6 +105,11 @@ def copy(
         landings = []
         for entry in _sound(source, batch, done):
             landing = _landing(entry, source, target, ours, theirs.steps.get(entry.start.date()))
+            try:
+                after(ours.entries.get(entry.start), landing)
+            except CoversLess:
+                done.narrower.append(entry.start)
+                continue
             if guard.stops(entry.start, landing.removed, now=now):
                 done.held.append(entry.start)
                 continue
@@ -159,14 +162,6 @@ def _wanted(entry: Entry, ours: Ledger) -> bool:
     """Whether the window is newer than the target's: read later, or read as late and compared later."""
     known = ours.entries.get(entry.start)
     return known is None or known.read_at < entry.read_at
-
-
-def _narrower(entry: Entry, ours: Ledger) -> bool:
-    """Whether the window covers less than the target's: landing it would lose rows."""
-    known = ours.entries.get(entry.start)
-    return known is not None and not (
-        entry.covered_start <= known.covered_start and known.covered_end <= entry.covered_end
-    )
 
 
 def _stands(entry: Entry) -> bool:

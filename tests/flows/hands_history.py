@@ -65,6 +65,7 @@ class History:
         self._idle: list[Worker] = []
         self.look_s = 0.0
         self._hired = 0
+        self._before: dict[datetime, tuple[Entry, object]] = {}
         self._write(f"{events} events of the last {SPAN.days} days, pages of {page_rows}, now {iso(NOW)}")
 
     def close(self) -> None:
@@ -288,9 +289,29 @@ class History:
         if not entries:
             return
         entry = self.rng.choice(entries)
-        if entry.start not in self.model.damage and self.place.damage(entry, how, self.rng):
+        if entry.start in self.model.damage:
+            return
+        content = self.place.content(entry)
+        if self.place.damage(entry, how, self.rng):
+            self._before[entry.start] = entry, content
             self.model.damaged(entry, how)
             self._write(f"by hand: {how} in the window {iso(entry.start)} ({entry.shown})")
+
+    def undo_damage(self) -> None:
+        """Somebody puts back what was damaged by hand, where no landing came between."""
+        known = {entry.start: entry for entry in self._entries()}
+        for start, (entry, content) in list(self._before.items()):
+            now = known.get(start)
+            del self._before[start]
+            if start in self.model.damage and now is not None and now.generation == entry.generation:
+                self.place.restore(entry, content)
+                self.model.mended(entry)
+                self._write(f"by hand: the window {iso(start)} is put back as it was")
+
+    def clock_ahead(self, hours: int) -> None:
+        """The server's clock is wrong from now on, in every answer."""
+        self.source.clock_ahead = timedelta(hours=hours)
+        self._write(f"the server's clock is {hours} hours ahead")
 
     def _entries(self) -> list[Entry]:
         return [entry for _, entry in sorted(self.place.open().ledger(1, STREAM).entries.items())]
@@ -317,6 +338,7 @@ class History:
             self.go(name)
         self.end_outage()
         self.source.heavy, self.source.wrong_date, self.look_s = None, timedelta(0), 0.0
+        self.source.clock_ahead = timedelta(0)
         self.grant(True)
         self.merge()
         for kind in ("sync", "accept"):

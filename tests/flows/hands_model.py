@@ -126,7 +126,8 @@ class Model:
             tally = entry.tally
             parts = tally.landed_rows + tally.quarantined_rows + tally.suppressed_rows + tally.copies
             self.check("sum", tally.source_rows == parts, lambda entry=entry: _told(entry))
-        mark, old_mark = self.ledger.mark, before.mark
+        now = self._source.now
+        mark, old_mark = self.ledger.mark_at(now), before.mark_at(now)
         if mark is None:
             self.check("mark", old_mark is None, "the mark is gone")
             return
@@ -368,6 +369,15 @@ class Model:
             self._read()  # so that a lake's object is known as it is now
             rows = self._rows(Range(entry.covered_start, entry.covered_end))
             self._held[entry.start] = {_key(row) for row in rows}
+
+    def mended(self, entry: Entry) -> None:
+        """The window is by hand what it was."""
+        with self._looking():
+            self._read()
+            rows = self._rows(Range(entry.covered_start, entry.covered_end))
+            self._held[entry.start] = {_key(row) for row in rows}
+            if self._sound(entry):
+                del self.damage[entry.start]
 
     def audited(self, hand: Hand) -> None:
         """*hand* is about to read all rows of its range."""

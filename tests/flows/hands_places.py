@@ -78,6 +78,39 @@ class Place:
         assert isinstance(sink, LakeSink)
         return _damage_object(sink.objects, lake_file.window_path(entry), how, rng)
 
+    def content(self, entry: Entry) -> object:
+        """What is held of a window, to be put back with `restore`."""
+        if self.kind == "memory":
+            return self.where._rows.get(entry.key)
+        if self.kind == "duckdb":
+            with duckdb.connect(str(self.where)) as db:
+                return db.execute(f"SELECT * FROM events WHERE {OF}", _of(entry)).to_arrow_table()
+        sink = self.open()
+        assert isinstance(sink, LakeSink)
+        return sink.objects.get(lake_file.window_path(entry))[0]
+
+    def restore(self, entry: Entry, content: object) -> None:
+        """Somebody puts back by hand what was held of a window."""
+        if self.kind == "memory":
+            self.where._rows[entry.key] = content
+            return
+        if self.kind == "duckdb":
+            with duckdb.connect(str(self.where)) as db:
+                db.execute(f"DELETE FROM events WHERE {OF}", _of(entry))
+                db.register("kept", content)
+                db.execute("INSERT INTO events BY NAME SELECT * FROM kept")
+            return
+        sink = self.open()
+        assert isinstance(sink, LakeSink)
+        sink.objects.put(lake_file.window_path(entry), content)
+
+
+OF = "project_id = ? AND timestamp >= ? AND timestamp < ?"
+
+
+def _of(entry: Entry) -> list[object]:
+    return [entry.project_id, entry.covered_start, entry.covered_end]
+
 
 def place(kind: str, directory: Path, name: str, *, server: str = "") -> Place:
     """A new, empty destination."""
@@ -107,8 +140,7 @@ def damaged(rows: pa.Table, how: str, rng: random.Random) -> pa.Table:
 
 
 def _damage_file(path: Path, entry: Entry, how: str, rng: random.Random) -> bool:
-    of = "project_id = ? AND timestamp >= ? AND timestamp < ?"
-    values = [entry.project_id, entry.covered_start, entry.covered_end]
+    of, values = OF, _of(entry)
     with duckdb.connect(str(path)) as db:
         db.execute("SET TimeZone = 'UTC'")
         uuids = db.execute(f"SELECT uuid FROM events WHERE {of} ORDER BY timestamp, uuid", values).fetchall()

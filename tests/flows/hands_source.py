@@ -72,6 +72,7 @@ class Source:
         self.dataset.delete({event.uuid for event in self.dataset.events})
         self.moods.profile = replace(self.moods.profile, page_cap=page_rows)
         self.now, self.granted, self.heavy, self.wrong_date = now, True, None, timedelta(0)
+        self.clock_ahead = timedelta(0)
         self.who, self.tick = "", 0
         self.answers: list[Answer] = []
         self.refused: set[str] = set()
@@ -221,6 +222,8 @@ def serving(source: Source) -> Iterator[None]:
 
         async def _handle(self, request: Request) -> Response:
             response = await super()._handle(request)
+            if source.clock_ahead:
+                response.headers["Date"] = format_datetime(source.now + source.clock_ahead, usegmt=True)
             if source.wrong_date and request.method == "GET":
                 wrong, source.wrong_date = source.now + source.wrong_date, timedelta(0)
                 response.headers["Date"] = format_datetime(wrong, usegmt=True)

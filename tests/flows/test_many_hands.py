@@ -59,6 +59,8 @@ CHANGES: dict[str, Callable[[History], None]] = {
 }
 MOODS: dict[str, Callable[[History, int], None]] = {
     "date ahead": lambda history, at: history.wrong_date(24),
+    "clock ahead": lambda history, at: history.clock_ahead(7),
+    "clock right": lambda history, at: history.clock_ahead(0),
     "date behind": lambda history, at: history.wrong_date(-24),
     "grant": lambda history, at: history.grant(True),
     "refuse": lambda history, at: history.grant(False),
@@ -163,6 +165,29 @@ class ManyHands(RuleBasedStateMachine):
         names = self.names
         self._do(lambda: self.history.kill(names[who % len(names)], how))
 
+    @precondition(lambda self: len(self.names) < 2)
+    @rule(
+        first=st.sampled_from(["sync", "verify", "repair", "backfill", "copy", "rebuild"]),
+        second=st.sampled_from(["sync", "sync", "verify", "repair", "accept", "rebuild", "backfill"]),
+        call=st.sampled_from(["note", "note", "land", "checked", "save"]),
+        between=st.sampled_from(["", "damage", "move", "late"]),
+    )
+    def cross(self, first: str, second: str, call: str, between: str) -> None:
+        """Another run does all its work between what a writer has decided and its commit."""
+        name = self._do(lambda: self.history.start(first))
+        if name not in self.history.running:
+            return
+        if self._do(lambda: self.history.go(name, before=call)) is not None:
+            return
+        if between == "damage":
+            self.damage("delete")
+        elif between == "move":
+            self.alter("move")
+        elif between == "late":
+            self.come_late(3, 400, 45)
+        self._do(partial(self._whole, second))
+        self._do(lambda: self.history.go(name))
+
     @rule(since=ago, fresh=st.booleans())
     def colleague_syncs(self, since: int, fresh: bool) -> None:
         self._do(lambda: self.history.colleague_syncs(since, fresh=fresh))
@@ -191,6 +216,10 @@ class ManyHands(RuleBasedStateMachine):
     @rule(how=st.sampled_from(DAMAGES))
     def damage(self, how: str) -> None:
         self._do(lambda: self.history.damage(how))
+
+    @rule()
+    def undo_damage(self) -> None:
+        self._do(self.history.undo_damage)
 
 
 FAST = settings(
