@@ -6,7 +6,7 @@ Each test tells a course of events from its beginning to the next runs, through 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from flows import copy, pipeline
 from flows.audit import Verification
 from sinks import lake_ledger
 from sinks.base import Sink
-from sinks.ledger import State
+from sinks.ledger import Entry, Landing, State
 from tests.flows.harness import UNLIMITED, landed, sync, truth, verify
 from tests.flows.places import late, lose_a_row, meanwhile, place, reopened, steady
 
@@ -305,3 +305,78 @@ def test_two_runs_over_a_lake_that_is_slow_to_list_both_end(tmp_path, monkeypatc
 
     assert outcome.complete
     assert landed(reopened(sink), FIRST, end) == truth(dataset.events, FIRST, end)
+
+
+def test_what_an_attempt_committed_stays_counted(tmp_path, monkeypatch):
+    """Another run is first with the second of three days: the run counts the two that it landed itself."""
+    end = FIRST + 3 * DAY
+    dataset, sink = Dataset(steady(FIRST, end, every=3 * HOUR)), place("memory", tmp_path)
+    with serve(dataset, profile=UNLIMITED, now=lambda: end + DAY) as simulator:
+        runs = Runs(simulator, sink, tmp_path)
+        meanwhile(monkeypatch, sink, "land", lambda: runs.sync(since=FIRST + DAY, until=FIRST + 2 * DAY))
+        outcome = runs.sync(since=FIRST, until=end)
+
+    assert (outcome.windows, outcome.rows, outcome.complete) == (2, 16, True)
+    assert landed(sink, FIRST, end) == truth(dataset.events, FIRST, end)
+
+
+def test_what_a_lost_attempt_found_is_not_told(tmp_path, monkeypatch):
+    """It disputed a day; then another run landed that day right and was first with another: the second attempt tells none."""
+    clock, sink, hiding = FIRST + DAY, place("memory", tmp_path), [False]
+    dataset = Dataset(steady(FIRST, FIRST + 2 * DAY, every=3 * HOUR))
+    hidden = late(2, FIRST + DAY + HOUR)
+
+    def hide(seen: RequestSeen) -> None:
+        """The list never shows what the queries count."""
+        if hiding[0]:
+            dataset.delete({event.uuid for event in hidden})
+            if seen.endpoint == "query":
+                dataset.add(hidden)
+
+    with serve(dataset, profile=UNLIMITED, now=lambda: clock, on_request=hide) as simulator:
+        runs = Runs(simulator, sink, tmp_path)
+        runs.sync(since=FIRST)
+        clock = FIRST + 3 * DAY
+        runs.sync(until=FIRST + DAY)
+        dataset.add(steady(FIRST + HOUR / 2, FIRST + HOUR, every=HOUR / 2))
+        land, disputed = sink.land, []
+
+        def first_elsewhere(landings: Sequence[Landing], **named: datetime | None) -> list[Entry]:
+            if hiding[0] and landings[0].entry.start == FIRST:
+                hiding[0] = False
+                disputed.append(runs.states()[FIRST + DAY])
+                dataset.add(late(3, FIRST + DAY + HOUR)[2:])
+                runs.sync()
+            return land(landings, **named)
+
+        hiding[0] = True
+        monkeypatch.setattr(sink, "land", first_elsewhere)
+        outcome = runs.sync()
+
+    assert disputed == [State.DISPUTED]
+    assert (outcome.disputed, outcome.complete) == ([], True)
+    assert landed(sink, FIRST, clock) == truth(dataset.events, FIRST, clock)
+
+
+def test_every_run_tells_what_stands_until_it_is_gone(tmp_path):
+    """A microsecond that could not be read whole, and damage: told by each sync, whatever it landed itself, then no more."""
+    dataset = Dataset(steady(FIRST, FIRST + 2 * DAY, every=3 * HOUR))
+    dataset.add([replace(event, timestamp=FIRST + HOUR) for event in late(30, FIRST)])
+    poor = replace(SILENT, page_cap=20, hogql_filter_allowed=False)
+    sink, clock, told = place("duckdb", tmp_path), FIRST + 3 * DAY, []
+    with serve(dataset, profile=poor, now=lambda: clock) as simulator:
+        runs = Runs(simulator, sink, tmp_path)
+        runs.sync(since=FIRST, until=FIRST + 2 * DAY)
+        lose_a_row(sink)
+        runs.verify()
+        told = [runs.sync() for _ in range(2)]
+    with serve(dataset, profile=UNLIMITED, now=lambda: clock, port=port(simulator)) as simulator:
+        runs = Runs(simulator, sink, tmp_path)
+        answered = runs.sync()
+        runs.verify(repair=True)
+        after = runs.sync()
+
+    assert [(outcome.unread, outcome.damaged) for outcome in told] == [([FIRST + HOUR], [FIRST])] * 2
+    assert (answered.unread, answered.damaged) == ([], [FIRST])
+    assert [outcome.complete for outcome in (*told, answered, after)] == [False, False, False, True]
+    assert landed(sink, FIRST, clock) == truth(dataset.events, FIRST, clock)
