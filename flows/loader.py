@@ -416,10 +416,11 @@ class Loader:
         if not self._rejects:
             return REJECTS.empty_table()
         held = pa.concat_tables(self._rejects)
+        if not self._targets:  # whatever time they claim: no window comes after this one
+            self._rejects = []
+            return _distinct(held)
         bound = pa.scalar(target.reads.end, pa.timestamp("us", "UTC"))
         mine = pc.fill_null(pc.less(held["at"], bound), True)
-        if not self._targets:  # whatever time it claims: no window comes after this one
-            mine = pc.or_(mine, pc.scalar(True))
         rest = held.filter(pc.invert(mine))
         self._rejects = [rest] if rest.num_rows else []
         return _distinct(held.filter(mine))

@@ -247,6 +247,16 @@ def _target(
     return Target(window, covers, covers, state, step, step_known, entry)
 
 
+def tail_of(target: Target) -> Target | None:
+    """What a window has grown by behind the part that the guard keeps as it is; None where there is nothing."""
+    known = target.previous
+    if known is None or known.state is not State.OPEN or known.base is None or target.reads != target.covers:
+        return None
+    if target.covers.start < known.covered_start or target.covers.end <= known.covered_end:
+        return None
+    return replace(target, reads=Range(known.base.until, target.covers.end), state=State.OPEN)
+
+
 def batches(found: Iterable[Target], expected: Callable[[Target], int], *, rows: int) -> Iterator[list[Target]]:
     """Groups of consecutive targets that are expected to hold at most *rows* rows, or one target each."""
     batch: list[Target] = []

@@ -73,7 +73,8 @@ class Prover:
         )
         known = [target.previous for target in targets if target.previous is not None]
         stopped = self._stopped(known, before or Answers({}, {}))
-        targets = [target for target in targets if target.window.start not in stopped]
+        kept = (plan.tail_of(target) if target.window.start in stopped else target for target in targets)
+        targets = [target for target in kept if target is not None]
         settled = [target for target in settled if target.window.start not in stopped]
         sweeps = list(plan.sweeps(targets))
         for number, sweep in enumerate(sweeps):
@@ -193,10 +194,14 @@ class Prover:
         mark: datetime | None = None,
         older: pa.Table | None = None,
     ) -> None:
-        """Read *sweep* and land it; what the guard stopped is noted."""
+        """Read *sweep* and land it; what the guard stopped is noted, and the tail behind it lands all the same."""
         self._loader.stopped = []
         self._loader.load(sweep, self._reader, hours=hours, mark=mark, older=older)
         self._note([(entry, Stop()) for entry in self._loader.stopped])
+        stopped = {entry.start for entry in self._loader.stopped}
+        tails = (plan.tail_of(target) for target in sweep.targets if target.window.start in stopped)
+        for tail in plan.sweeps(target for target in tails if target is not None):
+            self._loader.load(tail, self._reader)
 
     def _stopped(self, entries: Sequence[Entry], answers: Answers) -> set[datetime]:
         """Windows of *entries* that are not to be read again, because all together that would remove too much; noted.

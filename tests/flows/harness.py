@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from extractors.pacing import Limit, Pacing
 from extractors.queries import Bucket, EventFilter
 from extractors.simulator.dataset import Event
 from extractors.simulator.profiles import CLOUD
-from flows import pipeline
+from flows import audit, pipeline
 from sinks.base import Sink
 
 UNLIMITED = replace(CLOUD, per_minute=None, per_hour=None, query_per_minute=None, query_per_hour=None)
@@ -53,18 +54,10 @@ def sync(
 
     Gives the outcome (the one given, to have it after an error too) and the requests by bucket.
     """
-    plenty = Limit(10**6, 10**6)
-    budget = Pacing(
-        directory / "state",
-        host=url,
-        key=key,
-        limits={Bucket.LIST: plenty, Bucket.QUERY: plenty, Bucket.VALUES: pacing.VALUES, Bucket.REST: pacing.REST},
-    )
-    client = Client(Source(url, key), budget, patience=IMPATIENT)
     events = events or EventFilter()
     sink.prepare(1, pipeline.STREAM, host=url, event_filter=events.identity, rebuild=rebuild)
     outcome = outcome or pipeline.Outcome()
-    try:
+    with unhindered(url, key, directory) as client:
         pipeline.run(
             pipeline.Order(1, since, until, settle, marks=marks, accept_deletions=accept_deletions),
             reader=EventsReader(client, 1, events=events),
@@ -73,9 +66,42 @@ def sync(
             clock=clock,
             outcome=outcome,
         )
+    return outcome, {str(bucket): count for bucket, count in client.requests.items()}
+
+
+def verify(
+    url: str, key: str, sink: Sink, directory: Path, *, repair: bool = False, accept_deletions: bool = False
+) -> audit.Verification:
+    """Everything of project 1 that is landed, compared with the destination and the source."""
+    sink.prepare(1, pipeline.STREAM, host=url, event_filter="", rebuild=False)
+    with unhindered(url, key, directory) as client:
+        return audit.run(
+            pipeline.Order(1, None, None, SETTLE, marks=False, accept_deletions=accept_deletions),
+            reader=EventsReader(client, 1, events=EventFilter()),
+            sink=sink,
+            spool_directory=directory,
+            clock=lambda: datetime.now(UTC),
+            outcome=pipeline.Outcome(),
+            repair=repair,
+            detail=False,
+        )
+
+
+@contextmanager
+def unhindered(url: str, key: str, directory: Path) -> Iterator[Client]:
+    """A client that no limit holds up and that waits for nothing long."""
+    plenty = Limit(10**6, 10**6)
+    budget = Pacing(
+        directory / "state",
+        host=url,
+        key=key,
+        limits={Bucket.LIST: plenty, Bucket.QUERY: plenty, Bucket.VALUES: pacing.VALUES, Bucket.REST: pacing.REST},
+    )
+    client = Client(Source(url, key), budget, patience=IMPATIENT)
+    try:
+        yield client
     finally:
         client.close()
-    return outcome, {str(bucket): count for bucket, count in client.requests.items()}
 
 
 def landed(sink: Sink, start: datetime, end: datetime) -> list[tuple[object, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from extractors.window import DAY, STEPS, Range, Window, midnight, window_at, windows_of
 from flows import plan
 from flows.plan import WINDOW_ROWS, Target
-from sinks.ledger import Base, Entry, Ledger, State, Tally
+from sinks.ledger import HEAVY, Base, Entry, Facts, Ledger, Probed, State, Tally
 from tests.entries import own
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -293,3 +294,139 @@ def test_parts_cover_everything_once_and_weigh_about_the_same(days, count):
 def test_nothing_to_do_has_no_parts():
     """What is landed already is not cut."""
     assert plan.parts([], lambda target: 1, count=4) == []
+
+
+# --- reading again what the source cannot be asked about
+
+AGES = tuple(hour * HOUR for hour in (1, 6, 24, 72))
+PASSED = [
+    pytest.param(0.9, 0, False, None, id="no age yet"),
+    pytest.param(1, 0, False, 1, id="at the age itself"),
+    pytest.param(5, 0.5, False, 1, id="after it"),
+    pytest.param(5, 1, False, None, id="tried at the age"),
+    pytest.param(5, 2, False, None, id="tried after it"),
+    pytest.param(30, 2, False, 24, id="the latest of several"),
+    pytest.param(500, 30, False, 72, id="the last age"),
+    pytest.param(500, 73, False, None, id="no age after the last"),
+    pytest.param(50, 26, True, None, id="daily only after the last age"),
+    pytest.param(95, 73, True, None, id="the day is not over"),
+    pytest.param(96, 73, True, 96, id="a day after the last age"),
+    pytest.param(500, 73, True, 72 + 17 * 24, id="the latest of many days"),
+]
+
+
+@pytest.mark.parametrize(("now", "last", "daily", "expected"), PASSED)
+def test_age_that_has_passed_counts_until_it_was_tried(now, last, daily, expected):
+    """The latest age since then, if nothing was tried from it on; daily after the last one where that is wanted."""
+    found = plan.passed_age(at(0), at(last), AGES, now=at(now), daily=daily)
+
+    assert found == (None if expected is None else at(expected))
+
+
+def reread(known: Entry, now: datetime) -> Entry:
+    """The window after it was read again, and what stood stood still."""
+    tried = now if known.facts.held or known.facts.disputed else known.tried_at
+    base = known.base and replace(known.base, whole_at=now)
+    return replace(known, read_at=now, tried_at=tried, base=base)
+
+
+DAY_OF_IT = Window(at(0), at(24))
+WHOLE = replace(entry(DAY_OF_IT), read_at=at(24))
+ASKED = Probed(at(24), "1:1:1:1:1/1:1")
+OPENED = replace(entry(DAY_OF_IT, State.OPEN, rng(0, 20)), read_at=at(24), base=Base(at(19), NOTHING, at(24)))
+FOUND_AT = at(24)
+DUE = [
+    pytest.param(WHOLE, False, [], id="settled, and the source answers"),
+    pytest.param(WHOLE, True, [1, 6, 24, 72], id="settled, and the source refuses"),
+    pytest.param(replace(WHOLE, probed=Probed(at(24), HEAVY)), False, [1, 6, 24, 72], id="too heavy to count"),
+    pytest.param(WHOLE.known_as(Facts(unmerged=FOUND_AT)), False, [1, 6, 24, 72, 96, 120], id="different copies"),
+    pytest.param(WHOLE.known_as(Facts(unread=FOUND_AT)), False, [1, 6, 24, 72, 96, 120], id="unread microseconds"),
+    pytest.param(WHOLE.known_as(Facts(held=FOUND_AT)), False, [1, 6, 24, 72], id="held without an answer"),
+    pytest.param(WHOLE.known_as(Facts(disputed=FOUND_AT)), False, [1, 6, 24, 72], id="disputed without an answer"),
+    pytest.param(replace(WHOLE.known_as(Facts(held=FOUND_AT)), probed=ASKED), False, [], id="held, and answered"),
+    pytest.param(
+        replace(WHOLE.known_as(Facts(held=FOUND_AT)), probed=ASKED), True, [1, 6, 24, 72], id="held, now refused"
+    ),
+    pytest.param(WHOLE.known_as(Facts(damaged=FOUND_AT)), True, [], id="damaged: by a repair only"),
+    pytest.param(OPENED, False, [], id="open, and the source answers"),
+    pytest.param(OPENED, True, list(range(1, 133)), id="open, and the source refuses"),
+    pytest.param(replace(WHOLE, state=State.STALE), True, [], id="stale: to be landed anyway"),
+]
+
+
+@pytest.mark.parametrize(("known", "refused", "expected"), DUE)
+def test_window_is_due_at_its_ages(known, refused, expected):
+    """By the hour from its landing or note on, each time read as soon as it is due."""
+    found = []
+    for hour in range(133):
+        if plan.due_again(ledger(known, step=DAY), AGES, now=at(24 + hour), refused=refused):
+            found.append(hour)
+            known = reread(known, at(24 + hour))
+
+    assert found == expected
+
+
+def test_longest_due_comes_first():
+    """Due since then, whatever the time of the window."""
+    read = {0: 8, 6: 11, 12: 19}
+    known = [replace(entry(Window(at(first), at(first + 6))), read_at=at(hour)) for first, hour in read.items()]
+
+    found = plan.due_again(ledger(*known), AGES, now=at(20), refused=True)
+
+    # The first is 14 hours old and was read after one, the second became due 18 hours after the first's end.
+    assert [(one.entry.start, one.at) for one in found] == [(at(0), at(12)), (at(6), at(18))]
+
+
+def due(*pages: int) -> list[plan.Due]:
+    """Windows that cost so many pages, the longest due first."""
+    found = []
+    for number, cost in enumerate(pages):
+        tally = Tally((cost - 1) * plan.PAGE_ROWS, "", (cost - 1) * plan.PAGE_ROWS, "")
+        known = replace(entry(Window(at(number), at(number + 1))), tally=tally)
+        found.append(plan.Due(at(30 + number), known))
+    return found
+
+
+BUDGETS = [
+    pytest.param((), 10, 5, [], 0, id="nothing due: nothing saved"),
+    pytest.param((4, 3, 3), 10, 0, [0, 1, 2], 0, id="all"),
+    pytest.param((8,), 5, 3, [0], 0, id="by what was saved"),
+    pytest.param((40,), 10, 0, [], 10, id="too dear: all is saved"),
+    pytest.param((40, 3, 2, 1), 10, 0, [1, 2], 5, id="half for the others"),
+    pytest.param((40, 3, 2, 1), 10, 32, [0, 2], 0, id="paid at last, and others with the rest"),
+    pytest.param((2, 40, 3), 10, 0, [0, 2], 5, id="the first is cheap"),
+    pytest.param((40, 50), 10, 39, [0], 9, id="then the next dear one"),
+    pytest.param((40, 1), 0, 20, [], 20, id="no allowance: what is saved stays"),
+]
+
+
+@pytest.mark.parametrize(("pages", "allowance", "saved", "taken", "left"), BUDGETS)
+def test_budget_of_reading_again(pages, allowance, saved, taken, left):
+    """The longest due first; a dear one is saved for with half of the allowance, the others have the rest."""
+    found, kept = plan.affordable(due(*pages), allowance=allowance, saved=saved)
+
+    assert ([one.start for one in found], kept) == ([at(number) for number in taken], left)
+
+
+@checked
+@given(st.lists(st.integers(1, 60), max_size=9), st.integers(0, 40), st.integers(0, 60))
+def test_budget_is_never_overdrawn(pages, allowance, saved):
+    """What is read and what is saved is not more than there was."""
+    costs = {one.entry.start: one.pages for one in due(*pages)}
+    found, kept = plan.affordable(due(*pages), allowance=allowance, saved=saved)
+
+    assert sum(costs[one.start] for one in found) + kept <= allowance + saved
+
+
+@pytest.mark.parametrize("allowance", [2, 5, 10])
+def test_dear_window_is_neither_passed_over_nor_in_the_way(allowance):
+    """Two cheap windows come due with every run: one at least is read in each, and the dear one after a while."""
+    waiting, saved, runs = due(60), 0, 0
+    dear = waiting[0].entry.start
+    while dear in {one.entry.start for one in waiting}:
+        runs += 1
+        taken, saved = plan.affordable([*waiting, *due(60, 1, 1)[1:]], allowance=allowance, saved=saved)
+        assert taken
+        waiting = [one for one in waiting if one.entry not in taken]
+
+    assert runs <= 2 * 60 / allowance + 1

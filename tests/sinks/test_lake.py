@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -20,7 +20,8 @@ from sinks import errors, lake_views
 from sinks.base import Run
 from sinks.lake import LakeSink
 from sinks.lake_file import FILE_SCHEMA
-from sinks.ledger import Agreement, Changes, Damage, Entry, Facts, Landing, Note, Probed, Sound, State, Stop
+from sinks.lake_ledger import Line, Stream
+from sinks.ledger import Agreement, Changes, Damage, Dispute, Entry, Facts, Landing, Note, Probed, Sound, State, Stop
 from sinks.objects import Missing
 from tests import stores
 from tests.relay import refused, relay
@@ -219,6 +220,61 @@ def test_a_long_journal_is_merged(lake):
         noted = sink.ledger(1, "events").entries[DAY]
         assert (noted.state, noted.probed) == (State.VERIFIED, Probed(DAY + timedelta(seconds=119), said))
         assert [run.run_id for run in sink.runs(1, limit=9)] == ["1"]
+
+
+def disputed(lake: LakeSink) -> Note:
+    """What another process finds out about the first window, as it is known there."""
+    return Note(lake.ledger(1, "events").entries[DAY], DAY + HOUR, Dispute("9:9:9:9:9/9:9"))
+
+
+def a_run(number: int) -> Run:
+    return Run(str(number), "sync", 1, "events", DAY + timedelta(seconds=number), DAY, "done", 1, 2, 3, 0.0)
+
+
+def test_merged_journal_forgets_no_newer_note(lake, monkeypatch):
+    """Noted by another process while the journal is merged, under an earlier name than the merged object's: it stands."""
+    (entry,) = lake.land([landing("a")])
+    said = f"{entry.tally.source_digest}/1:2"
+    for _ in range(50):
+        lake.note([Note(lake.ledger(1, "events").entries[DAY], DAY, Agreement(said, entry.covered_end))])
+    other, third = (stores.local_lake(Path(lake.objects.root)) for _ in range(2))
+    stream, writings = lake.stream(1, "events"), []
+    write = Stream.write_lines
+
+    def write_lines(writer: Stream, lines: Iterable[Line]) -> None:
+        if writer is stream:
+            writings.append(1)
+            if len(writings) == 2:  # the run itself was the first
+                other.note([disputed(other)])
+        write(writer, lines)
+
+    monkeypatch.setattr(Stream, "write_lines", write_lines)
+    lake.record(a_run(0))
+    assert lake.ledger(1, "events").entries[DAY].shown is State.DISPUTED
+    for number in range(1, 60):
+        third.record(a_run(number))
+
+    assert len(writings) == 2
+    assert len(list(lake.objects.list("_hedgerow/journal"))) < 48
+    for sink in (lake, other, third, stores.local_lake(Path(lake.objects.root))):
+        assert sink.ledger(1, "events").entries[DAY].shown is State.DISPUTED
+
+
+@pytest.mark.parametrize("ahead_s", [-30, 30])
+def test_note_counts_whatever_the_clock_of_its_writer(ahead_s, lake, monkeypatch):
+    """A dispute noted after a verification by a machine whose clock is wrong stands; a verification after it is known, too."""
+    (entry,) = lake.land([landing("a")])
+    agreed = Agreement(f"{entry.tally.source_digest}/1:2", entry.covered_end)
+    lake.note([Note(entry, DAY, agreed)])
+    other = stores.local_lake(Path(lake.objects.root))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("time.time", lambda now=time.time: now() + ahead_s)
+        elsewhere.setattr("time.time_ns", lambda now=time.time_ns: now() + ahead_s * 10**9)
+        other.note([disputed(other)])
+    assert stores.local_lake(Path(lake.objects.root)).ledger(1, "events").entries[DAY].shown is State.DISPUTED
+
+    lake.note([Note(lake.ledger(1, "events").entries[DAY], DAY, agreed)])
+    assert stores.local_lake(Path(lake.objects.root)).ledger(1, "events").entries[DAY].shown is State.VERIFIED
 
 
 def test_what_is_known_of_windows_outlives_a_run_that_saw_none(lake):

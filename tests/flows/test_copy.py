@@ -1,0 +1,152 @@
+"""`copy` from one destination to another: what the target has is never less afterwards, and what was left out is named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from extractors.simulator.dataset import Dataset
+from extractors.simulator.server import serve
+from flows import copy, pipeline
+from sinks.base import Sink
+from sinks.duckdb_file import DuckDBSink
+from sinks.lake import LakeSink
+from sinks.ledger import Dispute, Facts, Note
+from tests.flows.harness import UNLIMITED, landed, sync, truth
+from tests.flows.places import lose_a_row, meanwhile, place, reopened, steady
+
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+FIRST = datetime(2026, 3, 1, tzinfo=UTC)
+END = FIRST + 4 * DAY
+
+
+@dataclass
+class Two:
+    """A source of copies and a target, both filled from one project by the clock of the test."""
+
+    here: DuckDBSink | LakeSink
+    there: DuckDBSink | LakeSink
+    dataset: Dataset
+    directory: Path
+    port: int = 0
+
+    def sync(
+        self, sink: Sink, *, at: datetime, since: datetime | None = None, until: datetime | None = None
+    ) -> pipeline.Outcome:
+        with serve(self.dataset, profile=UNLIMITED, now=lambda: at, port=self.port) as simulator:
+            self.port = int(simulator.url.rpartition(":")[2])
+            return sync(simulator.url, simulator.key, sink, self.directory, since=since, until=until)[0]
+
+
+@pytest.fixture(params=["duckdb", "lake"])
+def two(request, tmp_path) -> Two:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    here, there = place("duckdb", tmp_path / "here"), place(request.param, tmp_path / "there")
+    return Two(here, there, Dataset(steady(FIRST, END, every=10 * MINUTE)), tmp_path)
+
+
+def test_window_that_covers_more_takes_the_place_of_a_part(two):
+    """The target has an afternoon, the source the whole date: the date is whole afterwards, each event once."""
+    two.sync(two.there, at=END, since=FIRST + 14 * HOUR, until=FIRST + 18 * HOUR)
+    two.sync(two.here, at=END + HOUR, since=FIRST, until=FIRST + DAY)
+    done = copy.copy(1, two.here, two.there)
+
+    assert (done.windows, done.problems) == (1, [])
+    assert landed(reopened(two.there), FIRST, END) == truth(two.dataset.events, FIRST, FIRST + DAY)
+
+
+def test_older_reading_does_not_replace_a_newer_one(two):
+    """What the target read later stays, although the copy comes after it."""
+    two.sync(two.here, at=END + HOUR, since=FIRST, until=END)
+    two.dataset.delete([event.uuid for event in two.dataset.events[:5]])
+    two.sync(two.there, at=END + 2 * HOUR, since=FIRST, until=END)
+    done = copy.copy(1, two.here, two.there)
+
+    assert (done.windows, done.kept) == (0, 4)
+    assert landed(two.there, FIRST, END) == truth(two.dataset.events, FIRST, END)
+
+
+def test_empty_target_takes_the_source_s_mark(two):
+    """The next sync into it goes on where the source's ended, as if it had been landed there."""
+    two.sync(two.here, at=END + HOUR, since=FIRST)
+    done = copy.copy(1, two.here, two.there)
+    mark = two.here.ledger(1, "events").mark
+    outcome = two.sync(two.there, at=END + 2 * HOUR)
+
+    assert done.problems == []
+    assert reopened(two.there).ledger(1, "events").marks[0] == mark == END + HOUR
+    assert outcome.wanted.start == mark - 10 * MINUTE
+    assert landed(two.there, FIRST, END) == truth(two.dataset.events, FIRST, END)
+
+
+def test_target_that_has_a_mark_keeps_it(two):
+    """Also where the copied windows reach beyond it without a gap: it moves with the target's own next sync."""
+    two.sync(two.there, at=FIRST + 30 * HOUR, since=FIRST)
+    two.sync(two.here, at=END + HOUR, since=FIRST)
+    done = copy.copy(1, two.here, two.there)
+
+    assert done.problems == []
+    assert two.there.ledger(1, "events").mark == FIRST + 30 * HOUR
+    assert two.sync(two.there, at=END + 2 * HOUR).complete
+    assert landed(two.there, FIRST, END) == truth(two.dataset.events, FIRST, END)
+
+
+def test_no_mark_over_a_window_that_was_left_out(two):
+    """One window of the source is damaged: the target has no mark, so its own first sync reads that window."""
+    two.sync(two.here, at=END + HOUR, since=FIRST)
+    lose_a_row(two.here)
+    done = copy.copy(1, two.here, two.there)
+    before = reopened(two.there).ledger(1, "events")
+    outcome = two.sync(two.there, at=END + 2 * HOUR)
+
+    assert (done.damaged, before.mark, FIRST in before.entries) == ([FIRST], None, False)
+    assert outcome.complete
+    assert landed(two.there, FIRST, END) == truth(two.dataset.events, FIRST, END)
+
+
+def test_copy_that_would_remove_too_much_leaves_the_window(two):
+    """Most of an old date is gone in the source: the target keeps it, nothing is noted there, and the copy names it."""
+    two.sync(two.there, at=END + DAY, since=FIRST, until=END)
+    doomed = [event.uuid for event in two.dataset.events if event.timestamp < FIRST + 16 * HOUR]
+    whole = truth(two.dataset.events, FIRST, END)
+    two.dataset.delete(doomed)
+    two.sync(two.here, at=END + 2 * DAY, since=FIRST, until=END)
+    done = copy.copy(1, two.here, two.there)
+
+    assert (done.windows, done.held) == (3, [FIRST])
+    assert "too many rows" in str(done.problems)
+    assert landed(reopened(two.there), FIRST, END) == whole
+    assert {entry.facts for entry in two.there.ledger(1, "events").entries.values()} == {Facts()}
+
+
+def test_window_that_another_run_lands_during_the_copy_is_left_to_it(two, monkeypatch):
+    """A sync into the target is faster with two of four windows: they are named, the others are copied."""
+    two.sync(two.here, at=END + HOUR, since=FIRST, until=END)
+    other = reopened(two.there)
+    two.dataset.delete([two.dataset.events[3].uuid])
+
+    def lands_first() -> None:
+        two.sync(other, at=END + 2 * HOUR, since=FIRST, until=FIRST + 2 * DAY)
+
+    meanwhile(monkeypatch, two.there, "land", lands_first)
+    done = copy.copy(1, two.here, two.there)
+
+    assert (done.windows, done.moved_on) == (2, [FIRST, FIRST + DAY])
+    assert "landed by another run" in str(done.problems)
+    assert landed(reopened(two.there), FIRST, END) == truth(two.dataset.events, FIRST, END)
+
+
+def test_copied_facts_are_told(two):
+    """A window that its source calls in dispute is no sound one in the target: the copy says so and the target, too."""
+    two.sync(two.here, at=END + HOUR, since=FIRST, until=END)
+    known = two.here.ledger(1, "events").entries[FIRST]
+    two.here.note([Note(known, END, Dispute("9:9:9:9:9/9:9"))])
+    done = copy.copy(1, two.here, two.there)
+
+    assert done.standing == [FIRST]
+    assert "in dispute where they come from" in str(done.problems)
+    assert reopened(two.there).ledger(1, "events").entries[FIRST].facts == Facts(disputed=END)
