@@ -209,24 +209,25 @@ def test_source_that_shows_less_with_every_run_empties_no_warehouse(tmp_path):
     assert all(outcome.held and not outcome.complete for outcome in outcomes[3:])
 
 
+@pytest.mark.parametrize("answers", [1, 99], ids=["one answer", "a whole run"])
 @pytest.mark.parametrize("profile", [UNLIMITED, SILENT], ids=["counted", "not counted"])
-def test_one_answer_of_tomorrow_costs_no_event(profile, tmp_path):
-    """The clock of one answer is a day ahead: the syncs after it read on from where the last true one ended."""
+def test_answers_of_tomorrow_cost_no_event(profile, answers, tmp_path):
+    """The source's clock is a day ahead for a while: the syncs after it read on from where the last true one ended."""
     coming = steady(FIRST, FIRST + 2 * DAY, every=10 * MINUTE)
-    shown, clock, sink, wrong = Dataset(), FIRST + 6 * HOUR, place("memory", tmp_path), [False]
+    shown, clock, sink = Dataset(), FIRST + 6 * HOUR, place("memory", tmp_path)
+    left, wrong = [0], [False]
 
     def mistake(seen: RequestSeen) -> None:
-        wrong[0] = seen.endpoint == "list" and bool(mistakes) and mistakes.pop()
+        wrong[0] = left[0] > 0
+        left[0] -= 1
 
-    mistakes: list[bool] = []
     now = lambda: clock + (DAY if wrong[0] else timedelta(0))  # noqa: E731
     with serve(shown, profile=profile, now=now, on_request=mistake) as simulator:
         runs = Runs(simulator, sink, tmp_path)
-        for hour in range(14):
+        for hour in range(9):
             clock += HOUR
             shown.add(event for event in coming if clock - (7 * HOUR if not hour else HOUR) <= event.timestamp < clock)
-            if hour == 2:
-                mistakes.append(True)
+            left[0] = answers if hour == 2 else 0
             outcome = runs.sync(since=None if hour else FIRST)
             if hour != 2:
                 assert outcome.complete

@@ -34,11 +34,17 @@ class Two:
     port: int = 0
 
     def sync(
-        self, sink: Sink, *, at: datetime, since: datetime | None = None, until: datetime | None = None
+        self,
+        sink: Sink,
+        *,
+        at: datetime,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        marks: bool = True,
     ) -> pipeline.Outcome:
         with serve(self.dataset, profile=UNLIMITED, now=lambda: at, port=self.port) as simulator:
             self.port = int(simulator.url.rpartition(":")[2])
-            return sync(simulator.url, simulator.key, sink, self.directory, since=since, until=until)[0]
+            return sync(simulator.url, simulator.key, sink, self.directory, since=since, until=until, marks=marks)[0]
 
 
 @pytest.fixture(params=["duckdb", "lake"])
@@ -109,8 +115,8 @@ def test_no_mark_over_a_window_that_was_left_out(two):
 
 
 def test_copy_that_would_remove_too_much_leaves_the_window(two):
-    """Most of an old date is gone in the source: the target keeps it, nothing is noted there, and the copy names it."""
-    two.sync(two.there, at=END + DAY, since=FIRST, until=END)
+    """Most of an old date is gone in the source: the target keeps it, no fact and no mark is written there, and it is named."""
+    two.sync(two.there, at=END + DAY, since=FIRST, until=END, marks=False)
     doomed = [event.uuid for event in two.dataset.events if event.timestamp < FIRST + 16 * HOUR]
     whole = truth(two.dataset.events, FIRST, END)
     two.dataset.delete(doomed)
@@ -120,6 +126,7 @@ def test_copy_that_would_remove_too_much_leaves_the_window(two):
     assert (done.windows, done.held) == (3, [FIRST])
     assert "too many rows" in str(done.problems)
     assert landed(reopened(two.there), FIRST, END) == whole
+    assert reopened(two.there).ledger(1, "events").mark is None
     assert {entry.facts for entry in two.there.ledger(1, "events").entries.values()} == {Facts()}
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import serve
+from flows import pipeline
 from flows.guard import Guard, Trial
 from sinks.base import Change, Sink
 from sinks.ledger import Changes, Entry, Ledger, Removal, State, Tally
@@ -191,3 +192,29 @@ def test_events_that_another_window_of_their_date_holds_are_no_removal(tmp_path)
 
     assert (outcome.held, outcome.complete) == ([], True)
     assert landed(sink, OLD, OLD + DAY) == truth(dataset.events, OLD, OLD + DAY)
+
+
+def test_outage_without_queries_removes_nothing_and_ends_by_itself(tmp_path):
+    """The list alone shows an empty project: stopped and told by every run, tried again at the ages, right when it is back."""
+    start, sink = NOW - 6 * HOUR, place("duckdb", tmp_path)
+    dataset, clock = Dataset(steady(start, start + HOUR, every=HOUR / 1_200)), NOW + HOUR / 2
+    everything = list(dataset.events)
+    with serve(dataset, profile=replace(UNLIMITED, query_allowed=False), now=lambda: clock) as simulator:
+
+        def again(since: datetime | None = None) -> pipeline.Outcome:
+            return sync(simulator.url, simulator.key, sink, tmp_path, since=since, until=None)[0]
+
+        again(start)
+        dataset.delete({event.uuid for event in everything})
+        outages = []
+        for _ in range(3):
+            clock += HOUR
+            outages.append(again())
+            assert landed(sink, start, clock) == truth(everything, start, clock)
+        dataset.add(everything)
+        clock += 24 * HOUR
+        after = again()
+
+    assert all(outage.held and not outage.complete for outage in outages)
+    assert (after.held, after.complete) == ([], True)
+    assert landed(sink, start, clock) == truth(dataset.events, start, clock)

@@ -122,7 +122,8 @@ def test_each_kind_of_change_today_is_found(kind, tmp_path):
     assert today.right()
 
 
-def test_late_event_of_the_last_half_hour_is_found(tmp_path):
+@pytest.mark.parametrize("kind", ["late", "changed"])
+def test_change_in_the_last_half_hour_is_found(kind, tmp_path):
     """It falls into the part that the last sync read for the first time, and that no sync has compared before."""
     today = Today(place("memory", tmp_path), tmp_path)
     with today.serve() as simulator:
@@ -131,8 +132,14 @@ def test_late_event_of_the_last_half_hour_is_found(tmp_path):
             today.later(30 * MINUTE)
             today.sync(simulator)
             assert today.right()
-            (event,) = late(1, today.clock - 25 * MINUTE, today.clock + MINUTE)
-            today.dataset.add([replace(event, uuid=f"{event.uuid[:-1]}{number}")])
+            at, created_at = today.clock - 25 * MINUTE, today.clock + MINUTE
+            if kind == "late":
+                (event,) = late(1, at, created_at)
+                today.dataset.add([replace(event, uuid=f"{event.uuid[:-1]}{number}")])
+            else:
+                event = next(one for one in today.dataset.events if one.timestamp >= at)
+                today.dataset.add([replace(event, properties='{"new":1}', created_at=created_at)])
+                today.dataset.merge()
         today.later()
         today.sync(simulator)
 

@@ -260,6 +260,20 @@ def test_merged_journal_forgets_no_newer_note(lake, monkeypatch):
         assert sink.ledger(1, "events").entries[DAY].shown is State.DISPUTED
 
 
+def test_merge_forgets_no_note_about_a_landing_that_came_meanwhile(lake):
+    """Another process lands the window again and disputes it: who merges the journal has not listed that landing yet."""
+    (entry,) = lake.land([landing("a")])
+    other = prepare(stores.local_lake(Path(lake.objects.root)))
+    other.ledger(1, "events")
+    other.land([landing("b", generation=1)])
+    other.note([disputed(other)])
+    assert len(lake.note([Note(entry, DAY, Damage())])) == 1  # it reads the journal, not the list of windows
+    for number in range(60):
+        lake.record(a_run(number))
+
+    assert stores.local_lake(Path(lake.objects.root)).ledger(1, "events").entries[DAY].shown is State.DISPUTED
+
+
 @pytest.mark.parametrize("ahead_s", [-30, 30])
 def test_note_counts_whatever_the_clock_of_its_writer(ahead_s, lake, monkeypatch):
     """A dispute noted after a verification by a machine whose clock is wrong stands; a verification after it is known, too."""
