@@ -25,10 +25,11 @@ BATCH_ROWS, BATCH_WINDOWS = 200_000, 256  # what is held in memory, and compared
 class Copied:
     """What was copied of one project. *kept*: windows that the target has, as new or newer.
 
-    *behind*: of these, windows that cover less than the source's; their newer reading stays, and what it does not cover is
-    not copied. *doubled*: dates with an event in two windows, one of them copied: the source moved it meanwhile.
-    *damaged*: windows whose rows are not what the source's ledger says, and which were left out; *narrower*: windows that
-    cover less than the target does, left out; *held*: windows that would remove too much from the target, left out;
+    *broken*: of these, windows that the target knows to be damaged, and of which it has a newer reading; *behind*: of
+    these, windows that cover less than the source's: their newer reading stays, and what it does not cover is not copied.
+    *doubled*: dates with an event in two windows, because the source moved it. *damaged*: windows whose rows are not what
+    the source's ledger says, left out; *narrower*: windows that cover less than the target does, left out; *held*: windows
+    that would remove too much from the target, left out; *moved_on*: windows that another run landed meanwhile;
     *differing*: windows that do not hold in the target what was put there. *standing*: copied windows that the source of
     the copy itself calls disputed, held or unread.
     """
@@ -38,6 +39,7 @@ class Copied:
     rows: int = 0
     kept: int = 0
     behind: list[datetime] = field(default_factory=list)
+    broken: list[datetime] = field(default_factory=list)
     doubled: list[date] = field(default_factory=list)
     damaged: list[datetime] = field(default_factory=list)
     narrower: list[datetime] = field(default_factory=list)
@@ -57,6 +59,10 @@ class Copied:
         if self.damaged:
             told.append(
                 f"{_named(self.damaged)} not copied: the rows are not what was landed (hedgerow verify --repair)"
+            )
+        if self.broken:
+            told.append(
+                f"{_named(self.broken)} damaged in the target, and older here: hedgerow verify --repair reads them again"
             )
         if self.behind:
             told.append(
@@ -124,11 +130,14 @@ def copy(
     for batch in _batches(entries):
         landings = []
         for entry in _sound(source, batch, done):
-            landing = _landing(entry, source, target, ours, theirs.steps.get(entry.start.date()))
             try:
+                landing = _landing(entry, source, target, ours, theirs.steps.get(entry.start.date()))
                 after(ours.entries.get(entry.start), landing)
             except CoversLess:
                 done.narrower.append(entry.start)
+                continue
+            except GenerationConflict:  # the source of the copy was synced meanwhile
+                done.moved_on.append(entry.start)
                 continue
             if guard.stops(entry.start, landing.removed, now=now):
                 done.held.append(entry.start)
@@ -141,9 +150,9 @@ def copy(
         done.standing += [entry.start for entry in landed if _stands(entry)]
         done.differing += _differing(target, landed)
         on_progress(Progress(done.windows, len(entries), done.rows, batch[-1].covered_end))
+    done.broken = [start for start in ours.entries if start not in wanted and ours.entries[start].facts.damaged]
     _hand_mark_on(theirs, source, target, done)
-    copied = {entry.start.date() for entry in entries}
-    if done.windows and (days := target.ledger(project_id, STREAM).unchecked & copied):
+    if days := target.ledger(project_id, STREAM).unchecked:
         moments: list[datetime] = target.twice(project_id, STREAM, days)["timestamp"].to_pylist()
         done.doubled = sorted({at.date() for at in moments})
     return done
@@ -183,9 +192,11 @@ def _hand_mark_on(theirs: Ledger, source: Destination, target: Destination, done
 
 
 def _wanted(entry: Entry, ours: Ledger) -> bool:
-    """Whether the window is newer than the target's: read later, or read as late and compared later."""
+    """Whether the window is newer than the target's, or the target's own reading of it is damaged."""
     known = ours.entries.get(entry.start)
-    return known is None or known.read_at < entry.read_at
+    if known is None or known.read_at < entry.read_at:
+        return True
+    return known.facts.damaged is not None and known.read_at == entry.read_at
 
 
 def _covers_more(entry: Entry, known: Entry) -> bool:
