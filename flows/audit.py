@@ -154,7 +154,6 @@ def run(
                 spool,
                 outcome,
                 now=now,
-                sure=min(now, clock()),
                 clock=clock,
                 on_progress=on_progress,
                 planned=0,

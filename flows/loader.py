@@ -168,8 +168,8 @@ class Lander(Protocol):
 class Loader:
     """Takes passages in, lets windows out: cuts rows at window ends and lands each window that was passed.
 
-    *now*: the source's time when the run began; *sure*: up to when time has passed by both clocks; *guard*: decides what
-    may be removed; *stopped*: windows that it left as they were.
+    *now*: the source's time when the run began; *guard*: decides what may be removed; *stopped*: windows that it left as
+    they were.
     """
 
     def __init__(
@@ -180,7 +180,6 @@ class Loader:
         outcome: Outcome,
         *,
         now: datetime,
-        sure: datetime,
         clock: Callable[[], datetime],
         on_progress: Callable[[Progress], None],
         on_commit: Callable[[Committed], None] = lambda committed: None,
@@ -196,7 +195,6 @@ class Loader:
         self._events = EventFilter()
         self._pending: dict[datetime, _Pending] = {}
         self._now = self._served_at = self._asked_at = self._began_at = now
-        self._sure = sure
         self.guard = guard
         self.stopped: list[Entry] = []
         self._unproven: set[datetime] = set()
@@ -210,7 +208,6 @@ class Loader:
             self._spool,
             outcome,
             now=self._now,
-            sure=self._sure,
             clock=self._clock,
             on_progress=quiet,
             planned=0,
@@ -402,7 +399,7 @@ class Loader:
 
     def _base(self, target: Target, rows: pa.Table, rejects: pa.Table) -> Base | None:
         """Sums of the part that the next sweep will not read again: older than the settle time."""
-        until = min(target.reads.end, self._sure - self._order.settle)
+        until = min(target.reads.end, self._now - self._order.settle)
         tail = target.reads.start > target.covers.start
         previous = target.previous.base if target.previous and tail else None
         if until <= target.reads.start:

@@ -134,7 +134,6 @@ def _run(
             spool,
             outcome,
             now=now,
-            sure=sure,
             clock=clock,
             on_progress=on_progress,
             on_commit=on_commit,
