@@ -21,7 +21,7 @@ from extractors.events import EventsReader
 from extractors.pacing import Limit, Pacing
 from extractors.queries import Bucket, EventFilter
 from extractors.simulator.dataset import Dataset, Event, generate
-from extractors.simulator.faults import Faults
+from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.profiles import Profile
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows import audit, copy, pipeline
@@ -561,3 +561,51 @@ def test_a_date_header_a_day_ahead_costs_nothing_where_the_source_answers_querie
         world.at(START + hours * HOUR, full)
         assert world.sync().complete
         assert world.is_true()
+
+
+@pytest.mark.parametrize("hours", [12, pytest.param(120, marks=pytest.mark.long)])
+def test_a_server_clock_that_was_ahead_is_over_before_the_next_sync(hours, tmp_path):
+    """One run by a clock that was ahead, no queries, and nobody syncs until that time has passed: what it called over is
+    read again, because this machine's clock did not say so."""
+    full = spread(200, START, START + 8 * DAY).events
+    world = World(tmp_path, "duckdb", Dataset(), START, profile=SILENT)
+    world.at(START + 10 * HOUR, full)
+    world.sync("a", START)
+    world.now, world.skew = START + (10 + hours) * HOUR, -hours * HOUR
+    world.sync()
+    for later in (20, 24, 80):
+        world.at(START + (10 + hours + later) * HOUR, full)
+        outcome = world.sync()
+
+    assert outcome.complete
+    assert world.is_true()
+
+
+@pytest.mark.parametrize("kind", ["duckdb", "lake"])
+def test_a_backup_heals_a_window_that_is_known_to_be_damaged(kind, tmp_path):
+    """The same reading is copied over it, which a copy of what is sound would leave alone."""
+    full = spread(60, START, START + 2 * DAY).events
+    world = World(tmp_path, kind, Dataset(), START)
+    world.at(START + 3 * DAY, full)
+    world.sync("a", START, START + 2 * DAY)
+    copy.copy(1, world.sink("a"), world.sink("backup"))
+    world.damage(START, START + 6 * HOUR)
+    assert not world.verify("a").good
+    done = copy.copy(1, world.sink("backup"), world.sink("a"))
+
+    assert (done.windows, done.problems) == (1, [])
+    assert world.verify("a").good
+
+
+def test_repair_reads_what_could_not_be_typed_once_more(tmp_path):
+    """A row that was damaged on its way, once: the source shows it, so that a repair lands it."""
+    full = spread(60, START, START + 2 * DAY).events
+    world = World(tmp_path, "duckdb", Dataset(), START, faults=Faults([Fault("nan", at=(3,))]))
+    world.at(START + 3 * DAY, full)
+    first = world.sync("a", START, START + 2 * DAY)
+    world.faults = Faults(())
+    found = world.verify("a", repair=True)
+
+    assert (first.quarantined, first.complete) == (1, False)
+    assert found.good
+    assert world.is_true()
