@@ -263,6 +263,7 @@ def test_merged_journal_forgets_no_newer_note(lake, monkeypatch):
 def test_merge_forgets_no_note_about_a_landing_that_came_meanwhile(lake):
     """Another process lands the window again and disputes it: who merges the journal has not listed that landing yet."""
     (entry,) = lake.land([landing("a")])
+    lake.ledger(1, "events")
     other = prepare(stores.local_lake(Path(lake.objects.root)))
     other.ledger(1, "events")
     other.land([landing("b", generation=1)])
