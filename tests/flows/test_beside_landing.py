@@ -105,7 +105,8 @@ def test_damage_found_beside_a_sync_stands(kind, tmp_path, monkeypatch):
     sink = place(kind, tmp_path)
     with serve(dataset, profile=UNLIMITED, now=lambda: clock) as simulator:
         runs = Runs(simulator, sink, tmp_path)
-        runs.sync(since=FIRST, until=FIRST + DAY)
+        runs.sync(since=FIRST)
+        runs.sync()
 
         def found() -> None:
             lose_a_row(sink)
@@ -127,11 +128,11 @@ def test_damage_found_beside_a_sync_stands(kind, tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["memory", "duckdb", "lake"])
 def test_answer_that_met_another_note_is_decided_anew(kind, tmp_path, monkeypatch):
     """The source's answer is not lost because damage was noted beside it: both are known in the end."""
-    dataset, clock = Dataset(steady(FIRST, FIRST + DAY, every=10 * MINUTE)), FIRST + 2 * DAY
+    dataset, clock = Dataset(steady(FIRST, FIRST + DAY, every=10 * MINUTE)), FIRST + 2 * DAY + 6 * HOUR
     sink = place(kind, tmp_path)
     with serve(dataset, profile=UNLIMITED, now=lambda: clock) as simulator:
         runs = Runs(simulator, sink, tmp_path)
-        runs.sync(since=FIRST, until=FIRST + DAY)
+        runs.sync(since=FIRST)
         clock += HOUR
 
         def found() -> None:
