@@ -12,7 +12,7 @@ demo: install
 prefect: install
 	$(BIN)/python -m flows.local
 test: install-dev
-	$(BIN)/python -m pytest -q -m "not long and not soak" -n 3
+	$(BIN)/python -m pytest -q -m "not long and not soak" -n 3 --durations=10
 test-long: install-dev /usr/bin/chromium
 	$(BIN)/python -m pytest -q -m long --timeout=3600
 # HEDGEROW_SOAK_SECONDS=60 make soak: a short one.

@@ -21,6 +21,7 @@ HOUR = timedelta(hours=1)
 QUARTER_HOUR = timedelta(minutes=15)
 # No zone that was UTC, was away from it and came back took less than 41 days between 2009 and 2036 (Casablanca, 2012).
 REACH = timedelta(days=28)
+LEAST_OFFSET = timedelta(minutes=30)  # no zone was nearer to UTC than an hour since 2009, if not at it
 TRIES = 3  # a row may have been deleted between two requests
 
 
@@ -80,7 +81,8 @@ class ZoneCheck:
     A time is proven by a row that the server finds where it lists it, by the last row of a full page that agrees with the
     server's own cursor, and by an hour that /query counts alike. Two proven times at most REACH apart prove all between
     them. A full page is proven by its cursor and the one before it, so that of a sweep only the first row is asked for,
-    and the last one of its last page, which has no cursor; where rows lie farther apart, as many as it takes.
+    and the last one of its last page, which has no cursor; where rows lie farther apart, as many as it takes. Of a range
+    no longer than LEAST_OFFSET nothing is asked: a row of another zone's time would lie outside of it, which is an error.
 
     *exactly(range)* asks for the first page of a range, a microsecond as a rule, and returns its uuids. *proven*: what
     earlier sweeps proved; it grows.
@@ -101,6 +103,9 @@ class ZoneCheck:
         if not page.rows.num_rows:
             return
         first, last = (page.rows["timestamp"][place].as_py() for place in (0, -1))
+        if asked.duration <= LEAST_OFFSET:
+            self._proven.add(first, last)
+            return
         if page.more and check_cursor(page):
             self._proven.add(last, last)
         # The hour of a full page's last row may go on.

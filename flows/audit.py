@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ from extractors import probe
 from extractors.errors import ClockJumped
 from extractors.events import EventsReader
 from extractors.probe import Answers, Outside, Seen
-from extractors.window import MICROSECOND, Range, counted, iso
+from extractors.window import DAY, MICROSECOND, Range, counted, iso, midnight
 from flows import plan
 from flows.guard import Guard
 from flows.loader import STREAM, Loader, Order, Outcome, Progress
@@ -62,7 +62,7 @@ class Verification:
     source does not let us compare; *stale*: windows that are to be landed again and were not yet; *stray_rows*: rows of the
     destination that belong to no window; *quarantined*: rows that could not be typed, and are missing from the table;
     *unmerged*: windows of which the source holds different copies of one event, and the destination one; *elsewhere*: windows
-    outside the range that earlier runs found damaged, held or in dispute.
+    outside the range that earlier runs found damaged, held or in dispute; *doubled*: dates with an event in two windows.
     """
 
     windows: int = 0
@@ -77,6 +77,7 @@ class Verification:
     differences: list[Difference] = field(default_factory=list)
     left: list[datetime] = field(default_factory=list)
     elsewhere: list[datetime] = field(default_factory=list)
+    doubled: list[date] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
@@ -99,6 +100,8 @@ class Verification:
             f"{iso(min(self.elsewhere, default=FIRST))}; hedgerow verify without a range compares them": bool(
                 self.elsewhere
             ),
+            f"an event stands in two windows of {', '.join(map(str, self.doubled))}: the source moved it; the next sync or "
+            "hedgerow verify --repair lands them again": bool(self.doubled),
             f"to be landed again: {counted(self.stale, 'window')}, by the next sync or by --repair": bool(self.stale),
             f"missing between landed windows: {counted(self.missing, 'row')}; {self._gap}": bool(self.missing),
             f"outside all landed windows: {counted(self.stray_rows, 'row')}, not hedgerow's, and left alone": bool(
@@ -146,9 +149,18 @@ def run(
             guard = Guard(order.accept_deletions)
             guard.look(sink.ledger(order.project_id, STREAM), sink.changes(order.project_id, STREAM))
             loader = Loader(
-                order, sink, spool, outcome, now=now, clock=clock, on_progress=on_progress, planned=0, guard=guard
+                order,
+                sink,
+                spool,
+                outcome,
+                now=now,
+                sure=min(now, clock()),
+                clock=clock,
+                on_progress=on_progress,
+                planned=0,
+                guard=guard,
             )
-            prover = Prover(order, reader, sink, loader, outcome, now=now, may_ask=lambda: True)
+            prover = Prover(order, reader, sink, loader, outcome, now=now, sure=min(now, clock()), may_ask=lambda: True)
             try:
                 return _verify(prover, reader, sink, loader, outcome, order, rng, now=now, repair=repair, detail=detail)
             except (GenerationConflict, ClockJumped):  # another run landed one of the windows meanwhile: look again
@@ -221,12 +233,17 @@ def _verify(
     prover.settle_differences(agreeing, answers)
     if repair:
         again = [now_known[entry.start] for entry in wrong if entry.start in now_known]
-        unmerged = [entry for entry in compared if entry.facts.unmerged and entry not in again]
-        again = [entry for entry in (*again, *unmerged) if entry.state is not State.STALE]
+        # Different copies may be merged by now, and what could not be typed may have been damaged on its way.
+        others = [entry for entry in now_known.values() if entry.facts.unmerged or entry.tally.quarantined_rows]
+        asked = {entry.start for entry in entries}
+        again += [entry for entry in others if entry.start in asked and entry not in again]
+        again = [entry for entry in again if entry.state is not State.STALE]
         prover.settle_differences(again, answers, force={entry.start for entry in again})
         stale = {entry.start for entry in entries if entry.state is State.STALE}
         unfinished = plan.unfinished(prover.ledger(), None, now=now, settle=order.settle)
         prover.land([target for target in unfinished if target.window.start in stale], {}, mark=None)
+    else:
+        done.doubled = _doubled(sink, project_id, rng)
     ledger = sink.ledger(project_id, STREAM)
     outcome.conclude(ledger)
     entries = _entries(ledger, rng)
@@ -258,6 +275,19 @@ def _answers(reader: EventsReader, entries: Sequence[Entry]) -> Answers:
             return found
         found |= said
     return found
+
+
+def _doubled(sink: Sink, project_id: int, rng: Range) -> list[date]:
+    """Dates not searched yet that hold an event in two windows."""
+    days = [
+        day
+        for day in sink.ledger(project_id, STREAM).unchecked
+        if rng.overlap(Range(midnight(day), midnight(day) + DAY))
+    ]
+    if not days:
+        return []
+    moments: list[datetime] = sink.twice(project_id, STREAM, days)["timestamp"].to_pylist()
+    return sorted({at.date() for at in moments})
 
 
 def _left(sink: Sink, ledger: Ledger, project_id: int, rng: Range) -> list[datetime]:

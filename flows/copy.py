@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from extractors.window import counted, iso
 from flows.guard import Guard
@@ -25,8 +25,11 @@ BATCH_ROWS, BATCH_WINDOWS = 200_000, 256  # what is held in memory, and compared
 class Copied:
     """What was copied of one project. *kept*: windows that the target has, as new or newer.
 
-    *damaged*: windows whose rows are not what the source's ledger says, and which were left out; *narrower*: windows that
-    cover less than the target does, left out; *held*: windows that would remove too much from the target, left out;
+    *broken*: of these, windows that the target knows to be damaged, and of which it has a newer reading; *behind*: of
+    these, windows that cover less than the source's: their newer reading stays, and what it does not cover is not copied.
+    *doubled*: dates with an event in two windows, because the source moved it. *damaged*: windows whose rows are not what
+    the source's ledger says, left out; *narrower*: windows that cover less than the target does, left out; *held*: windows
+    that would remove too much from the target, left out; *moved_on*: windows that another run landed meanwhile;
     *differing*: windows that do not hold in the target what was put there. *standing*: copied windows that the source of
     the copy itself calls disputed, held or unread.
     """
@@ -35,6 +38,9 @@ class Copied:
     windows: int = 0
     rows: int = 0
     kept: int = 0
+    behind: list[datetime] = field(default_factory=list)
+    broken: list[datetime] = field(default_factory=list)
+    doubled: list[date] = field(default_factory=list)
     damaged: list[datetime] = field(default_factory=list)
     narrower: list[datetime] = field(default_factory=list)
     held: list[datetime] = field(default_factory=list)
@@ -44,7 +50,7 @@ class Copied:
 
     @property
     def left_out(self) -> bool:
-        return bool(self.damaged or self.narrower or self.held or self.moved_on)
+        return bool(self.damaged or self.behind or self.narrower or self.held or self.moved_on)
 
     @property
     def problems(self) -> list[str]:
@@ -53,6 +59,20 @@ class Copied:
         if self.damaged:
             told.append(
                 f"{_named(self.damaged)} not copied: the rows are not what was landed (hedgerow verify --repair)"
+            )
+        if self.broken:
+            told.append(
+                f"{_named(self.broken)} damaged in the target, and older here: hedgerow verify --repair reads them again"
+            )
+        if self.behind:
+            told.append(
+                f"{_named(self.behind)} copied in no part: the target's own is newer and covers less; "
+                "hedgerow backfill fills the rest"
+            )
+        if self.doubled:
+            days = ", ".join(map(str, self.doubled))
+            told.append(
+                f"an event stands in two windows of {days}: the source moved it; the target's next sync mends it"
             )
         if self.narrower:
             told.append(
@@ -95,6 +115,12 @@ def copy(
     theirs, ours = source.ledger(project_id, STREAM), target.ledger(project_id, STREAM)
     entries = [entry for _, entry in sorted(theirs.entries.items()) if _wanted(entry, ours)]
     done.kept = len(theirs.entries) - len(entries)
+    wanted = {entry.start for entry in entries}
+    done.behind = [
+        start
+        for start, entry in sorted(theirs.entries.items())
+        if start not in wanted and _covers_more(entry, ours.entries[start])
+    ]
     _check_steps(theirs, ours, entries, source=source, target=target)
     guard = Guard(accept=False)
     guard.look(ours, target.changes(project_id, STREAM))
@@ -104,11 +130,14 @@ def copy(
     for batch in _batches(entries):
         landings = []
         for entry in _sound(source, batch, done):
-            landing = _landing(entry, source, target, ours, theirs.steps.get(entry.start.date()))
             try:
+                landing = _landing(entry, source, target, ours, theirs.steps.get(entry.start.date()))
                 after(ours.entries.get(entry.start), landing)
             except CoversLess:
                 done.narrower.append(entry.start)
+                continue
+            except GenerationConflict:  # the source of the copy was synced meanwhile
+                done.moved_on.append(entry.start)
                 continue
             if guard.stops(entry.start, landing.removed, now=now):
                 done.held.append(entry.start)
@@ -121,7 +150,11 @@ def copy(
         done.standing += [entry.start for entry in landed if _stands(entry)]
         done.differing += _differing(target, landed)
         on_progress(Progress(done.windows, len(entries), done.rows, batch[-1].covered_end))
+    done.broken = [start for start in ours.entries if start not in wanted and ours.entries[start].facts.damaged]
     _hand_mark_on(theirs, source, target, done)
+    if days := target.ledger(project_id, STREAM).unchecked:
+        moments: list[datetime] = target.twice(project_id, STREAM, days)["timestamp"].to_pylist()
+        done.doubled = sorted({at.date() for at in moments})
     return done
 
 
@@ -159,9 +192,15 @@ def _hand_mark_on(theirs: Ledger, source: Destination, target: Destination, done
 
 
 def _wanted(entry: Entry, ours: Ledger) -> bool:
-    """Whether the window is newer than the target's: read later, or read as late and compared later."""
+    """Whether the window is newer than the target's, or the target's own reading of it is damaged."""
     known = ours.entries.get(entry.start)
-    return known is None or known.read_at < entry.read_at
+    if known is None or known.read_at < entry.read_at:
+        return True
+    return known.facts.damaged is not None and known.read_at == entry.read_at
+
+
+def _covers_more(entry: Entry, known: Entry) -> bool:
+    return entry.covered_start < known.covered_start or entry.covered_end > known.covered_end
 
 
 def _stands(entry: Entry) -> bool:

@@ -42,7 +42,7 @@ class Guard:
                 self._added.setdefault(day, []).append((change.found_at, change.changes.late))
 
     def landed(self, entry: Entry, removed: int) -> None:
-        """Take in a landing of this run."""
+        """Take in a landing of this run, as soon as it is decided."""
         self._rows[entry.start] = entry.tally.landed_rows
         if removed:
             self._removals.append(Removal(entry.start, entry.read_at, removed))

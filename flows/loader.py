@@ -168,8 +168,8 @@ class Lander(Protocol):
 class Loader:
     """Takes passages in, lets windows out: cuts rows at window ends and lands each window that was passed.
 
-    *now*: the source's time when the run began; *guard*: decides what may be removed; *stopped*: windows that it left as
-    they were.
+    *now*: the source's time when the run began; *sure*: up to when time has passed by both clocks; *guard*: decides what
+    may be removed; *stopped*: windows that it left as they were.
     """
 
     def __init__(
@@ -180,6 +180,7 @@ class Loader:
         outcome: Outcome,
         *,
         now: datetime,
+        sure: datetime,
         clock: Callable[[], datetime],
         on_progress: Callable[[Progress], None],
         on_commit: Callable[[Committed], None] = lambda committed: None,
@@ -195,6 +196,7 @@ class Loader:
         self._events = EventFilter()
         self._pending: dict[datetime, _Pending] = {}
         self._now = self._served_at = self._asked_at = self._began_at = now
+        self._sure = sure
         self.guard = guard
         self.stopped: list[Entry] = []
         self._unproven: set[datetime] = set()
@@ -208,6 +210,7 @@ class Loader:
             self._spool,
             outcome,
             now=self._now,
+            sure=self._sure,
             clock=self._clock,
             on_progress=quiet,
             planned=0,
@@ -322,6 +325,9 @@ class Loader:
         self._pending[entry.start] = _Pending(
             _new_rows(entry.tally, target, changes), (settled.copies, rejects.num_rows), changes, missing
         )
+        # Counted as decided: windows that are landed together must not each be allowed the same rows.
+        removed = 0 if self.guard.accept else removed
+        self.guard.landed(entry, removed)
         return Landing(
             entry,
             settled.rows,
@@ -329,7 +335,7 @@ class Loader:
             target.reads.start,
             target.step,
             changes=changes,
-            removed=0 if self.guard.accept else removed,
+            removed=removed,
         )
 
     def _held(self, target: Target, settled: rows_of.Settled) -> pa.Table | None:
@@ -396,7 +402,7 @@ class Loader:
 
     def _base(self, target: Target, rows: pa.Table, rejects: pa.Table) -> Base | None:
         """Sums of the part that the next sweep will not read again: older than the settle time."""
-        until = min(target.reads.end, self._now - self._order.settle)
+        until = min(target.reads.end, self._sure - self._order.settle)
         tail = target.reads.start > target.covers.start
         previous = target.previous.base if target.previous and tail else None
         if until <= target.reads.start:
@@ -425,26 +431,24 @@ class Loader:
     def _land(self, landings: list[Landing]) -> None:
         mark = self._mark if not self._targets else None
         try:
-            self._count(landings, self._sink.land(landings, mark=mark))
+            self._count(self._sink.land(landings, mark=mark))
         except SinkError as exc:
-            self._count(landings, exc.landed)
+            self._count(exc.landed)
             raise
         finally:
             pa.default_memory_pool().release_unused()
 
-    def _count(self, landings: Sequence[Landing], landed: Sequence[Entry]) -> None:
+    def _count(self, landed: Sequence[Entry]) -> None:
         """Tell what was committed: only that counts, also of an attempt that ends in a conflict."""
         if not landed:
             return
-        of = {landing.entry.start: landing for landing in landings}
-        rows = sum([self._committed(of[entry.start], entry) for entry in landed])
+        rows = sum([self._committed(entry) for entry in landed])
         spanned = Range(min(entry.start for entry in landed), max(entry.end for entry in landed))
         self._on_commit(Committed(spanned, len(landed), rows))
 
-    def _committed(self, landing: Landing, entry: Entry) -> int:
+    def _committed(self, entry: Entry) -> int:
         start, outcome = entry.start, self._outcome
         pending = self._pending.pop(start)
-        self.guard.landed(entry, landing.removed)
         outcome.windows += 1
         outcome.rows += pending.rows
         outcome.landed.add(start)

@@ -114,15 +114,16 @@ def _run(
     ledger = plan.as_of(sink.ledger(order.project_id, STREAM), now, settle=order.settle)
     wanted = plan.wanted_range(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
     held = plan.stopped(ledger, order.reread_at, now=now, accept=order.accept_deletions)
+    sure = min(now, clock())  # a window is over when both clocks say so
     outcome.wanted = wanted
     outcome.in_quarantine = sum(entry.tally.quarantined_rows for entry in ledger.entries.values())
     hours: Mapping[datetime, HourCount] = {}
     found: list[Target] = []
     if wanted is not None:
         hours, known = steps(reader, ledger, wanted, now=now)
-        found = plan.targets(ledger, known, wanted, now=now, settle=order.settle, held=held)
+        found = plan.targets(ledger, known, wanted, now=sure, settle=order.settle, held=held)
     if order.marks:
-        found += plan.unfinished(ledger, wanted, now=now, settle=order.settle, held=held)
+        found += plan.unfinished(ledger, wanted, now=sure, settle=order.settle, held=held)
         found.sort(key=lambda target: target.reads.start)
     with Spool(spool_directory, STAGED) as spool:
         guard = Guard(order.accept_deletions)
@@ -133,13 +134,14 @@ def _run(
             spool,
             outcome,
             now=now,
+            sure=sure,
             clock=clock,
             on_progress=on_progress,
             on_commit=on_commit,
             planned=len(found),
             guard=guard,
         )
-        prover = Prover(order, reader, sink, loader, outcome, now=now, may_ask=may_ask)
+        prover = Prover(order, reader, sink, loader, outcome, now=now, sure=sure, may_ask=may_ask)
         groups = list(batches(found, hours))
         for batch in groups:
             mark = wanted.end if order.marks and wanted and batch is groups[-1] else None

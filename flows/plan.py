@@ -20,6 +20,7 @@ UNKNOWN_STEP = timedelta(hours=1)
 FIRST_RANGE = timedelta(days=30)
 HISTORY = timedelta(days=7)
 OPEN_AGAIN = timedelta(hours=1)  # how often an open window is read from its start where the source does not count
+ONE_CLOCK = timedelta(minutes=1)  # what two servers of one PostHog may differ by
 PAGE_ROWS = 1_000  # what today's servers give at a time
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -71,14 +72,15 @@ def wanted_range(
 
 
 def as_of(ledger: Ledger, now: datetime, *, settle: timedelta) -> Ledger:
-    """The ledger with every window open that cannot have settled by *now*: a clock was ahead when it was landed.
+    """The ledger with every window open that cannot have settled by *now*, or was read later: a clock was ahead then.
 
     It is read from its start again.
     """
     early = {
         start: replace(entry, state=State.OPEN, base=None)
         for start, entry in ledger.entries.items()
-        if entry.settled and entry.end > now - settle
+        if (entry.settled and entry.end > now - settle)
+        or (entry.state is not State.STALE and entry.read_at > now + ONE_CLOCK)
     }
     return replace(ledger, entries={**ledger.entries, **early}) if early else ledger
 

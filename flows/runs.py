@@ -26,6 +26,7 @@ from sinks.errors import DestinationUnusable, SinkError
 
 EARLIEST = "earliest"
 INTERRUPTED = "interrupted"
+CLOCKS_DIFFER = timedelta(hours=1)
 LOOKBACK_SHARE = 4  # the look-back asks at most every fourth query of an hour (design.md, Probe)
 
 
@@ -366,6 +367,8 @@ def _windows(starts: Sequence[datetime]) -> str:
 
 
 def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
+    if reader.served_at is not None and abs(reader.served_at - now()) > CLOCKS_DIFFER:
+        yield f"the server's clock says {iso(reader.served_at)}, this machine's {iso(now())}: the server's counts"
     changes = outcome.changes.values()
     parts = []
     if late := sum(change.late for change in changes):

@@ -372,7 +372,7 @@ class DuckDBSink:
 
     def keep(self, path: str, file: Path) -> str:
         home = self.path.with_name(f"{self.path.name}.exports")
-        with _translated_os(home):
+        with errors.writing(home):
             target = home / path
             target.parent.mkdir(parents=True, exist_ok=True)
             aside = target.with_name(f".{target.name}.new")
@@ -428,16 +428,6 @@ class DuckDBSink:
             )
         db.execute("DELETE FROM hedgerow.meta WHERE key = 'format'")
         db.execute("INSERT INTO hedgerow.meta VALUES ('format', ?)", [str(FORMAT)])
-
-
-@contextmanager
-def _translated_os(place: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise errors.DestinationUnusable(
-            f"cannot write {place.name}: {exc.strerror}", hint="check path, permissions and disk"
-        ) from exc
 
 
 def _format(db: duckdb.DuckDBPyConnection) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -70,6 +71,17 @@ class HostChanged(SinkError):
 
 class BadQuery(SinkError):
     """SQL of the user that DuckDB refuses (exit status 2)."""
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """What the operating system refuses while something is written at *place*: a full disk, a quota, missing rights."""
+    try:
+        yield
+    except OSError as exc:
+        raise DestinationUnusable(
+            f"cannot write {place}: {exc.strerror}", hint="free space there, or check path and permissions"
+        ) from exc
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -95,12 +95,12 @@ class LakeSink:
             try:
                 rules = _json(filter=event_filter, epoch=epoch + 1)
                 self.objects.put(known.rules_path, rules, match=known.rules_etag)
+                known.refresh_rules()
+                return
             except Changed:
                 if not attempt:
                     raise errors.GenerationConflict(f"rules of {known.name}", expected=epoch, found=epoch + 1) from None
-            known.refresh_rules()
-            if known.rules == (event_filter, epoch + 1):
-                return
+                known.refresh_rules()
 
     def probe(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
         self._try()
@@ -591,8 +591,10 @@ def _written(rows: pa.Table, footer: Footer, directory: Path) -> Iterator[bytes 
         lake_file.write(rows, footer, sunk)
         yield sunk.getvalue().to_pybytes()
         return
-    with tempfile.NamedTemporaryFile(dir=directory, prefix="window-") as file:
-        lake_file.write(rows, footer, Path(file.name))
+    with ExitStack() as held:
+        with errors.writing(directory):
+            file = held.enter_context(tempfile.NamedTemporaryFile(dir=directory, prefix="window-"))
+            lake_file.write(rows, footer, Path(file.name))
         yield Path(file.name)
 
 

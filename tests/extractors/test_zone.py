@@ -198,3 +198,13 @@ def test_spans_join_where_no_two_switches_fit_between(added, held):
         assert spans.end_at(SPRING + last * DAY) == SPRING + last * DAY
         assert spans.end_at(SPRING + first * DAY - MICROSECOND) is None
         assert spans.end_at(SPRING + last * DAY + MICROSECOND) is None
+
+
+@pytest.mark.parametrize(("minutes", "asks"), [(30, 0), (31, 2)])
+def test_short_range_is_not_asked_about(minutes, asks, tmp_path):
+    """A row of another zone's time lies outside half an hour, which the reader refuses: an idle sync pays nothing."""
+    start = datetime(2026, 3, 31, 12, tzinfo=UTC)
+    pages = Pages(events_at(spread(5, start, start + timedelta(minutes=25))))
+
+    assert sweep(reader_of(pages, tmp_path), start, start + timedelta(minutes=minutes)) == 5
+    assert exact(pages) == asks

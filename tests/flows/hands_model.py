@@ -347,6 +347,8 @@ class Model:
         for start, entry in self.ledger.entries.items():
             if start in self.damage or not entry.settled or start in outcome.moving:
                 continue
+            if entry.end > self._source.now - SETTLE:
+                continue  # landed when the clock was ahead: open again, whatever its line says
             wrong = self._compared(hand, entry, since=self.landed.get(start, -1))
             name = self._named("complete", entry, wrong)
             self.check(name, not wrong, f"{hand.task.name} says complete; {_told(entry)}: {wrong}")

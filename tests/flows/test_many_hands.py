@@ -27,11 +27,11 @@ from tests.flows.hands_source import Source, serving
 
 # Histories of the long test: sinks, writers in threads or in processes of their own, and how many parts of the budget.
 LONG = {
-    ("memory", "threads"): 1300,
-    ("duckdb", "threads"): 200,
-    ("duckdb", "processes"): 100,
-    ("lake", "threads"): 200,
-    ("lake", "processes"): 100,
+    ("memory", "threads"): 1580,
+    ("duckdb", "threads"): 60,
+    ("duckdb", "processes"): 40,
+    ("lake", "threads"): 80,
+    ("lake", "processes"): 40,
     ("s3", "threads"): 150,
     ("s3", "processes"): 50,
 }

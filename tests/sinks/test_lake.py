@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -22,7 +23,7 @@ from sinks.lake import LakeSink
 from sinks.lake_file import FILE_SCHEMA
 from sinks.lake_ledger import Line, Stream
 from sinks.ledger import Agreement, Changes, Damage, Dispute, Entry, Facts, Landing, Note, Probed, Sound, State, Stop
-from sinks.objects import Missing
+from sinks.objects import LocalObjects, Missing
 from tests import stores
 from tests.relay import refused, relay
 from tests.sinks.test_conformance import DAY, HOUR, landing, names
@@ -607,3 +608,58 @@ def test_attached_ledger_is_the_one_that_runs_know(lake, tmp_path):
     assert compare() == ["verified", "held", "disputed", "landed"]
     lake.prepare(1, "events", host="https://a", event_filter="", rebuild=True)
     assert compare() == ["stale"] * 4
+
+
+def test_a_full_disk_is_told_as_one(lake, monkeypatch):
+    """A large window waits in a file before it goes up: where there is no room, exit 12 says what to free."""
+    monkeypatch.setattr("sinks.lake.BUFFERED_BYTES", 0)
+
+    def full(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sinks.lake_file.write", full)
+    with pytest.raises(errors.DestinationUnusable, match="No space left") as told:
+        lake.land([landing("a")])
+
+    assert "free space" in told.value.hint
+
+
+def test_of_two_rebuilds_at_once_both_count(lake, monkeypatch):
+    """Neither undoes the other: every landing of before is stale, also one that came between the two."""
+    lake.land([landing("a")])
+    other = prepare(stores.local_lake(Path(lake.objects.root)))
+    put = lake.objects.put
+
+    def second(path: str, data: bytes, **condition: object) -> str:
+        if "/streams/" in path:
+            monkeypatch.setattr(lake.objects, "put", put)
+            prepare(other, rebuild=True)
+            other.ledger(1, "events")
+            other.land([landing("b", generation=2)])
+        return put(path, data, **condition)
+
+    monkeypatch.setattr(lake.objects, "put", second)
+    prepare(lake, rebuild=True)
+
+    (entry,) = lake.ledger(1, "events").entries.values()
+    assert (entry.state, entry.generation) == (State.STALE, 4)
+
+
+def test_a_faster_replacer_is_not_taken_for_us(lake, monkeypatch):
+    """The version remembered of a new object is that of what was put, not of what stands there a moment later."""
+    other = prepare(stores.local_lake(Path(lake.objects.root)))
+    put = LocalObjects.put
+
+    def then_replaced(self: LocalObjects, path: str, data: bytes | Path, **condition: object) -> str:
+        etag = put(self, path, data, **condition)
+        if path.endswith("Z.parquet") and self is lake.objects and condition.get("create"):
+            other.ledger(1, "events")
+            other.land([landing("b", generation=1)])
+        return etag
+
+    monkeypatch.setattr(LocalObjects, "put", then_replaced)
+    lake.land([landing("a")])
+
+    with pytest.raises(errors.GenerationConflict):
+        lake.land([landing("c", generation=1)])
+    assert names(other) == ["b"]
