@@ -1339,7 +1339,8 @@ BREAKS = [
     Break(
         "windows of tomorrow settled",
         "flows/plan.py",
-        "        if (entry.settled and entry.end > now - settle)\n        or (entry.state is not State.STALE and entry.read_at > now + ONE_CLOCK)\n",
+        "        if (entry.settled and entry.end > now - settle)\n"
+        "        or (entry.state is not State.STALE and entry.read_at > now + ONE_CLOCK)\n",
         "        if False\n",
         f"{BESIDE} -k tomorrow",
     ),
