@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from extractors.simulator.dataset import generate
@@ -133,6 +134,24 @@ def test_changed_filter_is_told_in_words(simulator, tmp_path):
     assert [one.returncode for one in done] == [2, 2, 2]
     assert [words in one.stderr for one in done] == [True] * 3, [one.stderr for one in done]
     assert not [one for one in done if "{" in one.stderr + one.stdout]
+
+
+def test_damage_ends_every_run_with_3_until_it_is_repaired(simulator, tmp_path):
+    """Found once by verify: each later sync says so and ends with 3, although it landed all that it was asked for."""
+    path, told = tmp_path / "posthog.duckdb", []
+
+    def run(*arguments: str) -> None:
+        told.append(hedgerow(simulator, tmp_path, *arguments))
+
+    run("backfill", *RANGE)
+    with duckdb.connect(str(path)) as db:
+        db.execute("DELETE FROM events WHERE uuid = (SELECT min(uuid) FROM events)")
+    for arguments in (("verify",), ("sync", *RANGE), ("sync", *RANGE), ("verify", "--repair"), ("sync", *RANGE)):
+        run(*arguments)
+
+    assert [one.returncode for one in told] == [0, 3, 3, 3, 0, 0], [one.stderr for one in told]
+    assert all("does not hold what was landed" in one.stderr for one in told[2:4])
+    assert landed(DuckDBSink(path), START, END) == truth(DATASET.events, START, END)
 
 
 def test_other_projects_are_verified_when_one_fails(simulator, tmp_path):

@@ -191,6 +191,7 @@ def test_events_that_another_window_of_their_date_holds_are_no_removal(tmp_path)
         outcome, _ = sync(simulator.url, simulator.key, sink, tmp_path, since=OLD, until=OLD + DAY)
 
     assert (outcome.held, outcome.complete) == ([], True)
+    assert sink.ledger(1, "events").removals == ()
     assert landed(sink, OLD, OLD + DAY) == truth(dataset.events, OLD, OLD + DAY)
 
 

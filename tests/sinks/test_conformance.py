@@ -245,20 +245,22 @@ def test_note_changes_what_is_known_only(sink):
 
 
 def test_note_about_an_older_landing_is_left_out(sink):
-    """Another run landed the window meanwhile: what was found out about the older landing says nothing of the new."""
+    """Another run landed the same rows meanwhile: what was found out about the older landing says nothing of the new."""
     (old,) = sink.land([landing("a", "b")])
-    (new,) = sink.land([landing("c", generation=1)])
-    left = sink.note([agreement(old)])
+    (new,) = sink.land([landing("a", "b", generation=1)])
+    left = sink.note([agreement(old), Note(old, DAY, Damage())])
 
-    assert [note.known for note in left] == [old]
+    assert [note.known for note in left] == [old, old]
     assert sink.ledger(1, "events").entries == {DAY: new}
 
 
 def test_note_decided_from_an_older_note_is_left_out(sink):
-    """Damage was noted while the source was asked: the answer does not overwrite it, and whoever decided hears of it."""
+    """A dispute was noted while the source was asked: the answer does not end it, and whoever decided hears of it."""
     (entry,) = sink.land([landing("a", "b")])
-    sink.note([Note(entry, DAY, Dispute("1:1:1:1:1/1:1"))])
-    left = sink.note([agreement(entry)])
+    sink.note([agreement(entry)])
+    (agreed,) = sink.ledger(1, "events").entries.values()
+    sink.note([Note(agreed, DAY, Dispute("1:1:1:1:1/1:1"))])
+    left = sink.note([agreement(agreed)])
 
     assert len(left) == 1
     assert sink.ledger(1, "events").entries[DAY].facts == Facts(disputed=DAY)

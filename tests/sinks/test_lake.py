@@ -264,11 +264,13 @@ def test_merged_journal_forgets_no_newer_note(lake, monkeypatch):
 def test_merge_forgets_no_note_about_a_landing_that_came_meanwhile(lake):
     """Another process lands the window again and disputes it: who merges the journal has not listed that landing yet."""
     (entry,) = lake.land([landing("a")])
+    lake.ledger(1, "events")
     other = prepare(stores.local_lake(Path(lake.objects.root)))
     other.ledger(1, "events")
     other.land([landing("b", generation=1)])
     other.note([disputed(other)])
-    assert len(lake.note([Note(entry, DAY, Damage())])) == 1  # it reads the journal, not the list of windows
+    said = Agreement(f"{entry.tally.source_digest}/1:2", entry.covered_end)
+    lake.note([Note(entry, DAY, said)])  # it reads the journal, not the list of windows
     for number in range(60):
         lake.record(a_run(number))
 
