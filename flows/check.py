@@ -58,7 +58,7 @@ def check(settings: Settings, project_id: int, *, listener: Listener | None = No
             yield finding
             reachable = reachable and finding.verdict is not Verdict.FAIL
         if reachable:
-            yield from _events(reader, client, project_id)
+            yield from _events(client, project_id)
             yield _query(reader, project_id)
             yield _listing(client, project_id, "exports", scope="export:read")
             yield _listing(client, project_id, "evaluations", scope="evaluation:read")
@@ -93,7 +93,7 @@ def _access(settings: Settings, reader: EventsReader) -> Iterator[Finding]:
         yield Finding("clock", Verdict.OK, f"this machine's clock is {seconds}")
 
 
-def _events(reader: EventsReader, client: Client, project_id: int) -> Iterator[Finding]:
+def _events(client: Client, project_id: int) -> Iterator[Finding]:
     """One page of the last day, or of the last year where that is empty: row form, page size, address and time zone."""
     now = client.served_at or wiring.now()
     try:
@@ -103,7 +103,9 @@ def _events(reader: EventsReader, client: Client, project_id: int) -> Iterator[F
             page = decode.page(client.send(replace(request, divisible=False)).body)
             if page.received:
                 break
-        ZoneCheck({}, lambda rng: reader.uuids(rng)).check(page, asked)
+        # The page holds every event, so what is asked again must not be filtered either.
+        everything = EventsReader(client, project_id, events=EventFilter())
+        ZoneCheck({}, everything.uuids).check(page, asked)
     except errors.SourceError as exc:
         yield _failed("events", exc)
         return

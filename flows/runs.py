@@ -367,8 +367,11 @@ def _windows(starts: Sequence[datetime]) -> str:
 
 
 def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
-    if reader.served_at is not None and abs(reader.served_at - now()) > CLOCKS_DIFFER:
-        yield f"the server's clock says {iso(reader.served_at)}, this machine's {iso(now())}: the server's counts"
+    if reader.served_at is not None and reader.served_at - now() > CLOCKS_DIFFER:
+        yield (
+            f"the server's clock says {iso(reader.served_at)}, this machine's {iso(now())}: windows count as over when "
+            "both say so"
+        )
     changes = outcome.changes.values()
     parts = []
     if late := sum(change.late for change in changes):
