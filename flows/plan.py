@@ -71,16 +71,16 @@ def wanted_range(
     return Range(since, end) if since < end else None
 
 
-def as_of(ledger: Ledger, now: datetime, *, settle: timedelta) -> Ledger:
+def as_of(ledger: Ledger, now: datetime, *, settle: timedelta, latest: datetime | None = None) -> Ledger:
     """The ledger with every window open that cannot have settled by *now*, or was read later: a clock was ahead then.
 
-    It is read from its start again.
+    It is read from its start again. *latest*: the source's time in its latest answer, where that is later than *now*.
     """
+    read_by = max(now, latest or now) + ONE_CLOCK
     early = {
         start: replace(entry, state=State.OPEN, base=None)
         for start, entry in ledger.entries.items()
-        if (entry.settled and entry.end > now - settle)
-        or (entry.state is not State.STALE and entry.read_at > now + ONE_CLOCK)
+        if (entry.settled and entry.end > now - settle) or (entry.state is not State.STALE and entry.read_at > read_by)
     }
     return replace(ledger, entries={**ledger.entries, **early}) if early else ledger
 

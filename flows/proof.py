@@ -67,7 +67,7 @@ class Prover:
     def ledger(self) -> Ledger:
         """The ledger as it is now, with the windows open that cannot have settled."""
         ledger = self._sink.ledger(self._order.project_id, STREAM)
-        return plan.as_of(ledger, self._now, settle=self._order.settle)
+        return plan.as_of(ledger, self._now, settle=self._order.settle, latest=self._reader.served_at)
 
     def land(self, targets: Sequence[Target], hours: Mapping[datetime, HourCount], *, mark: datetime | None) -> None:
         """Read and land *targets*, which ascend; then compare those that have settled with the source."""

@@ -217,7 +217,7 @@ def cases() -> Iterator[object]:
             yield pytest.param(script, kind, id=f"{script}-{kind}", marks=[] if fast else pytest.mark.long)
 
 
-@pytest.mark.parametrize(("script", "kind"), cases())
+@pytest.mark.parametrize(("script", "kind"), list(cases()))
 def test_script(script, kind, source):
     history = History(Setting(source, kind, ThreadWorker), events=120, page_rows=25, seed=3)
     try:

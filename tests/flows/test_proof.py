@@ -346,3 +346,20 @@ def test_change_beside_a_row_in_quarantine_is_found(tmp_path):
     assert sum(change.late for change in second.changes.values()) == 3
     assert sink.ledger(1, "events").entries[day].state is State.LANDED
     assert landed(sink, START, END) == truth([e for e in dataset.events if e.uuid != victim.uuid], START, END)
+
+
+def test_windows_of_an_hours_long_run_are_verified(tmp_path):
+    """The clock goes on while a backfill reads: what it lands hours after it began is compared as everything else."""
+    dataset = generate(events=4_000, start=START, end=END, seed=5)
+    clock, sink = NOW, MemorySink()
+
+    def later(seen: RequestSeen) -> None:
+        nonlocal clock
+        clock += timedelta(minutes=30) if seen.endpoint == "list" and seen.number > 2 else timedelta(0)
+
+    with serve(dataset, profile=UNLIMITED, now=lambda: clock, on_request=later) as simulator:
+        outcome, _ = load(simulator, sink, tmp_path)
+
+    assert clock > NOW + timedelta(hours=1)
+    assert outcome.verified == 10
+    assert states(sink) == {State.VERIFIED: 10}

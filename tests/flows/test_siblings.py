@@ -563,7 +563,7 @@ def test_a_date_header_a_day_ahead_costs_nothing_where_the_source_answers_querie
         assert world.is_true()
 
 
-@pytest.mark.parametrize("hours", [12, pytest.param(120, marks=pytest.mark.long)])
+@pytest.mark.parametrize("hours", [80, pytest.param(120, marks=pytest.mark.long)])
 def test_a_server_clock_that_was_ahead_is_over_before_the_next_sync(hours, tmp_path):
     """One run by a clock that was ahead, no queries, and nobody syncs until that time has passed: what it called over is
     read again, because this machine's clock did not say so."""
@@ -573,7 +573,7 @@ def test_a_server_clock_that_was_ahead_is_over_before_the_next_sync(hours, tmp_p
     world.sync("a", START)
     world.now, world.skew = START + (10 + hours) * HOUR, -hours * HOUR
     world.sync()
-    for later in (20, 24, 80):
+    for later in (1, 20):
         world.at(START + (10 + hours + later) * HOUR, full)
         outcome = world.sync()
 

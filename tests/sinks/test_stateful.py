@@ -272,7 +272,7 @@ HISTORIES = settings(
     phases=[Phase.explicit, Phase.generate],  # a red history is short enough, and shrinking opens files for minutes
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-Sinks.TestCase.settings = HISTORIES
+Sinks.TestCase.settings = settings(HISTORIES, max_examples=12)
 LakeSinks.TestCase.settings = settings(HISTORIES, max_examples=8)
 TestSinks = Sinks.TestCase
 TestLakeSinks = LakeSinks.TestCase
