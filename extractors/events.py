@@ -209,6 +209,12 @@ class EventsReader:
             # the partial page at a window's end is not wasted.
             span = max(window_end(cursor) - cursor, 2 * (last - asked.start))
 
+    def confirm_clock(self) -> None:
+        """Let the latest answer confirm what now() was told, where no page has; asks nothing. Raises ClockJumped."""
+        heard = self._client.heard
+        if self._unconfirmed is not None and heard is not self._unconfirmed and heard.served_at is not None:
+            self._confirm_clock(heard)
+
     def _confirm_clock(self, heard: Heard) -> None:
         """Let a page's answer confirm what now() was told; once, as a run is planned by the clock of its beginning."""
         told, self._unconfirmed = self._unconfirmed, None

@@ -22,7 +22,7 @@ from flows import plan
 from flows.guard import Guard
 from flows.loader import STREAM, Loader, Order, Outcome, Progress
 from flows.pipeline import CONFLICTS
-from flows.proof import Prover, Rehearsal, equals, part_of
+from flows.proof import Prover, Rehearsal, agrees, equals, part_of
 from flows.spool import Spool
 from sinks.base import Holding, Sink
 from sinks.errors import GenerationConflict
@@ -198,11 +198,12 @@ def _verify(
     done.unknown = len(settled - set(seen))
     covered = (Range(entry.covered_start, entry.covered_end) for entry in ledger.entries.values())
     done.outside = reader.probe.outside(covered) or []
+    reader.confirm_clock()  # before anything is noted or said by it
     damaged = {entry.start for entry in entries if held.get(entry.start, Holding()) != _landed(entry)}
     changed = {
         entry.start
         for entry in comparable
-        if entry.start in seen and not equals(entry, seen[entry.start], answers.early.get(entry.start))
+        if entry.start in seen and _differs(entry, seen[entry.start], answers.early.get(entry.start))
     }
     standing = {entry.start for entry in entries if entry.facts.disputed or entry.facts.held or entry.facts.unread}
     standing -= {entry.start for entry in comparable if entry.start in seen and entry.start not in changed}
@@ -274,6 +275,13 @@ def _answers(reader: EventsReader, entries: Sequence[Entry]) -> Answers:
             return found
         found |= said
     return found
+
+
+def _differs(entry: Entry, said: Seen, early: Seen | None) -> bool:
+    """Whether the source does not show what was read; of an open window without a baseline only the sums can say so."""
+    if entry.state is State.OPEN and entry.agreed is None:
+        return not agrees(entry, said, None)
+    return not equals(entry, said, early)
 
 
 def _doubled(sink: Sink, project_id: int, rng: Range) -> list[date]:

@@ -235,7 +235,7 @@ def verify(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Name every difference to the source, and mend it. Compares landed windows with the file's rows and the source's counts."""
+    """Name every difference between source, ledger and destination (exit 3); with --repair read only those windows again."""
     from flows import audit, projects, report, runs, wiring
 
     settings = _settings(destination, project).settings

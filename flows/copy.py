@@ -6,6 +6,7 @@ Each window is compared with its ledger entry before it is copied and after it h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -142,7 +143,8 @@ def copy(
             if guard.stops(entry.start, landing.removed, now=now):
                 done.held.append(entry.start)
                 continue
-            guard.landed(entry, landing.removed)
+            landing = replace(landing, removed_at=now)
+            guard.landed(landing.entry, landing.removed, at=now)
             landings.append(landing)
         landed = _landed(target, landings, done)
         done.windows += len(landed)
@@ -151,7 +153,7 @@ def copy(
         done.differing += _differing(target, landed)
         on_progress(Progress(done.windows, len(entries), done.rows, batch[-1].covered_end))
     done.broken = [start for start in ours.entries if start not in wanted and ours.entries[start].facts.damaged]
-    _hand_mark_on(theirs, source, target, done)
+    _hand_mark_on(theirs, target, done)
     if days := target.ledger(project_id, STREAM).unchecked:
         moments: list[datetime] = target.twice(project_id, STREAM, days)["timestamp"].to_pylist()
         done.doubled = sorted({at.date() for at in moments})
@@ -174,7 +176,7 @@ def _landed(target: Destination, landings: Sequence[Landing], done: Copied) -> l
     return landed
 
 
-def _hand_mark_on(theirs: Ledger, source: Destination, target: Destination, done: Copied) -> None:
+def _hand_mark_on(theirs: Ledger, target: Destination, done: Copied) -> None:
     """Give a target that has no mark the source's, where the copy left no window out.
 
     It goes with the last window that it covers, landed once more as it is.
@@ -186,9 +188,10 @@ def _hand_mark_on(theirs: Ledger, source: Destination, target: Destination, done
     if set(theirs.entries) - set(ours.entries) or not within:
         return
     last = max(within, key=lambda entry: entry.start)
-    again = theirs.entries.get(last.start)
-    if again is not None and (again.tally, again.read_at) == (last.tally, last.read_at):
-        target.land([_landing(again, source, target, ours, ours.steps.get(last.start.date()))], mark=theirs.mark)
+    if not last.facts.damaged:
+        own = _landing(last, target, target, ours, ours.steps.get(last.start.date()))
+        with suppress(GenerationConflict):  # a sync of the target is at work: its mark is the better one
+            target.land([own], mark=theirs.mark)
 
 
 def _wanted(entry: Entry, ours: Ledger) -> bool:
@@ -249,7 +252,8 @@ def _landing(entry: Entry, source: Destination, target: Destination, ours: Ledge
         before = target.hashes(entry.project_id, entry.covered_start, entry.covered_end)
         removed = rows_of.difference(before, rows_of.hashed(rows)).deleted.num_rows
     return Landing(
-        entry=replace(entry, generation=known.generation if known else 0),
+        # Its rows were counted just now: what an older note says of them does not go along.
+        entry=replace(entry, generation=known.generation if known else 0, facts=replace(entry.facts, damaged=None)),
         rows=rows,
         rejects=source.rejects(entry),
         replace_start=entry.covered_start,

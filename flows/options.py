@@ -20,7 +20,11 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more; a trac
 Since = Annotated[str | None, typer.Option(help="Start: ISO 8601 (no zone = UTC), 7d, 36h, or earliest.")]
 Until = Annotated[str | None, typer.Option(help="End, not included: ISO 8601, 1h, or now.")]
 AcceptDeletions = Annotated[
-    bool, typer.Option("--accept-deletions", help="Remove rows that the source does not show any more, however many.")
+    bool,
+    typer.Option(
+        "--accept-deletions",
+        help="Remove rows that the source does not show any more, however many (else held, exit 3).",
+    ),
 ]
 MaxWait = Annotated[
     str | None,

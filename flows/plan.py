@@ -399,7 +399,8 @@ def due_again(ledger: Ledger, ages: Sequence[timedelta], *, now: datetime, refus
     for entry in ledger.entries.values():
         facts, times = entry.facts, []
         if (first := facts.unmerged or facts.unread) is not None:
-            times.append(passed_age(first, entry.read_at, ages, now=now, daily=True))
+            last = max(entry.read_at, entry.tried_at or entry.read_at)
+            times.append(passed_age(first, last, ages, now=now, daily=True))
         if (stood := facts.held or facts.disputed) is not None and (refused or entry.probed is None):
             times.append(retried_at(entry, stood, ages, now=now))
         elif entry.settled and not facts and (refused or heavy(entry)):

@@ -288,7 +288,7 @@ class Prover:
             entries = self._sink.ledger(self._order.project_id, STREAM).entries
             for note in left:
                 entry = entries.get(note.known.start)
-                if entry is not None and entry.generation == note.known.generation and entry.noted != note.known.noted:
+                if entry is not None and _speaks_of(note, entry):
                     again.append(replace(note, known=entry))
             left = [*self._sink.note(again), *(note for note in left if note.known.start not in _starts(again))]
         missed = _starts(left)
@@ -322,6 +322,16 @@ class Rehearsal:
 
     def hashes(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
         return self._sink.hashes(project_id, start, end)
+
+
+def _speaks_of(note: Note, entry: Entry) -> bool:
+    """Whether a note that was left out still says something of *entry*: the same landing, noted since; or damage of the
+    part of an open window before a tail that has landed since."""
+    known = note.known
+    if entry.generation == known.generation:
+        return entry.noted != known.noted
+    same_part = known.base is not None and entry.base is not None and entry.base.whole_at == known.base.whole_at
+    return same_part and isinstance(note.finding, Damage)
 
 
 def _starts(notes: Iterable[Note]) -> set[datetime]:

@@ -492,11 +492,11 @@ def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
     if known is not None:
         db.execute(f"DELETE FROM hedgerow.windows WHERE {WINDOW}", key)
     db.execute(f"INSERT INTO hedgerow.windows ({ALL_COLUMNS}) VALUES ({', '.join('?' * len(values))})", values)
-    if landing.removed:
+    if (removal := landing.removal) is not None:
         of = [entry.project_id, entry.stream]
         old = "DELETE FROM hedgerow.removals WHERE project_id = ? AND stream = ? AND removed_at <= ?"
-        db.execute(old, [*of, entry.read_at - REMOVALS_KEPT])
-        db.execute("INSERT INTO hedgerow.removals VALUES (?, ?, ?, ?, ?)", [*key, entry.read_at, landing.removed])
+        db.execute(old, [*of, removal.at - REMOVALS_KEPT])
+        db.execute("INSERT INTO hedgerow.removals VALUES (?, ?, ?, ?, ?)", [*key, removal.at, removal.rows])
     if news := landing.changes:
         counts = [entry.read_at, news.late, news.deleted, news.changed, news.lateness.total_seconds()]
         db.execute(f"INSERT INTO hedgerow.changes VALUES ({', '.join('?' * 8)})", [*key, *counts])

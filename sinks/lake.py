@@ -32,7 +32,6 @@ from sinks.ledger import (
     Landing,
     Ledger,
     Note,
-    Removal,
     follows,
     generations,
     marks_after,
@@ -613,7 +612,7 @@ def _footer(
     tally = (entry.tally.landed_rows, entry.tally.landed_digest)
     same = old is not None and tally == (old.entry.tally.landed_rows, old.entry.tally.landed_digest)
     changed = landing.rewrite or not same or (file is not None and known.entry(file).facts.damaged is not None)
-    removed = (*(old.removed if old else ()), *_removal(landing))
+    removed = [*(old.removed if old else ()), *filter(None, [landing.removal])]
     return Footer(
         id=landing_id,
         epoch=known.rules[1] if known.rules else 0,
@@ -626,11 +625,6 @@ def _footer(
         changes=(*(old.changes if old else ()), *([(entry.read_at, landing.changes)] if landing.changes else ())),
         removed=recent(removed),
     )
-
-
-def _removal(landing: Landing) -> tuple[Removal, ...]:
-    entry = landing.entry
-    return (Removal(entry.start, entry.read_at, landing.removed),) if landing.removed else ()
 
 
 def _marks(known: Stream, entry: Entry, mark: datetime | None, old: tuple[datetime, ...]) -> tuple[datetime, ...]:

@@ -215,6 +215,15 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Removal:
+    """Rows that a landing of the window at *window_start* removed, at *at* (the source's time)."""
+
+    window_start: datetime
+    at: datetime
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Landing:
     """One window to land: its new entry, the rows of [replace_start, covered_end), and what could not be typed.
 
@@ -222,7 +231,7 @@ class Landing:
     holds from *replace_start* on are replaced, earlier ones stay. *rows*: transforms' EVENTS schema, each identity once;
     *rejects*: at, reason, text. *step* is written for the window's date if the date has none. *changes* go into the
     history of changes. *rewrite*: replace the rows even where the ledger says that they are the same. *removed*: how many
-    rows the guard counts as removed, for the next 24 hours.
+    rows the guard counts as removed, for the 24 hours after *removed_at* (None: when the window was read).
     """
 
     entry: Entry
@@ -233,10 +242,17 @@ class Landing:
     changes: Changes = Changes()
     rewrite: bool = False
     removed: int = 0
+    removed_at: datetime | None = None
 
     def __post_init__(self) -> None:
         if not self.entry.covered_start <= self.replace_start < self.entry.covered_end:
             raise ValueError(f"replaced range starts outside the covered one: {self.replace_start}")
+
+    @property
+    def removal(self) -> Removal | None:
+        """What the landing removes, and when."""
+        at = self.removed_at or self.entry.read_at
+        return Removal(self.entry.start, at, self.removed) if self.removed else None
 
     @property
     def partial(self) -> bool:
@@ -465,15 +481,6 @@ def _refused(rule: Rule, found: int) -> Refusal:
 
 
 # --- what a whole stream says
-
-
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """Rows that a landing of the window at *window_start* removed, at *at* (the source's time)."""
-
-    window_start: datetime
-    at: datetime
-    rows: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,9 +99,8 @@ class MemorySink:
             landed.append(new)
             if landing.changes:
                 self._changes.append(Change(*entry.key, entry.read_at, landing.changes))
-            if landing.removed:
-                removals = (*self._removals.get(stream, ()), Removal(entry.start, entry.read_at, landing.removed))
-                self._removals[stream] = recent(removals)
+            if landing.removal is not None:
+                self._removals[stream] = recent((*self._removals.get(stream, ()), landing.removal))
             self._entries[stream][entry.start] = new
             self._steps.setdefault(stream, {}).setdefault(day, landing.step)
             if mark is not None and number == len(landings) - 1:

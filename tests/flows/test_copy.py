@@ -14,7 +14,7 @@ from flows import copy, pipeline
 from sinks.base import Sink
 from sinks.duckdb_file import DuckDBSink
 from sinks.lake import LakeSink
-from sinks.ledger import Dispute, Facts, Note
+from sinks.ledger import Damage, Dispute, Facts, Note
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.flows.places import lose_a_row, meanwhile, place, reopened, steady
 
@@ -157,3 +157,35 @@ def test_copied_facts_are_told(two):
     assert done.standing == [FIRST]
     assert "in dispute where they come from" in str(done.problems)
     assert reopened(two.there).ledger(1, "events").entries[FIRST].facts == Facts(disputed=END)
+
+
+def test_copy_carries_no_damage_that_was_healed_since(two):
+    """The source's ledger still says damaged, its rows are sound: the target is not called damaged, and stays so."""
+    two.sync(two.here, at=END + HOUR, since=FIRST, until=END)
+    entry = two.here.ledger(1, "events").entries[FIRST]
+    two.here.note([Note(entry, END + HOUR, Damage())])
+    done = copy.copy(1, two.here, two.there)
+    again = copy.copy(1, two.here, two.there)
+
+    assert (done.problems, again.windows) == ([], 0)
+    assert reopened(two.there).ledger(1, "events").entries[FIRST].facts.damaged is None
+
+
+def test_removals_of_a_copy_count_together_over_many_days(tmp_path):
+    """Each date was read on another day, and a little less than half of each is gone: the copy stops all the same."""
+    dates = 8
+    dataset = Dataset(steady(FIRST, FIRST + dates * DAY, every=4 * MINUTE))
+    made = Two(place("duckdb", tmp_path), DuckDBSink(tmp_path / "other.duckdb"), dataset, tmp_path)
+    made.sync(made.there, at=FIRST + 9 * DAY, since=FIRST, until=FIRST + dates * DAY)
+    dataset.delete([event.uuid for event in dataset.events if event.timestamp.minute % 2 == 0][: dates * 180 : 2])
+    dataset.delete([event.uuid for number, event in enumerate(dataset.events) if number % 3 == 0])
+    for number in range(dates):
+        day = FIRST + number * DAY
+        made.sync(made.here, at=FIRST + (10 + 2 * number) * DAY, since=day, until=day + DAY, marks=False)
+    before = made.there.rows(1, FIRST, FIRST + dates * DAY).num_rows
+    gone = before - len(dataset)
+    done = copy.copy(1, made.here, made.there)
+
+    assert gone > 1_000
+    assert done.held
+    assert made.there.rows(1, FIRST, FIRST + dates * DAY).num_rows >= before - 1_000

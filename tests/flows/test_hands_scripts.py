@@ -180,9 +180,37 @@ def listing_takes_long(history: History) -> None:
     history.go(slow)
 
 
+def sync_over_a_gap(history: History) -> None:
+    """A sync of the last two hours leaves three days out: the next one goes on from before them."""
+    history.whole("sync")
+    history.pass_time(3 * DAY_M, 60)
+    history.whole("sync", since_m=120)
+
+
+def answer_that_met_a_stop(history: History) -> None:
+    """A run is about to note that the source agrees with what it landed first, when another one's removal is stopped."""
+    first = history.start("sync")
+    assert first is not None
+    history.go_before(first, "note")
+    history.hide(1.0)
+    history.whole("sync")
+    history.end_outage()
+    history.go(first)
+
+
+def mark_for_a_target_that_covers_more(history: History) -> None:
+    """A backfill has no mark: a copy of a part brings none over time that it did not read."""
+    history.whole("backfill", since_m=2 * DAY_M, until_m=0)
+    history.colleague_syncs(7, fresh=True)
+    history.whole("copy")
+
+
 SCRIPTS: dict[str, Callable[[History], None]] = {
     script.__name__: script
     for script in (
+        sync_over_a_gap,
+        answer_that_met_a_stop,
+        mark_for_a_target_that_covers_more,
         copy_of_a_part,
         copy_over_a_gap,
         sync_beside_verify,

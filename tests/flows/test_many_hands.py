@@ -24,6 +24,7 @@ from tests.flows.hands import ProcessWorker, ThreadWorker
 from tests.flows.hands_history import TO_THE_END, History, Setting
 from tests.flows.hands_places import DAMAGES
 from tests.flows.hands_source import Source, serving
+from tests.flows.test_hands_scripts import SCRIPTS
 
 # Histories of the long test: sinks, writers in threads or in processes of their own, and how many parts of the budget.
 LONG = {
@@ -281,9 +282,18 @@ def test_very_many_hands(kind, hired, source, request):
 
 
 @pytest.mark.long
-def test_every_rule_of_the_ledger_fired():
+def test_every_rule_of_the_ledger_fired(source):
     """After all histories of this process: a rule that never took or refused anything is not tested by them."""
     if not RULES:
         pytest.skip("no history has run")
+    for script in SCRIPTS.values():  # histories that somebody thought of count as well
+        setting = Setting(source, "memory", ThreadWorker)
+        history = History(setting, events=120, page_rows=25, seed=3)
+        try:
+            script(history)
+            history.finish()
+        finally:
+            history.close()
+        RULES.update(setting.rules)
     print(f"\nrules of the ledger: {', '.join(f'{rule.name} {RULES[rule.name]}' for rule in Rule)}")
     assert [rule.name for rule in Rule if not RULES[rule.name]] == []

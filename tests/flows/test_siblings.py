@@ -609,3 +609,23 @@ def test_repair_reads_what_could_not_be_typed_once_more(tmp_path):
     assert (first.quarantined, first.complete) == (1, False)
     assert found.good
     assert world.is_true()
+
+
+@pytest.mark.parametrize("wrong", [-5 * DAY, 5 * DAY], ids=["behind", "ahead"])
+def test_one_wrong_date_does_not_make_verify_good(wrong, tmp_path):
+    """The first answer has the time of another day: what differs is compared and named as by the right clock."""
+    full = spread(60, START, START + 3 * DAY).events
+    world = World(tmp_path, "duckdb", Dataset(), START)
+    world.at(START + 4 * DAY, full)
+    world.sync("a", START, START + 3 * DAY)
+    world.dataset.delete({full[5].uuid})
+    right, answers = world.now, [0]
+
+    def mistake(seen: RequestSeen) -> None:
+        answers[0] += 1
+        world.now = right + (wrong if answers[0] == 1 else timedelta(0))
+
+    world.on_request = mistake
+    found = world.verify("a")
+
+    assert (found.compared, len(found.differences)) == (3, 1)

@@ -1289,8 +1289,8 @@ BREAKS = [
     Break(
         "one answer's clock believed",
         "extractors/events.py",
-        "            self._confirm_clock(heard)\n",
-        "",
+        "            self._confirm_clock(heard)\n            halvings",
+        "            halvings",
         f"{SWEEP} -k two_answers_agree",
     ),
     Break(
@@ -1504,8 +1504,8 @@ BREAKS = [
     Break(
         "removals of earlier runs not counted",
         "flows/guard.py",
-        "sum(one.rows for one in recent)\n        if held",
-        "0\n        if held",
+        "sum(one.rows for one in recent)\n        if self._total",
+        "0\n        if self._total",
         GUARD,
     ),
     Break(
@@ -1525,14 +1525,14 @@ BREAKS = [
     Break(
         "late rows counted as the date's",
         "flows/guard.py",
-        "        then = held_of_day + gone_of_day - late\n",
-        "        then = held_of_day + gone_of_day\n",
+        "self._days.get(day, 0) + gone_of_day - late\n",
+        "self._days.get(day, 0) + gone_of_day\n",
         GUARD,
     ),
     Break(
         "all rows of a project may go",
         "flows/guard.py",
-        "        if held and removed >= held:\n",
+        "        if self._total and removed >= self._total:\n",
         "        if False:\n",
         GUARD,
     ),
@@ -1620,5 +1620,27 @@ BREAKS = [
         "    sure = min(now, clock())",
         "    sure = now",
         "tests/flows/test_siblings.py -k was_ahead",
+    ),
+    Break(
+        "verify by one answer's clock",
+        "flows/audit.py",
+        "    reader.confirm_clock()  # before anything is noted or said by it\n",
+        "",
+        "tests/flows/test_siblings.py -k one_wrong_date",
+    ),
+    Break(
+        "damage copied where there is none",
+        "flows/copy.py",
+        ", facts=replace(entry.facts, damaged=None)),",
+        "),",
+        "tests/flows/test_copy.py -k healed_since",
+    ),
+    Break(
+        "a copy removes at the time of its readings",
+        "flows/copy.py",
+        "            landing = replace(landing, removed_at=now)\n"
+        "            guard.landed(landing.entry, landing.removed, at=now)\n",
+        "            guard.landed(landing.entry, landing.removed)\n",
+        "tests/flows/test_copy.py -k many_days",
     ),
 ]
