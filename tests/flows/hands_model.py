@@ -373,9 +373,9 @@ class Model:
             self._held[entry.start] = {_key(row) for row in rows}
 
     def mended(self, entry: Entry) -> None:
-        """The window is by hand what it was."""
+        """The window is by hand what it was; a lost object brings its entry back."""
         with self._looking():
-            self._read()
+            self.ledger = self._read()
             rows = self._rows(Range(entry.covered_start, entry.covered_end))
             self._held[entry.start] = {_key(row) for row in rows}
             if self._sound(entry):
