@@ -235,12 +235,12 @@ def _verify(
         again = [now_known[entry.start] for entry in wrong if entry.start in now_known]
         # Different copies may be merged by now, and what could not be typed may have been damaged on its way.
         others = [entry for entry in now_known.values() if entry.facts.unmerged or entry.tally.quarantined_rows]
-        asked = {entry.start for entry in entries}
-        again += [entry for entry in others if entry.start in asked and entry not in again]
+        asked = {entry.start for entry in entries} - {entry.start for entry in again}
+        again += [entry for entry in others if entry.start in asked]
         again = [entry for entry in again if entry.state is not State.STALE]
         prover.settle_differences(again, answers, force={entry.start for entry in again})
         stale = {entry.start for entry in entries if entry.state is State.STALE}
-        unfinished = plan.unfinished(prover.ledger(), None, now=now, settle=order.settle)
+        unfinished = plan.unfinished(prover.ledger(), None, now=prover.sure, settle=order.settle)
         prover.land([target for target in unfinished if target.window.start in stale], {}, mark=None)
     else:
         done.doubled = _doubled(sink, project_id, rng)

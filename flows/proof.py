@@ -61,7 +61,7 @@ class Prover:
         may_ask: Callable[[], bool],
     ) -> None:
         self._order, self._reader, self._sink, self._loader, self._outcome = order, reader, sink, loader, outcome
-        self._now, self._sure, self._may_ask = now, sure, may_ask
+        self._now, self.sure, self._may_ask = now, sure, may_ask
         self._asked: set[datetime] = set()
 
     def ledger(self) -> Ledger:
@@ -108,7 +108,7 @@ class Prover:
                 sink.checked(order.project_id, STREAM, clean, seen=ledger)
             if not outcome.doubled or not remaining:
                 return
-            for sweep in plan.sweeps(plan.again(ledger, moments, now=self._sure, settle=order.settle)):
+            for sweep in plan.sweeps(plan.again(ledger, moments, now=self.sure, settle=order.settle)):
                 self._load(sweep, older=older)
             older = rows_of.superseded(twice)
 
@@ -185,7 +185,7 @@ class Prover:
     def load_again(self, entries: Sequence[Entry], *, loader: Loader | None = None) -> None:
         """Read the windows of *entries* again, as far as they are covered, with *loader* or the run's own."""
         moments = sorted(entry.start for entry in entries)
-        for sweep in plan.sweeps(plan.again(self.ledger(), moments, now=self._sure, settle=self._order.settle)):
+        for sweep in plan.sweeps(plan.again(self.ledger(), moments, now=self.sure, settle=self._order.settle)):
             if loader is None:
                 self._load(sweep)
             else:
