@@ -161,7 +161,7 @@ def run(
             )
             prover = Prover(order, reader, sink, loader, outcome, now=now, sure=min(now, clock()), may_ask=lambda: True)
             try:
-                return _verify(prover, reader, sink, loader, outcome, order, rng, now=now, repair=repair, detail=detail)
+                return _verify(prover, reader, sink, loader, outcome, order, rng, repair=repair, detail=detail)
             except (GenerationConflict, ClockJumped):  # another run landed one of the windows meanwhile: look again
                 if not attempt:
                     raise
@@ -177,7 +177,6 @@ def _verify(
     order: Order,
     rng: Range,
     *,
-    now: datetime,
     repair: bool,
     detail: bool,
 ) -> Verification:
