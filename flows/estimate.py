@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from extractors import probe
@@ -18,7 +18,7 @@ from extractors.events import MAX_SPAN, EventsReader, Sample
 from extractors.pacing import Limit, finished_in_s
 from extractors.probe import Part
 from extractors.queries import Bucket
-from extractors.window import Range, window_at
+from extractors.window import Range
 from extractors.zone import HourCount
 from flows import pipeline, plan
 from flows.plan import PAGE_ROWS, Sweep, Target
@@ -180,9 +180,9 @@ def _pages(work: _Work, rows: int) -> int:
 def pages(sweep: Sweep, rows: Mapping[datetime, int], *, page_rows: int = PAGE_ROWS) -> int:
     """Requests that reading *sweep* takes (design.md, Sweep), if the *rows* of every hour are spread evenly over it."""
     line = _Line(rows)
-    step_at = {target.window.start.date(): target.step for target in sweep.targets}
+    window_end = plan.window_ends(sweep.targets)
     cursor, end = sweep.range.start, sweep.range.end
-    span = _window_end(cursor, step_at) - cursor
+    span = window_end(cursor) - cursor
     asked = 0
     while cursor < end:
         until = min(end, cursor + min(span, MAX_SPAN))
@@ -192,13 +192,9 @@ def pages(sweep: Sweep, rows: Mapping[datetime, int], *, page_rows: int = PAGE_R
             cursor, span = until, min(MAX_SPAN, (until - cursor) * 2)
             continue
         last = max(last, cursor + timedelta(microseconds=1))
-        span = max(_window_end(last, step_at) - last, (last - cursor) * 2)
+        span = max(window_end(last) - last, (last - cursor) * 2)
         cursor = last
     return asked
-
-
-def _window_end(at: datetime, step_at: Mapping[date, timedelta]) -> datetime:
-    return window_at(at, step_at.get(at.date(), plan.UNKNOWN_STEP)).end
 
 
 class _Line:

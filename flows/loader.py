@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from extractors.decode import REJECTS
 from extractors.events import EventsReader, Passage
 from extractors.queries import EventFilter
-from extractors.window import DAY, Range, midnight, window_at
+from extractors.window import DAY, Range, midnight
 from extractors.zone import HourCount
 from flows import plan
 from flows.guard import Guard
@@ -169,7 +169,7 @@ class Loader:
     """Takes passages in, lets windows out: cuts rows at window ends and lands each window that was passed.
 
     *now*: the source's time when the run began; *guard*: decides what may be removed; *stopped*: windows that it left as
-    they were.
+    they were; *cut*: dates that were cut into shorter windows than planned.
     """
 
     def __init__(
@@ -197,6 +197,7 @@ class Loader:
         self._now = self._served_at = self._asked_at = self._began_at = now
         self.guard = guard
         self.stopped: list[Entry] = []
+        self.cut: set[date] = set()
         self._unproven: set[datetime] = set()
 
     def beside(self, sink: Lander, outcome: Outcome, *, guard: Guard) -> Loader:
@@ -230,10 +231,7 @@ class Loader:
         self._targets, self._mark, self._older = deque(sweep.targets), mark, older
         self._events, self._rejects, self._unproven = reader.events, [], set()
         self._began_at = self._served_at
-        step_at = {target.window.start.date(): target.step for target in sweep.targets}
-
-        def window_end(at: datetime) -> datetime:
-            return window_at(at, step_at.get(at.date(), plan.UNKNOWN_STEP)).end
+        window_end = plan.window_ends(sweep.targets)
 
         def stage(passage: Passage) -> tuple[pa.Table, Passage]:
             project_id, rules = self._order.project_id, self._order.rules
@@ -256,6 +254,7 @@ class Loader:
         landings: list[Landing] = []
         if rejects.num_rows:
             self._rejects.append(rejects)
+        self._cut_dates(rows, rejects)
         while self._targets and self._targets[0].reads.end <= passed:
             head, rows = _cut(rows, self._targets[0].reads.end)
             self._spool.append(head)
@@ -271,6 +270,23 @@ class Loader:
             self._cut_finer(passed)
         self._report(passed)
 
+    def _cut_dates(self, rows: pa.Table, rejects: pa.Table) -> None:
+        """Dates that were planned as one window should they be empty have rows: cut them as any that nobody counted."""
+        days = _days(rows["timestamp"])
+        if rejects.num_rows and self._targets:
+            # One without a time, or with an earlier one, goes to the window under way.
+            first = self._targets[0].window.start.date()
+            days |= {first, *(max(first, day) for day in _days(rejects["at"]))}
+        front: list[Target] = []
+        while days and self._targets and self._targets[0].window.start.date() <= max(days):
+            target = self._targets.popleft()
+            cut = plan.cut_if_rows(target, days)
+            if len(cut) > 1:
+                self.cut.add(target.window.start.date())
+                self._planned += len(cut) - 1
+            front.extend(cut)
+        self._targets.extendleft(reversed(front))
+
     def _cut_finer(self, passed: datetime) -> None:
         """A date runs over its step: cut the rest of it, and what was read, into shorter windows."""
         first = self._targets[0]
@@ -285,6 +301,7 @@ class Loader:
             finer.extend(plan.recut(target, step) if target.window.start.date() == day else [target])
         self._planned += len(finer) - len(self._targets)
         self._targets = finer
+        self.cut.add(day)
         self._feed(self._spool.take(), REJECTS.empty_table(), passed)
 
     def _landing(self, target: Target) -> Landing | None:
@@ -517,6 +534,11 @@ def _same(tally: Tally, settled: rows_of.Settled) -> bool:
 def _inside(rows: pa.Table, rng: Range) -> pa.Table:
     low, high = (pa.scalar(at, pa.timestamp("us", "UTC")) for at in (rng.start, rng.end))
     return rows.filter(pc.and_(pc.greater_equal(rows["timestamp"], low), pc.less(rows["timestamp"], high)))
+
+
+def _days(times: pa.ChunkedArray) -> set[date]:
+    """The UTC dates of *times*."""
+    return set(pc.unique(pc.drop_null(times).cast(pa.date32(), safe=False)).to_pylist())
 
 
 def _distinct(rejects: pa.Table) -> pa.Table:

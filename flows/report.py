@@ -29,7 +29,6 @@ from rich.progress import (
 from rich.table import Table
 
 from extractors import files
-from extractors.errors import SourceError
 from extractors.pacing import Wait
 from extractors.window import counted, iso, spoken
 from flows import audit, pipeline
@@ -125,8 +124,8 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
             if verbose or (wait.seconds >= 1 and not errors.is_terminal):
                 note(text)
 
-        def retried(error: SourceError, wait_s: float) -> None:
-            note(f"trying again{f' in {wait_s:.0f} s' if wait_s else ''}: {error}")
+        def retried(error: Exception, wait_s: float) -> None:
+            note(f"trying again{f' in {spoken(timedelta(seconds=wait_s))}' if wait_s else ''}: {error}")
 
         yield Listener(
             progress=moved,

@@ -181,6 +181,7 @@ def load_events(
             on_commit=listener.committed,
             may_ask=lambda: run.budget.used(Bucket.QUERY)[1] < pacing.QUERY.per_hour // LOOKBACK_SHARE,
             within=listener.within,
+            on_retry=listener.retry,
         )
     return reports[0]
 
@@ -270,6 +271,7 @@ def verify_events(
             repair=repair,
             detail=detail,
             on_progress=lambda progress: listener.progress(progress, sum(run.client.requests.values())),
+            on_retry=listener.retry,
         )
         run.found.extend(found.problems)
     return found, reports[0]
