@@ -90,8 +90,8 @@ class Outcome:
     in windows landed before. *agreed*: windows whose source side was the same after landing, or still is; *unasked*: windows
     that wait for the next run's probe; *moving*: windows that the source changed while they were read, also the second
     time; *in_quarantine*: rows that earlier runs could not type, and that still are not in the table. *standing*: starts of
-    windows by the fact that stands beside their state; *found*: the same, of windows landed by this run; *heavy*: windows
-    that are too heavy for the source to count."""
+    windows by the fact that stands beside their state; *landed*: windows landed by this run; *heavy*: windows that are too
+    heavy for the source to count; *unconfirmed*: settled windows landed by this run that the source has not confirmed."""
 
     wanted: Range | None = None
     windows: int = 0
@@ -107,6 +107,7 @@ class Outcome:
     standing: dict[str, list[datetime]] = field(default_factory=dict)
     landed: set[datetime] = field(default_factory=set)
     heavy: list[datetime] = field(default_factory=list)
+    unconfirmed: list[datetime] = field(default_factory=list)
 
     @property
     def verified(self) -> int:
@@ -148,13 +149,15 @@ class Outcome:
 
     def conclude(self, ledger: Ledger) -> None:
         """Take in what the ledger says in the end: every run tells each fact until it is gone."""
-        self.standing, self.heavy = {}, []
+        self.standing, self.heavy, self.unconfirmed = {}, [], []
         for start, entry in sorted(ledger.entries.items()):
             for name in FACTS:
                 if getattr(entry.facts, name) is not None:
                     self.standing.setdefault(name, []).append(start)
             if plan.heavy(entry):
                 self.heavy.append(start)
+            if start in self.landed and entry.settled and entry.agreed is None:
+                self.unconfirmed.append(start)
 
 
 class Lander(Protocol):
@@ -276,7 +279,8 @@ class Loader:
         if rejects.num_rows and self._targets:
             # One without a time, or with an earlier one, goes to the window under way.
             first = self._targets[0].window.start.date()
-            days |= {first, *(max(first, day) for day in _days(rejects["at"]))}
+            days |= {max(first, day) for day in _days(rejects["at"])}
+            days |= {first} if rejects["at"].null_count else set()
         front: list[Target] = []
         while days and self._targets and self._targets[0].window.start.date() <= max(days):
             target = self._targets.popleft()

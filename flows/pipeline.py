@@ -80,7 +80,7 @@ def run(
             sink,
             spool_directory,
             clock=clock,
-            now=told.pop() if told else reader.now(),
+            served_at=told.pop() if told else None,
             outcome=outcome,
             on_progress=on_progress,
             on_commit=on_commit,
@@ -103,14 +103,17 @@ def _run(
     spool_directory: Path,
     *,
     clock: Callable[[], datetime],
-    now: datetime,
+    served_at: datetime | None,
     outcome: Outcome,
     on_progress: Callable[[Progress], None],
     on_commit: Callable[[Committed], None],
     may_ask: Callable[[], bool],
     within: Callable[[Group, Callable[[], None]], None],
 ) -> None:
-    ledger = plan.as_of(sink.ledger(order.project_id, STREAM), now, settle=order.settle)
+    ledger = sink.ledger(order.project_id, STREAM)
+    first = not ledger.entries
+    now = served_at if served_at is not None and (reader.tried or not first) else reader.now(first=first)
+    ledger = plan.as_of(ledger, now, settle=order.settle)
     wanted = plan.wanted_range(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
     held = plan.stopped(ledger, order.reread_at, now=now, accept=order.accept_deletions)
     sure = min(now, clock())  # a window is over when both clocks say so

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -70,7 +70,17 @@ def test_two_syncs_at_once_both_end_well(kind, profile, tmp_path):
             "HEDGEROW_DESTINATION": address,
             "HEDGEROW_STATE_DIR": str(tmp_path / "state"),
         }
-        command = [sys.executable, "-m", "flows.cli", "sync", "events", "--since", "2026-03-01", "--until", "2026-03-11"]
+        command = [
+            sys.executable,
+            "-m",
+            "flows.cli",
+            "sync",
+            "events",
+            "--since",
+            "2026-03-01",
+            "--until",
+            "2026-03-11",
+        ]
         runs = [
             subprocess.Popen(
                 [*command, "--json"],
