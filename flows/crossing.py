@@ -46,7 +46,6 @@ def until_done(
     landed: Callable[[], object],
     own: Callable[[], object] = lambda: None,
     on_retry: Retried = lambda error, wait_s: None,
-    pause: Callable[[float], None] = time.sleep,
 ) -> T:
     """Do *work*; again where another run was faster, or one answer had the wrong time.
 
@@ -63,4 +62,4 @@ def until_done(
                 raise
             if wait_s:
                 on_retry(exc, wait_s)
-                pause(wait_s)
+                time.sleep(wait_s)

@@ -452,6 +452,7 @@ def _land_empty(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> l
         if entry.start in found:
             raise errors.GenerationConflict(f"{entry.start:%Y-%m-%dT%H:%MZ}", expected=0, found=1)
     new = [after(None, landing) for landing in landings]
+    _write_steps(db, landings)
     db.register("empty_windows", _table(new))
     if _held(db, entries[0], entries[-1]):
         stray = one(
@@ -465,7 +466,6 @@ def _land_empty(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> l
             raise _unaccounted(_utc(stray[0]), entries[0])
     db.execute(f"INSERT INTO hedgerow.windows ({ALL_COLUMNS}) SELECT {ALL_COLUMNS} FROM empty_windows")
     db.unregister("empty_windows")
-    _write_steps(db, landings)
     return new
 
 
@@ -476,6 +476,7 @@ def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
     known = next(iter(_entries(db, entry.project_id, entry.stream, "AND window_start = ?", [entry.start])), None)
     new = after(known, landing)
     if known is None and _held(db, entry, entry):
+        _write_step(db, landing, unchecked=False)  # another run may have cut the date otherwise: then they are its rows
         raise _unaccounted(entry.start, entry)
     anew = landing.rewrite or (known is not None and known.facts.damaged is not None)
     changed = anew or known is None or not _same_rows(known, entry)
