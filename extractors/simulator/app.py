@@ -98,6 +98,7 @@ class Behaviour:
     on_request: Callable[[RequestSeen], None]
     on_hook: Callable[[str], None]
     scopes: frozenset[str] = frozenset({"*"})
+    foreign_projects: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -203,6 +204,9 @@ class App:
         given = bearer or asked.params.get("personal_api_key", "")
         if given != self._simulator.key:
             return self._unauthorized(given)
+        if asked.parts[2].isdecimal() and int(asked.parts[2]) in self._behaviour.foreign_projects:
+            detail = "You don't have access to the project."
+            return responses.error(403, "authentication_error", "permission_denied", detail)
         if self._project(asked.parts[2]) is None:
             return responses.not_found("Project not found.")
         listless = endpoint == "exports" and request.method == "GET" and not profile.exports_listed
@@ -297,7 +301,8 @@ class App:
         persons = project.dataset.persons if looked_up else {}
         rows = self._rows(found, persons, project.dataset, asked.fault)
         if asked.csv:
-            return Response(tabular.csv_text(rows), media_type="text/csv")
+            text = tabular.csv_text(rows)
+            return Response(text, media_type="text/csv" if text else None)
         next_address = json.dumps(_next(found, asked)).encode()
         body = b'{"next":%s,"results":[%s]}' % (next_address, b",".join(rows))
         response = responses.plain(body, gzip="gzip" in asked.request.headers.get("accept-encoding", ""))

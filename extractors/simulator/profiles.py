@@ -44,7 +44,8 @@ class Profile:
 
     Exports: *exports_listed*: they have a list. *exports_stored*: contents lie in an object store, or the database.
     *export_not_ready* and *export_failed*: status of a content that is not there; *export_early_look_expires*: looking
-    for it then ends the asset's time. *export_expiry_given*: a sent `expires_after` counts. *export_exception_shown*:
+    for it then ends the asset's time. *export_expiry_given*: a sent `expires_after` counts. *export_days*: how long an
+    asset is kept, None is by its format. *export_names_dated*: file names end in the time. *export_exception_shown*:
     assets tell why they failed.
 
     Evaluations: *evaluations* exist; *evaluations_newer*: with status, target, directory, no compiled conditions.
@@ -99,6 +100,8 @@ class Profile:
     export_failed: Literal[400, 404] = 400
     export_early_look_expires: bool = False
     export_expiry_given: bool = False
+    export_days: int | None = None
+    export_names_dated: bool = True
     export_exception_shown: bool = True
     evaluations: bool = True
     evaluations_newer: bool = True
@@ -167,6 +170,8 @@ OLD_2023 = replace(
     export_failed=404,
     export_early_look_expires=True,
     export_expiry_given=True,
+    export_days=182,
+    export_names_dated=False,
     export_exception_shown=False,
     evaluations=False,
     prefixes=("projects",),

@@ -47,6 +47,7 @@ BESIDE, OPEN, COPY, GUARD, PLAN = (
     "tests/flows/test_guard.py",
     "tests/flows/test_plan.py",
 )
+STRICT = "tests/extractors/simulator/test_strict.py"
 BREAKS = [
     # The reading rule.
     Break(
@@ -1642,5 +1643,62 @@ BREAKS = [
         "            guard.landed(landing.entry, landing.removed, at=now)\n",
         "            guard.landed(landing.entry, landing.removed)\n",
         "tests/flows/test_copy.py -k many_days",
+    ),
+    # Both stand-ins are as strict as real servers.
+    Break(
+        "an engine whose days never overflow",
+        "extractors/simulator/listing.py",
+        "        if not self.profile.days_overflow:\n",
+        "        if True:\n",
+        f"{STRICT} -k outside_the_engine",
+    ),
+    Break(
+        "a poisoned row is served",
+        "extractors/simulator/app.py",
+        "        if unservable(found.rows, found.fetched, persons=looked_up):\n",
+        "        if False:\n",
+        f"{STRICT} -k cannot_be_served",
+    ),
+    Break(
+        "the copy inserted last stays",
+        "extractors/simulator/dataset.py",
+        "other.created_at <= event.created_at",
+        "True",
+        f"{STRICT} -k merged_copies",
+    ),
+    Break(
+        "infinity to the letter",
+        "extractors/simulator/rows.py",
+        'if profile.beyond_double == "kept" or not HUGE.search(text):',
+        "if True:",
+        f"{STRICT} -k beyond_double",
+    ),
+    Break(
+        "any function of the engine's",
+        "extractors/simulator/hogql.py",
+        "        check(hogql, self._profile.functions)\n",
+        "",
+        "tests/extractors/simulator/test_query.py -k functions",
+    ),
+    Break(
+        "an honest answer at the cap",
+        "extractors/simulator/query.py",
+        '"hasMore": result.more and limit < cap,',
+        '"hasMore": result.more,',
+        "tests/extractors/simulator/test_query.py -k maximum",
+    ),
+    Break(
+        "the second server's engine runs anything",
+        "tests/second_server/engine.py",
+        "if why := refusal(sql, older=self._older):",
+        "if why := None:",
+        "tests/second_server/test_agreement.py",
+    ),
+    Break(
+        "a second server whose days never overflow",
+        "tests/second_server/api.py",
+        "            if self._settings.older:\n                bounds",
+        "            if False:\n                bounds",
+        "tests/second_server/test_second_server.py -k beyond_the_index",
     ),
 ]
