@@ -299,8 +299,8 @@ def _evaluations(host: str, client: Client, sink: Destination, done: Synced, *, 
     def attempt() -> evaluation_rows.Merged:
         nonlocal version
         old = sink.table(EVALUATIONS)
-        version = old.version if old else ""
         rows = list(evaluations.evaluations(client, project_id))
+        version = old.version if old else ""
         # Only now, when the source has let us in.
         sink.prepare(project_id, EVALUATIONS, host=host, event_filter="", rebuild=False)
         found = evaluation_rows.merged(
