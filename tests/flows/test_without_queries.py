@@ -242,13 +242,14 @@ def test_row_that_cannot_be_typed_makes_no_empty_date(tmp_path):
 
 
 def test_date_that_was_counted_after_all_is_proven_in_its_hours(tmp_path):
-    """Counting fails once, so a date is planned as empty and cut; the same run compares every window with the source."""
+    """Counting fails once, so a date is planned as empty and cut; the same run compares every window with the source, and
+    lands none twice."""
     dataset, sink = Dataset(steady(FIRST, FIRST + DAY, every=10 * MINUTE)), place("memory", tmp_path)
     faults = Faults([Fault("500", endpoint="query", at=(1, 2, 3, 4))])
     with serve(dataset, profile=UNLIMITED, faults=faults, now=lambda: NOW) as simulator:
-        sync(simulator.url, simulator.key, sink, tmp_path, since=FIRST, until=FIRST + 2 * DAY, marks=False)
+        outcome, _ = sync(simulator.url, simulator.key, sink, tmp_path, since=FIRST, until=FIRST + 2 * DAY, marks=False)
 
-    assert lengths(sink) == {HOUR: 24, DAY: 1}
+    assert (outcome.windows, lengths(sink)) == (25, {HOUR: 24, DAY: 1})
     assert {entry.shown for entry in sink.ledger(1, "events").entries.values()} == {State.VERIFIED}
 
 
