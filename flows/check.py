@@ -141,8 +141,9 @@ def _listing(client: Client, project_id: int, resource: str, *, scope: str) -> F
     try:
         client.send(queries.rest(project_id, f"{resource}/", limit=1))
     except errors.AccessDenied as exc:
-        return Finding(resource, Verdict.WARN, str(exc), f"to load {resource}, give the key the scope {scope}")
-    except (errors.EndpointMissing, errors.RequestRefused) as exc:
+        mend = f"to load {resource}, give the key the scope {scope}" if exc.about == "scope" else exc.hint
+        return Finding(resource, Verdict.WARN, str(exc), mend)
+    except (errors.EndpointMissing, errors.NotOffered) as exc:
         return Finding(resource, Verdict.SKIP, f"not offered here: {exc}")
     except errors.SourceError as exc:
         return replace(_failed(resource, exc), verdict=Verdict.WARN, error=None)

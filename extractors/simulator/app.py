@@ -196,7 +196,8 @@ class App:
         profile, request, endpoint = self._profile, asked.request, asked.endpoint
         missing = endpoint.startswith("evaluation") and not profile.evaluations
         if endpoint == "unknown" or missing or asked.parts[1] not in profile.prefixes:
-            return responses.not_found("Endpoint not found.")
+            asked_json = asked.params.get("format", "json") == "json"
+            return responses.not_found("Endpoint not found." if asked_json else "Not found.")
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
         given = bearer or asked.params.get("personal_api_key", "")
         if given != self._simulator.key:
