@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from extractors.simulator.functions import OF_2023, OF_2026, Function
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -27,12 +29,18 @@ class Profile:
 
     Rows: *integer_rows* has a number as id, no elements_chain and `Z` as zone. *person_always* fills `person` unasked.
     *wrong_zone_labels*: rows show the project's wall clock labelled as UTC, the cursor in `next` stays right (§1.7).
+    *days_overflow*: a bound of the list outside 1970-01-01 to 2149-06-06 leaves events out. *beyond_double*: a number
+    that no double holds is shown to the letter, as the bare word `Infinity`, or as null with a key `name::inf` beside it.
 
     Values: *values_bare* answers a list without an envelope and an empty one without a key;
     *values_event_required* refuses questions without `event_name`.
 
     Query: where *query_allowed* is false, /query answers *query_refused_with*; *query_envelope* adds what newer servers
-    tell beside the rows (`hasMore`, `is_cached`). *hogql_filter_allowed*: HogQL inside `properties`.
+    tell beside the rows (`hasMore`, `is_cached`), *query_timed* what some of 2023 do (`timings`, `modifiers`, …) and
+    the limit of an EventsQuery. *functions*: HogQL's list. *events_query_cap*: most rows of an EventsQuery; one that is
+    asked for as many or more says `hasMore: false` whatever follows. *query_milliseconds*: shown datetimes are cut to
+    them. *constants_before_1970_wrong*: the engine subtracts the fraction of such a constant instead of adding it.
+    *hogql_filter_allowed*: HogQL inside `properties`.
 
     Exports: *exports_listed*: they have a list. *exports_stored*: contents lie in an object store, or the database.
     *export_not_ready* and *export_failed*: status of a content that is not there; *export_early_look_expires*: looking
@@ -72,11 +80,18 @@ class Profile:
     integer_rows: bool = False
     person_always: bool = False
     wrong_zone_labels: bool = False
+    days_overflow: bool = False
+    beyond_double: Literal["kept", "word", "null"] = "kept"
     values_bare: bool = False
     values_event_required: bool = True
     query_allowed: bool = True
     query_refused_with: Literal[403, 404, 500] = 403
     query_envelope: bool = True
+    query_timed: bool = False
+    query_milliseconds: bool = False
+    functions: frozenset[Function] = OF_2026
+    events_query_cap: int = 50_000
+    constants_before_1970_wrong: bool = False
     hogql_filter_allowed: bool = True
     exports_listed: bool = True
     exports_stored: bool = True
@@ -138,9 +153,15 @@ OLD_2023 = replace(
     lower_bound_retried=True,
     bounds_zone="dropped",
     person_always=True,
+    days_overflow=True,
+    beyond_double="word",
     values_bare=True,
     values_event_required=False,
     query_envelope=False,
+    query_milliseconds=True,
+    functions=OF_2023,
+    events_query_cap=10_000,
+    constants_before_1970_wrong=True,
     exports_listed=False,
     exports_stored=False,
     export_not_ready=404,
@@ -156,8 +177,13 @@ OLD_2023 = replace(
 )
 """PostHog 1.43 of July 2023, as a real server was seen (facts/posthog-observed.md, A)."""
 
+SERVER_2023_12 = replace(OLD_2023, beyond_double="null", query_timed=True)
+"""PostHog FOSS of December 2023, as a real server was seen."""
+
 OLD_2021 = replace(
     OLD_2023,
+    days_overflow=False,
+    beyond_double="kept",
     zero_limit="fault",
     offset_inside_page=True,
     bounds_zone="converted",
@@ -176,6 +202,7 @@ PROFILES: Mapping[str, Profile] = {
     "self_hosted": SELF_HOSTED,
     "timezone_fault": TIMEZONE_FAULT,
     "old_2023": OLD_2023,
+    "server_2023_12": SERVER_2023_12,
     "old_2021": OLD_2021,
 }
 """Every profile by the name that users give."""
