@@ -953,8 +953,8 @@ BREAKS = [
     Break(
         "hours of a heavy range not counted",
         "extractors/probe.py",
-        "self._ask(request) if rng.duration > DAY else self._undivided(request)",
-        "self._undivided(request)",
+        "self._ask(question) if rng.duration > DAY else self._undivided(question)",
+        "self._undivided(question)",
         f"{PROBE} -k heavy_range",
     ),
     # Exports and evaluations: runs that meet, end early, or are shown less.
