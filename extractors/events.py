@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -74,7 +74,7 @@ class Learned:
 
 
 class EventsReader:
-    """Reads ranges of one project's events; *filters* are those of a look-up."""
+    """Reads ranges of one project's events; *filters* are those of a look-up. *tried*: an event of the server was asked for."""
 
     def __init__(self, client: Client, project_id: int, *, events: EventFilter, filters: Filters | None = None) -> None:
         self._client = client
@@ -86,18 +86,27 @@ class EventsReader:
         self.probe = Probe(client, project_id, events=events)
         self._proven = Spans()
         self._unconfirmed: Heard | None = None
+        self.tried = False
         self._filter_tried = False
 
     def interrupted(self) -> AbstractContextManager[None]:
         """Within the block whoever reads, in another thread, waits no longer and asks nothing more: Stopped is raised."""
         return self._client.interrupted()
 
-    def now(self) -> datetime:
+    def now(self, *, first: bool = False) -> datetime:
         """The server's clock, by one cheap list request, which also tries the key and the project.
 
+        *first*: nothing is landed from this server yet. Then an event is asked for, once, so that a server whose events
+        cannot be landed is refused before its empty time is.
         It is one answer's word: the first page of the next sweep must agree with it, or that raises ClockJumped.
         Raises UnusableAnswer if the answer is no events list or has no Date header.
         """
+        if first and not self.tried:
+            self.tried = True
+            # An answer that fails says nothing of the others: reading meets it again, where it matters.
+            with suppress(errors.ServerFault, errors.RangeTooHeavy, errors.BodyCut, errors.RequestRefused):
+                self._decoded(queries.newest_event(self._project_id))
+                return self._told()
         asked = Range(queries.EPOCH, queries.EPOCH + MIN_SPAN)
         request = queries.events_page(self._project_id, asked, limit=1, events=EventFilter())
         request = replace(request, divisible=False)
@@ -108,6 +117,9 @@ class EventsReader:
                 f"{self._client.host} does not answer as PostHog does: 200 with what is no events list",
                 hint="check POSTHOG_HOST: is it the address of the PostHog app?",
             ) from exc
+        return self._told()
+
+    def _told(self) -> datetime:
         told = _date(self._client.heard)
         self._unconfirmed = self._client.heard
         return told

@@ -166,7 +166,7 @@ def listener(project_id: int, *, progress: str = "") -> Listener:
         if wait.seconds >= TOLD_WAIT_S:
             flow_log.info("%s", report.waiting(wait))
 
-    def retried(error: SourceError, wait_s: float) -> None:
+    def retried(error: Exception, wait_s: float) -> None:
         flow_log.warning("trying again in %.0f s: %s", wait_s, error)
 
     return Listener(

@@ -13,7 +13,6 @@ from uuid import UUID
 import typer
 
 from extractors.client import Client
-from extractors.errors import SourceError
 from extractors.pacing import Wait
 from flows import report, wiring
 from flows.settings import Settings, SettingsError, load
@@ -47,7 +46,7 @@ def asking(project: str | None, destination: str | None, *, quiet: bool) -> Iter
         if not quiet and wait.seconds >= 1:
             report.note(report.waiting(wait))
 
-    def retried(error: SourceError, wait_s: float) -> None:
+    def retried(error: Exception, wait_s: float) -> None:
         if not quiet:
             report.note(f"trying again{f' in {wait_s:.0f} s' if wait_s >= 1 else ''}: {error}")
 

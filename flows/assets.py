@@ -23,18 +23,18 @@ from extractors.errors import AccessDenied, EndpointMissing, LimitsExhausted, Re
 from extractors.exports import Asset, NewExport
 from extractors.window import counted
 from flows import ordering
+from flows.crossing import until_done
 from flows.runs import INTERRUPTED, in_history
 from flows.settings import Settings, Snapshot
 from flows.wiring import Listener, client_of, now, sink_of
 from sinks.base import Destination, Run, Table
-from sinks.errors import DestinationUnusable, GenerationConflict, SinkError
+from sinks.errors import DestinationUnusable, SinkError
 from transforms import evaluations as evaluation_rows
 from transforms import exports as export_rows
 from transforms import tables
 
 EXPORTS, EVALUATIONS = "exports", "evaluations"
 BATCH = 20  # assets that are committed together, where they have no content
-CONFLICTS = 5
 ANSWER_S = 100.0
 
 
@@ -294,10 +294,13 @@ def _evaluations(host: str, client: Client, sink: Destination, done: Synced, *, 
 
     In this order what is read is newer than all that the table holds, so that no clock is needed to tell which is.
     """
-    project_id = done.project_id
-    for attempt in reversed(range(CONFLICTS)):
+    project_id, version = done.project_id, ""
+
+    def attempt() -> evaluation_rows.Merged:
+        nonlocal version
         old = sink.table(EVALUATIONS)
         rows = list(evaluations.evaluations(client, project_id))
+        version = old.version if old else ""
         # Only now, when the source has let us in.
         sink.prepare(project_id, EVALUATIONS, host=host, event_filter="", rebuild=False)
         found = evaluation_rows.merged(
@@ -307,14 +310,11 @@ def _evaluations(host: str, client: Client, sink: Destination, done: Synced, *, 
             at=client.served_at or now(),
             accept_deletions=accept_deletions,
         )
-        try:
-            if old is None or found:
-                _put(sink, old, found)
-        except GenerationConflict:
-            if not attempt:
-                raise
-        else:
-            break
+        if old is None or found:
+            _put(sink, old, found)
+        return found
+
+    found = until_done(attempt, landed=lambda: version)
     done.new, done.changed, done.deleted = found.new, found.changed, found.deleted
     if found.missing:
         done.problems.append(
@@ -338,18 +338,17 @@ def replaced(
     views: dict[str, str] | None = None,
 ) -> None:
     """Read the table *name*, *change* it and put it back; again, if another run was faster. None: it stays as it is."""
-    for attempt in reversed(range(CONFLICTS)):
+    version = ""
+
+    def attempt() -> None:
+        nonlocal version
         old = sink.table(name)
+        version = old.version if old else ""
         rows = change(old.rows if old else None)
-        if rows is None:
-            return
-        try:
-            sink.replace(name, rows, version=old.version if old else "", json=json, views=views)
-        except GenerationConflict:
-            if not attempt:
-                raise
-        else:
-            return
+        if rows is not None:
+            sink.replace(name, rows, version=version, json=json, views=views)
+
+    until_done(attempt, landed=lambda: version)
 
 
 def _record(sink: Destination, done: Synced, *, started_at: datetime, error: str) -> None:

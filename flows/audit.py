@@ -14,18 +14,16 @@ from pathlib import Path
 import pyarrow as pa
 
 from extractors import probe
-from extractors.errors import ClockJumped
 from extractors.events import EventsReader
 from extractors.probe import Answers, Outside, Seen
 from extractors.window import DAY, MICROSECOND, Range, counted, iso, midnight
 from flows import plan
+from flows.crossing import Retried, until_done
 from flows.guard import Guard
 from flows.loader import STREAM, Loader, Order, Outcome, Progress
-from flows.pipeline import CONFLICTS
 from flows.proof import Prover, Rehearsal, agrees, equals, part_of
 from flows.spool import Spool
 from sinks.base import Holding, Sink
-from sinks.errors import GenerationConflict
 from sinks.ledger import Entry, Landing, Ledger, State
 from transforms import events as rows_of
 from transforms.events import STAGED
@@ -136,6 +134,7 @@ def run(
     repair: bool,
     detail: bool,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_retry: Retried = lambda error, wait_s: None,
 ) -> Verification:
     """Compare every window of the ledger that touches the order's range; with *repair* land again those that differ.
 
@@ -143,7 +142,8 @@ def run(
     """
     rng = Range(order.since or FIRST, order.until or LAST)
     outcome.wanted = rng
-    for attempt in reversed(range(CONFLICTS)):
+
+    def attempt() -> Verification:
         now = reader.now()
         with Spool(spool_directory, STAGED) as spool:
             guard = Guard(order.accept_deletions)
@@ -160,12 +160,14 @@ def run(
                 guard=guard,
             )
             prover = Prover(order, reader, sink, loader, outcome, now=now, sure=min(now, clock()), may_ask=lambda: True)
-            try:
-                return _verify(prover, reader, sink, loader, outcome, order, rng, repair=repair, detail=detail)
-            except (GenerationConflict, ClockJumped):  # another run landed one of the windows meanwhile: look again
-                if not attempt:
-                    raise
-    raise AssertionError("unreachable: the last attempt returns or raises")
+            return _verify(prover, reader, sink, loader, outcome, order, rng, repair=repair, detail=detail)
+
+    return until_done(
+        attempt,
+        landed=lambda: sink.ledger(order.project_id, STREAM).landings,
+        own=lambda: outcome.windows,
+        on_retry=on_retry,
+    )
 
 
 def _verify(

@@ -37,6 +37,7 @@ def backfill_events(
     workers: Workers = 1,
     dask: str | None = None,
     accept_deletions: bool = False,
+    require_proof: bool = False,
 ) -> Ended[Report]:
     """Fill the windows of a range that are not landed yet, for every project; goes on where an earlier run stopped.
 
@@ -48,17 +49,27 @@ def backfill_events(
             many workers; against PostHog Cloud two are the most.
         dask: Address of a Dask scheduler, such as tcp://host:8786, to run the parts there. Empty: Prefect's workers.
         accept_deletions: Remove rows that the source does not show any more, also many at once.
+        require_proof: End as incomplete unless the source confirmed by a query what was landed.
     """
     if workers == 1 and not dask:
         return adapter.each(
             projects,
             lambda settings, project_id, done: parts.load(
-                settings, Part(project_id, since, until, accept_deletions=accept_deletions), done
+                settings,
+                Part(project_id, since, until, accept_deletions=accept_deletions, require_proof=require_proof),
+                done,
             ),
         )
     try:
         settings = adapter.settings(projects)
-        cut = parts.cut(settings, since, until, workers=workers, accept_deletions=accept_deletions)
+        cut = parts.cut(
+            settings,
+            since,
+            until,
+            workers=workers,
+            accept_deletions=accept_deletions,
+            require_proof=require_proof,
+        )
         ended = parts.on_dask(dask, cut) if dask else parts.on_workers(cut)
         wrong = {title: how for title, how in ended.items() if how != parts.DONE}
         wrong = parts.missing(settings, cut) | wrong
@@ -77,6 +88,7 @@ def backfill_part(
     share: ShareOf = parts.SHARE,
     destination: str = "",
     accept_deletions: bool = False,
+    require_proof: bool = False,
 ) -> Ended[Report]:
     """A part of a backfill, started by it: lands [since, until) of one project within a share of the source's limits.
 
@@ -88,8 +100,9 @@ def backfill_part(
         share: What part of the source's limits it keeps to, more than 0 and at most 1.
         destination: Where the backfill lands. Empty: wherever the settings say.
         accept_deletions: Remove rows that the source does not show any more, also many at once.
+        require_proof: End as incomplete unless the source confirmed by a query what was landed.
     """
-    return parts.land(Part(project_id, since, until, name, share, destination, accept_deletions))
+    return parts.land(Part(project_id, since, until, name, share, destination, accept_deletions, require_proof))
 
 
 if __name__ == "__main__":

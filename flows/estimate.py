@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from extractors import probe
@@ -18,7 +18,7 @@ from extractors.events import MAX_SPAN, EventsReader, Sample
 from extractors.pacing import Limit, finished_in_s
 from extractors.probe import Part
 from extractors.queries import Bucket
-from extractors.window import Range, window_at
+from extractors.window import Range
 from extractors.zone import HourCount
 from flows import pipeline, plan
 from flows.plan import PAGE_ROWS, Sweep, Target
@@ -39,18 +39,22 @@ class Estimate:
 
     *windows*: how many are to be landed, by length in seconds; *landed_windows*: those of the range that are landed
     already. *rows_counted*: whether the source counted the rows, else they are guessed from a sample or unknown.
-    *seconds*: until the last request is through, under the limits in force and what the key has used of them.
+    *if_empty*: windows of a day that are cut where the date proves to have events, because nobody could count them.
+    *queries_refused*: the source answers none, so none are planned. *seconds*: until the last request is through, under the
+    limits in force and what the key has used of them.
     """
 
     project_id: int
     since: datetime | None
     until: datetime | None
     windows: Mapping[int, int]
+    if_empty: int
     landed_windows: int
     rows: int | None
     rows_counted: bool
     list_requests: int | None
     query_requests: int
+    queries_refused: bool
     used_last_hour: int
     requests_per_minute: int
     requests_per_hour: int
@@ -86,14 +90,14 @@ def of_project(
     sink = sink_of(settings, listener)
     sink.probe(project_id, pipeline.STREAM, host=settings.source.host, event_filter=filter_of(settings).identity)
     with reader_of(settings, project_id, listener=listener, max_wait=None) as (reader, client, budget):
-        now = reader.now()
+        now = reader.now(first=sink.origin(project_id, pipeline.STREAM) is None)
         ledger = plan.as_of(sink.ledger(project_id, pipeline.STREAM), now, settle=settings.events.settle)
         start = reader.earliest() if from_earliest else start
         wanted = plan.wanted_range(ledger, since=start, until=end, now=now, settle=settings.events.settle)
         work = _work(reader, ledger, wanted, now=now, settle=settings.events.settle)
         sample = reader.sample(_sampled(work)) if work.targets else Sample(0, 0, 0, whole=True)
         ages = budget.ages_s(Bucket.LIST)
-        asked = client.requests
+        asked, refused = client.requests, bool(reader.probe.refusal)
     limit = Limit(settings.source.requests_per_minute, settings.source.requests_per_hour)
     rows, counted = _rows(work, sample)
     requests = None if rows is None else 1 + _pages(work, rows)
@@ -103,11 +107,13 @@ def of_project(
         since=wanted.start if wanted else None,
         until=wanted.end if wanted else None,
         windows=dict(Counter(int(target.window.duration.total_seconds()) for target in work.targets)),
+        if_empty=sum(target.if_empty for target in work.targets),
         landed_windows=_landed(ledger, wanted, again={target.window.start for target in work.targets}),
         rows=rows,
         rows_counted=counted,
         list_requests=requests,
-        query_requests=_queries(work, asked.get(Bucket.QUERY, 0)),
+        query_requests=0 if refused else _queries(work, asked.get(Bucket.QUERY, 0)),
+        queries_refused=refused,
         used_last_hour=len(ages),
         requests_per_minute=limit.per_minute,
         requests_per_hour=limit.per_hour,
@@ -180,9 +186,9 @@ def _pages(work: _Work, rows: int) -> int:
 def pages(sweep: Sweep, rows: Mapping[datetime, int], *, page_rows: int = PAGE_ROWS) -> int:
     """Requests that reading *sweep* takes (design.md, Sweep), if the *rows* of every hour are spread evenly over it."""
     line = _Line(rows)
-    step_at = {target.window.start.date(): target.step for target in sweep.targets}
+    window_end = plan.window_ends(sweep.targets)
     cursor, end = sweep.range.start, sweep.range.end
-    span = _window_end(cursor, step_at) - cursor
+    span = window_end(cursor) - cursor
     asked = 0
     while cursor < end:
         until = min(end, cursor + min(span, MAX_SPAN))
@@ -192,13 +198,9 @@ def pages(sweep: Sweep, rows: Mapping[datetime, int], *, page_rows: int = PAGE_R
             cursor, span = until, min(MAX_SPAN, (until - cursor) * 2)
             continue
         last = max(last, cursor + timedelta(microseconds=1))
-        span = max(_window_end(last, step_at) - last, (last - cursor) * 2)
+        span = max(window_end(last) - last, (last - cursor) * 2)
         cursor = last
     return asked
-
-
-def _window_end(at: datetime, step_at: Mapping[date, timedelta]) -> datetime:
-    return window_at(at, step_at.get(at.date(), plan.UNKNOWN_STEP)).end
 
 
 class _Line:

@@ -25,6 +25,7 @@ def sync_events(
     projects: list[ProjectId] | None = None,
     accept_deletions: bool = False,
     rebuild: bool = False,
+    require_proof: bool = False,
     max_wait_minutes: Minutes = 10,
 ) -> Ended[Report]:
     """Bring the events of every project up to date: land what is new, compare the last days with the source.
@@ -35,6 +36,7 @@ def sync_events(
         projects: Numbers of the projects. Empty: those of the settings.
         accept_deletions: Remove rows that the source does not show any more, also many at once.
         rebuild: Land every window anew, after a change of the filter.
+        require_proof: End as incomplete unless the source confirmed by a query what was landed.
         max_wait_minutes: A longer wait for the source's limits is left to the next run.
     """
 
@@ -47,6 +49,7 @@ def sync_events(
             until=until,
             accept_deletions=accept_deletions,
             rebuild=rebuild,
+            require_proof=require_proof,
             max_wait=timedelta(minutes=max_wait_minutes),
             listener=adapter.listener(project_id),
             tell=done.append,

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from extractors.decode import REJECTS
 from extractors.events import EventsReader, Passage
 from extractors.queries import EventFilter
-from extractors.window import DAY, Range, midnight, window_at
+from extractors.window import DAY, Range, midnight
 from extractors.zone import HourCount
 from flows import plan
 from flows.guard import Guard
@@ -90,8 +90,8 @@ class Outcome:
     in windows landed before. *agreed*: windows whose source side was the same after landing, or still is; *unasked*: windows
     that wait for the next run's probe; *moving*: windows that the source changed while they were read, also the second
     time; *in_quarantine*: rows that earlier runs could not type, and that still are not in the table. *standing*: starts of
-    windows by the fact that stands beside their state; *found*: the same, of windows landed by this run; *heavy*: windows
-    that are too heavy for the source to count."""
+    windows by the fact that stands beside their state; *landed*: windows landed by this run; *heavy*: windows that are too
+    heavy for the source to count; *unconfirmed*: settled windows landed by this run that the source has not confirmed."""
 
     wanted: Range | None = None
     windows: int = 0
@@ -107,6 +107,7 @@ class Outcome:
     standing: dict[str, list[datetime]] = field(default_factory=dict)
     landed: set[datetime] = field(default_factory=set)
     heavy: list[datetime] = field(default_factory=list)
+    unconfirmed: list[datetime] = field(default_factory=list)
 
     @property
     def verified(self) -> int:
@@ -148,13 +149,15 @@ class Outcome:
 
     def conclude(self, ledger: Ledger) -> None:
         """Take in what the ledger says in the end: every run tells each fact until it is gone."""
-        self.standing, self.heavy = {}, []
+        self.standing, self.heavy, self.unconfirmed = {}, [], []
         for start, entry in sorted(ledger.entries.items()):
             for name in FACTS:
                 if getattr(entry.facts, name) is not None:
                     self.standing.setdefault(name, []).append(start)
             if plan.heavy(entry):
                 self.heavy.append(start)
+            if start in self.landed and entry.settled and entry.agreed is None:
+                self.unconfirmed.append(start)
 
 
 class Lander(Protocol):
@@ -169,7 +172,7 @@ class Loader:
     """Takes passages in, lets windows out: cuts rows at window ends and lands each window that was passed.
 
     *now*: the source's time when the run began; *guard*: decides what may be removed; *stopped*: windows that it left as
-    they were.
+    they were; *cut*: dates that were cut into shorter windows than planned.
     """
 
     def __init__(
@@ -197,6 +200,7 @@ class Loader:
         self._now = self._served_at = self._asked_at = self._began_at = now
         self.guard = guard
         self.stopped: list[Entry] = []
+        self.cut: set[date] = set()
         self._unproven: set[datetime] = set()
 
     def beside(self, sink: Lander, outcome: Outcome, *, guard: Guard) -> Loader:
@@ -230,10 +234,7 @@ class Loader:
         self._targets, self._mark, self._older = deque(sweep.targets), mark, older
         self._events, self._rejects, self._unproven = reader.events, [], set()
         self._began_at = self._served_at
-        step_at = {target.window.start.date(): target.step for target in sweep.targets}
-
-        def window_end(at: datetime) -> datetime:
-            return window_at(at, step_at.get(at.date(), plan.UNKNOWN_STEP)).end
+        window_end = plan.window_ends(sweep.targets)
 
         def stage(passage: Passage) -> tuple[pa.Table, Passage]:
             project_id, rules = self._order.project_id, self._order.rules
@@ -256,6 +257,7 @@ class Loader:
         landings: list[Landing] = []
         if rejects.num_rows:
             self._rejects.append(rejects)
+        self._cut_dates(rows, rejects)
         while self._targets and self._targets[0].reads.end <= passed:
             head, rows = _cut(rows, self._targets[0].reads.end)
             self._spool.append(head)
@@ -271,6 +273,24 @@ class Loader:
             self._cut_finer(passed)
         self._report(passed)
 
+    def _cut_dates(self, rows: pa.Table, rejects: pa.Table) -> None:
+        """Dates that were planned as one window should they be empty have rows: cut them as any that nobody counted."""
+        days = _days(rows["timestamp"])
+        if rejects.num_rows and self._targets:
+            # One without a time, or with an earlier one, goes to the window under way.
+            first = self._targets[0].window.start.date()
+            days |= {max(first, day) for day in _days(rejects["at"])}
+            days |= {first} if rejects["at"].null_count else set()
+        front: list[Target] = []
+        while days and self._targets and self._targets[0].window.start.date() <= max(days):
+            target = self._targets.popleft()
+            cut = plan.cut_if_rows(target, days)
+            if len(cut) > 1:
+                self.cut.add(target.window.start.date())
+                self._planned += len(cut) - 1
+            front.extend(cut)
+        self._targets.extendleft(reversed(front))
+
     def _cut_finer(self, passed: datetime) -> None:
         """A date runs over its step: cut the rest of it, and what was read, into shorter windows."""
         first = self._targets[0]
@@ -285,6 +305,7 @@ class Loader:
             finer.extend(plan.recut(target, step) if target.window.start.date() == day else [target])
         self._planned += len(finer) - len(self._targets)
         self._targets = finer
+        self.cut.add(day)
         self._feed(self._spool.take(), REJECTS.empty_table(), passed)
 
     def _landing(self, target: Target) -> Landing | None:
@@ -517,6 +538,11 @@ def _same(tally: Tally, settled: rows_of.Settled) -> bool:
 def _inside(rows: pa.Table, rng: Range) -> pa.Table:
     low, high = (pa.scalar(at, pa.timestamp("us", "UTC")) for at in (rng.start, rng.end))
     return rows.filter(pc.and_(pc.greater_equal(rows["timestamp"], low), pc.less(rows["timestamp"], high)))
+
+
+def _days(times: pa.ChunkedArray) -> set[date]:
+    """The UTC dates of *times*."""
+    return set(pc.unique(pc.drop_null(times).cast(pa.date32(), safe=False)).to_pylist())
 
 
 def _distinct(rejects: pa.Table) -> pa.Table:

@@ -30,6 +30,12 @@ MaxWait = Annotated[
     str | None,
     typer.Option("--max-wait", help="Longest wait for the source's limits in sum, such as 10m; then exit 11."),
 ]
+RequireProof = Annotated[
+    bool,
+    typer.Option(
+        "--require-proof", help="End with 3 unless the source confirmed by a query what was landed of events."
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before writing to PostHog.")]
 _LAYOUT = "\n\t\u200c\u200d"  # lines, and what joins letters and emoji
 

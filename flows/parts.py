@@ -54,6 +54,7 @@ class Part:
     share: float = SHARE
     destination: str = ""
     accept_deletions: bool = False
+    require_proof: bool = False
 
     @property
     def title(self) -> str:
@@ -75,6 +76,7 @@ def load(settings: Settings, part: Part, done: list[Report]) -> None:
         since=part.since,
         until=part.until,
         accept_deletions=part.accept_deletions,
+        require_proof=part.require_proof,
         share=pacing.Share(f"backfill {part.name}", part.share),
         listener=adapter.listener(part.project_id, progress=f"backfill-project-{part.project_id}-part-{number}"),
         tell=done.append,
@@ -86,7 +88,15 @@ def land(part: Part) -> Ended[Report]:
     return adapter.each([part.project_id], lambda settings, _, done: load(settings, part, done))
 
 
-def cut(settings: Settings, since: str, until: str, *, workers: int, accept_deletions: bool) -> list[Part]:
+def cut(
+    settings: Settings,
+    since: str,
+    until: str,
+    *,
+    workers: int,
+    accept_deletions: bool,
+    require_proof: bool = False,
+) -> list[Part]:
     """The parts of all projects: what is yet to be landed, in at most *workers* ranges each.
 
     Raises SettingsError where the source or the destination would refuse so many, SourceError, SinkError.
@@ -119,6 +129,7 @@ def cut(settings: Settings, since: str, until: str, *, workers: int, accept_dele
             SHARE / of,
             settings.destination.address,
             accept_deletions,
+            require_proof,
         )
         for number, (project_id, rng) in enumerate(found, start=1)
     ]

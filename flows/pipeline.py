@@ -12,23 +12,20 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from extractors.errors import ClockJumped
 from extractors.events import EventsReader
 from extractors.probe import BATCH_ROWS
 from extractors.window import MICROSECOND, Range, midnight
 from extractors.zone import HourCount
 from flows import plan
+from flows.crossing import Retried, until_done
 from flows.guard import Guard
 from flows.loader import STREAM, Committed, Loader, Order, Outcome, Progress
 from flows.plan import Target
 from flows.proof import Prover
 from flows.spool import Spool
 from sinks.base import Sink
-from sinks.errors import GenerationConflict
 from sinks.ledger import Ledger
 from transforms.events import STAGED
-
-CONFLICTS = 5  # how often two runs may cross before one gives up
 
 __all__ = ["STREAM", "Committed", "Group", "Order", "Outcome", "Progress", "batches", "parts", "run", "steps"]
 
@@ -63,38 +60,40 @@ def run(
     on_commit: Callable[[Committed], None] = lambda committed: None,
     may_ask: Callable[[], bool] = lambda: True,
     within: Callable[[Group, Callable[[], None]], None] = at_once,
+    on_retry: Retried = lambda error, wait_s: None,
     served_at: datetime | None = None,
 ) -> None:
     """Land everything of *order* that the ledger does not have, and prove it where the source answers queries.
 
     *outcome* says so far what was done, also after an error. *may_ask*: whether the look-back may ask one query more.
-    *within*: does the work of each group, in order; what the work raises it must raise.
+    *within*: does the work of each group, in order; what the work raises it must raise. *on_retry* hears why the run waits
+    before it is planned anew: another run landed a window of its plan.
     *served_at*: the server's clock, if it was asked just now.
     Raises SourceError and SinkError; what is landed stays.
     """
-    for attempt in reversed(range(CONFLICTS)):
-        try:
-            _run(
-                order,
-                reader,
-                sink,
-                spool_directory,
-                clock=clock,
-                now=served_at if served_at is not None else reader.now(),
-                outcome=outcome,
-                on_progress=on_progress,
-                on_commit=on_commit,
-                may_ask=may_ask,
-                within=within,
-            )
-        except (GenerationConflict, ClockJumped):
-            # Another run landed a window of ours: what it left is planned anew. Or one answer had the wrong time: nothing
-            # was landed by it.
-            if not attempt:
-                raise
-            served_at = None
-        else:
-            return
+    told = [served_at] if served_at is not None else []
+
+    def attempt() -> None:
+        _run(
+            order,
+            reader,
+            sink,
+            spool_directory,
+            clock=clock,
+            served_at=told.pop() if told else None,
+            outcome=outcome,
+            on_progress=on_progress,
+            on_commit=on_commit,
+            may_ask=may_ask,
+            within=within,
+        )
+
+    until_done(
+        attempt,
+        landed=lambda: sink.ledger(order.project_id, STREAM).landings,
+        own=lambda: outcome.windows,
+        on_retry=on_retry,
+    )
 
 
 def _run(
@@ -104,14 +103,17 @@ def _run(
     spool_directory: Path,
     *,
     clock: Callable[[], datetime],
-    now: datetime,
+    served_at: datetime | None,
     outcome: Outcome,
     on_progress: Callable[[Progress], None],
     on_commit: Callable[[Committed], None],
     may_ask: Callable[[], bool],
     within: Callable[[Group, Callable[[], None]], None],
 ) -> None:
-    ledger = plan.as_of(sink.ledger(order.project_id, STREAM), now, settle=order.settle)
+    ledger = sink.ledger(order.project_id, STREAM)
+    first = not ledger.entries
+    now = served_at if served_at is not None and (reader.tried or not first) else reader.now(first=first)
+    ledger = plan.as_of(ledger, now, settle=order.settle)
     wanted = plan.wanted_range(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
     held = plan.stopped(ledger, order.reread_at, now=now, accept=order.accept_deletions)
     sure = min(now, clock())  # a window is over when both clocks say so

@@ -30,6 +30,7 @@ class Target:
     """One window to land: *covers* is what the ledger will claim, *reads* the part that is asked and replaced.
 
     *reads* is *covers*, or for an unsettled window its tail. *step_known*: the date's step is written already.
+    *if_empty*: a whole date that nobody has counted. It is one window if it proves to be empty, else it is cut.
     """
 
     window: Window
@@ -39,6 +40,7 @@ class Target:
     step: timedelta
     step_known: bool
     previous: Entry | None
+    if_empty: bool = False
 
     def __post_init__(self) -> None:
         if not (self.window.covers(self.covers) and self.covers.covers(self.reads)):
@@ -104,13 +106,13 @@ def unplanned_dates(ledger: Ledger, rng: Range) -> list[date]:
 def steps_for(
     days: Iterable[date], hour_rows: Mapping[datetime, int] | None, *, now: datetime
 ) -> dict[date, timedelta]:
-    """The step of every date: the longest that is expected to hold at most 50,000 rows (design.md, Step).
+    """The step of every date: the longest that is expected to hold at most 50,000 rows; none where nobody has counted.
 
     *hour_rows*: rows per UTC hour, from HISTORY before the first date on; None where the source does not count.
     A date that is not over yet is expected to be as busy as the busiest hour of the week before it.
     """
     if hour_rows is None:
-        return dict.fromkeys(days, UNKNOWN_STEP)
+        return {}
     by_date: dict[date, dict[int, int]] = {}
     for hour, rows in hour_rows.items():
         by_date.setdefault(hour.date(), {})[hour.hour] = rows
@@ -156,12 +158,19 @@ def targets(
 ) -> list[Target]:
     """Windows of *rng* that are not landed as wanted, in order. *steps* names those of dates new to the ledger.
 
+    A new date without a step was not counted: it is planned as one window that is cut if rows come, or in windows of an
+    hour where it is not over and settled, or not wanted whole.
     *held*: as stopped() gives them; of these only the tail is read.
     """
     found = []
     for day in dates(rng):
         known = ledger.steps.get(day)
-        step = known or steps[day]
+        step = known or steps.get(day)
+        whole = Window(midnight(day), midnight(day) + DAY)
+        if step is None and rng.covers(whole) and whole.end <= now - settle:
+            found.append(Target(whole, whole, whole, State.LANDED, DAY, False, None, if_empty=True))
+            continue
+        step = step or UNKNOWN_STEP
         for window in windows_of(day, step):
             need = window.overlap(rng)
             if need is None:
@@ -449,6 +458,22 @@ def recut(target: Target, step: timedelta) -> list[Target]:
         if covers is not None:
             parts.append(Target(window, covers, covers, target.state, step, False, None))
     return parts
+
+
+def cut_if_rows(target: Target, days: Collection[date]) -> list[Target]:
+    """The target, or the windows of an hour that take its place where its date is one of *days*, which have rows."""
+    cut = target.if_empty and target.window.start.date() in days
+    return recut(target, UNKNOWN_STEP) if cut else [target]
+
+
+def window_ends(found: Iterable[Target]) -> Callable[[datetime], datetime]:
+    """A function that gives the end of the window which holds a time, as *found* are cut once rows have come."""
+    step_at = {target.window.start.date(): target.step for target in found if not target.if_empty}
+
+    def window_end(at: datetime) -> datetime:
+        return window_at(at, step_at.get(at.date(), UNKNOWN_STEP)).end
+
+    return window_end
 
 
 def sweeps(found: Iterable[Target]) -> Iterator[Sweep]:

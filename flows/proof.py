@@ -87,7 +87,10 @@ class Prover:
             self._load(sweep, hours=hours, mark=mark if last else None)
         self.settle_moved()
         if settled and before is not None:
-            self._prove({target.window.start for target in settled}, before.seen)
+            cut = self._loader.cut
+            starts = {target.window.start for target in settled}
+            starts |= {start for start in self._outcome.landed if start.date() in cut}
+            self._prove(starts, {start: seen for start, seen in before.seen.items() if start.date() not in cut})
 
     def settle_moved(self) -> None:
         """One identity in two windows of its date: the source moved the event, or holds copies. Land those windows again.

@@ -29,7 +29,6 @@ from rich.progress import (
 from rich.table import Table
 
 from extractors import files
-from extractors.errors import SourceError
 from extractors.pacing import Wait
 from extractors.window import counted, iso, spoken
 from flows import audit, pipeline
@@ -125,8 +124,8 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
             if verbose or (wait.seconds >= 1 and not errors.is_terminal):
                 note(text)
 
-        def retried(error: SourceError, wait_s: float) -> None:
-            note(f"trying again{f' in {wait_s:.0f} s' if wait_s else ''}: {error}")
+        def retried(error: Exception, wait_s: float) -> None:
+            note(f"trying again{f' in {spoken(timedelta(seconds=wait_s))}' if wait_s else ''}: {error}")
 
         yield Listener(
             progress=moved,
@@ -186,11 +185,13 @@ def _plan_lines(one: Estimate) -> Iterator[tuple[str, str]]:
         )
         return
     steps = ", ".join(f"{count:,} of {_step(step)}" for step, count in sorted(one.windows.items(), reverse=True))
-    yield "windows", f"{steps} · {one.landed_windows:,} landed already"
+    cut = " (of 1 h in dates that have events)" if one.if_empty else ""
+    yield "windows", f"{steps}{cut} · {one.landed_windows:,} landed already"
     told = "counted by the source" if one.rows_counted else "guessed: the source refuses queries"
     yield "rows", f"{one.rows:,} ({told})" if one.rows is not None else "unknown: the source refuses queries"
     pages = f"{one.list_requests:,} pages" if one.list_requests is not None else "one page per 1,000 rows"
-    yield "requests", f"about {pages}, {one.query_requests:,} queries"
+    queries = "no queries: the source refuses them" if one.queries_refused else f"{one.query_requests:,} queries"
+    yield "requests", f"about {pages}, {queries}"
     limits = f"{one.requests_per_minute:,} a minute and {one.requests_per_hour:,} an hour"
     taken = "unknown" if one.seconds is None else f"about {spoken(timedelta(seconds=one.seconds))}"
     yield "time", f"{taken} under {limits} ({one.used_last_hour:,} used in the last hour)"
@@ -378,6 +379,9 @@ def as_status(one: Summary) -> dict[str, Any]:
             "suppressed",
             "copies",
             "mark",
+            "compared_at",
+            "compared_until",
+            "uncompared",
             "late",
             "deleted",
             "changed",
@@ -447,9 +451,19 @@ def _status_lines(one: Summary) -> Iterator[tuple[str, str]]:
         yield "left out", f"{one.quarantined:,} in quarantine, {one.suppressed:,} suppressed"
     fresh = f"{day(one.mark)} ({spoken(one.freshness)} ago)" if one.mark and one.freshness is not None else "–"
     yield "up to date", f"as of {fresh}" if one.mark else "no sync has finished yet"
+    yield "compared", compared(one)
     for used in one.budget:
         left = f"{max(0, used.per_hour - used.last_hour):,} of {used.per_hour:,} requests left this hour"
         yield "budget", f"{used.bucket}: {left}, {used.last_minute:,} of {used.per_minute:,} used in the last minute"
+
+
+def compared(one: Summary) -> str:
+    """Up to when, and when, the source was asked what it holds."""
+    left = f"{counted(one.uncompared, 'settled window')} not compared" if one.uncompared else ""
+    if one.compared_at is None:
+        return f"never: {left or 'no window has settled yet'}"
+    told = f"up to {day(one.compared_until)}, last on {day(one.compared_at)}"
+    return f"{told}; {left}" if left else told
 
 
 def percent(share: float) -> str:

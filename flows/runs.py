@@ -35,7 +35,8 @@ class Report:
     """What one run over one project did, for people and for --json.
 
     *problems*: what differs or is incomplete (exit status 3); *notes*: what is worth knowing and no fault.
-    *late*, *deleted*, *changed*: events that the source changed in windows landed before.
+    *late*, *deleted*, *changed*: events that the source changed in windows landed before. *compared*: whether the source
+    answered the queries of the run, where it asked any.
     """
 
     project_id: int
@@ -50,6 +51,7 @@ class Report:
     waited_s: float
     seconds: float
     verified: int
+    compared: bool
     late: int
     deleted: int
     changed: int
@@ -80,6 +82,7 @@ def _started(
     command: str,
     rebuild: bool,
     max_wait: timedelta | None,
+    require_proof: bool = False,
     share: Share | None = None,
     listener: Listener,
     tell: Callable[[Report], None],
@@ -99,7 +102,7 @@ def _started(
         budget,
     ):
         try:
-            served_at = reader.now()
+            served_at = reader.now(first=sink.origin(project_id, pipeline.STREAM) is None)
             sink.prepare(project_id, pipeline.STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
             yield _Started(sink, reader, client, budget, outcome, served_at, found)
         except Exception as exc:
@@ -113,7 +116,13 @@ def _started(
             if error:
                 with suppress(SinkError):  # what stands in the ledger is told all the same
                     outcome.conclude(sink.ledger(project_id, pipeline.STREAM))
-            report = _report(project_id, outcome, reader, client, budget, found=found, started_at=started_at)
+            if require_proof:
+                found.extend(_unproven(outcome, reader))
+            left_out = _not_compared(reader)
+            notes = [*_notes(outcome, reader), *([left_out] if left_out and not require_proof else [])]
+            report = _report(
+                project_id, outcome, reader, client, budget, found=found, notes=notes, started_at=started_at
+            )
             tell(report)
             # The history must not hide the error that ended the run.
             with suppress(SinkError) if error else nullcontext():
@@ -130,6 +139,7 @@ def load_events(
     until: str | None = None,
     rebuild: bool = False,
     accept_deletions: bool = False,
+    require_proof: bool = False,
     max_wait: timedelta | None = None,
     share: Share | None = None,
     listener: Listener | None = None,
@@ -137,7 +147,8 @@ def load_events(
 ) -> Report:
     """Sync or backfill the events of one project and write the run into the history.
 
-    *since*, *until*: as on the command line. *share*: what part of the limits to keep to. *tell* hears the report also of a
+    *since*, *until*: as on the command line. *require_proof*: what the source did not confirm is a problem; the settings may
+    ask for that, too. *share*: what part of the limits to keep to. *tell* hears the report also of a
     run that ends with an error.
     Raises SettingsError, SourceError, SinkError; what is landed stays.
     """
@@ -155,6 +166,7 @@ def load_events(
         command=command,
         rebuild=rebuild,
         max_wait=max_wait,
+        require_proof=require_proof or settings.events.require_proof,
         share=share,
         listener=listener,
         tell=told,
@@ -181,6 +193,7 @@ def load_events(
             on_commit=listener.committed,
             may_ask=lambda: run.budget.used(Bucket.QUERY)[1] < pacing.QUERY.per_hour // LOOKBACK_SHARE,
             within=listener.within,
+            on_retry=listener.retry,
         )
     return reports[0]
 
@@ -204,7 +217,7 @@ def parts_of(
     sink = sink_of(settings, listener)
     sink.probe(project_id, pipeline.STREAM, host=settings.source.host, event_filter=filter_of(settings).identity)
     with reader_of(settings, project_id, listener=listener, max_wait=max_wait) as (reader, _, _):
-        now_there = reader.now()
+        now_there = reader.now(first=sink.origin(project_id, pipeline.STREAM) is None)
         order = pipeline.Order(
             project_id=project_id,
             since=reader.earliest() if from_earliest else start,
@@ -270,6 +283,7 @@ def verify_events(
             repair=repair,
             detail=detail,
             on_progress=lambda progress: listener.progress(progress, sum(run.client.requests.values())),
+            on_retry=listener.retry,
         )
         run.found.extend(found.problems)
     return found, reports[0]
@@ -302,6 +316,7 @@ def _report(
     budget: Pacing,
     *,
     found: Sequence[str],
+    notes: Sequence[str],
     started_at: datetime,
 ) -> Report:
     problems = list(_problems(outcome))
@@ -320,12 +335,13 @@ def _report(
         waited_s=round(budget.waited_s, 3),
         seconds=round((now() - started_at).total_seconds(), 3),
         verified=outcome.verified,
+        compared=not _not_compared(reader),
         late=sum(change.late for change in changes),
         deleted=sum(change.deleted for change in changes),
         changed=sum(change.changed for change in changes),
         lateness_s=max((change.lateness.total_seconds() for change in changes), default=0.0),
         problems=(*found, *problems),
-        notes=tuple(_notes(outcome, reader)),
+        notes=tuple(notes),
         learned={
             "page_cap": reader.learned.page_cap,
             "hogql_filter": reader.learned.hogql_filter,
@@ -401,10 +417,23 @@ def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
     if outcome.unasked:
         left = counted(outcome.unasked, "window")
         yield f"left to the next run: {left} of the look-back; this one's share of queries is used up"
+
+
+def _not_compared(reader: EventsReader) -> str:
+    """Why the run has compared nothing, or nothing more, with the source; empty where it could."""
     if reader.probe.refusal:
-        yield f"not compared with the source: it refuses queries ({reader.probe.refusal})"
-    elif reader.probe.unavailable:
-        yield f"not compared with the source: it does not answer queries now ({reader.probe.unavailable})"
+        return f"nothing was compared with the source, because it refuses queries ({reader.probe.refusal})"
+    if reader.probe.unavailable:
+        return f"not everything was compared: the source does not answer queries now ({reader.probe.unavailable})"
+    return ""
+
+
+def _unproven(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
+    """What a run that requires proof calls a problem."""
+    if why := _not_compared(reader):
+        yield f"proof is required: {why}"
+    elif outcome.unconfirmed:
+        yield f"proof is required: the source has not confirmed {_windows(outcome.unconfirmed)}, landed by this run"
 
 
 def in_history(error: str, problems: Sequence[str]) -> str:

@@ -230,6 +230,7 @@ class EventsSettings(_Table):
     exclude: Names = ()
     settle: Duration = timedelta(minutes=10)
     lookback: Duration = timedelta(days=30)
+    require_proof: bool = False
     reread_at: tuple[Duration, ...] = tuple(timedelta(hours=hours) for hours in (1, 6, 24, 72))
 
     @model_validator(mode="after")

@@ -30,6 +30,7 @@ class Spool:
     def __init__(self, directory: Path, schema: pa.Schema, *, max_memory_bytes: int = MAX_MEMORY_BYTES) -> None:
         self._directory = directory
         self._schema = schema
+        self._nothing = schema.empty_table()
         self._max_memory_bytes = max_memory_bytes
         self._reset()
 
@@ -54,7 +55,8 @@ class Spool:
     def take(self) -> pa.Table:
         """All rows in the order they came; the spool is empty afterwards."""
         if self._writer is None or self._file is None:
-            table = pa.concat_tables([self._schema.empty_table(), *self._held])
+            # Most windows of empty years hold nothing: they share one table.
+            table = pa.concat_tables([self._nothing, *self._held]) if self._held else self._nothing
         else:
             self._spill()
             with self._on_disk():

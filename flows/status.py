@@ -5,6 +5,7 @@ Shown by flows.report (terminal, JSON) and flows.status_page (HTML). States: con
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -12,7 +13,7 @@ from enum import StrEnum
 
 from extractors.window import DAY, midnight
 from sinks.base import Change, Run
-from sinks.ledger import Entry, Ledger, State
+from sinks.ledger import HEAVY, Entry, Ledger, State
 
 
 class Kind(StrEnum):
@@ -81,6 +82,8 @@ class Used:
 class Summary:
     """One project's stream. *segments* lie between the first and the last moment covered, gaps included, and ascend.
 
+    *compared_at*: the source's time when it was last asked what it holds of a window; *compared_until*: the end of the latest
+    time that was compared; *uncompared*: settled windows that it was not asked about since they were landed.
     *lateness*: late events by how late they came at least, in the order of LATENESS; *budget*: empty where no key is set.
     """
 
@@ -95,6 +98,9 @@ class Summary:
     segments: tuple[Segment, ...]
     days: tuple[Day, ...]
     mark: datetime | None
+    compared_at: datetime | None
+    compared_until: datetime | None
+    uncompared: int
     freshness: timedelta | None
     late: int
     deleted: int
@@ -144,11 +150,13 @@ def summary(
     news = [change.changes for change in changes]
     # By the source's clock, which may be a little ahead of this machine's.
     mark = ledger.mark_at(max([now, *(entry.read_at for entry in entries)]))
+    states = Counter(entry.shown for entry in entries)
+    compared = [entry for entry in entries if entry.probed is not None and entry.probed.values != HEAVY]
     return Summary(
         project_id=project_id,
         stream=stream,
         windows=len(entries),
-        states={state: count for state in State if (count := sum(entry.shown is state for entry in entries))},
+        states={state: states[state] for state in State if states[state]},
         rows=sum(entry.tally.landed_rows for entry in entries),
         quarantined=sum(entry.tally.quarantined_rows for entry in entries),
         suppressed=sum(entry.tally.suppressed_rows for entry in entries),
@@ -156,6 +164,11 @@ def summary(
         segments=stretches,
         days=tuple(days(entries, stretches)),
         mark=mark,
+        compared_at=max((entry.probed.at for entry in compared if entry.probed), default=None),
+        compared_until=max(
+            (entry.agreed.until if entry.agreed else entry.compared_until for entry in compared), default=None
+        ),
+        uncompared=sum(entry.settled for entry in entries) - sum(entry.settled for entry in compared),
         freshness=max(now - mark, timedelta(0)) if mark else None,
         late=sum(found.late for found in news),
         deleted=sum(found.deleted for found in news),

@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 from extractors import pacing
 from extractors.client import Client, Source
-from extractors.errors import SourceError
 from extractors.events import EventsReader
 from extractors.pacing import Limit, Pacing, Share, Wait
 from extractors.queries import Bucket, EventFilter
 from flows import pipeline
+from flows.crossing import Retried
 from flows.destinations import destination_of
 from flows.settings import KEY_HELP, Settings, SettingsError
 from flows.status import Summary, Used, summary
@@ -31,7 +31,7 @@ class Listener:
     committed: Callable[[pipeline.Committed], None] = lambda committed: None
     within: Callable[[pipeline.Group, Callable[[], None]], None] = pipeline.at_once
     wait: Callable[[Wait], None] = lambda wait: None
-    retry: Callable[[SourceError, float], None] = lambda error, wait_s: None
+    retry: Retried = lambda error, wait_s: None
     busy: Callable[[str], None] = lambda holder: None
 
     def copied(self, at: pipeline.Progress) -> None:

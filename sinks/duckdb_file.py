@@ -452,6 +452,7 @@ def _land_empty(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> l
         if entry.start in found:
             raise errors.GenerationConflict(f"{entry.start:%Y-%m-%dT%H:%MZ}", expected=0, found=1)
     new = [after(None, landing) for landing in landings]
+    _write_steps(db, landings)
     db.register("empty_windows", _table(new))
     if _held(db, entries[0], entries[-1]):
         stray = one(
@@ -465,7 +466,6 @@ def _land_empty(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> l
             raise _unaccounted(_utc(stray[0]), entries[0])
     db.execute(f"INSERT INTO hedgerow.windows ({ALL_COLUMNS}) SELECT {ALL_COLUMNS} FROM empty_windows")
     db.unregister("empty_windows")
-    _write_steps(db, landings)
     return new
 
 
@@ -476,6 +476,7 @@ def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
     known = next(iter(_entries(db, entry.project_id, entry.stream, "AND window_start = ?", [entry.start])), None)
     new = after(known, landing)
     if known is None and _held(db, entry, entry):
+        _write_step(db, landing, unchecked=False)  # another run may have cut the date otherwise: then they are its rows
         raise _unaccounted(entry.start, entry)
     anew = landing.rewrite or (known is not None and known.facts.damaged is not None)
     changed = anew or known is None or not _same_rows(known, entry)
@@ -620,7 +621,9 @@ def _entries(
     """Entries of a stream, whatever format they were written in; *more*: a further condition and its *values*."""
     added = ADDED_COLUMNS[: SINCE.get(_format(db), len(ADDED_COLUMNS))]
     missing = ["NULL"] * (len(ADDED_COLUMNS) - len(added))
-    columns = ", ".join([COLUMNS, *added, *missing])
+    # Microseconds, not times: DuckDB makes Python's times one by one with their zone, which takes longer than all the rest.
+    names = [*COLUMNS.split(", "), *added]
+    columns = ", ".join([*(f"epoch_us({name})" if name in TIMES else name for name in names), *missing])
     where = f"WHERE project_id = ? AND stream = ? {more}"
     rows = db.execute(f"SELECT {columns} FROM hedgerow.windows {where}", [project_id, stream, *values]).fetchall()
     return [_entry(row) for row in rows]
@@ -640,7 +643,9 @@ def _rewrite(db: duckdb.DuckDBPyConnection, entries: Sequence[Entry]) -> None:
 
 
 TIME = pa.timestamp("us", "UTC")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIMES = frozenset(name for name in ALL_COLUMNS.split(", ") if name.endswith(("_at", "_start", "_end", "_until")))
+TIME_PLACES = tuple(place for place, name in enumerate(ALL_COLUMNS.split(", ")) if name in TIMES)
 
 
 def _table(entries: Sequence[Entry]) -> pa.Table:
@@ -679,8 +684,12 @@ def _values(entry: Entry) -> list[object]:
     ]
 
 
-def _entry(row: Sequence[object]) -> Entry:
-    project_id, stream, start, end, covered_start, covered_end, shown, generation, read_at, *others = map(_utc, row)
+def _entry(row: Sequence[Any]) -> Entry:
+    """The entry of a row in the order of ALL_COLUMNS, times in microseconds since 1970."""
+    values = list(row)
+    for place in TIME_PLACES:
+        values[place] = _at(values[place])
+    project_id, stream, start, end, covered_start, covered_end, shown, generation, read_at, *others = values
     *tally, base, probed_at, probed, agreed, agreed_until, noted, tried_at = others[: -len(FACTS)]
     stored = json.loads(base) if base else None
     last = Probed(probed_at, probed) if probed is not None else None
@@ -718,6 +727,10 @@ def _base(stored: dict[str, Any]) -> Base:
         Tally(**stored["tally"]),
         datetime.fromisoformat(whole_at) if whole_at else None,
     )
+
+
+def _at(micros: int | None) -> datetime | None:
+    return None if micros is None else EPOCH + timedelta(microseconds=micros)
 
 
 def _utc(value: object):  # type: ignore[no-untyped-def]  # any column's value

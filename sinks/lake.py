@@ -293,7 +293,8 @@ class LakeSink:
             # Either another run was first, or this PUT's answer was lost and it was tried again.
             now = known.look(path)
             if now is None or now.footer.id != footer.id:
-                raise _conflict(footer.entry, _generation(known, now)) from exc
+                expected = replace(footer.entry, generation=footer.entry.generation - 1)
+                raise _conflict(expected, _generation(known, now)) from exc
             return now
         except errors.SinkError:
             with suppress(errors.SinkError):

@@ -514,6 +514,11 @@ class Ledger:
         reached = covered_until(self._spans(known[0], known[-1]), known[0])
         return max(mark for mark in known if mark <= reached)
 
+    @property
+    def landings(self) -> int:
+        """How often any window was landed, by any run."""
+        return sum(entry.generation for entry in self.entries.values())
+
     def covers(self, start: datetime, end: datetime) -> bool:
         """Whether every moment of [start, end) is covered by a window. Stale windows count: their rows stay."""
         return covered_until(self._spans(start, end), start) >= end

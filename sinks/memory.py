@@ -85,6 +85,10 @@ class MemorySink:
             known = self._entries.setdefault(stream, {}).get(entry.start)
             new = after(known, landing)
             rows, day = landing.rows, entry.start.date()
+            step = self._steps.setdefault(stream, {}).setdefault(day, landing.step)
+            if step != landing.step:
+                seconds = [int(one.total_seconds()) for one in (landing.step, step)]
+                raise errors.GenerationConflict(f"{day} (step)", expected=seconds[0], found=seconds[1])
             tally = (entry.tally.landed_rows, entry.tally.landed_digest)
             changed = known is None or tally != (known.tally.landed_rows, known.tally.landed_digest)
             changed = changed or landing.rewrite or (known is not None and known.facts.damaged is not None)
@@ -102,7 +106,6 @@ class MemorySink:
             if landing.removal is not None:
                 self._removals[stream] = recent((*self._removals.get(stream, ()), landing.removal))
             self._entries[stream][entry.start] = new
-            self._steps.setdefault(stream, {}).setdefault(day, landing.step)
             if mark is not None and number == len(landings) - 1:
                 taken = marks_after(self.ledger(*stream), mark)
                 self._marks[stream] = self._marks.get(stream, ()) if taken is None else taken

@@ -88,10 +88,12 @@ class Pages(httpx.BaseTransport):
         self.asked.append(params)
         number = len(self.asked)
         self.before_answer(number)
-        after, before = (datetime.fromisoformat(params[name]) for name in ("after", "before"))
-        found = [event for event in self._events if after < event.timestamp < before]
+        found = list(self._events)
+        if "after" in params:
+            after, before = (datetime.fromisoformat(params[name]) for name in ("after", "before"))
+            found = [event for event in found if after < event.timestamp < before]
         self._random.shuffle(found)  # ties come in any order
-        found.sort(key=lambda event: event.timestamp)
+        found.sort(key=lambda event: event.timestamp, reverse="orderBy" not in params)
         shown = found[: self._shows(number, min(int(params["limit"]), self._cap))]
         last = (shown or found)[-1].timestamp.isoformat() if found else ""
         cursor = f"{HOST}/?{httpx.QueryParams(after=last)}" if len(found) > len(shown) else None

@@ -49,6 +49,7 @@ REPORT = Report(
     waited_s=61.0,
     seconds=75.5,
     verified=2,
+    compared=True,
     late=3,
     deleted=0,
     changed=0,

@@ -137,12 +137,13 @@ REFUSING: list[tuple[Profile, int, int | None]] = [
 
 @pytest.mark.parametrize(("profile", "events", "rows"), REFUSING, ids=["one page", "many pages"])
 def test_source_without_queries_leaves_rows_unknown_unless_a_page_holds_them(profile, events, rows, tmp_path):
-    """What nobody counted is not made up."""
+    """What nobody counted is not made up: dates are a window each, as far as they prove to be empty; and no query is promised."""
     with serve(made(events, 3), profile=profile, now=lambda: NOW) as simulator:
         said = planned(settings(simulator, tmp_path), START, START + 3 * DAY)
 
     assert (said.rows, said.list_requests is None, said.seconds is None) == (rows, rows is None, rows is None)
-    assert said.windows == {3600: 72}
+    assert (said.windows, said.if_empty) == ({86400: 3}, 3)
+    assert (said.query_requests, said.queries_refused) == (0, True)
     assert json.dumps(report.planned(said), default=report.plain)
 
 

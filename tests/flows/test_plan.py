@@ -81,7 +81,6 @@ def busy(per_hour: int, *, first: float = 0, count: int = 24) -> dict[datetime, 
 
 
 DATES = [
-    pytest.param(START.date(), None, HOUR, id="the source does not count"),
     pytest.param(START.date(), {}, DAY, id="empty date"),
     pytest.param(START.date(), busy(50_000, count=1), DAY, id="just fits the day"),
     pytest.param(START.date(), busy(2_084), 6 * HOUR, id="a few more than fit the day"),
@@ -99,6 +98,37 @@ DATES = [
 def test_step_is_the_longest_that_holds_a_window_of_rows(day, hour_rows, expected):
     """At most 50,000 rows are expected in a window; a date that is not over is judged by the week before it."""
     assert plan.steps_for([day], hour_rows, now=at(27)) == {day: expected}
+
+
+UNCOUNTED = [
+    pytest.param((0, 72), 99, [DAY, DAY, DAY], id="dates that are over and wanted whole"),
+    pytest.param((5, 48), 99, [HOUR] * 19 + [DAY], id="the first in part"),
+    pytest.param((0, 30), 99, [DAY] + [HOUR] * 6, id="the last in part"),
+    pytest.param((0, 48), 48, [DAY] + [HOUR] * 24, id="the last over, and not settled"),
+]
+
+
+@pytest.mark.parametrize(("wanted", "now", "lengths"), UNCOUNTED)
+def test_date_that_nobody_counted_is_one_window_if_it_proves_empty(wanted, now, lengths):
+    """Such a date is over, settled and read whole; else, and once its events come, its windows are an hour long."""
+    found = plan.targets(Ledger(), {}, rng(*wanted), now=at(now), settle=SETTLE)
+
+    assert [each.window.duration for each in found] == lengths
+    assert [each.window.duration for each in found if each.if_empty] == [one for one in lengths if one == DAY]
+    cut = [part for each in found for part in plan.cut_if_rows(each, {START.date()})]
+    assert {part.window.duration for part in cut if part.window.start.date() == START.date()} == {HOUR}
+    assert sum(part.if_empty for part in cut) == sum(each.window.start >= at(24) for each in found if each.if_empty)
+    assert [part.covers for part in cut] == [part.reads for part in cut]
+    assert tiles([part.covers for part in cut], rng(*wanted))
+
+
+def test_date_with_a_step_keeps_it():
+    """A ledger that was begun in windows of an hour goes on in them."""
+    known = replace(Ledger(), steps={START.date(): HOUR})
+
+    found = plan.targets(known, {}, rng(0, 48), now=LATER, settle=SETTLE)
+
+    assert [(each.window.duration, each.if_empty) for each in found] == [(HOUR, False)] * 24 + [(DAY, True)]
 
 
 @checked

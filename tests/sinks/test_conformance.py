@@ -126,6 +126,19 @@ def test_empty_window_takes_rows_when_landed_again(sink):
     assert names(sink) == ["a"]
 
 
+@pytest.mark.parametrize("hours", [(5,), (4, 5)], ids=["one window", "several without rows"])
+def test_date_that_another_run_cut_otherwise_is_a_conflict(sink, hours):
+    """Its windows have rows where this run's would be: planned anew, and not called rows that nobody knows."""
+    made = landing("a", first=5 * 60 + 3)
+    whole = replace(made.entry, end=DAY + 24 * HOUR, covered_end=DAY + 24 * HOUR)
+    sink.land([replace(made, entry=whole, step=24 * HOUR)])
+
+    with pytest.raises(errors.GenerationConflict, match=r"\(step\)"):
+        sink.land([shifted(landing(), hours=hour) for hour in hours])
+
+    assert list(sink.ledger(1, "events").entries) == [DAY]
+
+
 def test_stale_writer_changes_nothing(sink):
     """A writer that expects an old generation gets an error; rows and ledger are as before."""
     sink.land([landing("a")])
