@@ -60,8 +60,8 @@ def check(settings: Settings, project_id: int, *, listener: Listener | None = No
         if reachable:
             yield from _events(client, project_id)
             yield _query(reader, project_id)
-            yield _listing(client, project_id, "exports", scope="export:read")
-            yield _listing(client, project_id, "evaluations", scope="evaluation:read")
+            yield listing(client, project_id, "exports", scope="export:read")
+            yield listing(client, project_id, "evaluations", scope="evaluation:read")
     yield _destination(settings, project_id)
 
 
@@ -134,13 +134,17 @@ def _query(reader: EventsReader, project_id: int) -> Finding:
     )
 
 
-def _listing(client: Client, project_id: int, resource: str, *, scope: str) -> Finding:
+def listing(client: Client, project_id: int, resource: str, *, scope: str) -> Finding:
+    """Whether the list of *resource* answers this key, and if not, whose fault it is."""
     try:
         client.send(queries.rest(project_id, f"{resource}/", limit=1))
     except errors.AccessDenied as exc:
-        return Finding(resource, Verdict.WARN, str(exc), f"to load {resource}, give the key the scope {scope}")
-    except (errors.EndpointMissing, errors.RequestRefused) as exc:
+        mend = f"to load {resource}, give the key the scope {scope}" if exc.about == "scope" else exc.hint
+        return Finding(resource, Verdict.WARN, str(exc), mend)
+    except (errors.EndpointMissing, errors.NotOffered) as exc:
         return Finding(resource, Verdict.SKIP, f"not offered here: {exc}")
+    except errors.RequestRefused as exc:
+        return Finding(resource, Verdict.WARN, str(exc), "no scope helps: this server refuses the question itself")
     except errors.SourceError as exc:
         return replace(_failed(resource, exc), verdict=Verdict.WARN, error=None)
     return Finding(resource, Verdict.OK, "the list answers")

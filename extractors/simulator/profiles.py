@@ -51,7 +51,7 @@ class Profile:
     Evaluations: *evaluations* exist; *evaluations_newer*: with status, target, directory, no compiled conditions.
 
     Addresses: *prefixes* under /api/ that exist. *any_project*: an unknown project id answers as the first project.
-    *warns* sends X-PostHog-Warn, *challenges* sends WWW-Authenticate with a 401.
+    *warns* sends X-PostHog-Warn, *challenges* sends WWW-Authenticate with a 401. *key_shown*: a key can look at itself.
     """
 
     page_cap: int = 1000
@@ -109,6 +109,7 @@ class Profile:
     any_project: bool = False
     warns: bool = True
     challenges: bool = True
+    key_shown: bool = True
     project_timezone: str = "America/New_York"
 
     def __post_init__(self) -> None:
@@ -176,6 +177,7 @@ OLD_2023 = replace(
     evaluations=False,
     prefixes=("projects",),
     challenges=False,
+    key_shown=False,
     project_timezone="UTC",
 )
 """PostHog 1.43 of July 2023, as a real server was seen (facts/posthog-observed.md, A)."""

@@ -50,8 +50,9 @@ def _properties(text: str, profile: Profile) -> str:
     """The text of properties, with numbers beyond double as *profile*'s server shows them."""
     if profile.beyond_double == "kept" or not HUGE.search(text):
         return text
-    if profile.beyond_double == "word":
-        return TOKEN.sub(lambda token: _word(token[0]), text)
+    words = TOKEN.sub(lambda token: _word(token[0]), text)
+    if profile.beyond_double == "word" or words == text:
+        return words
     return json.dumps(_without_infinity(json.loads(text)), ensure_ascii=False, separators=(",", ":"))
 
 

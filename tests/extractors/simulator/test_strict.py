@@ -175,6 +175,15 @@ def test_number_beyond_double_is_null_with_a_key_that_tells():
     assert json.loads(text)["results"][0]["properties"] == {"f": None, "g": 2, "f::inf": True}
 
 
+@pytest.mark.parametrize("name", ["cloud", "old_2023", "server_2023_12"])
+def test_properties_without_such_a_number_are_shown_to_the_letter(name):
+    """A text that only looks like a great number changes nothing, not even blanks and repeated keys."""
+    text = '{"id": "bbe9efc1e72525a6", "a":1e300, "a": 1E5}'
+
+    with served(event(1, ago(hours=1), properties=text), profile=PROFILES[name]) as client:
+        assert f'"properties":{text},' in client.get(LIST).text
+
+
 @pytest.mark.parametrize("name", ["old_2023", "server_2023_12", "old_2021"])
 @pytest.mark.parametrize(
     ("params", "detail"), [({}, "Endpoint not found."), ({"format": "csv"}, "Not found.")], ids=["JSON", "CSV"]
