@@ -30,7 +30,7 @@ from extractors.simulator.limits import RateLimits
 from extractors.simulator.listing import Found, Listing
 from extractors.simulator.profiles import Profile
 from extractors.simulator.query import Query
-from extractors.simulator.rows import integer_id, row
+from extractors.simulator.rows import integer_id, row, unservable
 from extractors.simulator.values import suggestions
 
 FOREIGN = "elsewhere.invalid"
@@ -185,7 +185,7 @@ class App:
         asked = _Asked(request, params, body, parts, endpoint, fault)
         response = self._refusal(asked) or self._endpoint_answer(asked)
         exists = endpoint in EVENTS and parts[1] in self._profile.prefixes
-        if response.status_code >= 400 and asked.csv and exists:
+        if response.status_code >= 400 and response.status_code != 406 and asked.csv and exists:
             response = Response(b"", response.status_code)  # the renderer knows rows only (§1.8)
         if fault and fault.kind in faults.BODY_KINDS:
             response = responses.delivered(response, fault, self.connections)
@@ -196,7 +196,9 @@ class App:
         profile, request, endpoint = self._profile, asked.request, asked.endpoint
         missing = endpoint.startswith("evaluation") and not profile.evaluations
         if endpoint == "unknown" or missing or asked.parts[1] not in profile.prefixes:
-            return responses.not_found("Endpoint not found.")
+            # What stands in for absent endpoints renders JSON only, so another `format` is not found there first.
+            other = asked.params.get("format", "json") != "json"
+            return responses.not_found("Not found." if other else "Endpoint not found.")
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
         given = bearer or asked.params.get("personal_api_key", "")
         if given != self._simulator.key:
@@ -289,7 +291,10 @@ class App:
                 project.running -= 1
         if found.offset:
             time.sleep(self._profile.offset_wait_s)
-        persons = project.dataset.persons if self._profile.person_always or _person_asked(asked) else {}
+        looked_up = self._profile.person_always or _person_asked(asked)
+        if unservable(found.rows, found.fetched, persons=looked_up):
+            raise BareFault("a row cannot be served")
+        persons = project.dataset.persons if looked_up else {}
         rows = self._rows(found, persons, project.dataset, asked.fault)
         if asked.csv:
             return Response(tabular.csv_text(rows), media_type="text/csv")
@@ -335,6 +340,8 @@ class App:
             missing = f"No events exist for event UUID {name}"
         if not wanted:
             return responses.not_found(missing)
+        if unservable(wanted[:1], wanted[:1], persons=self._profile.person_always or _person_asked(asked)):
+            raise BareFault("the row cannot be served")
         if asked.csv:
             return Response(b"", media_type="text/csv")  # one event has no `results`, which the renderer looks for
         persons = project.dataset.persons if _person_asked(asked) else {}

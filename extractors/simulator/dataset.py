@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pyarrow as pa
 
@@ -19,7 +20,11 @@ MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event as the source shows it; *properties* is the text of a JSON object, kept to the letter."""
+    """One event as the source shows it; *properties* is the text of a JSON object, kept to the letter.
+
+    A row that no ingestion makes and a server cannot serve can be had: *properties* that are no object, or a NUL in
+    *distinct_id* (rows.unservable).
+    """
 
     uuid: str
     event: str
@@ -32,8 +37,8 @@ class Event:
     def __post_init__(self) -> None:
         if self.timestamp.utcoffset() != timedelta(0):
             raise ValueError(f"timestamp must be UTC: {self.timestamp!r}")
-        if self.properties[:1] != "{":
-            raise ValueError(f"properties must be the text of an object: {self.properties[:20]!r}")
+        if not self.properties:
+            raise ValueError("properties must be JSON text, such as {}")
 
     @property
     def micros(self) -> int:
@@ -41,8 +46,14 @@ class Event:
         return (self.timestamp - EPOCH) // MICROSECOND
 
     @property
+    def values(self) -> Mapping[str, Any]:
+        """The properties by name; what is no object has none."""
+        found = json.loads(self.properties)
+        return found if isinstance(found, dict) else {}
+
+    @property
     def identity(self) -> tuple[str, str, str, date]:
-        """Rows equal in this are copies of one event: the source keeps the last inserted, sooner or later (§6)."""
+        """Rows equal in this are copies of one event, of which the source keeps the latest, sooner or later (§6)."""
         return self.uuid, self.event, self.distinct_id, self.timestamp.date()
 
 
@@ -73,7 +84,7 @@ class Dataset:
         self._set(events)
 
     def _set(self, inserted: Iterable[Event]) -> None:
-        # In order of insertion: of several copies the last one stays.
+        # In order of insertion, which decides between copies that `created_at` does not.
         self._inserted = tuple(inserted)
         self.events: tuple[Event, ...] = tuple(sorted(self._inserted, key=lambda event: event.micros))
         self.micros = [event.micros for event in self.events]
@@ -93,13 +104,25 @@ class Dataset:
         with self._lock:
             self._set(event for event in self._inserted if event.uuid not in doomed)
 
-    def copy(self, uuids: Iterable[str], *, properties: str | None = None, times: int = 1) -> None:
-        """Insert the events of these *uuids* again *times* times, unmerged; *properties* makes the copies differ."""
+    def copy(
+        self,
+        uuids: Iterable[str],
+        *,
+        properties: str | None = None,
+        created_at: datetime | None = None,
+        times: int = 1,
+    ) -> None:
+        """Insert the events of these *uuids* again *times* times, unmerged; *properties* makes the copies differ.
+
+        *created_at* says which of them stays when the source merges: the latest. Without it the last inserted does.
+        """
         wanted = frozenset(uuids)
         with self._lock:
             again = [event for event in _merged(self._inserted) if event.uuid in wanted]
             if properties is not None:
                 again = [replace(event, properties=properties) for event in again]
+            if created_at is not None:
+                again = [replace(event, created_at=created_at) for event in again]
             self._set([*self._inserted, *(again * times)])
 
     def move(self, uuid: str, to: datetime) -> None:
@@ -114,7 +137,7 @@ class Dataset:
             self._set(replace(event, timestamp=to) if event.uuid == uuid else event for event in self._inserted)
 
     def merge(self) -> None:
-        """Remove all copies but the last inserted of each event, as the source does at a time of its choice."""
+        """Remove all copies but the latest of each event, as the source does at a time of its choice."""
         with self._lock:
             self._set(_merged(self._inserted))
 
@@ -138,8 +161,14 @@ class Dataset:
 
 
 def _merged(inserted: Iterable[Event]) -> list[Event]:
-    """The last inserted of each identity, in order of first insertion."""
-    return list({event.identity: event for event in inserted}.values())
+    """The latest created of each identity, or the last inserted where that is not told, in order of first insertion."""
+    kept: dict[tuple[str, str, str, date], Event] = {}
+    for event in inserted:
+        other = kept.get(event.identity)
+        later = other is None or not other.created_at or not event.created_at or other.created_at <= event.created_at
+        if later:
+            kept[event.identity] = event
+    return list(kept.values())
 
 
 CHAIN = (

@@ -22,6 +22,8 @@ FIXED = {
     "s": timedelta(seconds=1),
 }
 MONTHS = {"m": 1, "y": 12}
+MICROS = 1_000_000
+DAY_NUMBERS = 65_536
 
 
 def moment(text: str, now: datetime, profile: Profile) -> datetime:
@@ -36,6 +38,15 @@ def moment(text: str, now: datetime, profile: Profile) -> datetime:
     if profile.bounds_zone == "dropped":
         return at.replace(tzinfo=UTC)
     return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
+
+
+def day_number(micros: int) -> int:
+    """The number of a day in the engine's index: 16 bits, so days before 1970 and from 2149-06-07 on start over.
+
+    The fraction of a second is cut off first, so the last second of 1969 belongs to 1970.
+    """
+    seconds = micros // MICROS if micros >= 0 else -(-micros // MICROS)
+    return seconds // 86_400 % DAY_NUMBERS
 
 
 def _padded(date: re.Match[str]) -> str:

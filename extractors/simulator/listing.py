@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from extractors.simulator.dataset import EPOCH, MICROSECOND, Dataset, Event
-from extractors.simulator.dates import moment
+from extractors.simulator.dates import day_number, moment
 from extractors.simulator.errors import BadInput, BareFault
 from extractors.simulator.profiles import Profile
 from extractors.simulator.properties import Group, Matching, parsed, passing
@@ -28,10 +28,12 @@ Passing = Callable[[Sequence[Event]], Sequence[Event]]
 class Found:
     """Rows of one answer and what `next` changes: (parameter, value), or None.
 
-    Also what was asked: the bounds in µs, exclusive, the order, and how many rows `offset` skips.
+    Also what was asked: the bounds in µs, exclusive, the order, and how many rows `offset` skips. *fetched*: the rows
+    and the one behind them that tells of more.
     """
 
     rows: tuple[Event, ...]
+    fetched: tuple[Event, ...]
     cursor: tuple[str, str] | None
     after: int | None
     before: int
@@ -70,7 +72,7 @@ class Listing:
         moves_before = descending or params.get("orderBy", "").replace(" ", "").startswith('["-timestamp"')
         cursor = ("before" if moves_before else "after", last[0].timestamp.isoformat()) if more and last else None
         lower = None if after is None else _micros(after)
-        return Found(shown, cursor, lower, _micros(before), descending, offset)
+        return Found(shown, rows[offset:], cursor, lower, _micros(before), descending, offset)
 
     def _limit(self, params: Mapping[str, str]) -> int:
         text = params.get("limit") or str(self.profile.default_limit)
@@ -155,7 +157,8 @@ class Listing:
         descending: bool,
     ) -> tuple[tuple[Event, ...], bool]:
         """At most *limit* rows and one more in order of time, ties in any order, and whether that one was there."""
-        found = kept(self.dataset.between(None if after is None else _micros(after), _micros(before)))
+        low, high = None if after is None else _micros(after), _micros(before)
+        found = kept(self._indexed(self.dataset.between(low, high), low, high))
         ordered = found[::-1] if descending else found
         taken: list[Event] = []
         for _, ties in groupby(ordered, key=lambda event: event.micros):
@@ -165,6 +168,14 @@ class Listing:
             if len(taken) > limit:
                 break
         return tuple(taken[: limit + 1]), len(taken) > limit
+
+    def _indexed(self, events: Sequence[Event], after: int | None, before: int) -> Sequence[Event]:
+        """The *events* that the engine finds by its index of days: all, unless a bound's day number starts over."""
+        if not self.profile.days_overflow:
+            return events
+        first = 0 if after is None else day_number(after)
+        last = day_number(before)
+        return [event for event in events if first <= day_number(event.micros) <= last]
 
     def _probe(
         self,

@@ -27,6 +27,8 @@ class Profile:
 
     Rows: *integer_rows* has a number as id, no elements_chain and `Z` as zone. *person_always* fills `person` unasked.
     *wrong_zone_labels*: rows show the project's wall clock labelled as UTC, the cursor in `next` stays right (§1.7).
+    *days_overflow*: a bound of the list outside 1970-01-01 to 2149-06-06 leaves events out. *beyond_double*: a number
+    that no double holds is shown to the letter, as the bare word `Infinity`, or as null with a key `name::inf` beside it.
 
     Values: *values_bare* answers a list without an envelope and an empty one without a key;
     *values_event_required* refuses questions without `event_name`.
@@ -72,6 +74,8 @@ class Profile:
     integer_rows: bool = False
     person_always: bool = False
     wrong_zone_labels: bool = False
+    days_overflow: bool = False
+    beyond_double: Literal["kept", "word", "null"] = "kept"
     values_bare: bool = False
     values_event_required: bool = True
     query_allowed: bool = True
@@ -137,6 +141,8 @@ OLD_2023 = replace(
     lower_bound_retried=True,
     bounds_zone="dropped",
     person_always=True,
+    days_overflow=True,
+    beyond_double="word",
     values_bare=True,
     values_event_required=False,
     query_envelope=False,
@@ -154,8 +160,13 @@ OLD_2023 = replace(
 )
 """PostHog 1.43 of July 2023, as a real server was seen (facts/posthog-observed.md, A)."""
 
+SERVER_2023_12 = replace(OLD_2023, beyond_double="null")
+"""PostHog FOSS of December 2023, as a real server was seen."""
+
 OLD_2021 = replace(
     OLD_2023,
+    days_overflow=False,
+    beyond_double="kept",
     zero_limit="fault",
     offset_inside_page=True,
     bounds_zone="converted",
@@ -174,6 +185,7 @@ PROFILES: Mapping[str, Profile] = {
     "self_hosted": SELF_HOSTED,
     "timezone_fault": TIMEZONE_FAULT,
     "old_2023": OLD_2023,
+    "server_2023_12": SERVER_2023_12,
     "old_2021": OLD_2021,
 }
 """Every profile by the name that users give."""

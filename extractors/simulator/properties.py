@@ -117,8 +117,7 @@ def _property_test(entry: Mapping[str, Any]) -> Callable[[Event], bool]:
 
 
 def _found(event: Event, key: str) -> object:
-    properties: dict[str, object] = json.loads(event.properties)
-    return properties.get(key)
+    return event.values.get(key)
 
 
 def _text(value: object) -> str:

@@ -81,7 +81,7 @@ def _texts(event: Event, key: str, *, column: bool) -> Iterator[str]:
         if key in COLUMNS:
             yield str(getattr(event, key))
         return
-    value = json.loads(event.properties).get(key)
+    value = event.values.get(key)
     for one in value if isinstance(value, list) else [value]:
         if one is not None:
             yield one if isinstance(one, str) else json.dumps(one, ensure_ascii=False)

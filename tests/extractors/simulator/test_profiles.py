@@ -35,7 +35,7 @@ from tests.extractors.simulator.asking import (
 
 def test_profiles_have_names():
     """A profile is found by the name that users give, and cannot be changed."""
-    assert set(PROFILES) == {"cloud", "self_hosted", "timezone_fault", "old_2023", "old_2021"}
+    assert set(PROFILES) == {"cloud", "self_hosted", "timezone_fault", "old_2023", "server_2023_12", "old_2021"}
     assert PROFILES["cloud"] is CLOUD
     with pytest.raises(FrozenInstanceError):
         CLOUD.page_cap = 1  # type: ignore[misc]
