@@ -10,11 +10,13 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from itertools import groupby
+from typing import Protocol
 
 from extractors import decode, errors, queries
 from extractors.client import Client
-from extractors.queries import EPOCH, QUERY_MAX_ROWS, EventFilter, Grid, Request
+from extractors.queries import EPOCH, QUERY_MAX_ROWS, Dialect, EventFilter, Grid, Request
 from extractors.window import DAY, MICROSECOND, Range, Window, midnight
 from extractors.zone import HourCount
 
@@ -28,8 +30,15 @@ FAILURES = 2  # in a row: the source is left alone for the rest of the run
 HEAVY_IN_A_ROW = 5  # then a question without rows tells whether the source answers anything
 NOTHING = Range(EPOCH - MICROSECOND, EPOCH)
 TOO_HEAVY = (errors.RangeTooHeavy, errors.BodyCut)
+UNKNOWN_FUNCTION = "Unsupported function call"  # what a 400 says of HogQL that is too new for the server
 
 Row = tuple[int | float | str | None, ...]
+
+
+class Question(Protocol):
+    """A query, once it is told in which dialect."""
+
+    def __call__(self, *, dialect: Dialect) -> Request: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +143,15 @@ class Outside:
 class Probe:
     """Asks /query about one project's events.
 
-    *refusal*: what the server said when it refused, *missing*: it has no such endpoint. *unavailable*: what it failed of
-    again and again. Empty until then; afterwards nothing is asked any more. *failure*: why the last question has no
+    *refusal*: what the server said when it refused, *remedy*: what would help. *unavailable*: what it failed of again and
+    again. Empty until then; afterwards nothing is asked any more. *failure*: why the last question has no
     answer.
     """
 
     def __init__(self, client: Client, project_id: int, *, events: EventFilter) -> None:
         self._client, self._project_id, self._events = client, project_id, events
-        self.refusal = self.unavailable = self.failure = ""
-        self.missing = False
+        self.refusal = self.remedy = self.unavailable = self.failure = ""
+        self._dialects = tuple(Dialect)
         self._failed = self._heavy = 0  # questions in a row
 
     def hour_counts(self, rng: Range) -> Mapping[datetime, HourCount] | None:
@@ -163,7 +172,7 @@ class Probe:
 
     def first_time(self) -> tuple[datetime | None] | None:
         """Time of the first event, itself None for an empty project; None without an answer."""
-        rows = self._undivided(queries.earliest(self._project_id, events=self._events))
+        rows = self._undivided(partial(queries.earliest, self._project_id, events=self._events))
         if rows is None:
             return None
         micros, count = rows[0]
@@ -171,7 +180,7 @@ class Probe:
 
     def identities(self, rng: Range) -> int | None:
         """How many distinct (uuid, event, distinct_id, timestamp) *rng* holds; None without an answer."""
-        rows = self._undivided(queries.identity_count(self._project_id, rng, events=self._events))
+        rows = self._undivided(partial(queries.identity_count, self._project_id, rng, events=self._events))
         return None if rows is None else int(rows[0][0] or 0)
 
     def windows(self, parts: Sequence[Part]) -> Answers | None:
@@ -190,16 +199,16 @@ class Probe:
         merged = list(joined(ranges))
         if not merged:
             return []
-        rows = self._undivided(queries.outside(self._project_id, _few(merged), events=self._events))
+        rows = self._undivided(partial(queries.outside, self._project_id, _few(merged), events=self._events))
         if rows is None:
             return None
         places = ("before", "between", "after")
         return [Outside(places[int(w or 0)], int(k or 0), _time(a), _time(b)) for w, k, a, b in rows]
 
     def _hour_counts(self, rng: Range) -> Mapping[datetime, HourCount] | None:
-        request = queries.hour_counts(self._project_id, rng, events=self._events)
+        question = partial(queries.hour_counts, self._project_id, rng, events=self._events)
         try:
-            rows = self._ask(request) if rng.duration > DAY else self._undivided(request)
+            rows = self._ask(question) if rng.duration > DAY else self._undivided(question)
         except TOO_HEAVY:
             cut = rng.start + max(DAY, rng.duration // (2 * DAY) * DAY)
             first = self._hour_counts(Range(rng.start, cut))
@@ -248,7 +257,7 @@ class Probe:
         grid = replace(grid_of(parts), splits=splits)
         ranges = list(joined(part.covers for part in parts))
         limit = len(parts) + 1 + len(splits)
-        rows = self._ask(queries.probe(self._project_id, grid, ranges, limit=limit, events=self._events))
+        rows = self._ask(partial(queries.probe, self._project_id, grid, ranges, limit=limit, events=self._events))
         if rows is None:
             return Answers({}, {}, unanswered=frozenset(part.window.start for part in parts))
         if len(rows) >= limit:
@@ -271,16 +280,16 @@ class Probe:
                 early[start] = piece
         return Answers(seen, early)
 
-    def _undivided(self, request: Request) -> tuple[Row, ...] | None:
+    def _undivided(self, question: Question) -> tuple[Row, ...] | None:
         """Rows of a query that asks for no less where it is too heavy, but once more; None without an answer."""
         for _ in range(2):
             try:
-                return self._ask(request)
+                return self._ask(question)
             except TOO_HEAVY as exc:
                 self.failure = str(exc)
         return None
 
-    def _ask(self, request: Request, *, divisible: bool = True) -> tuple[Row, ...] | None:
+    def _ask(self, question: Question, *, divisible: bool = True) -> tuple[Row, ...] | None:
         """Rows of a query, or None: refused, or failed for a while.
 
         *divisible*: raises RangeTooHeavy and BodyCut at once, for less to be asked; else they are failures in the end.
@@ -289,9 +298,9 @@ class Probe:
         if self.refusal or self.unavailable:
             return None
         try:
-            rows = decode.query_rows(self._client.send(replace(request, divisible=divisible)).body)
+            rows = self._rows(question, divisible=divisible)
         except (errors.AccessDenied, errors.EndpointMissing, errors.RequestRefused, errors.UnusableAnswer) as exc:
-            self.refusal, self.missing = str(exc), isinstance(exc, errors.EndpointMissing)
+            self.refusal, self.remedy = str(exc), _remedy(exc)
             return None
         except TOO_HEAVY as exc:
             if divisible:
@@ -308,10 +317,21 @@ class Probe:
         self.failure = ""
         return rows
 
+    def _rows(self, question: Question, *, divisible: bool) -> tuple[Row, ...]:
+        """Rows of a query in the newest dialect that this server knows, which its answers teach once."""
+        while True:
+            request = replace(question(dialect=self._dialects[0]), divisible=divisible)
+            try:
+                return decode.query_rows(self._client.send(request).body)
+            except errors.RequestRefused as exc:
+                if UNKNOWN_FUNCTION not in str(exc) or len(self._dialects) == 1:
+                    raise
+                self._dialects = self._dialects[1:]
+
     def _answers(self) -> bool:
         """Whether the source answers a question that reads no row; asked patiently."""
-        request = queries.identity_count(self._project_id, NOTHING, events=self._events)
-        return self._ask(request, divisible=False) is not None
+        question = partial(queries.identity_count, self._project_id, NOTHING, events=self._events)
+        return self._ask(question, divisible=False) is not None
 
     def _fail(self, exc: errors.SourceError) -> None:
         self.failure = str(exc)
@@ -390,6 +410,17 @@ def _few(ranges: list[Range]) -> list[Range]:
         gap = min(range(len(ranges) - 1), key=lambda i: ranges[i + 1].start - ranges[i].end)
         ranges = [*ranges[:gap], ranges[gap].hull(ranges[gap + 1]), *ranges[gap + 2 :]]
     return ranges
+
+
+def _remedy(exc: errors.SourceError) -> str:
+    """What would make the server answer queries, in words; a 400 or a missing endpoint is no matter of the key."""
+    if isinstance(exc, errors.AccessDenied):
+        return exc.hint or "give the key the scope query:read"
+    if isinstance(exc, errors.EndpointMissing):
+        return "this server is too old for POST /query, a newer PostHog has it"
+    return (
+        "this server does not run hedgerow's queries, whatever the key may do: upgrade PostHog, or report what it said"
+    )
 
 
 def _numbers(text: str) -> list[int]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from enum import Enum, StrEnum
 from itertools import pairwise
 
 import pyarrow as pa
@@ -113,9 +113,19 @@ def instant(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def hogql_instant(at: datetime) -> str:
-    """A HogQL constant that does not depend on the project's time zone (§10)."""
-    return f"toDateTime64('{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
+class Dialect(Enum):
+    """How HogQL writes a constant instant: exact to the microsecond, whatever the project's time zone. Newest first.
+
+    Servers of 2023 refuse toDateTime64, and read toDateTime of a text that ends in Z as exactly (docs/proof.md).
+    Without the Z they take the text for the project's wall clock.
+    """
+
+    DATETIME64 = "toDateTime64('{}', 6, 'UTC')"
+    DATETIME = "toDateTime('{}Z')"
+
+    def instant(self, at: datetime) -> str:
+        """*at* as a HogQL constant."""
+        return self.value.format(f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}")
 
 
 def _some(names: Sequence[str], *, shown: int = 5) -> str:
@@ -243,46 +253,47 @@ def rest(project_id: int, resource: str, *, limit: int) -> Request:
     return Request(project_id, resource, Bucket.REST, (("limit", str(limit)),))
 
 
-def _between(rng: Range) -> str:
-    return f"timestamp >= {hogql_instant(rng.start)} AND timestamp < {hogql_instant(rng.end)}"
+def _between(rng: Range, dialect: Dialect) -> str:
+    return f"timestamp >= {dialect.instant(rng.start)} AND timestamp < {dialect.instant(rng.end)}"
 
 
-def _where(ranges: Sequence[Range], events: EventFilter) -> str:
-    inside = " OR ".join(_between(rng) if len(ranges) == 1 else f"({_between(rng)})" for rng in ranges)
+def _where(ranges: Sequence[Range], events: EventFilter, dialect: Dialect) -> str:
+    pieces = [_between(rng, dialect) for rng in ranges]
+    inside = pieces[0] if len(pieces) == 1 else " OR ".join(f"({piece})" for piece in pieces)
     condition = inside if len(ranges) == 1 else f"({inside})"
     return f"{condition} AND ({events.hogql})" if events.hogql else condition
 
 
-def _micros(since: datetime, column: str) -> str:
-    return f"dateDiff('microsecond', {hogql_instant(since)}, {column})"
+def _micros(since: datetime, column: str, dialect: Dialect) -> str:
+    return f"dateDiff('microsecond', {dialect.instant(since)}, {column})"
 
 
 _IDENTITY = "uuid AS u, event AS e, distinct_id AS di, timestamp AS ts"
 
 
-def hour_counts(project_id: int, rng: Range, *, events: EventFilter) -> Request:
+def hour_counts(project_id: int, rng: Range, *, events: EventFilter, dialect: Dialect) -> Request:
     """Rows and least uuid of every UTC hour of *rng* that has any: columns hour number from rng.start, count, uuid.
 
     The digits-and-dateDiff form works on servers of 2023 and 2026 alike and does not know a project time zone (§10).
     """
-    hour = f"intDiv({_micros(rng.start, 'timestamp')}, 3600000000)"
-    inner = f"SELECT {hour} AS h, toString(uuid) AS u FROM events WHERE {_where([rng], events)}"
+    hour = f"intDiv({_micros(rng.start, 'timestamp', dialect)}, 3600000000)"
+    inner = f"SELECT {hour} AS h, toString(uuid) AS u FROM events WHERE {_where([rng], events, dialect)}"
     return query(
         project_id,
         f"SELECT h, count() AS n, min(u) AS m FROM ({inner}) GROUP BY h ORDER BY h LIMIT {QUERY_MAX_ROWS}",
     )
 
 
-def identity_count(project_id: int, rng: Range, *, events: EventFilter) -> Request:
+def identity_count(project_id: int, rng: Range, *, events: EventFilter, dialect: Dialect) -> Request:
     """How many distinct (uuid, event, distinct_id, timestamp) *rng* holds: one row, one number."""
-    inner = f"SELECT DISTINCT {_IDENTITY} FROM events WHERE {_where([rng], events)}"
+    inner = f"SELECT DISTINCT {_IDENTITY} FROM events WHERE {_where([rng], events, dialect)}"
     return query(project_id, f"SELECT count() AS n FROM ({inner}) LIMIT 1")
 
 
-def earliest(project_id: int, *, events: EventFilter) -> Request:
+def earliest(project_id: int, *, events: EventFilter, dialect: Dialect) -> Request:
     """The first timestamp in microseconds since 1970, and the number of rows: one row."""
     condition = f" WHERE {events.hogql}" if events.hogql else ""
-    first = _micros(EPOCH, "min(timestamp)")
+    first = _micros(EPOCH, "min(timestamp)", dialect)
     return query(project_id, f"SELECT {first} AS m, count() AS n FROM events{condition} LIMIT 1")
 
 
@@ -324,7 +335,9 @@ _DIGITS = " + ".join(
 _PRIME = 1_000_003
 
 
-def probe(project_id: int, grid: Grid, ranges: Sequence[Range], *, limit: int, events: EventFilter) -> Request:
+def probe(
+    project_id: int, grid: Grid, ranges: Sequence[Range], *, limit: int, events: EventFilter, dialect: Dialect
+) -> Request:
     """The source side of every window of *ranges* that has any event, one row each (design.md, "What the ledger proves").
 
     Columns: day number from grid.first, window number within the day, count, Σu, Σt, Σut, Σun, Σ µs of the day of the
@@ -333,11 +346,10 @@ def probe(project_id: int, grid: Grid, ranges: Sequence[Range], *, limit: int, e
     DuckDB on a real server of 2023 and uses no function that newer servers lack (§10).
     """
     day = DAY // MICROSECOND
-    events_of = (
-        f"SELECT {_IDENTITY}, max(created_at) AS c FROM events WHERE {_where(ranges, events)} GROUP BY u, e, di, ts"
-    )
+    where = _where(ranges, events, dialect)
+    events_of = f"SELECT {_IDENTITY}, max(created_at) AS c FROM events WHERE {where} GROUP BY u, e, di, ts"
     numbers = (
-        f"SELECT {_micros(grid.first, 'ts')} AS o, {_micros(EPOCH, 'c')} AS m, toString(u) AS h, "
+        f"SELECT {_micros(grid.first, 'ts', dialect)} AS o, {_micros(EPOCH, 'c', dialect)} AS m, toString(u) AS h, "
         f"length(e) + 31 * length(di) AS n FROM ({events_of})"
     )
     piece, p = (f", {grid.piece} AS p", ", p") if grid.splits else ("", "")
@@ -351,18 +363,19 @@ def probe(project_id: int, grid: Grid, ranges: Sequence[Range], *, limit: int, e
     )
 
 
-def outside(project_id: int, ranges: Sequence[Range], *, events: EventFilter) -> Request:
+def outside(project_id: int, ranges: Sequence[Range], *, events: EventFilter, dialect: Dialect) -> Request:
     """What lies in none of *ranges*: one row each for before, between and after them (0, 1, 2) that has any.
 
     Columns: place, count of rows, first and last timestamp in µs since 1970.
     """
     ordered = sorted(ranges)
-    first, last = hogql_instant(ordered[0].start), hogql_instant(ordered[-1].end)
-    where = " AND ".join(f"NOT ({_between(rng)})" for rng in ordered)
+    first, last = dialect.instant(ordered[0].start), dialect.instant(ordered[-1].end)
+    where = " AND ".join(f"NOT ({_between(rng, dialect)})" for rng in ordered)
     condition = f"{where} AND ({events.hogql})" if events.hogql else where
     place = f"if(ts < {first}, 0, if(ts < {last}, 1, 2))"
+    at = _micros(EPOCH, "ts", dialect)
     return query(
         project_id,
-        f"SELECT {place} AS w, count() AS k, min({_micros(EPOCH, 'ts')}) AS a, max({_micros(EPOCH, 'ts')}) AS b "
+        f"SELECT {place} AS w, count() AS k, min({at}) AS a, max({at}) AS b "
         f"FROM (SELECT timestamp AS ts FROM events WHERE {condition}) GROUP BY w ORDER BY w LIMIT 4",
     )

@@ -126,15 +126,12 @@ def _query(reader: EventsReader, project_id: int) -> Finding:
             return Finding("query", Verdict.OK, "POST /query answers")
     except errors.SourceError as exc:
         return replace(_failed("query", exc), verdict=Verdict.WARN, error=None)
-    mend = (
-        "this server has no query endpoint, only a newer PostHog has"
-        if reader.probe.missing
-        else "give the key the scope query:read"
-    )
     if not reader.probe.refusal:
         return Finding("query", Verdict.WARN, f"no answer: {reader.probe.failure}", "run hedgerow check again later")
     found = f"refused: {reader.probe.refusal}"
-    return Finding("query", Verdict.WARN, found, f"events are landed all the same, with more requests; {mend}")
+    return Finding(
+        "query", Verdict.WARN, found, f"events are landed all the same, with more requests; {reader.probe.remedy}"
+    )
 
 
 def _listing(client: Client, project_id: int, resource: str, *, scope: str) -> Finding:

@@ -6,8 +6,9 @@ One window's weight is no other's, and what passes is no refusal.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -20,7 +21,7 @@ from extractors import decode, errors, probe, queries
 from extractors.client import Client, Source
 from extractors.pacing import Limit, Pacing
 from extractors.probe import Answers, Part, Probe, Seen
-from extractors.queries import Bucket, EventFilter
+from extractors.queries import Bucket, Dialect, EventFilter
 from extractors.simulator.dataset import Dataset, Event
 from extractors.simulator.faults import Fault, Faults, Heavy
 from extractors.simulator.rows import row
@@ -205,14 +206,19 @@ def test_what_lies_outside_is_counted_and_dated(asked):
     ]
 
 
-def answering(body: Callable[[int], dict[str, object]], directory: Path) -> tuple[Probe, list[str]]:
-    """A probe of a server that answers *body*, which gets the LIMIT; and the queries sent."""
+def answering(
+    body: Callable[[int], dict[str, object]], directory: Path, *, unknown: frozenset[str] = frozenset()
+) -> tuple[Probe, list[str]]:
+    """A probe of a server that answers *body*, which gets the LIMIT; and the queries sent. *unknown*: functions it lacks."""
     sent: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked = json.loads(request.content)
         assert asked["refresh"] == "force_blocking"
         sent.append(asked["query"]["query"])
+        for name in unknown.intersection(re.findall(r"(\w+)\(", sent[-1])):
+            refused = {"type": "validation_error", "detail": f"Unsupported function call '{name}(...)'."}
+            return httpx.Response(400, stream=httpx.ByteStream(json.dumps(refused).encode()))
         text = json.dumps(body(int(sent[-1].rsplit("LIMIT", 1)[1])))
         return httpx.Response(200, stream=httpx.ByteStream(text.encode()))
 
@@ -270,18 +276,40 @@ def test_piece_that_was_not_asked_for_is_refused(rows, tmp_path):
     assert sent[0].endswith("LIMIT 5")
 
 
-def test_every_date_function_names_utc(tmp_path):
-    """No constant and no function is left to the project's time zone."""
-    asked, sent = answering(lambda limit: {"results": []}, tmp_path)
+DIALECTS = [
+    pytest.param(frozenset(), r"toDateTime64\('[\d :.-]{26}', 6, 'UTC'\)", id="2026"),
+    pytest.param(frozenset({"toDateTime64"}), r"toDateTime\('[\d :.-]{26}Z'\)", id="2023"),
+]
+
+
+@pytest.mark.parametrize(("unknown", "constant"), DIALECTS)
+def test_every_statement_is_in_the_server_s_dialect_and_in_utc(unknown, constant, tmp_path):
+    """No constant and no function is left to the project's time zone, on either kind; the dialect is learned once."""
+    asked, sent = answering(lambda limit: {"results": []}, tmp_path, unknown=unknown)
     asked.windows(PARTS)
     asked.outside([PARTS[0].covers])
-    asked.hour_counts(PARTS[0].covers)
+    for ask in QUESTIONS.values():
+        with suppress(IndexError):  # of those that one row answers
+            ask(asked)
 
-    assert len(sent) == 3
-    for text in sent:
-        assert text.count("toDateTime64(") == text.count(", 6, 'UTC')") > 0
-        assert not any(name in text for name in ("toStartOf", "toDate(", "toDateTime(", "now(", "today("))
+    refused, answered = sent[: len(unknown)], sent[len(unknown) :]
+    assert all("toDateTime64(" in text for text in refused)
+    assert len(answered) == 2 + len(QUESTIONS)
+    for text in answered:
+        rest = re.sub(constant, "", text)
+        assert rest != text
+        assert not any(name in rest for name in ("toStartOf", "toDate", "now(", "today("))
         assert "LIMIT" in text
+
+
+def test_query_in_no_dialect_is_refused_and_no_scope_is_blamed(tmp_path):
+    """A 400 is about the query; only a 403 is about the key."""
+    asked, sent = answering(lambda limit: {"results": []}, tmp_path, unknown=frozenset({"toDateTime64", "toDateTime"}))
+
+    assert asked.hour_counts(PARTS[0].covers) is None
+    assert len(sent) == 2
+    assert "Unsupported function call 'toDateTime(...)'" in asked.refusal
+    assert "scope" not in asked.remedy
 
 
 def test_batches_hold_few_rows_few_windows_and_few_pieces():
@@ -322,7 +350,9 @@ def test_simulated_query_is_too_heavy_by_the_rows_it_reads(heavy, refused, tmp_p
         sender = client(server.url, server.key, tmp_path)
         for rng in asked:
             try:
-                sender.send(replace(queries.identity_count(1, rng, events=odd), divisible=True))
+                sender.send(
+                    replace(queries.identity_count(1, rng, events=odd, dialect=Dialect.DATETIME64), divisible=True)
+                )
                 found.append("")
             except errors.RangeTooHeavy as exc:
                 found.append(str(exc))
@@ -465,7 +495,9 @@ def test_refusal_is_one_of_the_key_or_the_server(status, body, tmp_path):
 
     assert asked.windows(HOURS) is None
     assert str(status) in asked.refusal
-    assert (asked.missing, asked.unavailable) == (status == 404, "")
+    assert asked.unavailable == ""
+    remedies = {400: "upgrade", 401: "KEY", 402: "upgrade", 403: "key", 404: "too old", 405: "upgrade"}
+    assert remedies[status] in asked.remedy
     assert len(sent) == (2 if status == 404 else 1)
     assert asked_nothing_more(asked)
     assert asked.windows(HOURS) is None

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extractors import queries
-from extractors.queries import Bucket, EventFilter, Grid, Narrowing
+from extractors.queries import Bucket, Dialect, EventFilter, Grid, Narrowing
 from extractors.window import Range
 
 START = datetime(2024, 2, 29, tzinfo=UTC)
@@ -141,7 +141,7 @@ def test_uuid_slice_is_half_open(low, high, expected):
 @pytest.mark.parametrize("ask", [queries.hour_counts, queries.identity_count], ids=lambda ask: ask.__name__)
 def test_query_has_limit_bounds_and_filter(ask, events):
     """Every /query carries its own LIMIT (without one the server answers 100 rows), the exact range and the filter."""
-    request = ask(1, DAY, events=events)
+    request = ask(1, DAY, events=events, dialect=Dialect.DATETIME64)
     sent = json.loads(request.body)
 
     hogql = sent["query"]["query"]
@@ -155,7 +155,7 @@ def test_query_has_limit_bounds_and_filter(ask, events):
 @pytest.mark.parametrize(("events", "where"), [(ALL, ""), (EventFilter(("a'",)), " WHERE event IN ('a\\'')")])
 def test_earliest_has_limit_and_filter(events, where):
     """The first event of the stream, not of the project."""
-    hogql = json.loads(queries.earliest(1, events=events).body)["query"]["query"]
+    hogql = json.loads(queries.earliest(1, events=events, dialect=Dialect.DATETIME64).body)["query"]["query"]
 
     assert hogql.endswith(f"FROM events{where} LIMIT 1")
 
@@ -177,7 +177,7 @@ PROBED = (
 
 def probed(*splits: datetime) -> str:
     """The HogQL of a probe of one day's hours, without the ten digits of the uuid."""
-    request = queries.probe(1, Grid(START, HOURS, splits), [DAY], limit=25, events=ALL)
+    request = queries.probe(1, Grid(START, HOURS, splits), [DAY], limit=25, events=ALL, dialect=Dialect.DATETIME64)
     text: str = json.loads(request.body)["query"]["query"]
     return re.sub(r"\(position\(.*\* 1 AS x", "… AS x", text)
 
@@ -208,4 +208,5 @@ def test_instants_are_utc_whatever_zone_they_came_in():
     moment = datetime(2024, 2, 29, 1, 0, 0, 5, timezone(timedelta(hours=2)))
 
     assert queries.instant(moment) == "2024-02-28T23:00:00.000005+00:00"
-    assert queries.hogql_instant(moment) == "toDateTime64('2024-02-28 23:00:00.000005', 6, 'UTC')"
+    assert Dialect.DATETIME64.instant(moment) == "toDateTime64('2024-02-28 23:00:00.000005', 6, 'UTC')"
+    assert Dialect.DATETIME.instant(moment) == "toDateTime('2024-02-28 23:00:00.000005Z')"
