@@ -19,6 +19,10 @@ import pyarrow.compute as pc
 from extractors.window import DAY, MICROSECOND, Range
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The engine numbers days with 16 bits: a bound before 1970, or behind 2149-06-06, makes it leave events out, status 200
+# (docs/posthog.md). No such bound is sent.
+LAST_BOUND = datetime(2149, 6, 6, tzinfo=UTC)
+ALL_TIME = Range(datetime.min.replace(tzinfo=UTC), LAST_BOUND)
 QUERY_MAX_ROWS = 50_000  # the server's own maximum (§10); without a LIMIT it answers 100
 
 
@@ -203,16 +207,15 @@ def events_page(
     """One ascending page of the events list over *rng*. A group in *filters* takes no further HogQL condition.
 
     Both bounds of the endpoint are exclusive, hence `after` = start − 1 µs (§0.3); ascending order switches the lying
-    window probe off (§0.2). Without *hogql* only a filter of one name is sent; the reader drops the rest.
+    window probe off (§0.2). Without *hogql* only a filter of one name is sent; the reader drops the rest. A range that
+    begins before 1970 is asked without `after`, so its page may bring earlier rows; `before` is LAST_BOUND at most.
     """
     narrowing = narrowing or Narrowing()
     filters = filters or Filters()
-    params = [
-        ("orderBy", '["timestamp"]'),
-        ("after", instant(rng.start - MICROSECOND)),
-        ("before", instant(rng.end)),
-        ("limit", str(limit)),
-    ]
+    params = [("orderBy", '["timestamp"]')]
+    if rng.start >= EPOCH:
+        params.append(("after", instant(rng.start - MICROSECOND)))
+    params += [("before", instant(min(rng.end, LAST_BOUND))), ("limit", str(limit))]
     params += [(name, value) for name, value in filters.params if getattr(narrowing, name, None) is None]
     conditions = []
     event = narrowing.event if narrowing.event is not None else events.single

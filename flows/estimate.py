@@ -14,7 +14,8 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from extractors import probe
-from extractors.events import MAX_SPAN, EventsReader, Sample
+from extractors.events import EventsReader, Sample
+from extractors.pace import MAX_SPAN
 from extractors.pacing import Limit, finished_in_s
 from extractors.probe import Part
 from extractors.queries import Bucket
