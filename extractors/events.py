@@ -149,7 +149,7 @@ class EventsReader:
             if page.rows.num_rows:
                 return _first(page.rows)
             cursor = asked.end
-            pace.served(asked, cursor)
+            pace.served(asked, cursor, MAX_SPAN)
         return None
 
     def reachable(self, rng: Range) -> Range | None:
@@ -209,7 +209,7 @@ class EventsReader:
         zone = ZoneCheck(hours or {}, self.uuids, self._proven)
         cursor, end = rng.start, min(rng.end, LAST_BOUND)
         if cursor < EPOCH:
-            yield self._of_before_1970(rng)
+            yield self.before_1970(rng)
             cursor = min(rng.end, EPOCH)
         pace, limit = Pace(window_end(cursor) - cursor), LIMIT
         seen: frozenset[tuple[object, ...]] = frozenset()
@@ -231,8 +231,8 @@ class EventsReader:
             fresh = _unseen(page.rows, cursor, seen)
             if not page.more:
                 yield Passage(self._events.passing(fresh), page.rejects, asked.end, served_at=heard.served_at)
-                cursor, seen, pace.span = asked.end, frozenset(), min(MAX_SPAN, asked.duration * 2)
-                pace.served(asked, cursor)
+                cursor, seen = asked.end, frozenset()
+                pace.served(asked, cursor, min(MAX_SPAN, asked.duration * 2))
                 continue
             first, last = _bounds(page, asked)
             if first == last:
@@ -246,8 +246,8 @@ class EventsReader:
                 cursor = last
             # A window at least, so that the server can prune; more where a window holds less than a page, so that
             # the partial page at a window's end is not wasted.
-            pace.span = max(window_end(cursor) - cursor, 2 * (last - asked.start)) if cursor < end else pace.span
-            pace.served(asked, cursor)
+            window = window_end(cursor) - cursor if cursor < end else timedelta(0)
+            pace.served(asked, cursor, max(window, 2 * (last - asked.start)))
         if cursor < rng.end:  # nothing is there
             yield Passage(decode.RAW_ROWS.empty_table(), decode.REJECTS.empty_table(), rng.end)
 
@@ -302,7 +302,7 @@ class EventsReader:
                 return asked, page, limit
             if asked.duration > MICROSECOND:
                 pace.failed(asked)
-                doubtful = self._waited != waited or pace.failures % ASK_WHETHER_IT_ANSWERS == 0
+                doubtful = self._waited != waited or pace.failures == ASK_WHETHER_IT_ANSWERS
                 if doubtful and not self._answers(asked, failure):
                     pace.passed_over()  # nothing was answered for a while: no fault of that range
                 continue
@@ -421,7 +421,8 @@ class EventsReader:
         if page is not None and not page.more:
             return Passage(self._events.passing(page.rows), page.rejects, asked.end, served_at=served_at)
         count = self.probe.identities(asked) if page is None else None
-        found = self._split(asked, limit, page, count)
+        # Alone in its microsecond: there is nothing else to be had.
+        found = ties.Found(lost=True) if count == 1 else self._split(asked, limit, page, count)
         pages = found.pages if page is None else [page, *found.pages]
         read = pa.concat_tables([decode.RAW_ROWS.empty_table(), *(part.rows for part in pages)])
         rows = self._events.passing(_distinct(read))
@@ -523,8 +524,8 @@ class EventsReader:
             ALL_TIME.start, self._events.passing(rows.sort_by("timestamp")), rejects, self._client.heard.served_at
         )
 
-    def _of_before_1970(self, rng: Range) -> Passage:
-        """The part of *rng* before 1970."""
+    def before_1970(self, rng: Range) -> Passage:
+        """The part of *rng*, which is reachable, before 1970."""
         part, ancient = Range(rng.start, min(rng.end, EPOCH)), self._before_1970()
         rows, rejects = _within(ancient.rows, "timestamp", part), _within(ancient.rejects, "at", part)
         return Passage(rows, rejects, part.end, served_at=ancient.served_at)

@@ -46,9 +46,11 @@ class Pace:
         self._failing, self._served = asked.end, 0
         self._ceiling = _half(asked.duration)
 
-    def served(self, asked: Range, cursor: datetime) -> None:
-        """*asked* was served, and everything before *cursor* is read."""
+    def served(self, asked: Range, cursor: datetime, span: timedelta) -> None:
+        """*asked* was served, and everything before *cursor* is read. *span*: how much to ask next, if nothing fails."""
         self.failures = 0
+        if self._failing is None:
+            self.span = span
         self._served += 1
         self._ceiling = min(MAX_SPAN, max(self._ceiling, asked.duration) * 2)
         if self._failing is not None and self._failing <= cursor:

@@ -423,6 +423,12 @@ def _remedy(exc: errors.SourceError) -> str:
     )
 
 
+def without(digest: str, part: str, landed: str) -> str:
+    """A window's *digest* with what was *landed* of a part of it in the place of what the source holds there."""
+    sums = zip(_numbers(digest), _numbers(part), _numbers(landed), strict=True)
+    return ":".join(str((whole - there + here) % MODULUS) for whole, there, here in sums)
+
+
 def _numbers(text: str) -> list[int]:
     return [int(number) for number in text.split(":")]
 

@@ -208,14 +208,15 @@ def events_page(
 
     Both bounds of the endpoint are exclusive, hence `after` = start − 1 µs (§0.3); ascending order switches the lying
     window probe off (§0.2). Without *hogql* only a filter of one name is sent; the reader drops the rest. A range that
-    begins before 1970 is asked without `after`, so its page may bring earlier rows; `before` is LAST_BOUND at most.
+    begins before 1970 is asked without `after`, and no `before` lies before 1970 or behind LAST_BOUND: the page may bring
+    rows of other times.
     """
     narrowing = narrowing or Narrowing()
     filters = filters or Filters()
     params = [("orderBy", '["timestamp"]')]
     if rng.start >= EPOCH:
         params.append(("after", instant(rng.start - MICROSECOND)))
-    params += [("before", instant(min(rng.end, LAST_BOUND))), ("limit", str(limit))]
+    params += [("before", instant(min(max(rng.end, EPOCH), LAST_BOUND))), ("limit", str(limit))]
     params += [(name, value) for name, value in filters.params if getattr(narrowing, name, None) is None]
     conditions = []
     event = narrowing.event if narrowing.event is not None else events.single
@@ -257,7 +258,14 @@ def rest(project_id: int, resource: str, *, limit: int) -> Request:
 
 
 def _between(rng: Range, dialect: Dialect) -> str:
-    return f"timestamp >= {dialect.instant(rng.start)} AND timestamp < {dialect.instant(rng.end)}"
+    return f"{_compared('>=', rng.start, dialect)} AND {_compared('<', rng.end, dialect)}"
+
+
+def _compared(sign: str, at: datetime, dialect: Dialect) -> str:
+    """HogQL: the timestamp is before, or not before, *at*. Where no bound can be sent the engine must not use its index."""
+    if EPOCH <= at <= LAST_BOUND:
+        return f"timestamp {sign} {dialect.instant(at)}"
+    return f"{_micros(EPOCH, 'timestamp', dialect)} {sign} {(at - EPOCH) // MICROSECOND}"
 
 
 def _where(ranges: Sequence[Range], events: EventFilter, dialect: Dialect) -> str:
@@ -268,7 +276,9 @@ def _where(ranges: Sequence[Range], events: EventFilter, dialect: Dialect) -> st
 
 
 def _micros(since: datetime, column: str, dialect: Dialect) -> str:
-    return f"dateDiff('microsecond', {dialect.instant(since)}, {column})"
+    if EPOCH <= since <= LAST_BOUND:
+        return f"dateDiff('microsecond', {dialect.instant(since)}, {column})"
+    return f"({_micros(EPOCH, column, dialect)} - ({(since - EPOCH) // MICROSECOND}))"
 
 
 _IDENTITY = "uuid AS u, event AS e, distinct_id AS di, timestamp AS ts"
@@ -372,11 +382,11 @@ def outside(project_id: int, ranges: Sequence[Range], *, events: EventFilter, di
     Columns: place, count of rows, first and last timestamp in µs since 1970.
     """
     ordered = sorted(ranges)
-    first, last = dialect.instant(ordered[0].start), dialect.instant(ordered[-1].end)
+    first, last = ((at - EPOCH) // MICROSECOND for at in (ordered[0].start, ordered[-1].end))
     where = " AND ".join(f"NOT ({_between(rng, dialect)})" for rng in ordered)
     condition = f"{where} AND ({events.hogql})" if events.hogql else where
-    place = f"if(ts < {first}, 0, if(ts < {last}, 1, 2))"
     at = _micros(EPOCH, "ts", dialect)
+    place = f"if({at} < {first}, 0, if({at} < {last}, 1, 2))"
     return query(
         project_id,
         f"SELECT {place} AS w, count() AS k, min({at}) AS a, max({at}) AS b "
