@@ -85,14 +85,16 @@ class Committed:
 class Outcome:
     """What a run did, and what the ledger says against its windows in the end.
 
-    *left_out*: copies and rows that could not be typed, as each window was read last; *unproven*: microseconds that may
-    miss events; *unserved*: those with an event that the source cannot serve; *unreachable*: time that this source cannot
-    be asked for, and that the run left out; *doubled*: dates whose events the source kept moving between windows.
-    *changes*: what the source changed in windows landed before. *agreed*: windows whose source side was the same after landing, or still is; *unasked*: windows
-    that wait for the next run's probe; *moving*: windows that the source changed while they were read, also the second
-    time; *in_quarantine*: rows that earlier runs could not type, and that still are not in the table. *standing*: starts of
-    windows by the fact that stands beside their state; *found*: the same, of windows landed by this run; *heavy*: windows
-    that are too heavy for the source to count."""
+    *left_out*: copies and rows that could not be typed, as each window was read last; *unproven*: microseconds that
+    may miss events; *unserved*: those with an event that the source cannot serve; *unreachable*: time that this
+    source cannot be asked for, and that the run left out; *doubled*: dates whose events the source kept moving
+    between windows. *changes*: what the source changed in windows landed before. *agreed*: windows whose source side
+    was the same after landing, or still is; *unasked*: windows that wait for the next run's probe; *moving*: windows
+    that the source changed while they were read, also the second time; *in_quarantine*: rows that earlier runs could
+    not type, and that still are not in the table. *standing*: starts of windows by the fact that stands beside their
+    state; *found*: the same, of windows landed by this run; *heavy*: windows that are too heavy for the source to
+    count.
+    """
 
     wanted: Range | None = None
     windows: int = 0
