@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +19,7 @@ from extractors import decode, errors, queries, ties
 from extractors.client import Client, Heard, one_clock
 from extractors.pace import MAX_SPAN, Pace
 from extractors.probe import Probe
-from extractors.queries import ALL_TIME, EPOCH, LAST_BOUND, EventFilter, Filters, Narrowing, Request
+from extractors.queries import ALL_TIME, EPOCH, LAST_BOUND, QUIET, EventFilter, Filters, Narrowing, Request
 from extractors.window import MICROSECOND, Range, iso
 from extractors.zone import HourCount, Spans, ZoneCheck, check_cursor
 
@@ -30,8 +30,6 @@ MAX_UNREAD = 100  # in a run; what was read is landed, and the next run goes on 
 SAMPLE_ROWS = 1_000
 SAMPLE_SPAN = timedelta(seconds=1)  # the least that is asked for one
 MAX_CUTS = 8
-# A microsecond in which nothing happened: every server that answers at all answers it.
-QUIET = Range(datetime(1971, 3, 4, 5, 6, 7, 891_011, tzinfo=UTC), datetime(1971, 3, 4, 5, 6, 7, 891_012, tzinfo=UTC))
 NOT_SERVED = (errors.RangeTooHeavy, errors.BodyCut)
 
 
@@ -490,7 +488,8 @@ class EventsReader:
             return None
         page = self._ask_before_1970(before) if count else None
         pages = [page] if page is not None else []
-        return self._ancient_of(pages, whole=sum(one.rows.num_rows for one in pages) == count)
+        shown = self._events.passing(pa.concat_tables([decode.RAW_ROWS.empty_table(), *(one.rows for one in pages)]))
+        return self._ancient_of(pages, whole=len(_identities(shown)) == count)
 
     def _sliced_before_1970(self, page: decode.Page) -> Ancient | None:
         """More than a page of them."""

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from extractors import decode, errors, queries
 from extractors.client import Client
-from extractors.events import QUIET, EventsReader, Passage
-from extractors.queries import Bucket, EventFilter, Filters, Request
+from extractors.events import EventsReader, Passage
+from extractors.queries import QUIET, Bucket, EventFilter, Filters, Request
 from extractors.window import DAY, Range, window_at
 
 PAGE_ROWS = 100

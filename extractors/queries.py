@@ -23,6 +23,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # (docs/posthog.md). No such bound is sent.
 LAST_BOUND = datetime(2149, 6, 6, tzinfo=UTC)
 ALL_TIME = Range(datetime.min.replace(tzinfo=UTC), LAST_BOUND)
+# A microsecond in which nothing happened: a server that answers at all answers what is asked of it.
+QUIET = Range(datetime(1971, 3, 4, 5, 6, 7, 891_011, tzinfo=UTC), datetime(1971, 3, 4, 5, 6, 7, 891_012, tzinfo=UTC))
 QUERY_MAX_ROWS = 50_000  # the server's own maximum (§10); without a LIMIT it answers 100
 
 
@@ -258,14 +260,12 @@ def rest(project_id: int, resource: str, *, limit: int) -> Request:
 
 
 def _between(rng: Range, dialect: Dialect) -> str:
-    return f"{_compared('>=', rng.start, dialect)} AND {_compared('<', rng.end, dialect)}"
-
-
-def _compared(sign: str, at: datetime, dialect: Dialect) -> str:
-    """HogQL: the timestamp is before, or not before, *at*. Where no bound can be sent the engine must not use its index."""
-    if EPOCH <= at <= LAST_BOUND:
-        return f"timestamp {sign} {dialect.instant(at)}"
-    return f"{_micros(EPOCH, 'timestamp', dialect)} {sign} {(at - EPOCH) // MICROSECOND}"
+    """HogQL: the timestamp lies in *rng*. Where no bound can be sent the engine must not look in its index of days."""
+    if rng.start >= EPOCH and rng.end <= LAST_BOUND:
+        return f"timestamp >= {dialect.instant(rng.start)} AND timestamp < {dialect.instant(rng.end)}"
+    at = _micros(EPOCH, "timestamp", dialect)
+    first, last = ((bound - EPOCH) // MICROSECOND for bound in (rng.start, rng.end))
+    return f"{at} >= {first} AND {at} < {last}"
 
 
 def _where(ranges: Sequence[Range], events: EventFilter, dialect: Dialect) -> str:
