@@ -7,7 +7,7 @@ comes out as passages, each with the time before which nothing is missing any mo
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -15,11 +15,13 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extractors import decode, errors, queries, ties
+from extractors import ancient, decode, errors, queries, ties
+from extractors import rows as rows_of
+from extractors.ancient import Ancient
 from extractors.client import Client, Heard, one_clock
 from extractors.pace import MAX_SPAN, Pace
 from extractors.probe import Probe
-from extractors.queries import ALL_TIME, EPOCH, LAST_BOUND, QUIET, EventFilter, Filters, Narrowing, Request
+from extractors.queries import EPOCH, LAST_BOUND, QUIET, EventFilter, Filters, Narrowing, Request
 from extractors.window import MICROSECOND, Range, iso
 from extractors.zone import HourCount, Spans, ZoneCheck, check_cursor
 
@@ -49,16 +51,6 @@ class Passage:
     unproven: tuple[datetime, ...] = ()
     unread: tuple[datetime, ...] = ()
     served_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ancient:
-    """The events before 1970, none missing from *since* on, ascending; *served_at*: when the server said so."""
-
-    since: datetime
-    rows: pa.Table
-    rejects: pa.Table
-    served_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +128,16 @@ class EventsReader:
         found = self.probe.first_time()
         if found is not None:
             return found[0]
-        ancient = self._before_1970()
-        if ancient.rows.num_rows:
-            return _first(ancient.rows)
+        old = self._before_1970().rows
+        if old.num_rows:
+            return rows_of.first(old)
         cursor, end, pace = EPOCH, self.now() + timedelta(days=1), Pace(MAX_SPAN)
         while cursor < end:
             asked, page, _ = self._served(pace, cursor, end, 1)
             if page is None or (page.received and not page.rows.num_rows):  # a row that cannot be served, or typed
                 return asked.start
             if page.rows.num_rows:
-                return _first(page.rows)
+                return rows_of.first(page.rows)
             cursor = asked.end
             pace.served(asked, cursor, MAX_SPAN)
         return None
@@ -217,7 +209,7 @@ class EventsReader:
             self._confirm_clock(heard)
             if page is None:
                 part = self._microsecond(asked.start, limit, served=False)
-                yield replace(part, rows=_unseen(part.rows, cursor, seen))
+                yield replace(part, rows=rows_of.unseen(part.rows, cursor, seen))
                 cursor, seen = asked.end, frozenset()
                 continue
             if page.more and not page.received:
@@ -226,20 +218,20 @@ class EventsReader:
                 self.learned.clamped(page.received)
             limit = min(LIMIT, limit * 2)
             zone.check(page, asked)
-            fresh = _unseen(page.rows, cursor, seen)
+            fresh = rows_of.unseen(page.rows, cursor, seen)
             if not page.more:
                 yield Passage(self._events.passing(fresh), page.rejects, asked.end, served_at=heard.served_at)
                 cursor, seen = asked.end, frozenset()
                 pace.served(asked, cursor, min(MAX_SPAN, asked.duration * 2))
                 continue
-            first, last = _bounds(page, asked)
+            first, last = rows_of.bounds(page, asked)
             if first == last:
                 # What this page could not type may lie before that microsecond, which is all that is asked again.
                 whole = self._microsecond(last, limit)
                 yield replace(whole, rejects=pa.concat_tables([page.rejects, whole.rejects]))
                 cursor, seen = last + MICROSECOND, frozenset()
             else:
-                seen = (seen if last == cursor else frozenset()) | _keys_at(page.rows, last)
+                seen = (seen if last == cursor else frozenset()) | rows_of.keys_at(page.rows, last)
                 yield Passage(self._events.passing(fresh), page.rejects, last, served_at=heard.served_at)
                 cursor = last
             # A window at least, so that the server can prune; more where a window holds less than a page, so that
@@ -395,7 +387,7 @@ class EventsReader:
                     hint="the server ignores a bound, or labels local times as UTC (then set the project's time zone to UTC); "
                     "nothing of this page was landed",
                 )
-            if not _ascends(times):
+            if not rows_of.ascends(times):
                 raise errors.UnusableAnswer(f"rows do not ascend by time for the range {asked}")
         return page
 
@@ -423,12 +415,12 @@ class EventsReader:
         found = ties.Found(lost=True) if count == 1 else self._split(asked, limit, page, count)
         pages = found.pages if page is None else [page, *found.pages]
         read = pa.concat_tables([decode.RAW_ROWS.empty_table(), *(part.rows for part in pages)])
-        rows = self._events.passing(_distinct(read))
+        rows = self._events.passing(rows_of.distinct(read))
         rejects = pa.concat_tables([decode.REJECTS.empty_table(), *(part.rejects for part in pages)])
         proven = found.whole and not found.lost
         if not proven:
             count = self.probe.identities(asked) if count is None else count
-            proven = count == len(_identities(rows))
+            proven = count == len(rows_of.identities(rows))
         unread = (at,) if found.lost and not proven else ()
         return Passage(rows, rejects, asked.end, () if proven or unread else (at,), unread, served_at=served_at)
 
@@ -471,63 +463,26 @@ class EventsReader:
     def _before_1970(self) -> Ancient:
         """What this server shows of the time before 1970, asked once: without a lower bound, and cut here."""
         if self._ancient is None:
-            self._ancient = self._shown_before_1970() or Ancient(
-                EPOCH, decode.RAW_ROWS.empty_table(), decode.REJECTS.empty_table(), None
+            self._ancient = ancient.shown(
+                self._ask_any_time,
+                count=self.probe.identities,
+                sliceable=lambda: self.learned.hogql_filter and self._takes_hogql(),
+                passing=self._events.passing,
             )
         return self._ancient
 
-    def _shown_before_1970(self) -> Ancient | None:
-        """None where it cannot be known what is missing."""
-        page = self._ask_before_1970(ALL_TIME)
-        if page is not None and page.received:
-            # Servers that put a lower bound themselves, a day before the upper one, show nothing here.
-            return self._ancient_of([page], whole=not page.more) or self._sliced_before_1970(page)
-        before = Range(ALL_TIME.start, EPOCH)
-        count = self.probe.identities(before)
-        if count is None:
-            return None
-        page = self._ask_before_1970(before) if count else None
-        pages = [page] if page is not None else []
-        shown = self._events.passing(pa.concat_tables([decode.RAW_ROWS.empty_table(), *(one.rows for one in pages)]))
-        return self._ancient_of(pages, whole=len(_identities(shown)) == count)
-
-    def _sliced_before_1970(self, page: decode.Page) -> Ancient | None:
-        """More than a page of them."""
-        if not (self.learned.hogql_filter and self._takes_hogql()):
-            return None
-        found = ties.by_uuid(
-            lambda narrowing: self._ask_before_1970(ALL_TIME, narrowing),
-            page,
-            surely=lambda narrowing: None,
-            count=None,
-        )
-        return self._ancient_of([page, *found.pages], whole=found.whole and not found.lost)
-
-    def _ask_before_1970(self, asked: Range, narrowing: Narrowing | None = None) -> decode.Page | None:
-        """One page of *asked* cut at 1970, after which there is no more; None where it is not served."""
+    def _ask_any_time(self, asked: Range, narrowing: Narrowing | None = None) -> decode.Page | None:
+        """One page of *asked*; None where it is not served."""
         try:
-            page = self._page(asked, LIMIT, narrowing)
+            return self._page(asked, LIMIT, narrowing)
         except NOT_SERVED:
             return None
-        old = pc.less(page.rows["timestamp"], pa.scalar(EPOCH, pa.timestamp("us", "UTC")))
-        rejected = pc.less(page.rejects["at"], pa.scalar(EPOCH, pa.timestamp("us", "UTC")))
-        rows, rejects = page.rows.filter(old), page.rejects.filter(pc.fill_null(rejected, False))
-        return replace(page, rows=rows, rejects=rejects, more=page.more and rows.num_rows == page.rows.num_rows)
-
-    def _ancient_of(self, pages: Sequence[decode.Page], *, whole: bool) -> Ancient | None:
-        if not whole:
-            return None
-        rows = _distinct(pa.concat_tables([decode.RAW_ROWS.empty_table(), *(page.rows for page in pages)]))
-        rejects = pa.concat_tables([decode.REJECTS.empty_table(), *(page.rejects for page in pages)])
-        return Ancient(
-            ALL_TIME.start, self._events.passing(rows.sort_by("timestamp")), rejects, self._client.heard.served_at
-        )
 
     def before_1970(self, rng: Range) -> Passage:
         """The part of *rng*, which is reachable, before 1970."""
-        part, ancient = Range(rng.start, min(rng.end, EPOCH)), self._before_1970()
-        rows, rejects = _within(ancient.rows, "timestamp", part), _within(ancient.rejects, "at", part)
-        return Passage(rows, rejects, part.end, served_at=ancient.served_at)
+        part, found = Range(rng.start, min(rng.end, EPOCH)), self._before_1970()
+        rows, rejects = rows_of.within(found.rows, "timestamp", part), rows_of.within(found.rejects, "at", part)
+        return Passage(rows, rejects, part.end)
 
     def _is_empty(self, rng: Range) -> bool:
         """Whether the source counts no event in *rng*, which cannot be asked for; False without an answer."""
@@ -556,59 +511,3 @@ def _date(heard: Heard) -> datetime:
     if heard.served_at is None:
         raise errors.UnusableAnswer("the server sends no Date header, so its clock is not known")
     return heard.served_at
-
-
-def _within(rows: pa.Table, column: str, rng: Range) -> pa.Table:
-    low, high = (pa.scalar(at, pa.timestamp("us", "UTC")) for at in (rng.start, rng.end))
-    return rows.filter(pc.and_(pc.greater_equal(rows[column], low), pc.less(rows[column], high)))
-
-
-_KEY = ("uuid", "event", "distinct_id", "properties", "elements_chain")
-
-
-def _first(rows: pa.Table) -> datetime:
-    at: datetime = rows["timestamp"][0].as_py()
-    return at
-
-
-def _bounds(page: decode.Page, asked: Range) -> tuple[datetime, datetime]:
-    """First and last time of a full page."""
-    if not page.rows.num_rows:
-        raise errors.UnusableAnswer(f"a full page has no row that can be read, for the range {asked}")
-    return _first(page.rows), page.rows["timestamp"][-1].as_py()
-
-
-def _ascends(times: pa.ChunkedArray) -> bool:
-    if len(times) < 2:
-        return True
-    micros = times.combine_chunks().cast(pa.int64())
-    return bool(pc.all(pc.less_equal(micros[:-1], micros[1:])).as_py())
-
-
-def _keys_at(rows: pa.Table, at: datetime) -> frozenset[tuple[object, ...]]:
-    """What tells rows of one timestamp apart, content included: an unmerged copy that differs is another row."""
-    here = rows.filter(pc.equal(rows["timestamp"], pa.scalar(at, pa.timestamp("us", "UTC"))))
-    return frozenset(zip(*(here[name].to_pylist() for name in _KEY), strict=True))
-
-
-def _identities(rows: pa.Table) -> set[tuple[object, ...]]:
-    """What /query counts as one: copies that differ in content are the same event."""
-    return set(zip(*(rows[name].to_pylist() for name in (*_KEY[:3], "timestamp")), strict=True))
-
-
-def _unseen(rows: pa.Table, cursor: datetime, seen: frozenset[tuple[object, ...]]) -> pa.Table:
-    """Drop the rows at the cursor that an earlier page has brought."""
-    if not seen or not rows.num_rows:
-        return rows
-    again = pc.sum(pc.equal(rows["timestamp"], pa.scalar(cursor, pa.timestamp("us", "UTC")))).as_py()
-    head, tail = rows.slice(0, again), rows.slice(again)
-    keep = [key not in seen for key in zip(*(head[name].to_pylist() for name in _KEY), strict=True)]
-    return pa.concat_tables([head.filter(pa.array(keep, pa.bool_())), tail])
-
-
-def _distinct(rows: pa.Table) -> pa.Table:
-    """Each row once, by content."""
-    keys: dict[tuple[object, ...], int] = {}
-    for index, key in enumerate(zip(*(rows[name].to_pylist() for name in _KEY), strict=True)):
-        keys.setdefault(key, index)
-    return rows.take(pa.array(sorted(keys.values()), pa.int64()))
