@@ -375,7 +375,7 @@ class App:
 
 
 def _project(dataset: Dataset, profile: Profile, *, exports: ExportStore, evaluations: EvaluationStore) -> _Project:
-    engine = Engine(dataset, profile.project_timezone)
+    engine = Engine(dataset, profile)
 
     def matching(expression: str, events: Sequence[Event]) -> frozenset[int]:
         try:

@@ -13,7 +13,9 @@ from zoneinfo import available_timezones
 
 TOKEN = re.compile(r"'(?:[^'\\]|\\.|'')*'|[A-Za-z_]\w*|\s+|.", re.DOTALL)
 ALIAS = re.compile(r"^(.*\S)\s+AS\s+([A-Za-z_]\w*)$", re.DOTALL | re.IGNORECASE)
-UNSIGNED = re.compile(r"(count|uniqExact|length|position)\s*\(", re.IGNORECASE)
+UNSIGNED = re.compile(r"(count|countIf|uniqExact|length|position)\s*\(", re.IGNORECASE)
+PARSED = re.compile(r"^dateDiff\(.*toDateTime\(\s*'", re.IGNORECASE | re.DOTALL)
+"""A difference from a text that is read as a time, which may be no time."""
 NUMBER = re.compile(r"(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?)$")
 
 
@@ -90,6 +92,8 @@ def _type(native: str, expression: str, zone: str) -> str:
         )
     if native == "VARCHAR":
         return "Nullable(String)" if re.search(r"\bproperties\.", expression) else "String"
+    if NUMBER.match(native) and PARSED.match(expression):
+        return "Nullable(Int64)"
     if NUMBER.match(native):
         return "UInt64" if UNSIGNED.match(expression) else "Int64"
     if native == "DOUBLE" or native.startswith("DECIMAL"):

@@ -59,16 +59,20 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Whom a distinct id belongs to; *properties* is the text of a JSON object, *distinct_id* the person's first."""
+    """Whom a distinct id belongs to; *properties* is the text of a JSON object, *distinct_id* the person's first.
+
+    *uuid*: the person's own, else one made from the distinct id.
+    """
 
     distinct_id: str
     properties: str = "{}"
     is_identified: bool = True
+    uuid: str = ""
 
     @property
     def id(self) -> str:
-        """The person's uuid, which the list takes as `person_id` and never shows."""
-        return str(uuid.uuid5(uuid.NAMESPACE_URL, self.distinct_id))
+        """The person's uuid, which the list takes as `person_id` and never shows; queries know it as `poe.id`."""
+        return self.uuid or str(uuid.uuid5(uuid.NAMESPACE_URL, self.distinct_id))
 
 
 class Dataset:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -14,20 +14,36 @@ import duckdb
 import pyarrow as pa
 
 from extractors.simulator.columns import Column, described
-from extractors.simulator.dataset import Dataset, Event
+from extractors.simulator.dataset import Dataset, Event, Person
 from extractors.simulator.errors import BadInput
+from extractors.simulator.functions import check
+from extractors.simulator.profiles import Profile
 
-_NAMES = """count sum min max avg uniqexact distinct intdiv modulo multiply plus minus datediff todatetime64 todatetime todate
-tostring touuid toint tofloat length position substring tostartofhour tostartofday if coalesce abs least greatest
-in and or not from select where by as values on between"""
-ALLOWED = frozenset(_NAMES.split())
-"""HogQL's own functions that are simulated, and the keywords that may stand before a bracket."""
 MACROS = """
 CREATE MACRO intDiv(a, b) AS a // b;
 CREATE MACRO modulo(a, b) AS a % b;
 CREATE MACRO multiply(a, b) AS a * b;
 CREATE MACRO plus(a, b) AS a + b;
 CREATE MACRO minus(a, b) AS a - b;
+CREATE MACRO divide(a, b) AS a / b;
+CREATE MACRO equals(a, b) AS a = b;
+CREATE MACRO notEquals(a, b) AS a <> b;
+CREATE MACRO less(a, b) AS a < b;
+CREATE MACRO greater(a, b) AS a > b;
+CREATE MACRO lessOrEquals(a, b) AS a <= b;
+CREATE MACRO greaterOrEquals(a, b) AS a >= b;
+CREATE MACRO startsWith(a, b) AS starts_with(a, b);
+CREATE MACRO bitAnd(a, b) AS a & b;
+CREATE MACRO bitOr(a, b) AS a | b;
+CREATE MACRO bitXor(a, b) AS xor(a, b);
+CREATE MACRO bitShiftLeft(a, b) AS a << b;
+CREATE MACRO bitShiftRight(a, b) AS a >> b;
+CREATE MACRO sumWithOverflow(x) AS sum(x);
+CREATE MACRO groupBitXor(x) AS bit_xor(x);
+CREATE MACRO minIf(x, c) AS min(x) FILTER (c);
+CREATE MACRO maxIf(x, c) AS max(x) FILTER (c);
+CREATE MACRO sumIf(x, c) AS sum(x) FILTER (c);
+CREATE MACRO avgIf(x, c) AS avg(x) FILTER (c);
 CREATE MACRO toInt(x) AS TRY_CAST(x AS BIGINT);
 CREATE MACRO toFloat(x) AS TRY_CAST(x AS DOUBLE);
 CREATE MACRO toString(x) AS x::VARCHAR;
@@ -44,6 +60,10 @@ CREATE MACRO toStartOfDay(moment) AS date_trunc('day', moment AT TIME ZONE $proj
 """
 """What names no zone is in the project's: $project is filled in when the engine starts."""
 STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'")
+CONSTANT = re.compile(r"(\btoDateTime\(\s*)'(19[0-6]\d-\d\d-\d\d[ T]\d\d:\d\d:\d\d)\.(\d{1,6})([^']*)'")
+
+TYPED = "* REPLACE (uuid::UUID AS uuid, poe_id::UUID AS poe_id)"
+NOBODY, NIL = Person(""), "00000000-0000-0000-0000-000000000000"
 
 
 class Refused(BadInput):
@@ -62,17 +82,17 @@ class Result:
 class Engine:
     """Answers HogQL over one dataset; its copy in DuckDB follows the dataset's version."""
 
-    def __init__(self, dataset: Dataset, project_timezone: str) -> None:
-        self._dataset, self._timezone = dataset, project_timezone
+    def __init__(self, dataset: Dataset, profile: Profile) -> None:
+        self._dataset, self._profile, self._timezone = dataset, profile, profile.project_timezone
         self._lock = threading.Lock()
         self._db = duckdb.connect(":memory:", config={"threads": 1})
-        self._db.execute(f"SET TimeZone = '{project_timezone}'")
-        self._db.execute(MACROS.replace("$project", f"'{project_timezone}'"))
+        self._db.execute(f"SET TimeZone = '{self._timezone}'")
+        self._db.execute(MACROS.replace("$project", f"'{self._timezone}'"))
         self._version = -1
 
     def query(self, hogql: str, limit: int) -> Result:
         """Up to *limit* rows of *hogql*, which has no LIMIT itself. Raises Refused."""
-        sql = f"{translated(hogql)} LIMIT {limit + 1}"
+        sql = f"{self._translated(hogql)} LIMIT {limit + 1}"
         with self._lock:
             self._refresh()
             try:
@@ -82,19 +102,19 @@ class Engine:
             except duckdb.Error as exc:
                 raise Refused(f"Query failed: {str(exc).splitlines()[0]}") from exc
         columns = described(hogql, native, self._timezone)
-        shown = [[_plain(value, column) for value, column in zip(row, columns, strict=True)] for row in rows[:limit]]
+        shown = [
+            [self._plain(value, column) for value, column in zip(row, columns, strict=True)] for row in rows[:limit]
+        ]
         return Result(columns, shown, len(rows) > limit)
 
     def matching(self, expression: str, events: Sequence[Event]) -> frozenset[int]:
         """Positions of the *events* that pass a boolean HogQL *expression*. Raises Refused."""
-        sql = f"SELECT n FROM candidates AS events WHERE {translated(expression)}"
-        candidates = _table(events).append_column("n", pa.array(range(len(events)), pa.int64()))
+        sql = f"SELECT n FROM candidates AS events WHERE {self._translated(expression)}"
+        candidates = _table(events, self._dataset.persons).append_column("n", pa.array(range(len(events)), pa.int64()))
         with self._lock:
             self._db.register("candidates_text", candidates)
             try:
-                self._db.execute(
-                    "CREATE OR REPLACE TEMP TABLE candidates AS SELECT * REPLACE (uuid::UUID AS uuid) FROM candidates_text"
-                )
+                self._db.execute(f"CREATE OR REPLACE TEMP TABLE candidates AS SELECT {TYPED} FROM candidates_text")
                 return frozenset(row[0] for row in self._db.execute(sql).fetchall())
             except duckdb.Error as exc:
                 raise Refused(str(exc)) from exc
@@ -105,16 +125,39 @@ class Engine:
         if self._version == self._dataset.version:
             return
         self._version = self._dataset.version
-        self._db.register("source", _table(self._dataset.events))
-        self._db.execute("CREATE OR REPLACE TABLE events AS SELECT * REPLACE (uuid::UUID AS uuid) FROM source")
+        self._db.register("source", _table(self._dataset.events, self._dataset.persons))
+        self._db.execute(f"CREATE OR REPLACE TABLE events AS SELECT {TYPED} FROM source")
         self._db.unregister("source")
 
+    def _translated(self, hogql: str) -> str:
+        """DuckDB's spelling of *hogql*; functions outside the server's list and OFFSET are refused."""
+        check(hogql, self._profile.functions)
+        if self._profile.constants_before_1970_wrong:
+            hogql = CONSTANT.sub(_subtracted, hogql)
+        return translated(hogql)
 
-def _table(events: Sequence[Event]) -> pa.Table:
+    def _plain(self, value: object, column: Column) -> object:
+        """*value* in JSON: datetimes in the column's zone, UTC as `Z` (samples of server 1.43)."""
+        if isinstance(value, datetime):
+            text = value.astimezone(ZoneInfo(column.zone)).isoformat()
+            if value.microsecond and self._profile.query_milliseconds:
+                text = text[:23] + text[26:]
+            return text.removesuffix("+00:00") + "Z" if text.endswith("+00:00") else text
+        if isinstance(value, date):
+            return value.isoformat()
+        if isinstance(value, Decimal):
+            return float(value)
+        return value if isinstance(value, int | float | str | None) else str(value)
+
+
+def _table(events: Sequence[Event], persons: Mapping[str, Person]) -> pa.Table:
     names = ("uuid", "event", "distinct_id", "properties", "elements_chain")
     columns: dict[str, pa.Array] = {
         name: pa.array([getattr(event, name) for event in events], pa.string()) for name in names
     }
+    known = [persons.get(event.distinct_id, NOBODY) for event in events]
+    columns["poe_id"] = pa.array([person.id if person is not NOBODY else NIL for person in known], pa.string())
+    columns["poe_properties"] = pa.array([person.properties for person in known], pa.string())
     stamp = pa.timestamp("us", "UTC")
     columns["timestamp"] = pa.array([event.micros for event in events], pa.int64()).cast(stamp)
     columns["created_at"] = pa.array(
@@ -124,7 +167,7 @@ def _table(events: Sequence[Event]) -> pa.Table:
 
 
 def translated(hogql: str) -> str:
-    """DuckDB's spelling of *hogql*; functions outside HogQL's list and OFFSET are refused."""
+    """DuckDB's spelling of *hogql*; OFFSET is refused."""
     parts, last = [], 0
     for match in STRING.finditer(hogql):
         parts += [_code(hogql[last : match.start()]), _literal(match[0])]
@@ -141,23 +184,16 @@ def _literal(text: str) -> str:
 def _code(text: str) -> str:
     if re.search(r"\bOFFSET\b", text, re.IGNORECASE):
         raise Refused("OFFSET is not allowed for personal API keys")
-    for name in re.findall(r"\b([A-Za-z_]\w*)\s*\(", text):
-        if name.lower() not in ALLOWED:
-            raise Refused(f"Unsupported function call '{name}(...)'")
     for here, there in (("length", "strlen"), ("position", "strpos"), ("uniqExact", "hogql_uniq")):
         text = re.sub(rf"\b{here}\s*\(", f"{there}(", text)
+    text = re.sub(r"\bpoe\.(id|properties)\b", r"poe_\1", text)
     # Events' properties are texts, whatever their JSON type.
     text = re.sub(r"\bproperties\.(\$?\w+)", r"""json_extract_string(properties, '$."\1"')""", text)
     return re.sub(r"\bhogql_uniq\(\(?([\w ,]+)\)?\)", r"count(DISTINCT (\1))", text)
 
 
-def _plain(value: object, column: Column) -> object:
-    """*value* in JSON: datetimes in the column's zone, UTC as `Z` (samples of server 1.43)."""
-    if isinstance(value, datetime):
-        text = value.astimezone(ZoneInfo(column.zone)).isoformat()
-        return text.removesuffix("+00:00") + "Z" if text.endswith("+00:00") else text
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return float(value)
-    return value if isinstance(value, int | float | str | None) else str(value)
+def _subtracted(constant: re.Match[str]) -> str:
+    """A constant before 1970 as the engine of these servers reads it: 23:59:59.9 is 0.9 s before 23:59:59."""
+    fraction = int(constant[3].ljust(6, "0"))
+    at = datetime.fromisoformat(constant[2]) - timedelta(microseconds=fraction)
+    return f"{constant[1]}'{at.isoformat(sep=' ', timespec='microseconds')}{constant[4]}'"

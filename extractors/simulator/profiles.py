@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from extractors.simulator.functions import OF_2023, OF_2026, Function
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
@@ -34,7 +36,11 @@ class Profile:
     *values_event_required* refuses questions without `event_name`.
 
     Query: where *query_allowed* is false, /query answers *query_refused_with*; *query_envelope* adds what newer servers
-    tell beside the rows (`hasMore`, `is_cached`). *hogql_filter_allowed*: HogQL inside `properties`.
+    tell beside the rows (`hasMore`, `is_cached`), *query_timed* what some of 2023 do (`timings`, `modifiers`, …) and
+    the limit of an EventsQuery. *functions*: HogQL's list. *events_query_cap*: most rows of an EventsQuery; one that is
+    asked for as many or more says `hasMore: false` whatever follows. *query_milliseconds*: shown datetimes are cut to
+    them. *constants_before_1970_wrong*: the engine subtracts the fraction of such a constant instead of adding it.
+    *hogql_filter_allowed*: HogQL inside `properties`.
 
     Exports: *exports_listed*: they have a list. *exports_stored*: contents lie in an object store, or the database.
     *export_not_ready* and *export_failed*: status of a content that is not there; *export_early_look_expires*: looking
@@ -81,6 +87,11 @@ class Profile:
     query_allowed: bool = True
     query_refused_with: Literal[403, 404, 500] = 403
     query_envelope: bool = True
+    query_timed: bool = False
+    query_milliseconds: bool = False
+    functions: frozenset[Function] = OF_2026
+    events_query_cap: int = 50_000
+    constants_before_1970_wrong: bool = False
     hogql_filter_allowed: bool = True
     exports_listed: bool = True
     exports_stored: bool = True
@@ -146,6 +157,10 @@ OLD_2023 = replace(
     values_bare=True,
     values_event_required=False,
     query_envelope=False,
+    query_milliseconds=True,
+    functions=OF_2023,
+    events_query_cap=10_000,
+    constants_before_1970_wrong=True,
     exports_listed=False,
     exports_stored=False,
     export_not_ready=404,
@@ -160,7 +175,7 @@ OLD_2023 = replace(
 )
 """PostHog 1.43 of July 2023, as a real server was seen (facts/posthog-observed.md, A)."""
 
-SERVER_2023_12 = replace(OLD_2023, beyond_double="null")
+SERVER_2023_12 = replace(OLD_2023, beyond_double="null", query_timed=True)
 """PostHog FOSS of December 2023, as a real server was seen."""
 
 OLD_2021 = replace(

@@ -13,11 +13,18 @@ from typing import Any
 from extractors.simulator.dates import moment
 from extractors.simulator.errors import BadInput
 from extractors.simulator.faults import Heavy
-from extractors.simulator.hogql import STRING, Engine, Result
+from extractors.simulator.hogql import STRING, Engine
 from extractors.simulator.profiles import Profile
 
 MAX_ROWS, IMPLICIT_ROWS = 50_000, 100
 CACHED_S = 60.0
+MODIFIERS = {
+    "inCohortVia": "subquery",
+    "materializationMode": "legacy_null_as_null",
+    "personsArgMaxVersion": "auto",
+    "personsOnEventsMode": "disabled",
+}
+"""What a server that tells them is set to."""
 LIMIT = re.compile(r"\bLIMIT\s+(\d+)\s*$", re.IGNORECASE)
 FROM_EVENTS = re.compile(r"\bFROM events\b(\s+WHERE\b)?", re.IGNORECASE)
 ENDS = re.compile(rf"{STRING.pattern}|[()]|\b(?:GROUP|ORDER)\s+BY\b|\bLIMIT\b", re.IGNORECASE)
@@ -80,7 +87,7 @@ class Query:
         body = (text[: given.start()] if given else text).strip()
         result = self.engine.query(body, limit)
         run = f"{body} LIMIT {limit}"
-        answer = {
+        answer: dict[str, Any] = {
             "clickhouse": f"{run} SETTINGS readonly=2, max_execution_time=60",
             "columns": [column.name for column in result.columns],
             "hogql": run,
@@ -88,6 +95,15 @@ class Query:
             "results": result.rows,
             "types": [[column.name, column.type] for column in result.columns],
         }
+        if self.profile.query_timed:
+            answer |= {
+                "query": None,
+                "error": None,
+                "explain": None,
+                "modifiers": MODIFIERS,
+                "timings": [{"k": ".", "t": 0.01}],
+            }
+            answer = dict(sorted(answer.items()))
         # A LIMIT in the query is its own business: only an implicit one is told about.
         return answer | self._envelope(more=result.more and given is None)
 
@@ -95,33 +111,45 @@ class Query:
         return {"hasMore": more, "is_cached": False} if self.profile.query_envelope else {}
 
     def _events(self, query: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-        result = self._events_result(query, now)
+        asked, cap = int(query.get("limit") or IMPLICIT_ROWS), self.profile.events_query_cap
+        limit = min(asked, cap)
+        hogql, echoed = self._events_hogql(query, now)
+        result = self.engine.query(hogql, limit)
         columns = [str(item) for item in query["select"]]
-        answer = {
+        answer: dict[str, Any] = {
             "columns": columns,
-            "hasMore": result.more,
+            "hasMore": result.more and limit < cap,
             "results": result.rows,
             "types": [column.type for column in result.columns],
         }
+        if self.profile.query_timed:
+            # The server asks for one row more than it shows, up to its own maximum.
+            run = f"{echoed} LIMIT {min(limit + 1, cap)} OFFSET 0"
+            answer = dict(sorted((answer | {"hogql": run, "limit": limit, "offset": 0}).items()))
         return answer | ({"is_cached": False} if self.profile.query_envelope else {})
 
-    def _events_result(self, query: Mapping[str, Any], now: datetime) -> Result:
+    def _events_hogql(self, query: Mapping[str, Any], now: datetime) -> tuple[str, str]:
+        """What is run, and how the server that echoes it writes it."""
         select = query.get("select")
         if not isinstance(select, list) or not select or any("*" in str(item) for item in select):
             raise BadInput("select is not a list of columns")
         conditions = [f"({condition})" for condition in query.get("where") or []]
+        echoed = list(conditions)
         after, before = str(query.get("after") or "-24h"), query.get("before")
-        if after != "all":
-            conditions.append(f"timestamp > {_constant(moment(after, now, self.profile))}")
-        if before:
-            conditions.append(f"timestamp < {_constant(moment(str(before), now, self.profile))}")
+        for text, sign, word in ((before, "<", "less"), (after if after != "all" else None, ">", "greater")):
+            if text:
+                constant = _constant(moment(str(text), now, self.profile))
+                conditions.append(f"timestamp {sign} {constant}")
+                echoed.append(f"{word}(timestamp, {constant.replace('Z', '')})")
         order = [str(item) for item in query.get("orderBy") or []] or (
             ["timestamp DESC"] if "timestamp" in select else []
         )
-        text = f"SELECT {', '.join(map(str, select))} FROM events"
-        text += f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        text += f" ORDER BY {', '.join(order)}" if order else ""
-        return self.engine.query(text, min(int(query.get("limit") or IMPLICIT_ROWS), MAX_ROWS))
+        head = f"SELECT {', '.join(map(str, select))} FROM events"
+        tail = f" ORDER BY {', '.join(order)}" if order else ""
+        run = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        joined = f"and({', '.join(echoed)})" if len(echoed) > 1 else "".join(echoed)
+        shown = f" WHERE {joined}" if joined else ""
+        return f"{head}{run}{tail}", f"{head}{shown}{tail}"
 
 
 def _read(hogql: str) -> str | None:
@@ -140,4 +168,4 @@ def _read(hogql: str) -> str | None:
 
 
 def _constant(at: datetime) -> str:
-    return f"toDateTime64('{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
+    return f"toDateTime('{at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}Z')"

@@ -24,6 +24,7 @@ from extractors.probe import Answers, Part, Probe, Seen
 from extractors.queries import Bucket, Dialect, EventFilter
 from extractors.simulator.dataset import Dataset, Event
 from extractors.simulator.faults import Fault, Faults, Heavy
+from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.rows import row
 from extractors.simulator.server import Simulator, serve
 from extractors.window import MICROSECOND, Range, Window
@@ -75,19 +76,25 @@ def client(url: str, key: str, directory: Path, transport: httpx.BaseTransport |
     return Client(Source(url, key), budget, patience=IMPATIENT, transport=transport)
 
 
-@pytest.fixture(params=["simulator", "ClickHouse"])
+PROFILES = {"simulator of 2026": UNLIMITED, "simulator of 2023": OLD_2023}
+
+
+@pytest.fixture(params=[*PROFILES, "ClickHouse"])
 def asked(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Probe]:
-    """A probe of EVENTS at a server whose project is not in UTC."""
+    """A probe of EVENTS at a server whose project is not in UTC; its dialect is known."""
     with ExitStack() as stack:
-        if request.param == "simulator":
-            kolkata = replace(UNLIMITED, project_timezone="Asia/Kolkata")
+        if request.param in PROFILES:
+            kolkata = replace(PROFILES[request.param], project_timezone="Asia/Kolkata")
             server = stack.enter_context(serve(Dataset(EVENTS), profile=kolkata))
         else:
             rows = [Row(e.uuid, e.event, e.distinct_id, e.timestamp, e.properties, "", e.created_at) for e in EVENTS]
             server = stack.enter_context(second_server(rows))
         made = client(server.url, server.key, tmp_path)
         stack.callback(made.close)
-        yield Probe(made, 1, events=ANY)
+        probe = Probe(made, 1, events=ANY)
+        assert probe.first_time() == (LEAP,)
+        made.requests.clear()
+        yield probe
 
 
 def expected(part: Part, events: Sequence[Event] = EVENTS, *, until: datetime | None = None) -> Seen:

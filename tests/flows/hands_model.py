@@ -201,14 +201,17 @@ class Model:
             key[:3] for start, keys in self._held.items() if start.date() == entry.start.date() for key in keys
         }
         gone = {key for key in before - after if key[:3] not in elsewhere}
-        total = sum(map(len, self._held.values()))
-        self._most_rows = max(self._most_rows, total + len(gone))
-        if not gone or hand.task.kind == "accept":
-            return
+        counted = bool(gone) and hand.task.kind != "accept"
         now = self._source.now
-        self.seen["removed rows"] += 1
-        self._removed = [(at, rows) for at, rows in self._removed if at > now - timedelta(days=1)] + [(now, len(gone))]
+        recent = [(at, rows) for at, rows in self._removed if at > now - timedelta(days=1)]
+        self._removed = [*recent, (now, len(gone))] if counted else recent
         removed = sum(rows for _, rows in self._removed)
+        # What the project holds is what it would hold without the removals of the day.
+        total = sum(map(len, self._held.values()))
+        self._most_rows = max(self._most_rows, total + (removed if counted else removed + len(gone)))
+        if not counted:
+            return
+        self.seen["removed rows"] += 1
         most = max(guard.MOST_ROWS, guard.MOST_SHARE * self._most_rows)
         self.check(
             "guard",

@@ -13,7 +13,15 @@ import pytest
 from extractors import errors
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.faults import ROW_KINDS, Fault, Faults
-from extractors.simulator.profiles import CLOUD, OLD_2021, OLD_2023, SELF_HOSTED, TIMEZONE_FAULT, Profile
+from extractors.simulator.profiles import (
+    CLOUD,
+    OLD_2021,
+    OLD_2023,
+    SELF_HOSTED,
+    SERVER_2023_12,
+    TIMEZONE_FAULT,
+    Profile,
+)
 from extractors.simulator.server import serve
 from sinks.duckdb_file import DuckDBSink
 from sinks.ledger import State
@@ -33,6 +41,7 @@ SERVERS = [
     pytest.param(replace(FREE, project_timezone="Asia/Kathmandu"), id="cloud in another zone"),
     pytest.param(SELF_HOSTED, id="self-hosted"),
     pytest.param(OLD_2023, id="1.43 of 2023"),
+    pytest.param(replace(SERVER_2023_12, project_timezone="Europe/Berlin"), id="December 2023"),
     pytest.param(replace(OLD_2023, query_allowed=False, query_refused_with=404), id="1.43 without query"),
     pytest.param(replace(FREE, prefixes=("projects",)), id="projects only"),
     pytest.param(replace(FREE, prefixes=("environments",)), id="environments only"),
@@ -54,6 +63,8 @@ def test_every_server_lands_every_event_once(profile: Profile, dataset, tmp_path
 
     assert landed(sink, START, END) == truth(dataset.events, START, END)
     assert outcome.complete
+    states = {entry.shown for entry in sink.ledger(1, "events").entries.values()}
+    assert states == {State.VERIFIED if profile.query_allowed else State.LANDED}
 
 
 @pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(3, 30))])

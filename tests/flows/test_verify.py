@@ -286,7 +286,7 @@ def test_a_rebuild_under_a_narrower_filter_removes_what_it_excludes(dataset, pla
     kept = [event for event in dataset.events if event.event == "$pageview"]
 
     assert not report.problems
-    assert report.requests < 30, "no window is read twice for it"
+    assert report.requests < 22, "no window is read twice for it"
     assert landed(place.sink, START, END) == truth(kept, START, END)
 
 

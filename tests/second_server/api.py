@@ -1,5 +1,5 @@
 """PostHog Cloud of late 2026, as far as the facts go: events, values, exports, evaluations, POST query; request in,
-answer out.
+answer out. An *older* server differs in HogQL's functions, bounds, persons, page size and prefix, as those of 2023 do.
 
 Knows limits, windows, errors, throttles and faults. Knows no sockets (server.py), no SQL tables (rows.py), no HogQL
 (engine.py) and no fields of exports and evaluations (assets.py). Not modelled: CSV, `personal_api_key` outside the
@@ -24,10 +24,11 @@ from zoneinfo import ZoneInfo
 from .answers import Answer, ApiError, Request, invalid, not_found, to_json
 from .assets import Evaluations, Exports
 from .engine import IMPLICIT_LIMIT, Engine, QueryError
-from .rows import Condition, Store, filters, isoformat, micros
+from .rows import Condition, Store, filters, index_day, isoformat, micros
 
 DEFAULT_LIMIT = 100  # §1.2
 MAX_LIMIT = 1000  # §0.4: larger is clamped without a word
+OLDER_MAX_LIMIT = 10_000  # seen on servers of 2023
 MAX_OFFSET = 50_000  # §1.2: what the code says; the OpenAPI text says 100,000
 MAX_RANGE = timedelta(days=366)  # §0.5
 PROBES_S = (60, 300, 900, 3600, 21_600, 86_400)  # §1.5
@@ -128,6 +129,7 @@ class Settings:
     query_allowed: bool
     hogql_filter_allowed: bool
     faults: Mapping[int, str]
+    older: bool
 
     def __post_init__(self) -> None:
         unknown = set(self.faults.values()) - FAULTS
@@ -166,7 +168,7 @@ class Project:
         self._evaluations = evaluations
         self._seen = seen
         self._throttles = throttles
-        self._engine = Engine(zone=settings.zone.key, project_id=settings.project_id)
+        self._engine = Engine(zone=settings.zone.key, project_id=settings.project_id, older=settings.older)
         self._lock = threading.Lock()
         self._running = threading.Semaphore(RUNNING_AT_ONCE)
         self._windows: dict[tuple[bool, bool, bool], tuple[int, int, datetime]] = {}
@@ -196,7 +198,7 @@ class Project:
 
     def _routed(self, request: Request) -> Answer:
         found = ADDRESS.fullmatch(request.path)
-        if found is None:
+        if found is None or (self._settings.older and request.path.startswith("/api/environments/")):
             raise not_found("Endpoint not found.")
         endpoint, *name = found[2].split("/")
         fault = self._counted(request, found[2])
@@ -285,17 +287,21 @@ class Project:
         order = json.loads(params.get("orderBy") or '["-timestamp"]')
         descending = order == ["-timestamp"]
         asked = int(params.get("limit") or DEFAULT_LIMIT)
-        limit = min(asked, MAX_LIMIT) if asked > 0 else DEFAULT_LIMIT
+        most = OLDER_MAX_LIMIT if self._settings.older else MAX_LIMIT
+        limit = min(asked, most) if asked > 0 else DEFAULT_LIMIT
         offset = _offset(params.get("offset", ""))
         after, before = self._bounds(params, now)
         conditions = self._conditions(params, (micros(after), micros(before)), now)
 
         def page(start: datetime) -> list[tuple[int, bytes]]:
-            bounds = Condition("us > ? AND us < ?", (micros(start), micros(before)))
-            return self._store.page([bounds, *conditions], descending=descending, limit=limit + 1, offset=offset)
+            low, high = micros(start), micros(before)
+            bounds = [Condition("us > ? AND us < ?", (low, high))]
+            if self._settings.older:
+                bounds.append(Condition("index_day(us) BETWEEN ? AND ?", (index_day(low), index_day(high))))
+            return self._store.page([*bounds, *conditions], descending=descending, limit=limit + 1, offset=offset)
 
         rows = None
-        if descending:
+        if descending and not self._settings.older:
             open_range = not (params.get("after") and params.get("before"))
             windows = [s for s in PROBES_S if open_range or timedelta(seconds=s) < before - after]
             shape = ("event" in params, "distinct_id" in params, limit < MAX_LIMIT)
@@ -323,7 +329,7 @@ class Project:
 
         before = given("before") or now + timedelta(seconds=5)
         after = given("after") or before - timedelta(hours=24)
-        if before - after > MAX_RANGE:
+        if before - after > MAX_RANGE and not self._settings.older:
             raise ValueError(f"range of {before - after} is too long")
         return after, before
 
@@ -429,6 +435,8 @@ class Project:
         except QueryError as exc:
             raise invalid(str(exc)) from exc
         found: dict[str, Any] = {"query": sql, "columns": table.columns, "types": table.types, "results": table.results}
+        if self._settings.older:  # neither (seen: query_hogql.json)
+            return Answer(200, to_json(found))
         if table.has_more is not None:
             found |= {"hasMore": table.has_more, "limit": IMPLICIT_LIMIT}
         with self._lock:

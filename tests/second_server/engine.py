@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from .functions import refusal
 from .rows import micros
 
 IMPLICIT_LIMIT = 100  # §10: a query without LIMIT gets this one
@@ -76,8 +77,9 @@ class Engine:
     In-process: the engine is shared by all connections of a process, so each Engine has a database of its own.
     """
 
-    def __init__(self, *, zone: str, project_id: int) -> None:
+    def __init__(self, *, zone: str, project_id: int, older: bool) -> None:
         self._zone = zone
+        self._older = older
         self._project_id = project_id
         self._lock = threading.Lock()
         self._connection: Any = None
@@ -85,7 +87,8 @@ class Engine:
     def matching(
         self, expression: str, bounds_us: tuple[int, int], *, lines: Iterable[str], now: datetime
     ) -> list[int]:
-        """Numbers of the rows strictly inside *bounds_us* for which the HogQL *expression* holds."""
+        """Numbers of the rows strictly inside *bounds_us* for which the HogQL *expression* holds. Raises QueryError."""
+        self._let_through(expression)
         condition = rewritten(expression, zone=self._zone, now=now)
         sql = f"SELECT _n FROM events WHERE _us > {bounds_us[0]} AND _us < {bounds_us[1]} AND ({condition}\n)"
         with self._lock:
@@ -97,6 +100,7 @@ class Engine:
 
         Raises QueryError, also for OFFSET, which personal keys may not use (§10).
         """
+        self._let_through(sql)
         around = outer(sql)
         if not re.match(r"\s*(select|with)\b", around, re.IGNORECASE):
             raise QueryError("only SELECT is understood")
@@ -124,6 +128,10 @@ class Engine:
                 self._connection.query(f"DROP DATABASE IF EXISTS {self._database}")
                 self._connection.close()
                 self._connection = None
+
+    def _let_through(self, sql: str) -> None:
+        if why := refusal(sql, older=self._older):
+            raise QueryError(why)
 
     @property
     def _database(self) -> str:

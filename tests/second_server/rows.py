@@ -33,6 +33,8 @@ ATTRIBUTE = re.compile(r'([^="]+)="((?:[^"\\]|\\.)*)"')
 class Row:
     """One stored event. *timestamp* aware UTC; *properties* JSON object text, shown verbatim, digit for digit.
 
+    Properties that are a JSON list instead, or NUL in *distinct_id*, are what ingestion should never make: no list that
+    touches such a row can be answered.
     *created_at* None means: created at *timestamp*.
     """
 
@@ -50,8 +52,8 @@ class Row:
         for at in (self.timestamp, self.created_at or self.timestamp):
             if at.utcoffset() != timedelta(0):
                 raise ValueError(f"row time: expected aware UTC, found {at!r}")
-        if not (self.properties.startswith("{") and self.properties.endswith("}")):
-            raise ValueError(f"row properties: expected a JSON object, found {self.properties[:40]!r}")
+        if self.properties[:1] + self.properties[-1:] not in ("{}", "[]"):
+            raise ValueError(f"row properties: expected a JSON object or list, found {self.properties[:40]!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,12 @@ def micros(at: datetime) -> int:
 def isoformat(us: int) -> str:
     """ISO text of *us* in UTC; no fraction when it is zero (§1.7)."""
     return (EPOCH + timedelta(microseconds=us)).isoformat()
+
+
+def index_day(us: int) -> int:
+    """The day by which the engine's index finds *us*: 16 bits, of whole seconds cut towards 1970 (seen: list_after_1969…)."""
+    whole = abs(us) // 1_000_000
+    return (whole if us >= 0 else -whole) // 86_400 & 0xFFFF
 
 
 def elements(chain: str) -> list[dict[str, Any]]:
@@ -137,7 +145,8 @@ def filters(found: Any, matching: Callable[[str], list[int]]) -> Condition:
 def property_matches(properties: str, wanted: str) -> bool:
     """Whether the property filter *wanted* (JSON) holds; values compare as text, as PostHog stores them."""
     condition = json.loads(wanted, parse_int=str, parse_float=str)
-    found = json.loads(properties, parse_int=str, parse_float=str).get(condition["key"])
+    decoded = json.loads(properties, parse_int=str, parse_float=str)
+    found = decoded.get(condition["key"]) if isinstance(decoded, dict) else None
     operator = condition.get("operator") or "exact"
     value = condition.get("value")
     values = [_text(one) for one in (value if isinstance(value, list) else [value])]
@@ -173,12 +182,17 @@ def property_matches(properties: str, wanted: str) -> bool:
 
 
 class Store:
-    """The events table. One connection behind a lock; rows never change after loading."""
+    """The events table. One connection behind a lock; rows never change after loading.
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    *persons_asked*: whom a listed row belongs to is asked of Postgres, which refuses NUL.
+    """
+
+    def __init__(self, rows: Iterable[Row], *, persons_asked: bool = False) -> None:
         self._lock = threading.Lock()
+        self._persons_asked = persons_asked
         self._db = sqlite3.connect(":memory:", check_same_thread=False)
         self._db.create_function("property_matches", 2, property_matches, deterministic=True)
+        self._db.create_function("index_day", 1, index_day, deterministic=True)
         self._db.execute(
             "CREATE TABLE events (n INTEGER PRIMARY KEY, us INTEGER, uuid TEXT, event TEXT, distinct_id TEXT,"
             " properties TEXT, elements_chain TEXT, created_us INTEGER, body BLOB)"
@@ -190,20 +204,39 @@ class Store:
     def page(
         self, conditions: list[Condition], *, descending: bool, limit: int, offset: int
     ) -> list[tuple[int, bytes]]:
-        """(microseconds, JSON body) of up to *limit* rows by time; equal times come in a new order each call."""
+        """(microseconds, JSON body) of up to *limit* rows by time; equal times come in a new order each call.
+
+        Raises ValueError for a row that cannot be served; the last of *limit* is not shown, so only its person counts.
+        """
+        where = " AND ".join(part.sql for part in conditions)
         sql = (
-            f"SELECT us, body FROM events WHERE {' AND '.join(part.sql for part in conditions)}"
+            f"SELECT us, body, instr(distinct_id, char(0)), properties FROM events WHERE {where}"
             f" ORDER BY us {'DESC' if descending else 'ASC'}, n * ? % {TIE_PRIME} LIMIT ? OFFSET ?"
         )
         params = [param for part in conditions for param in part.params]
         with self._lock:
-            return self._db.execute(sql, (*params, random.randrange(1, TIE_PRIME), limit, offset)).fetchall()
+            found = self._db.execute(sql, (*params, random.randrange(1, TIE_PRIME), limit, offset)).fetchall()
+        self._serve([(nul, properties) for _, _, nul, properties in found[: limit - 1]])
+        self._serve([(nul, "{}") for _, _, nul, _ in found[limit - 1 :]])
+        return [(us, shown) for us, shown, _, _ in found]
+
+    def _serve(self, rows: list[tuple[int, str]]) -> None:
+        for nul, properties in rows:
+            if not properties.startswith("{"):
+                raise ValueError("properties: expected an object")
+            if nul and self._persons_asked:
+                raise ValueError("a string literal cannot contain NUL (0x00) characters")
 
     def one(self, event_uuid: str) -> bytes | None:
         """JSON body of the first row with *event_uuid*."""
         with self._lock:
-            found = self._db.execute("SELECT body FROM events WHERE uuid = ? LIMIT 1", (event_uuid,)).fetchone()
-        return None if found is None else found[0]
+            found = self._db.execute(
+                "SELECT body, instr(distinct_id, char(0)), properties FROM events WHERE uuid = ? LIMIT 1", (event_uuid,)
+            ).fetchone()
+        if found is None:
+            return None
+        self._serve([found[1:]])
+        return found[0]
 
     def values(self, conditions: list[Condition], key: str, *, column: bool) -> list[str]:
         """Distinct texts of a property, or of a *column*, in the rows that meet *conditions*; null is none (§2.2).
@@ -216,7 +249,7 @@ class Store:
         params = [param for part in conditions for param in part.params]
         with self._lock:
             rows = self._db.execute(f"SELECT {key if column else 'properties'} FROM events WHERE {where}", params)
-            found = [text if column else json.loads(text).get(key) for (text,) in rows]
+            found = [text if column else property_value(text, key) for (text,) in rows]
         items = [item for value in found for item in (value if isinstance(value, list) else [value])]
         return list(dict.fromkeys(_text(item) for item in items if item is not None))
 
@@ -234,6 +267,12 @@ class Store:
         """Forget everything."""
         with self._lock:
             self._db.close()
+
+
+def property_value(properties: str, key: str) -> Any:
+    """The value of *key*; what is no object has none."""
+    decoded = json.loads(properties)
+    return decoded.get(key) if isinstance(decoded, dict) else None
 
 
 def _record(numbered: tuple[int, Row]) -> tuple[Any, ...]:

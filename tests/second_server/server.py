@@ -139,6 +139,7 @@ def second_server(
     time_zone: str = "America/St_Johns",
     export_content: bytes = b"",
     evaluations: Iterable[Mapping[str, Any]] = (),
+    older: bool = False,
 ) -> Iterator[SecondServer]:
     """Serve *rows* on loopback until the block ends.
 
@@ -146,13 +147,15 @@ def second_server(
     PostHog has 240 and 1200; list and detail share one bucket, POST query has its own of the same size.
     *faults*: which answer the n-th list request (from 1) gets instead: "429", "500", "502html", "503", "504" or "cut".
     *export_content*: what every export's content is; a store on another port serves it. *evaluations*: what differs of
-    each from an enabled judge made now.
+    each from an enabled judge made now. *older*: act as a server of 2023.
     """
     clock = now or _wall_clock
-    settings = Settings(key, project_id, ZoneInfo(time_zone), clock, query_allowed, hogql_filter_allowed, faults or {})
+    settings = Settings(
+        key, project_id, ZoneInfo(time_zone), clock, query_allowed, hogql_filter_allowed, faults or {}, older
+    )
     seen, bucket = SecondServer(url="", key=key), Bucket()
     project = Project(
-        Store(rows),
+        Store(rows, persons_asked=older),
         settings,
         seen,
         throttles={name: Throttle(per_minute=per_minute, per_hour=per_hour) for name in ("events", "query")},

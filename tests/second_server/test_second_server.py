@@ -635,3 +635,92 @@ def test_values_are_ten_and_shorter_matches_come_first():
         found = client.get(f"{LIST}values/", params={"event_name": "e", "key": "p", "value": "X"}).json()["results"]
 
     assert [len(one["name"]) for one in found] == list(range(6, 16))
+
+
+@pytest.mark.parametrize(
+    ("sql", "now", "then"),
+    [
+        pytest.param("toDateTime64('2026-11-20 12:00:00', 6, 'UTC')", 200, 400, id="toDateTime64"),
+        pytest.param("dateDiff('microsecond', toDateTime('2026-11-20 12:00:00.5Z'), timestamp)", 200, 200, id="with Z"),
+        pytest.param("uniqExact(uuid, event, distinct_id)", 200, 400, id="uniqExact of several"),
+        pytest.param("uniqExact((uuid, event, distinct_id))", 200, 200, id="uniqExact of a tuple"),
+        pytest.param("cityHash64(event)", 200, 400, id="cityHash64"),
+        pytest.param("sipHash64(event)", 400, 400, id="sipHash64"),
+        pytest.param("'cityHash64(x)'", 200, 200, id="a text that looks like a call"),
+    ],
+)
+def test_only_hogqls_functions_reach_the_engine(sql, now, then):
+    """What ClickHouse knows and HogQL does not is refused, in a query with a reason and in a filter with a bare 500."""
+    for older, status in ((False, now), (True, then)):
+        with served([row(0, NOW)], older=older) as (_, client):
+            answer = asked(client, f"SELECT {sql} AS x FROM events LIMIT 1")
+            filtered = client.get(LIST, params={**WIDE, "properties": hogql(f"toString({sql}) != ''")})
+        assert (answer.status_code, older) == (status, older), answer.text
+        assert filtered.status_code == (500 if status == 400 or "uniq" in sql else 200)
+
+
+def test_older_server_refuses_a_newer_function_in_its_own_words():
+    """The words are those that were recorded."""
+    with served([row(0, NOW)], older=True) as (_, client):
+        answer = asked(client, "SELECT count() FROM events WHERE timestamp >= toDateTime64('2026-11-20', 6, 'UTC')")
+
+    assert (
+        answer.json()["detail"] == "Unsupported function call 'toDateTime64(...)'. Perhaps you meant 'toDateTime(...)'?"
+    )
+
+
+OLD = [row(0, datetime(1970, 1, 1, tzinfo=UTC)), row(1, NOW), row(2, datetime(2150, 6, 1, tzinfo=UTC))]
+
+
+@pytest.mark.parametrize(
+    ("after", "before", "found"),
+    [
+        pytest.param("1969-12-31T23:59:59.999999Z", "1980-01-01T00:00:00Z", [0], id="recorded: the last microsecond"),
+        pytest.param("1969-12-30T00:00:00Z", "1980-01-01T00:00:00Z", [], id="recorded: 1969-12-30"),
+        pytest.param("2026-11-01T00:00:00Z", "2149-01-01T00:00:00Z", [1], id="recorded: 2149"),
+        pytest.param("2026-11-01T00:00:00Z", "2150-01-01T00:00:00Z", [], id="recorded: 2150"),
+        pytest.param("2026-11-01T00:00:00Z", "2149-06-07T00:00:00Z", [], id="the first day too many"),
+        pytest.param("2149-12-01T00:00:00Z", "2151-01-01T00:00:00Z", [2], id="both beyond"),
+    ],
+)
+def test_bounds_beyond_the_index_lose_rows_of_an_older_server(after, before, found):
+    """The index numbers days with 16 bits, and a bound that overflows hides rows without a word."""
+    params = {"after": after, "before": before, "orderBy": UP}
+    with served(OLD, older=True) as (_, client):
+        assert ids(client.get(LIST, params=params)) == found
+
+
+POISON = [
+    pytest.param(row(1, NOW, distinct_id="a\0b"), True, id="NUL, older"),
+    pytest.param(row(1, NOW, properties="[]"), True, id="no object, older"),
+    pytest.param(row(1, NOW, properties="[]"), False, id="no object, now"),
+]
+
+
+@pytest.mark.parametrize(("poison", "older"), POISON)
+def test_row_that_cannot_be_served_makes_each_page_with_it_a_500(poison, older):
+    """Any page that shows the row is a bare 500, as is its detail; others are not, and queries count it."""
+    rows = [row(0, NOW - timedelta(hours=1)), poison, row(2, NOW + timedelta(hours=1), event="other")]
+    with served(rows, older=older) as (_, client):
+        pages = [
+            client.get(LIST, params={**WIDE, **more}).status_code
+            for more in (
+                {},
+                {"event": "e"},
+                {"event": "other"},
+                {"before": NOW.isoformat()},
+                {"after": NOW.isoformat()},
+            )
+        ]
+        details = [client.get(f"{LIST}{one.uuid}").status_code for one in rows]
+        counted = asked(client, "SELECT count() AS n FROM events").json()["results"]
+
+    assert (pages, details, counted) == ([500, 500, 200, 200, 200], [200, 500, 200], [[3]])
+
+
+def test_older_server_has_projects_only_and_pages_of_10_000():
+    """No prefix of environments, and a larger page than today's."""
+    rows = [row(i, NOW - timedelta(microseconds=i)) for i in range(1100)]
+    with served(rows, older=True) as (_, client):
+        assert client.get("/api/environments/1/events/").status_code == 404
+        assert len(ids(client.get(LIST, params={**WIDE, "limit": "5000"}))) == 1100

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from extractors.simulator.dataset import Dataset
-from extractors.simulator.profiles import OLD_2023
+from extractors.simulator.dataset import EPOCH, MICROSECOND, Dataset, Person
+from extractors.simulator.profiles import OLD_2023, PROFILES
 from extractors.simulator.server import serve
 from tests.extractors.simulator.asking import FREE, NOW, QUERY, ago, ask, client_of, event, every, served
 
@@ -180,3 +180,133 @@ def test_events_query_answers_rows_columns_and_types(kolkata):
     assert answer["results"] == [["seen", "2026-07-01T16:30:00+05:30"]]
     assert answer["types"] == ["String", "DateTime64(6, 'Asia/Kolkata')"]
     assert answer["hasMore"] is False
+
+
+OF_THE_YEARS = [("old_2023", 400), ("server_2023_12", 400), ("cloud", 200), ("self_hosted", 200)]
+
+
+@pytest.mark.parametrize(("name", "status"), OF_THE_YEARS)
+@pytest.mark.parametrize(
+    "expression",
+    [
+        pytest.param("toDateTime64('2026-07-01 11:00:00', 6, 'UTC')", id="toDateTime64"),
+        pytest.param("uniqExact(uuid, event, distinct_id)", id="uniqExact of several"),
+        pytest.param("toStartOfHour(timestamp, 'UTC')", id="zone of an hour"),
+        pytest.param("sumWithOverflow(length(event))", id="sumWithOverflow"),
+    ],
+)
+def test_functions_are_those_of_the_server(expression, name, status):
+    """What servers of 2026 allow, those of 2023 refuse with 400: functions, and numbers of arguments."""
+    with served(event(1, ago(hours=1)), profile=PROFILES[name]) as client:
+        assert ask(client, f"SELECT {expression} AS x FROM events LIMIT 1").status_code == status
+
+
+NOWHERE = (
+    "cityHash64",
+    "sipHash64",
+    "MD5",
+    "hex",
+    "reinterpretAsUInt64",
+    "toUnixTimestamp64Micro",
+    "xxHash64",
+    "crc32",
+)
+
+
+@pytest.mark.parametrize("name", ["old_2023", "server_2023_12"])
+@pytest.mark.parametrize("function", NOWHERE)
+def test_functions_that_a_real_server_of_2023_refused_are_refused(function, name):
+    """Every function that was tried on a real server and is not on its list."""
+    with served(profile=PROFILES[name]) as client:
+        answer = ask(client, f"SELECT {function}(event) FROM events LIMIT 1")
+
+    assert (answer.status_code, answer.json()["detail"][: 27 + len(function)]) == (
+        400,
+        f"Unsupported function call '{function}",
+    )
+
+
+def test_refused_function_is_answered_in_the_server_s_words():
+    """The refusal names the closest allowed function, and too many arguments are counted."""
+    with served(profile=OLD_2023) as client:
+        unknown = ask(client, "SELECT toDateTime64('2026-07-01', 6, 'UTC') LIMIT 1").json()
+        several = ask(client, "SELECT uniqExact(uuid, event, distinct_id) FROM events LIMIT 1").json()
+
+    detail = "Unsupported function call 'toDateTime64(...)'. Perhaps you meant 'toDateTime(...)'?"
+    assert unknown == {"type": "validation_error", "code": "invalid_input", "detail": detail, "attr": None}
+    assert several["detail"] == "Aggregation 'uniqExact' expects 1 argument, found 3"
+
+
+ZONED = [
+    pytest.param("2026-10-25 01:00:00.123456Z", "2026-10-25T01:00:00.123456", id="Z is UTC"),
+    pytest.param("2026-10-25 01:00:00.123456", "2026-10-24T23:00:00.123456", id="no Z is the project's zone"),
+]
+
+
+@pytest.mark.parametrize("name", ["old_2023", "server_2023_12", "cloud"])
+@pytest.mark.parametrize(("text", "expected"), ZONED)
+def test_text_is_read_as_a_time_to_the_microsecond(text, expected, name):
+    """`toDateTime('…Z')` is exact and free of the project's zone; without Z the text is the project's wall clock."""
+    moment = datetime.fromisoformat(f"{expected}+00:00")
+    berlin = replace(PROFILES[name], project_timezone="Europe/Berlin")
+    micros = f"dateDiff('microsecond', toDateTime('1970-01-01 00:00:00.000000Z'), toDateTime('{text}'))"
+
+    with served(event(1, moment), profile=berlin) as client:
+        answer = ask(
+            client, f"SELECT countIf(timestamp = toDateTime('{text}')) AS n, {micros} AS us FROM events"
+        ).json()
+
+    assert answer["results"] == [[1, (moment - EPOCH) // MICROSECOND]]
+    assert answer["types"] == [["n", "UInt64"], ["us", "Nullable(Int64)"]]
+
+
+@pytest.mark.parametrize(("profile", "micros"), [(OLD_2023, -1_999_999), (FREE, -1)])
+def test_fraction_of_a_constant_before_1970_is_subtracted_by_old_engines(profile, micros):
+    """The engine of 2023 reads 1969-12-31 23:59:59.999999 as almost a second too early."""
+    first, last = "toDateTime('1970-01-01 00:00:00.000000Z')", "toDateTime('1969-12-31 23:59:59.999999Z')"
+
+    with served(event(1, ago(hours=1)), profile=profile) as client:
+        answer = ask(client, f"SELECT dateDiff('microsecond', {first}, {last}) AS us FROM events")
+
+    assert answer.json()["results"] == [[micros]]
+
+
+@pytest.mark.parametrize(("name", "shown"), [("old_2023", "11:00:00.123Z"), ("cloud", "07:00:00.123456-04:00")])
+def test_datetimes_of_old_servers_are_cut_to_milliseconds(name, shown):
+    """What servers of 2023 show of a time has three digits, so microseconds must be asked for as numbers."""
+    with served(event(1, ago(hours=1) + timedelta(microseconds=123456)), profile=PROFILES[name]) as client:
+        assert ask(client, "SELECT timestamp FROM events").json()["results"] == [[f"2026-07-01T{shown}"]]
+
+
+CAPS = [
+    pytest.param("old_2023", 9_999, 9_999, True, id="1.43, less than its maximum"),
+    pytest.param("old_2023", 10_000, 10_000, False, id="1.43, its maximum"),
+    pytest.param("server_2023_12", 49_999, 10_000, False, id="2023-12, more than its maximum"),
+    pytest.param("cloud", 10_000, 10_000, True, id="cloud"),
+]
+
+
+@pytest.mark.parametrize(("name", "limit", "rows", "more"), CAPS)
+def test_events_query_at_the_server_s_maximum_says_that_nothing_follows(name, limit, rows, more):
+    """Asked for 10,000 rows or more a server of 2023 gives 10,000 and a false `hasMore: false`."""
+    query = {"kind": "EventsQuery", "select": ["toString(uuid)"], "after": "all", "limit": limit}
+
+    with served(*every(timedelta(milliseconds=1), 10_001), profile=PROFILES[name]) as client:
+        answer = client.post(QUERY, json={"query": query}).json()
+
+    assert (len(answer["results"]), answer["hasMore"]) == (rows, more)
+    echo = {key: answer[key] for key in ("limit", "offset") if key in answer}
+    assert echo == ({"limit": rows, "offset": 0} if name == "server_2023_12" else {})
+
+
+def test_events_query_knows_the_person_of_an_event():
+    """`poe.id` and `poe.properties` are the person's; nobody has the nil uuid and no properties."""
+    person = Person("ann", '{"email":"ann@example.org"}', uuid="0187f9ad-d5d5-4000-9a52-000000000001")
+    dataset = Dataset([event(1, ago(hours=2)), event(2, ago(hours=1), distinct_id="bob")], {"ann": person})
+    query = {"kind": "EventsQuery", "select": ["poe.id", "poe.properties"], "orderBy": ["timestamp ASC"]}
+
+    with serve(dataset, profile=OLD_2023, now=lambda: NOW) as simulator, client_of(simulator) as client:
+        answer = client.post(QUERY, json={"query": query}).json()
+
+    assert answer["results"] == [[person.id, person.properties], ["00000000-0000-0000-0000-000000000000", "{}"]]
+    assert answer["types"] == ["UUID", "String"]
