@@ -275,8 +275,23 @@ def test_fault_that_passes_loses_nothing_and_marks_nothing_unread(failing, most,
     assert len(pages.asked) < most
 
 
+@pytest.mark.parametrize("failing", [range(1, 5), {1, 2, 3, 4, 6}], ids=["the wait", "and once more"])
+def test_microsecond_is_asked_again_before_it_is_called_unread(failing, tmp_path):
+    """A full wait in vain is one bad answer to what cannot be divided."""
+    pages, waits, asked = Pages(at_times(START)), Waits(), Range(START, START + MICROSECOND)
+    pages.fails_at = failing
+    reader = reader_of(pages, tmp_path, patience=Patience(), sleep=waits)
+    if 6 in failing:
+        asked = Range(START, START + 2 * MICROSECOND)
+
+    passages = swept(reader, asked)
+
+    assert len(uuids(passages)) == 1
+    assert not any(passage.unread for passage in passages)
+
+
 @pytest.mark.parametrize("answers_first", [0, 3], ids=["from the start", "later"])
-def test_source_that_answers_nothing_ends_the_run_soon(answers_first, tmp_path):
+def test_outage_is_no_row_s_fault_and_ends_the_run_soon(answers_first, tmp_path):
     """A 500 on everything is no row's fault: one question that finds no row tells, after two waits of a minute at most."""
     pages, waits = Pages(spread(5_000, START, END)), Waits()
     pages.fails_at = range(answers_first + 1, 10**6)

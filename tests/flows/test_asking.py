@@ -133,10 +133,31 @@ OLD = [
 OLD = [replace(event, uuid=f"00000000-0000-4000-8000-00000000000{n}") for n, event in enumerate(OLD)]
 FAR = [
     pytest.param(OLD_2023, ("--since", "1960-01-01"), 0, OLD, id="since 1960"),
-    pytest.param(OLD_2023, ("--since", "1960-01-01", "--until", "1969-12-01"), 0, OLD[:1], id="the sixties"),
+    pytest.param(
+        OLD_2023,
+        ("--since", "1960-01-01", "--until", "1969-12-01"),
+        0,
+        OLD[:1],
+        id="the sixties",
+        marks=pytest.mark.long,
+    ),
     pytest.param(OLD_2023, ("--since", "1960-01-01", "--offset", "0"), 3, OLD[2:], id="one page"),
-    pytest.param(OLD_2023, ("--since", "1970-01-01", "--until", "2150-01-01"), 0, OLD[2:], id="until 2150"),
-    pytest.param(FREE, ("--since", "1960-01-01", "--until", "1971-01-01"), 3, OLD[2:], id="since 1960, cloud"),
+    pytest.param(
+        OLD_2023,
+        ("--since", "1970-01-01", "--until", "2150-01-01"),
+        0,
+        OLD[2:],
+        id="until 2150",
+        marks=pytest.mark.long,
+    ),
+    pytest.param(
+        FREE,
+        ("--since", "1960-01-01", "--until", "1971-01-01"),
+        3,
+        OLD[2:],
+        id="since 1960, cloud",
+        marks=pytest.mark.long,
+    ),
 ]
 
 
@@ -151,6 +172,7 @@ def test_list_of_times_far_away_loses_nothing_in_silence(profile, arguments, sta
     assert (done.returncode, bool(document["problems"])) == (status, status == 3)
 
 
+@pytest.mark.long  # a full wait of a minute
 def test_row_that_cannot_be_served_is_named_and_the_others_are_listed(tmp_path):
     """Exit 3, its microsecond on stderr and in the document."""
     bad = Event("00000000-0000-4000-8000-00000000dead", "bad", "d", START + timedelta(hours=7, microseconds=5), "[]")

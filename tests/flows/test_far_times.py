@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from extractors import queries
+from extractors.events import EventsReader
 from extractors.queries import EPOCH, LAST_BOUND, EventFilter
 from extractors.simulator.dataset import MICROSECOND, Dataset, Event
 from extractors.simulator.profiles import OLD_2023, SELF_HOSTED, SERVER_2023_12
 from extractors.simulator.server import serve
 from extractors.window import DAY, Range
 from sinks.memory import MemorySink
-from tests.flows.harness import UNLIMITED, landed, sync, truth
+from tests.flows.harness import UNLIMITED, landed, sync, truth, unhindered
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 NINETEEN_SIXTY, LAST_SECOND = datetime(1960, 1, 1, tzinfo=UTC), EPOCH - timedelta(seconds=1)
@@ -98,6 +99,20 @@ def test_time_that_a_server_cannot_be_asked_for_is_named_and_not_covered(profile
     assert landed(sink, start, end) == truth(dataset.events, EPOCH, end)
     assert (outcome.complete, outcome.unreachable) == (False, [Range(start, EPOCH)])
     assert min(sink.ledger(1, "events").entries) == EPOCH
+
+
+@pytest.mark.parametrize(("far", "reached"), [([], 2150), ([event(9, datetime(2149, 9, 1, tzinfo=UTC))], 2149)])
+def test_time_behind_2149_is_reachable_where_nothing_is_counted_there(far, reached, tmp_path):
+    """No bound can be sent that would show it."""
+    with (
+        serve(Dataset([*MODERN, *far]), profile=OLD_2023, now=lambda: NOW) as simulator,
+        unhindered(simulator.url, simulator.key, tmp_path) as client,
+    ):
+        reader = EventsReader(client, 1, events=EventFilter())
+        found = reader.reachable(Range(NOW, datetime(2150, 1, 1, tzinfo=UTC)))
+
+    assert found is not None
+    assert found.end.year == reached
 
 
 RANGES = [
