@@ -1,4 +1,4 @@
-"""Events before 1970: no bound can be sent for them (docs/posthog.md), so they are asked for without one, and cut here.
+"""Events before 1970: no bound can be sent for them (docs/decisions/0008), so they are asked for without one, and cut here.
 
 Knows pages and counts and how to ask for them, and nothing of requests or windows.
 """

@@ -145,7 +145,7 @@ class EventsReader:
     def reachable(self, rng: Range) -> Range | None:
         """The part of *rng* in which this server can be asked for every event; all of it but for times far away.
 
-        Before 1970 and behind LAST_BOUND no bound can be sent (docs/posthog.md): what is there comes where the server
+        Before 1970 and behind LAST_BOUND no bound can be sent (docs/decisions/0008): what is there comes where the server
         shows events without a lower bound, and where it counts none there, nothing is left out.
         """
         start, end = rng.start, rng.end

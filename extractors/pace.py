@@ -1,6 +1,6 @@
 """How much of a sweep to ask next: half of what failed, down to a microsecond, and all of it again once that is passed.
 
-Pure: knows neither requests nor why one failed (docs/decisions/0006-what-cannot-be-served.md).
+Pure: knows neither requests nor why one failed (docs/decisions/0007).
 """
 
 from __future__ import annotations

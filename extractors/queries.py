@@ -20,7 +20,7 @@ from extractors.window import DAY, MICROSECOND, Range
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The engine numbers days with 16 bits: a bound before 1970, or behind 2149-06-06, makes it leave events out, status 200
-# (docs/posthog.md). No such bound is sent.
+# (docs/decisions/0008). No such bound is sent.
 LAST_BOUND = datetime(2149, 6, 6, tzinfo=UTC)
 ALL_TIME = Range(datetime.min.replace(tzinfo=UTC), LAST_BOUND)
 # A microsecond in which nothing happened: a server that answers at all answers what is asked of it.
