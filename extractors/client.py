@@ -109,7 +109,7 @@ class Client:
     """Sends requests of one source. Not thread-safe; one per reading thread.
 
     *on_retry(error, wait_s)* hears what is tried again. *sleep*: as in Pacing. *prefixes*: resource → address prefix
-    that this server has. *heard*: the latest answer's times.
+    that has answered there. *heard*: the latest answer's times.
     *received_bytes*: bodies as they came over the wire, compressed where the server compresses.
     """
 
@@ -265,6 +265,7 @@ class Client:
                     self._whole(response).body,
                     entry=request.entry,
                     by_user=request.by_user,
+                    newer=request.newer,
                 )
             raise errors.SourceUnavailable(
                 f"the store of contents, {response.url.host}, answered {response.status_code}", hint="run again later"
@@ -273,16 +274,27 @@ class Client:
         return Content(response.status_code, headers, self._pieces(response, gzipped=packed), packed)
 
     def _send_within_limits(self, request: Request, *, alone: bool) -> Answer:
-        """Ask by the prefix known for the resource; the first 404 `Endpoint not found.` switches it (design.md, Address)."""
+        """Ask by the prefix known for the resource; where it is missing, by the other, each at most once."""
         resource = request.resource.split("/")[0]
         told_to_wait = 0
-        untried = [prefix for prefix in PREFIXES if prefix != self.prefixes.get(resource, PREFIXES[0])]
+        prefix = self.prefixes.get(resource, PREFIXES[0])
+        untried = [other for other in PREFIXES if other != prefix]
         while True:
-            prefix = self.prefixes.get(resource, PREFIXES[0])
             with self._pacing.turn(request.bucket, request.project_id, alone=alone):
                 answer = self._exchange(prefix, request)
+            if answer.status < 500 and answer.status != 404:
+                self.prefixes[resource] = prefix
+            known = not untried or self.prefixes.get(resource) == prefix
             try:
-                decode.checked(answer.status, answer.headers, answer.body, entry=request.entry, by_user=request.by_user)
+                decode.checked(
+                    answer.status,
+                    answer.headers,
+                    answer.body,
+                    entry=request.entry,
+                    by_user=request.by_user,
+                    newer=request.newer,
+                    address_known=known,
+                )
             except errors.LimitsExhausted as exc:
                 self._pacing.pause(self._pacing.block(request.bucket, exc.retry_after_s or 1.0))
                 continue
@@ -297,7 +309,7 @@ class Client:
             except errors.EndpointMissing:
                 if not untried:
                     raise
-                self.prefixes[resource] = untried.pop()
+                prefix = untried.pop()
                 continue
             return answer
 

@@ -93,6 +93,9 @@ class _Query(msgspec.Struct):
 
 _UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _BRACE = ord("{")
+_NO_ENDPOINT = "Endpoint not found"
+_UNNAMED = ("Not found.", "")  # a 404 of PostHog's framework, of the project's look-up, or of a proxy
+_UPGRADE = "upgrade PostHog; hedgerow check says what this server offers"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_1 = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _YEAR_9999 = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
@@ -103,16 +106,30 @@ _error_decoder = msgspec.json.Decoder(_Error)
 _query_decoder = msgspec.json.Decoder(_Query)
 
 
-def checked(status: int, headers: Mapping[str, str], body: bytes, *, entry: str = "", by_user: bool = False) -> bytes:
+def checked(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    entry: str = "",
+    by_user: bool = False,
+    newer: str = "",
+    address_known: bool = True,
+) -> bytes:
     """The body of a 200 or 201; any other status raises the error that says what the user or the caller can do.
 
-    Headers: lower-case names. *entry* and *by_user*: as in queries.Request. Source of the table: facts/posthog-api.md
-    §1.9, §5.3 to §5.5.
+    Headers: lower-case names. *entry*, *by_user* and *newer*: as in queries.Request. Until the *address_known* a 404
+    that does not say what is missing is taken for the address: to `format=csv` an absent one answers a bare
+    `Not found.`. Source of the table: facts/posthog-api.md §1.9, §5.3 to §5.5.
     """
     if status in (200, 201):
         return body
     detail, code = _error_detail(body)
     what = f"PostHog answered {status}" + (f" ({detail})" if detail else "")
+    if status == 404 and newer and detail.startswith(_NO_ENDPOINT):
+        raise errors.EndpointMissing(f"this server is too old for {newer}: {what}", hint=_UPGRADE)
+    if status == 405 and newer and code == "method_not_allowed":
+        raise errors.NotOffered(f"this server is too old for {newer}: {what}", hint=_UPGRADE)
     if status == 401:
         raise errors.AccessDenied(
             what,
@@ -128,7 +145,7 @@ def checked(status: int, headers: Mapping[str, str], body: bytes, *, entry: str 
             if scope
             else "give the personal API key, and its user, access to this project",
         )
-    if status == 404 and detail.startswith("Endpoint not found"):
+    if status == 404 and (detail.startswith(_NO_ENDPOINT) or (not address_known and detail in _UNNAMED)):
         raise errors.EndpointMissing(what, hint="is POSTHOG_HOST the address of the PostHog app?")
     if status == 404 and entry and detail and not detail.startswith("Project not found"):
         raise errors.NotFound(f"no {entry} in this project: {what}", hint="the list shows what there is")
@@ -277,7 +294,7 @@ def _page_row_by_row(body: bytes) -> Page:
         raw = piece.encode("utf-8", "surrogateescape")
         try:
             raw.decode("utf-8")
-            good.append(_table([_row_decoder.decode(raw)]))
+            good.append(_table([_row(piece)]))
         except (msgspec.MsgspecError, UnicodeDecodeError, pa.ArrowInvalid, RecursionError) as exc:
             before = _last_time(good[-1]) if good else None
             rejects.append((_time_of(piece) or before, _reason(exc), raw.decode("utf-8", "backslashreplace")))
@@ -290,6 +307,15 @@ def _page_row_by_row(body: bytes) -> Page:
         more=bool(next_address),
         cursor=_cursor(next_address if isinstance(next_address, str) else None),
     )
+
+
+def _row(piece: str) -> _Row:
+    """A row; `properties` to the letter also where they have numbers that JSON has no word for (docs/decisions/0006)."""
+    plain = scan.without_words(piece)
+    row = _row_decoder.decode(plain.encode())
+    if plain != piece:
+        row.properties = msgspec.Raw(scan.members(piece)["properties"].encode())
+    return row
 
 
 def _numbered(piece: str) -> bool:

@@ -62,11 +62,15 @@ class TimeZoneFault(UnusableAnswer):
 
 
 class EndpointMissing(SourceError):
-    """404 `Endpoint not found.`: this server does not have the address (another prefix may)."""
+    """404 of the address itself: this server does not have it (another prefix may, or a newer server)."""
 
 
 class RequestRefused(SourceError):
     """400, 402, 405 and other refusals of this one question; asking again gives the same."""
+
+
+class NotOffered(RequestRefused):
+    """405: this server has the address, but not yet what was asked of it."""
 
 
 class BadQuestion(RequestRefused):

@@ -62,6 +62,14 @@ class Request:
     patient: bool = True
     answer_s: float = 100.0
 
+    @property
+    def newer(self) -> str:
+        """What is asked for, in words, where older servers do not have it; else empty."""
+        collection, _, rest = self.resource.partition("/")
+        if collection == "exports":
+            return "the list of exports" if self.method == "GET" and not rest else "exports"
+        return {"evaluations": "evaluations", "query": "queries (POST /query)"}.get(collection, "")
+
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:

@@ -1,6 +1,7 @@
 """Where the values of a JSON text begin and end, without reading them: no recursion, no numbers, no Python objects.
 
 For pages with a row that no parser takes (nested too deeply, wrong UTF-8, NaN): the rows beside it must not be lost.
+Words: `Infinity`, `-Infinity` and `NaN`, which Python's JSON writes for numbers and JSON does not have.
 """
 
 from __future__ import annotations
@@ -9,14 +10,27 @@ import re
 from collections.abc import Iterator
 
 # A quote that opens no whole string is a token too: it must end the scan, or a cut body could pass for a whole one.
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|["\[\]{}]', re.DOTALL)
+_STRING = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+_TOKEN = re.compile(_STRING + r'|["\[\]{}]', re.DOTALL)
 _SCALAR = re.compile(r"[^\s,\[\]{}\":]+")
+_TEXT_OR_SCALAR = re.compile(rf"{_STRING}|{_SCALAR.pattern}", re.DOTALL)
+_WORDS = frozenset(("Infinity", "-Infinity", "NaN"))
 _BLANK = re.compile(r"[ \t\r\n]*")
 _CLOSING = {"{": "}", "[": "]"}
 
 
 class Broken(ValueError):
     """The text is no JSON value, or ends early."""
+
+
+def without_words(text: str) -> str:
+    """*text* with 0 for each word: JSON if the words are all that is wrong, and they stand where a number may."""
+    return _TEXT_OR_SCALAR.sub(lambda found: "0" if found[0] in _WORDS else found[0], text)
+
+
+def quoted_words(text: str) -> str:
+    """*text* with each word as a text, everything else to the letter: what is printed as JSON must be JSON."""
+    return _TEXT_OR_SCALAR.sub(lambda found: f'"{found[0]}"' if found[0] in _WORDS else found[0], text)
 
 
 def members(text: str) -> dict[str, str]:

@@ -60,8 +60,8 @@ def check(settings: Settings, project_id: int, *, listener: Listener | None = No
         if reachable:
             yield from _events(client, project_id)
             yield _query(reader, project_id)
-            yield _listing(client, project_id, "exports", scope="export:read")
-            yield _listing(client, project_id, "evaluations", scope="evaluation:read")
+            yield listing(client, project_id, "exports", scope="export:read")
+            yield listing(client, project_id, "evaluations", scope="evaluation:read")
     yield _destination(settings, project_id)
 
 
@@ -106,6 +106,9 @@ def _events(client: Client, project_id: int) -> Iterator[Finding]:
         # The page holds every event, so what is asked again must not be filtered either.
         everything = EventsReader(client, project_id, events=EventFilter())
         ZoneCheck({}, everything.uuids).check(page, asked)
+    except errors.ServerFault as exc:
+        yield _not_served(client, project_id, exc)
+        return
     except errors.SourceError as exc:
         yield _failed("events", exc)
         return
@@ -116,6 +119,16 @@ def _events(client: Client, project_id: int) -> Iterator[Finding]:
         reason = page.rejects["reason"][0].as_py()
         mend = "such rows go to hedgerow.quarantine and end a run with status 3"
         yield Finding("rows", Verdict.WARN, f"{page.rejects.num_rows} rows cannot be typed: {reason}", mend)
+
+
+def _not_served(client: Client, project_id: int, fault: errors.ServerFault) -> Finding:
+    """A page that fails for a minute, while a question that finds no event is answered: an event of it is the cause."""
+    try:
+        EventsReader(client, project_id, events=EventFilter()).now()
+    except errors.SourceError as exc:
+        return _failed("events", exc)
+    mend = "an event of the last day cannot be served: a sync names its microsecond, ends with status 3 and lands all others"
+    return Finding("events", Verdict.WARN, str(fault), mend)
 
 
 def _query(reader: EventsReader, project_id: int) -> Finding:
@@ -134,13 +147,17 @@ def _query(reader: EventsReader, project_id: int) -> Finding:
     )
 
 
-def _listing(client: Client, project_id: int, resource: str, *, scope: str) -> Finding:
+def listing(client: Client, project_id: int, resource: str, *, scope: str) -> Finding:
+    """Whether the list of *resource* answers this key, and if not, whose fault it is."""
     try:
         client.send(queries.rest(project_id, f"{resource}/", limit=1))
     except errors.AccessDenied as exc:
-        return Finding(resource, Verdict.WARN, str(exc), f"to load {resource}, give the key the scope {scope}")
-    except (errors.EndpointMissing, errors.RequestRefused) as exc:
+        mend = f"to load {resource}, give the key the scope {scope}" if exc.about == "scope" else exc.hint
+        return Finding(resource, Verdict.WARN, str(exc), mend)
+    except (errors.EndpointMissing, errors.NotOffered) as exc:
         return Finding(resource, Verdict.SKIP, f"not offered here: {exc}")
+    except errors.RequestRefused as exc:
+        return Finding(resource, Verdict.WARN, str(exc), "no scope helps: this server refuses the question itself")
     except errors.SourceError as exc:
         return replace(_failed(resource, exc), verdict=Verdict.WARN, error=None)
     return Finding(resource, Verdict.OK, "the list answers")

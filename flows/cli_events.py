@@ -196,7 +196,7 @@ def _stream(passages: Iterable[Passage], limit: int | None, problems: list[str])
 
 
 def _texts(rows: pa.Table) -> Iterator[str]:
-    """Each row as JSON; the properties to the letter as received."""
+    """Each row as JSON; the properties to the letter, but for numbers that JSON has no word for: those become texts."""
     named = {
         "id": "uuid",
         "distinct_id": "distinct_id",
@@ -210,8 +210,10 @@ def _texts(rows: pa.Table) -> Iterator[str]:
 
 
 def _text(name: str, value: Any) -> str:
+    from extractors import scan
+
     if name == "properties":
-        return str(value)
+        return scan.quoted_words(value)
     return json.dumps(value if isinstance(value, str) else value.isoformat(), ensure_ascii=False)
 
 
@@ -270,7 +272,7 @@ def get_event(
     verbose: Verbose = False,
 ) -> None:
     """Print one event, or compare it with what is landed. Exit 3 with --diff if it differs."""
-    from extractors import lookups
+    from extractors import lookups, scan
     from flows.asking import asking, uuid_of
 
     name = uuid_of(uuid)
@@ -282,7 +284,7 @@ def get_event(
         differences = _differences(at, name, found)
     if json_output:
         landed = json.dumps(differences, ensure_ascii=False)
-        sys.stdout.write(f'{{"event":{found.decode()},"differences":{landed}}}\n')
+        sys.stdout.write(f'{{"event":{scan.quoted_words(found.decode())},"differences":{landed}}}\n')
     else:
         for field, told in differences.items():
             sys.stdout.write(f"{field}: {told}\n")
@@ -336,11 +338,12 @@ def _plain(text: str) -> str:
 
 def _one(at: Asking, request: Request, format_: Format, rows: Any) -> None:
     """An answer as JSON as it came, or as CSV: ours, as PostHog's renderer gives nothing for what is no list (§1.8)."""
+    from extractors import scan
     from flows import report
 
     body = at.client.send(request).body
     if format_ is Format.JSON:
-        _raw(body)
+        _raw(scan.quoted_words(body.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
         return
     found = rows(body)
     names = list(found[0]) if found else []

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from extractors.simulator import assets, damage, evaluations, faults, paging, responses, tabular
+from extractors.simulator import accounts, assets, damage, evaluations, faults, paging, responses, tabular
 from extractors.simulator.assets import ExportStore
 from extractors.simulator.dataset import Dataset, Event, Person
 from extractors.simulator.errors import BadField, BadInput, BareFault
@@ -49,6 +49,7 @@ BUCKETS = {
     "content": "rest",
     "evaluations": "rest",
     "evaluation": "rest",
+    **dict.fromkeys(accounts.SCOPES, "rest"),
 }
 
 
@@ -79,7 +80,8 @@ class Simulator:
     damaged: list[tuple[str, str]] = field(default_factory=list)
 
     def count(self, endpoint: str) -> int:
-        """Requests of *endpoint*: list, detail, values, query, exports, export, content, evaluations or evaluation."""
+        """Requests of *endpoint*: list, detail, values, query, exports, export, content, evaluations, evaluation, or one of
+        accounts.SCOPES."""
         return sum(request.endpoint == endpoint for request in self.requests)
 
     @property
@@ -98,6 +100,7 @@ class Behaviour:
     on_request: Callable[[RequestSeen], None]
     on_hook: Callable[[str], None]
     scopes: frozenset[str] = frozenset({"*"})
+    foreign_projects: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -174,7 +177,7 @@ class App:
     def _answer(self, request: Request, body: bytes) -> tuple[Response, str]:
         params = dict(request.query_params.items())
         parts = tuple(part for part in request.url.path.split("/") if part)
-        endpoint = _endpoint(parts)
+        endpoint = accounts.endpoint(parts, self._profile) or _endpoint(parts)
         with self._lock:
             seen = RequestSeen(self._simulator.count(endpoint) + 1, endpoint, request.method, request.url.path, params)
             self._simulator.requests.append(seen)
@@ -195,7 +198,8 @@ class App:
         """What stops a request before it is run: address, key, project, limits (§5.3, §5.4)."""
         profile, request, endpoint = self._profile, asked.request, asked.endpoint
         missing = endpoint.startswith("evaluation") and not profile.evaluations
-        if endpoint == "unknown" or missing or asked.parts[1] not in profile.prefixes:
+        of_project = endpoint not in accounts.SCOPES
+        if endpoint == "unknown" or missing or (of_project and asked.parts[1] not in profile.prefixes):
             # What stands in for absent endpoints renders JSON only, so another `format` is not found there first.
             other = asked.params.get("format", "json") != "json"
             return responses.not_found("Not found." if other else "Endpoint not found.")
@@ -203,14 +207,18 @@ class App:
         given = bearer or asked.params.get("personal_api_key", "")
         if given != self._simulator.key:
             return self._unauthorized(given)
-        if self._project(asked.parts[2]) is None:
-            return responses.not_found("Project not found.")
+        if of_project:
+            if asked.parts[2].isdecimal() and int(asked.parts[2]) in self._behaviour.foreign_projects:
+                detail = "You don't have access to the project."
+                return responses.error(403, "authentication_error", "permission_denied", detail)
+            if self._project(asked.parts[2]) is None:
+                return responses.not_found("Project not found.")
         listless = endpoint == "exports" and request.method == "GET" and not profile.exports_listed
         if listless or request.method not in METHODS.get(endpoint, ("GET",)):
             detail = f'Method "{request.method}" not allowed.'
             return responses.error(405, "invalid_request", "method_not_allowed", detail)
         scope = _scope(endpoint, request.method)
-        if not self._behaviour.scopes & {"*", scope, scope.replace(":read", ":write")}:
+        if scope and not self._behaviour.scopes & {"*", scope, scope.replace(":read", ":write")}:
             detail = f"API key missing required scope '{scope}'"
             return responses.error(403, "authentication_error", "permission_denied", detail)
         bucket = BUCKETS.get(endpoint, "list")
@@ -243,6 +251,10 @@ class App:
         return first if known is None and name.isdecimal() and self._profile.any_project else known
 
     def _endpoint_answer(self, asked: _Asked) -> Response:
+        if asked.endpoint in accounts.SCOPES:
+            key, scopes, zone = self._simulator.key, self._behaviour.scopes, self._profile.project_timezone
+            account = accounts.Account(tuple(self._projects), key, scopes, zone)
+            return account.answer(asked.endpoint, asked.parts, self._paged(asked))
         project = self._project(asked.parts[2])
         assert project is not None, "refused before"
         if asked.endpoint in EVENTS and (refused := _negotiated(asked)):
@@ -266,9 +278,7 @@ class App:
 
     def _plain(self, asked: _Asked, project: _Project) -> Response:
         """Exports and evaluations."""
-        profile, method, request = self._profile, asked.request.method, asked.request
-        address = f"{request.url.scheme}://{request.headers.get('host', '')}{request.url.path}"
-        one = paging.Asked(asked.params, asked.body, self._behaviour.now(), address)
+        profile, method, one = self._profile, asked.request.method, self._paged(asked)
         if asked.endpoint == "exports":
             return (assets.create if method == "POST" else assets.listed)(project.exports, one, profile)
         if asked.endpoint in ("export", "content"):
@@ -276,6 +286,11 @@ class App:
             return answer(project.exports, asked.parts[4], one, profile)
         text = asked.parts[4] if asked.endpoint == "evaluation" else None
         return evaluations.answer(project.evaluations, method, text, one, profile)
+
+    def _paged(self, asked: _Asked) -> paging.Asked:
+        request = asked.request
+        address = f"{request.url.scheme}://{request.headers.get('host', '')}{request.url.path}"
+        return paging.Asked(asked.params, asked.body, self._behaviour.now(), address)
 
     def _list(self, asked: _Asked, project: _Project) -> Response:
         with self._lock:
@@ -297,7 +312,8 @@ class App:
         persons = project.dataset.persons if looked_up else {}
         rows = self._rows(found, persons, project.dataset, asked.fault)
         if asked.csv:
-            return Response(tabular.csv_text(rows), media_type="text/csv")
+            text = tabular.csv_text(rows)
+            return Response(text, media_type="text/csv" if text else None)
         next_address = json.dumps(_next(found, asked)).encode()
         body = b'{"next":%s,"results":[%s]}' % (next_address, b",".join(rows))
         response = responses.plain(body, gzip="gzip" in asked.request.headers.get("accept-encoding", ""))
@@ -387,7 +403,9 @@ def _project(dataset: Dataset, profile: Profile, *, exports: ExportStore, evalua
 
 
 def _scope(endpoint: str, method: str) -> str:
-    """The scope that a request needs (§5.2)."""
+    """The scope that a request needs (§5.2), empty for none."""
+    if endpoint in accounts.SCOPES:
+        return accounts.SCOPES[endpoint]
     kind = {"exports": "export", "export": "export", "content": "export"}.get(endpoint, "query")
     if endpoint.startswith("evaluation"):
         kind = "evaluation"

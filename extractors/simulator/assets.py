@@ -83,12 +83,8 @@ class ExportStore:
         """A new asset; without `content` a small one of its format. The newest are shown first."""
         with self._lock:
             self._last_id += 1
-            context = more.get("export_context")
-            named = context.get("filename") if isinstance(context, dict) else None
-            extension = EXTENSIONS.get(export_format, "bin")
-            filename = f"{_slug(str(named)) if named else 'export'}-{created_at:%Y-%m-%d-%H%M%S}.{extension}"
             given: dict[str, Any] = {
-                "filename": filename,
+                "filename": filename(export_format, more.get("export_context"), f"-{created_at:%Y-%m-%d-%H%M%S}"),
                 "expires_after": expiry(export_format, created_at),
                 "content": self.made.get(export_format) or small(export_format),
             }
@@ -121,9 +117,15 @@ def seeded(now: datetime) -> ExportStore:
     return store
 
 
-def expiry(export_format: str, at: datetime) -> datetime:
-    """7 days for tables, 365 for videos, 180 for the rest, cut to midnight UTC."""
-    days = 7 if export_format in SHORT_LIVED else 365 if export_format in VIDEOS else 180
+def filename(export_format: str, context: object, ending: str = "") -> str:
+    """The name of a file: what the context says in plain letters, or `export`, with *ending* before the extension."""
+    named = context.get("filename") if isinstance(context, dict) else None
+    return f"{_slug(str(named)) if named else 'export'}{ending}.{EXTENSIONS.get(export_format, 'bin')}"
+
+
+def expiry(export_format: str, at: datetime, days: int | None = None) -> datetime:
+    """*days* on, else 7 for tables, 365 for videos and 180 for the rest, cut to midnight UTC."""
+    days = days or (7 if export_format in SHORT_LIVED else 365 if export_format in VIDEOS else 180)
     return (at + timedelta(days=days)).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
@@ -216,6 +218,9 @@ def create(store: ExportStore, asked: paging.Asked, profile: Profile) -> Respons
     more |= {"exception": store.fails, "looks_left": store.looks}
     if store.fails:
         more["content"] = None
+    more["expires_after"] = expiry(export_format, asked.now, profile.export_days)
+    if not profile.export_names_dated:
+        more["filename"] = filename(export_format, given.get("export_context"))
     if profile.export_expiry_given and given.get("expires_after"):
         more["expires_after"] = datetime.fromisoformat(given["expires_after"]).astimezone(UTC)
     asset = store.add(export_format, asked.now, **more)

@@ -1,4 +1,4 @@
-"""HogQL functions that servers allow and the simulator runs, each with its least and most arguments (docs/posthog.md).
+"""HogQL functions that servers allow and the simulator runs, each with its least and most arguments.
 
 A server has hundreds more; what is not simulated is refused here like what does not exist.
 """

@@ -44,13 +44,14 @@ class Profile:
 
     Exports: *exports_listed*: they have a list. *exports_stored*: contents lie in an object store, or the database.
     *export_not_ready* and *export_failed*: status of a content that is not there; *export_early_look_expires*: looking
-    for it then ends the asset's time. *export_expiry_given*: a sent `expires_after` counts. *export_exception_shown*:
+    for it then ends the asset's time. *export_expiry_given*: a sent `expires_after` counts. *export_days*: how long an
+    asset is kept, None is by its format. *export_names_dated*: file names end in the time. *export_exception_shown*:
     assets tell why they failed.
 
     Evaluations: *evaluations* exist; *evaluations_newer*: with status, target, directory, no compiled conditions.
 
     Addresses: *prefixes* under /api/ that exist. *any_project*: an unknown project id answers as the first project.
-    *warns* sends X-PostHog-Warn, *challenges* sends WWW-Authenticate with a 401.
+    *warns* sends X-PostHog-Warn, *challenges* sends WWW-Authenticate with a 401. *key_shown*: a key can look at itself.
     """
 
     page_cap: int = 1000
@@ -99,6 +100,8 @@ class Profile:
     export_failed: Literal[400, 404] = 400
     export_early_look_expires: bool = False
     export_expiry_given: bool = False
+    export_days: int | None = None
+    export_names_dated: bool = True
     export_exception_shown: bool = True
     evaluations: bool = True
     evaluations_newer: bool = True
@@ -106,6 +109,7 @@ class Profile:
     any_project: bool = False
     warns: bool = True
     challenges: bool = True
+    key_shown: bool = True
     project_timezone: str = "America/New_York"
 
     def __post_init__(self) -> None:
@@ -167,10 +171,13 @@ OLD_2023 = replace(
     export_failed=404,
     export_early_look_expires=True,
     export_expiry_given=True,
+    export_days=182,
+    export_names_dated=False,
     export_exception_shown=False,
     evaluations=False,
     prefixes=("projects",),
     challenges=False,
+    key_shown=False,
     project_timezone="UTC",
 )
 """PostHog 1.43 of July 2023, as a real server was seen (facts/posthog-observed.md, A)."""

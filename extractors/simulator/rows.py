@@ -52,7 +52,7 @@ def _properties(text: str, profile: Profile) -> str:
         return text
     if profile.beyond_double == "word":
         return TOKEN.sub(lambda token: _word(token[0]), text)
-    return json.dumps(_without_infinity(json.loads(text)), ensure_ascii=False)
+    return json.dumps(_without_infinity(json.loads(text)), ensure_ascii=False, separators=(",", ":"))
 
 
 def _word(token: str) -> str:

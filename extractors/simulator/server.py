@@ -39,12 +39,14 @@ def serve(
     exports: ExportStore | None = None,
     evaluations: EvaluationStore | None = None,
     scopes: frozenset[str] = frozenset({"*"}),
+    foreign_projects: frozenset[int] = frozenset(),
 ) -> Iterator[Simulator]:
     """Serve *datasets* (one means project 1) until the block ends.
 
     *now*: the server's clock for the `Date` header and relative times. *on_request* is called before each answer,
     *on_hook* for each `POST /_simulator/hook {"name": …}`: tests end a client there. *exports* and *evaluations* of the
-    first project are a few seeded ones unless they are given. *scopes*: what the key may.
+    first project are a few seeded ones unless they are given. *scopes*: what the key may. *foreign_projects*: those
+    of another organization.
     """
     clock = now or _now
     with socket.create_server((host, port)) as listener:
@@ -54,7 +56,7 @@ def serve(
             exports or seeded_exports(clock()),
             evaluations or seeded_evaluations(clock()),
         )
-        behaviour = Behaviour(profile, faults or Faults(()), clock, on_request, on_hook, scopes)
+        behaviour = Behaviour(profile, faults or Faults(()), clock, on_request, on_hook, scopes, foreign_projects)
         app = App({1: datasets} if isinstance(datasets, Dataset) else datasets, behaviour, simulator)
         config = uvicorn.Config(
             app.asgi(),

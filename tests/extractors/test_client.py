@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -210,3 +212,86 @@ def test_missing_prefix_is_switched_once_and_remembered(tmp_path):
         asking.send(ASKED)
 
     assert paths == ["environments", "projects", "projects"]
+
+
+CSV = replace(ASKED, params=(("format", "csv"),), accept="text/csv")
+
+
+def not_found(handler: BaseHTTPRequestHandler, detail: str) -> None:
+    said = json.dumps({"type": "invalid_request", "code": "not_found", "detail": detail, "attr": None})
+    body(handler, said.encode(), status=404)
+
+
+def test_missing_prefix_that_does_not_say_so_is_switched(tmp_path):
+    """To `format=csv` an absent prefix answers a bare `Not found.`: the other one is tried before it is believed."""
+    paths: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        paths.append(handler.path.split("/")[2])
+        if paths[-1] == "environments":
+            not_found(handler, "Not found.")
+        else:
+            body(handler, b"event\r\n")
+
+    with server(answer) as (url, _):
+        asking = client(url, tmp_path)
+        assert asking.send(CSV).body == b"event\r\n"
+        asking.send(CSV)
+
+    assert paths == ["environments", "projects", "projects"]
+
+
+NOWHERE = [
+    pytest.param(CSV, "Not found.", errors.AccessDenied, ["environments", "projects"], id="no project, said barely"),
+    pytest.param(CSV, "Project not found.", errors.AccessDenied, ["environments"], id="no project, said so"),
+    pytest.param(
+        replace(ASKED, resource="events/0/", entry="event 0"),
+        "No events exist for event UUID 0",
+        errors.NotFound,
+        ["environments"],
+        id="no event",
+    ),
+    pytest.param(
+        replace(ASKED, resource="exports/7/", entry="export 7"),
+        "Not found.",
+        errors.NotFound,
+        ["environments", "projects"],
+        id="no export, said barely",
+    ),
+]
+
+
+@pytest.mark.parametrize(("asked", "detail", "error", "paths"), NOWHERE)
+def test_404_of_both_prefixes_is_believed(asked, detail, error, paths, tmp_path):
+    """Each prefix is asked at most once, and the 404 means what it says."""
+    seen: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        seen.append(handler.path.split("/")[2])
+        not_found(handler, detail)
+
+    with server(answer) as (url, _), pytest.raises(errors.SourceError) as raised:
+        client(url, tmp_path).send(asked)
+
+    assert type(raised.value) is error
+    assert seen == paths
+
+
+def test_404_of_a_prefix_that_answered_is_believed_at_once(tmp_path):
+    """An address that is known to exist is not doubted again."""
+    paths: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        paths.append(handler.path.split("/")[2])
+        if len(paths) > 1:
+            not_found(handler, "Not found.")
+        else:
+            body(handler, b"{}")
+
+    with server(answer) as (url, _):
+        asking = client(url, tmp_path)
+        asking.send(ASKED)
+        with pytest.raises(errors.NotFound):
+            asking.send(replace(ASKED, resource="events/0/", entry="event 0"))
+
+    assert paths == ["environments", "environments"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extractors import decode, errors
+from extractors import decode, errors, scan
 
 AT = datetime(2026, 1, 31, 12, 0, 0, 500_000, tzinfo=UTC)
 UUID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -79,6 +79,36 @@ def test_404_of_an_entry_and_400_of_the_user_are_told_apart(status, answer, erro
         decode.checked(status, {}, answer, entry="export 7", by_user=True)
 
     assert type(raised.value) is error
+
+
+TOO_OLD = [
+    pytest.param(404, problem("Endpoint not found.", "not_found"), errors.EndpointMissing, id="no address"),
+    pytest.param(405, problem('Method "GET" not allowed.', "method_not_allowed"), errors.NotOffered, id="no method"),
+]
+
+
+@pytest.mark.parametrize(("status", "answer", "error"), TOO_OLD)
+def test_what_a_server_is_too_old_for_is_said_so(status, answer, error):
+    """The address of a PostHog app is not to blame where a newer PostHog has what was asked."""
+    with pytest.raises(errors.SourceError, match="this server is too old for evaluations") as raised:
+        decode.checked(status, {}, answer, newer="evaluations")
+
+    assert type(raised.value) is error
+    assert "POSTHOG_HOST" not in raised.value.hint
+    assert "upgrade PostHog" in raised.value.hint
+
+
+UNNAMED = [
+    pytest.param(problem("Not found.", "not_found"), id="in words that any 404 has"),
+    pytest.param(b"<html>", id="of a proxy"),
+]
+
+
+@pytest.mark.parametrize("answer", UNNAMED)
+def test_404_that_does_not_say_what_is_missing_may_be_the_address(answer):
+    """Until the address is known to exist it is not believed to be about the project or an entry."""
+    with pytest.raises(errors.EndpointMissing):
+        decode.checked(404, {}, answer, entry="export 7", address_known=False)
 
 
 def test_checked_message_is_short_and_has_the_detail():
@@ -173,7 +203,12 @@ BAD = [
     pytest.param(row(distinct_id=7), "distinct_id", id="wrong type"),
     pytest.param(row(timestamp="2026-01-31T12:00:00"), "2026-01-31T12:00:00", id="naive timestamp"),
     pytest.param(row(timestamp="2026-01-31T12:00:00.123456789Z"), "123456789", id="nanoseconds"),
-    pytest.param(row('{"a": NaN}'), "malformed", id="NaN"),
+    pytest.param(row('{"a": nan}'), "malformed", id="a word that no JSON writer has"),
+    pytest.param(row('{"a": 1.Infinity}'), "malformed", id="a word inside a number"),
+    pytest.param(row("{Infinity: 1}"), "malformed", id="a word for a name"),
+    pytest.param(row('{"a": Infinity Infinity}'), "malformed", id="two words for a value"),
+    pytest.param(row("NaN"), "properties", id="properties a word"),
+    pytest.param(row(event=0).replace(": 0", ": Infinity"), "event", id="a word for a name of the event"),
     pytest.param(row('{"a": "\\ud800, half"}'), "malformed", id="half a surrogate pair"),
     pytest.param("17", "object", id="a number for a row"),
     pytest.param("[1, 2]", "object", id="an array for a row"),
@@ -190,6 +225,31 @@ def test_page_rejects_a_row_that_cannot_be_typed(bad, reason):
     assert page.rows["event"].to_pylist() == ["a", "b"]
     assert page.rejects["text"].to_pylist() == [bad, bad]
     assert all(reason in told for told in page.rejects["reason"].to_pylist())
+
+
+WORDS = [
+    '{"f":Infinity,"g":-0.0,"h":1e+21}',
+    '{"a": -Infinity, "b": [NaN, {"c":NaN}], "d": "a \\" NaN, \\\\"}',
+    '{"NaN":"Infinity", "n": 123456789012345678901234567890, "i":Infinity}',
+]
+
+
+@pytest.mark.parametrize("text", WORDS)
+def test_page_keeps_numbers_that_json_has_no_word_for(text):
+    """`Infinity`, `-Infinity` and `NaN`, which Python's JSON has and old servers send, land to the letter."""
+    page = decode.page(body(row(event="a"), row(text, person={"x": 0}).replace('{"x": 0}', '{"x": NaN}'), row("[1]")))
+
+    assert page.rows["properties"].to_pylist() == ["{}", text]
+    assert page.rejects.num_rows == 1
+
+
+@pytest.mark.parametrize("text", WORDS)
+def test_numbers_that_json_has_no_word_for_are_texts_in_documents(text):
+    """What is printed is JSON: each word stands in quotes, texts and everything else stay to the letter."""
+    quoted = scan.quoted_words(text)
+
+    expected = json.loads(text, parse_constant=str, parse_int=str, parse_float=str)
+    assert json.loads(quoted, parse_constant=pytest.fail, parse_int=str, parse_float=str) == expected
 
 
 def test_page_rejects_a_row_that_is_not_utf8():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import pty
 import re
@@ -15,6 +16,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from extractors.simulator.assets import ExportStore
@@ -186,6 +188,19 @@ def test_row_that_cannot_be_served_is_named_and_the_others_are_listed(tmp_path):
     assert len(document["results"]) == len(dataset.events) - 1
 
 
+@pytest.mark.long  # a full wait of a minute
+def test_check_warns_of_a_row_that_cannot_be_served(tmp_path):
+    """It is no failure: a sync lands all others."""
+    with serve(
+        Dataset([RECENT, replace(RECENT, properties="[]", timestamp=RECENT.timestamp + timedelta(hours=2))]),
+        profile=FREE,
+    ) as damaged:
+        done = hedgerow(damaged, tmp_path, "check", "--json")
+
+    found = {one["check"]: one for one in json.loads(done.stdout)["projects"][0]["checks"]}
+    assert (done.returncode, found["events"]["result"]) == (0, "warn")
+
+
 def test_row_that_cannot_be_read_makes_the_list_incomplete(tmp_path):
     """Exit 3, named on stderr and in the document; the other rows are there."""
     faults = Faults([Fault("nanoseconds", rate=1.0, uuid=in_range()[5].uuid)])
@@ -324,16 +339,39 @@ def test_missing_scope_is_named(tmp_path):
 
 
 def test_server_without_a_list_or_evaluations_says_so(tmp_path):
-    """1.43 has neither: exit 11 in PostHog's words; one export by its id works."""
+    """1.43 has neither: exit 11, that the server is too old, in PostHog's words too; one export by its id works."""
     store = ExportStore()
     asset = store.add("text/csv", datetime.now(UTC))
     with serve(Dataset(), profile=OLD_2023, exports=store) as old:
-        listed = hedgerow(old, tmp_path, "exports", "list")
-        evaluations = hedgerow(old, tmp_path, "evaluations", "list")
+        refused = {
+            command: hedgerow(old, tmp_path, *command)
+            for command in (("exports", "list"), ("sync", "exports"), ("evaluations", "list"))
+        }
         got = hedgerow(old, tmp_path, "exports", "get", str(asset.id), "--json")
 
-    assert (listed.returncode, evaluations.returncode, got.returncode) == (11, 11, 0)
-    assert "405" in listed.stderr
+    assert ({done.returncode for done in refused.values()}, got.returncode) == ({11}, 0)
+    for command, done in refused.items():
+        what, said = ("the list of exports", "405") if "exports" in command else ("evaluations", "404")
+        assert f"this server is too old for {what}: PostHog answered {said}" in " ".join(done.stderr.split())
+        assert "POSTHOG_HOST" not in done.stderr
+
+
+def test_number_without_a_word_in_json_is_a_text_in_every_document(tmp_path):
+    """What 1.43 sends as `Infinity` is printed as JSON, landed to the letter, and no difference between the two."""
+    event = Event(
+        "00000000-0000-4000-8000-00000000cafe", "odd", "ann", START, '{"f":1e400,"big":123456789012345678901}'
+    )
+    with serve(Dataset([event]), profile=OLD_2023) as old:
+        synced = hedgerow(old, tmp_path, "sync", *RANGE)
+        listed = hedgerow(old, tmp_path, "events", "list", *RANGE)
+        compared = hedgerow(old, tmp_path, "events", "get", event.uuid, "--diff", "--json")
+    with duckdb.connect(str(tmp_path / "posthog.duckdb"), read_only=True) as db:
+        landed = db.execute("SELECT properties::VARCHAR, (properties->>'f')::DOUBLE FROM events").fetchall()
+
+    assert (synced.returncode, compared.returncode) == (0, 0), synced.stderr
+    rows = [json.loads(listed.stdout)["results"][0], json.loads(compared.stdout)["event"]]
+    assert [row["properties"] for row in rows] == [{"f": "Infinity", "big": 123456789012345678901}] * 2
+    assert landed == [(event.properties.replace("1e400", "Infinity"), math.inf)]
 
 
 def test_old_server_lists_the_same_events(tmp_path):

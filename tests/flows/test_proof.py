@@ -333,7 +333,7 @@ def test_change_beside_a_row_in_quarantine_is_found(tmp_path):
     """The window's digest cannot be whole, but what the source said before is: a late row is read, and nothing is in dispute."""
     dataset = generate(events=300, start=START, end=END, seed=5)
     victim = next(event for event in dataset.events[150:] if [e.uuid for e in dataset.events].count(event.uuid) == 1)
-    faults = Faults([Fault("nan", rate=1.0, uuid=victim.uuid)])
+    faults = Faults([Fault("deep", rate=1.0, uuid=victim.uuid)])
     sink = MemorySink()
     with serve(dataset, profile=UNLIMITED, faults=faults, now=lambda: NOW) as simulator:
         first, _ = load(simulator, sink, tmp_path)

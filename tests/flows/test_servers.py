@@ -107,7 +107,7 @@ def test_server_that_cannot_be_trusted_is_refused(profile, error, words, dataset
     assert landed(sink, START, END) == []
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ROW_KINDS if kind != "stray-row"])
+@pytest.mark.parametrize("kind", [kind for kind in ROW_KINDS if kind not in ("stray-row", "nan")])
 @pytest.mark.parametrize("place", ["first", "middle", "in a tie", "last"])
 def test_row_that_cannot_be_typed_is_quarantined(kind, place, dataset, tmp_path):
     """It goes to hedgerow.quarantine with reason and text, once, is counted, and every other row is landed."""
@@ -130,11 +130,30 @@ def test_row_that_cannot_be_typed_is_quarantined(kind, place, dataset, tmp_path)
     assert again.windows == 0
 
 
+def test_number_that_json_has_no_word_for_lands_to_the_letter(dataset, tmp_path):
+    """Nothing goes to quarantine, every window is compared with the source and verified, DuckDB reads the number."""
+    victim = dataset.events[1_500]
+    sink = DuckDBSink(tmp_path / "a.duckdb")
+    with serve(
+        dataset, profile=FREE, faults=Faults([Fault("nan", rate=1.0, uuid=victim.uuid)]), now=lambda: NOW
+    ) as old:
+        outcome, _ = sync(old.url, old.key, sink, tmp_path, since=START, until=END)
+
+    with duckdb.connect(str(sink.path), read_only=True) as db:
+        words = db.execute(
+            "SELECT properties->>'/$damaged', properties::VARCHAR FROM events WHERE uuid = ?", [victim.uuid]
+        )
+        rows = [row for row in words.fetchall() if row[0]]
+        states = db.execute("SELECT DISTINCT state FROM hedgerow.windows").fetchall()
+    assert (outcome.quarantined, outcome.complete, states) == (0, True, [("verified",)])
+    assert rows == [("NaN", victim.properties.replace("{", '{"$damaged":NaN,', 1))]
+
+
 def test_quarantined_row_is_landed_by_a_rebuild_once_it_can_be_read(dataset, tmp_path):
     """When the server is mended, --rebuild empties the quarantine."""
     victim = dataset.events[1_500].uuid
     sink = DuckDBSink(tmp_path / "a.duckdb")
-    with serve(dataset, profile=FREE, faults=Faults([Fault("nan", rate=1.0, uuid=victim)]), now=lambda: NOW) as broken:
+    with serve(dataset, profile=FREE, faults=Faults([Fault("deep", rate=1.0, uuid=victim)]), now=lambda: NOW) as broken:
         sync(broken.url, broken.key, sink, tmp_path, since=START, until=END)
     with serve(dataset, profile=FREE, now=lambda: NOW, port=int(broken.url.rsplit(":", 1)[1])) as mended:
         outcome, _ = sync(mended.url, mended.key, sink, tmp_path, since=START, until=END, rebuild=True)

@@ -600,7 +600,7 @@ def test_a_backup_heals_a_window_that_is_known_to_be_damaged(kind, tmp_path):
 def test_repair_reads_what_could_not_be_typed_once_more(tmp_path):
     """A row that was damaged on its way, once: the source shows it, so that a repair lands it."""
     full = spread(60, START, START + 2 * DAY).events
-    world = World(tmp_path, "duckdb", Dataset(), START, faults=Faults([Fault("nan", at=(3,))]))
+    world = World(tmp_path, "duckdb", Dataset(), START, faults=Faults([Fault("deep", at=(3,))]))
     world.at(START + 3 * DAY, full)
     first = world.sync("a", START, START + 2 * DAY)
     world.faults = Faults(())

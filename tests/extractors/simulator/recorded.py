@@ -1,38 +1,64 @@
-"""What two real servers were asked and answered (samples/), and datasets that hold what they held.
+"""What three real servers were asked and answered (samples/), and datasets that hold what they held.
 
-1.43 (July 2023) and 1.30 (November 2021), both self-hosted, with a seeded project. Rows that no sample shows but that
-answers depend on (those behind a `next`, those that suggestions come from) are stood in for.
+1.43 (July 2023), 1.30 (November 2021) and FOSS of December 2023, all self-hosted, with seeded projects; 1.43 was seeded
+a second time, with other events, two projects and another zone. Rows that no sample shows but that answers depend on
+(those behind a `next`, those that suggestions come from) are stood in for.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from extractors.simulator.dataset import Dataset, Event, Person
-from extractors.simulator.profiles import OLD_2021, OLD_2023, Profile
+from extractors.simulator.profiles import OLD_2021, OLD_2023, SERVER_2023_12, Profile
 
 SAMPLES = Path(__file__).parent / "samples"
 Sample = dict[str, Any]
 
+SEEDED_ANEW = (
+    *("environments_csv_404", "environments_json_404", "error_no_such_project", "error_other_organization"),
+    *("error_person_id_500", "evaluations_404", "exports_list_405", "list_500_nul_in_distinct_id"),
+    *("list_after_1969_12_30_loses", "list_after_1969_12_31_last_us", "list_before_2149", "list_before_2150_loses"),
+    *("list_copies_after_merge", "list_copies_before_merge", "list_csv_accept_json_406", "list_number_beyond_double"),
+    *("query_copies_before_merge", "query_eventsquery_at_the_cap", "query_eventsquery_rows"),
+    *("query_todatetime64_refused", "query_todatetime_without_z", "query_todatetime_z"),
+)
+"""Samples of 1.43 that were recorded after it was seeded a second time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that was recorded."""
+    """A server that was recorded, with one seed. *replayed*: paths of the samples that a test has asked for."""
 
     name: str
     profile: Profile
     project_id: int
     host: str
     at: datetime
+    anew: bool = False
+    replayed: set[str] = field(default_factory=set, compare=False)
 
-    def samples(self, prefix: str) -> list[Sample]:
-        """Samples whose name starts with *prefix*, each with its name."""
-        found = sorted((SAMPLES / self.name).glob(f"{prefix}*.json"))
-        return [json.loads(path.read_text()) | {"name": f"{self.name} {path.stem}"} for path in found]
+    def samples(self, *prefixes: str, but: tuple[str, ...] = ()) -> list[Sample]:
+        """Samples to replay: names start with one of *prefixes* and, with the server's before, end with none of *but*."""
+        found = [sample for sample in self._read(*prefixes) if not sample["name"].endswith(but)]
+        self.replayed.update(f"{sample['name'].replace(' ', '/')}.json" for sample in found)
+        return found
+
+    def _read(self, *prefixes: str) -> list[Sample]:
+        paths = sorted({path for prefix in prefixes for path in (SAMPLES / self.name).glob(f"{prefix}*.json")})
+        if self.name == "server-1.43":
+            paths = [path for path in paths if self.anew == (path.stem in SEEDED_ANEW)]
+        return [_unified(json.loads(path.read_text())) | {"name": f"{self.name} {path.stem}"} for path in paths]
+
+    def sample(self, stem: str) -> Sample:
+        """The sample of this name."""
+        (found,) = (sample for sample in self._read(stem) if sample["name"].endswith(f" {stem}"))
+        self.replayed.add(f"{self.name}/{stem}.json")
+        return found
 
     def dataset(self) -> Dataset:
         """Every event that a sample shows, the stand-ins, and the persons that a sample shows."""
@@ -46,11 +72,14 @@ class Server:
             for row in self._rows()
             if row["person"]
         }
-        return Dataset([*map(event_of, rows.values()), *STAND_INS[self.name]], persons)
+        stand_ins = STAND_INS["server-2023-12" if self.anew else self.name]
+        return Dataset([*map(event_of, rows.values()), *stand_ins], persons)
 
     def _rows(self) -> list[dict[str, Any]]:
-        bodies = [sample["response"]["body"] for sample in (*self.samples("list_"), *self.samples("retrieve"))]
-        bodies += [sample["response"]["body"] for sample in self.samples("error_other_project")]
+        # Copies of one event and rows in a form that is no JSON are served by tests of their own.
+        shown = self._read("list_", "retrieve", "error_other_project")
+        shown = [sample for sample in shown if not sample["name"].endswith(("_merge", "_beyond_double"))]
+        bodies = [sample["response"]["body"] for sample in shown]
         rows = [row for body in bodies for row in body.get("results", [body])]
         return [row for row in rows if "id" in row]
 
@@ -59,6 +88,19 @@ SERVERS = (
     Server("server-1.43", OLD_2023, 2, "http://127.0.0.1:8143", datetime(2026, 11, 23, 15, 40, tzinfo=UTC)),
     Server("server-1.30", OLD_2021, 1, "http://127.0.0.1:8130", datetime(2026, 11, 23, 14, 15, tzinfo=UTC)),
 )
+LATER = (
+    Server("server-1.43", OLD_2023, 1, "http://127.0.0.1:8143", datetime(2026, 11, 25, 15, 30, tzinfo=UTC), anew=True),
+    Server("server-2023-12", SERVER_2023_12, 1, "http://127.0.0.1:8144", datetime(2026, 11, 25, 15, 30, tzinfo=UTC)),
+)
+"""Recorded with both engines seeded alike: project 1 in UTC, project 2 in Berlin, project 3 of another organization."""
+BERLIN, FOREIGN = 2, 3
+
+
+def _unified(sample: Sample) -> Sample:
+    """*sample* with `url` in its request and its answer under `response`: some tell them in other words."""
+    request = sample["request"]
+    answer = sample.get("response") or {name: sample[name] for name in ("status", "headers", "body")}
+    return sample | {"request": request | {"url": request.get("url") or request["path"]}, "response": answer}
 
 
 def event_of(row: dict[str, Any]) -> Event:
@@ -96,6 +138,10 @@ OLD_NAMES = (
     *("$rageclick", "$set", "$set_once", "$web_vitals", "$pageview", "$pageleave", "$identify", "$screen"),
 )
 STAND_INS: dict[str, tuple[Event, ...]] = {
+    "server-2023-12": (
+        _stand_in(1, "behind `next`", "2026-11-25T13:59:59"),
+        replace(_stand_in(2, "poisoned", "2026-10-25T03:17:05.123456"), distinct_id="holds\0NUL"),
+    ),
     "server-1.43": (
         _stand_in(1, "$autocapture", "2026-11-23T15:38:54.730999"),
         _stand_in(2, "purchase", "2026-11-23T15:38:54.776999"),

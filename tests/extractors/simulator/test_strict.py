@@ -1,4 +1,4 @@
-"""What real servers refuse, lose or cannot serve, so that hedgerow is tested against it (docs/posthog.md)."""
+"""What real servers refuse, lose or cannot serve, so that hedgerow is tested against it (docs/contributing.md)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,34 @@
+"""What `hedgerow check` advises: a scope only where a scope helps."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flows.check import Verdict, listing
+from tests.extractors.test_client import body, client, server
+
+ANSWERS = [
+    pytest.param(200, "", "", Verdict.OK, "", id="answers"),
+    pytest.param(
+        403, "permission_denied", "missing scope 'export:read'", Verdict.WARN, "scope export:read", id="scope"
+    ),
+    pytest.param(403, "permission_denied", "No membership.", Verdict.WARN, "access to this project", id="no access"),
+    pytest.param(404, "not_found", "Endpoint not found.", Verdict.SKIP, "", id="no such address"),
+    pytest.param(405, "method_not_allowed", 'Method "GET" not allowed.', Verdict.SKIP, "", id="no list"),
+    pytest.param(400, "invalid_input", "Unsupported call.", Verdict.WARN, "no scope helps", id="not understood"),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "detail", "verdict", "mend"), ANSWERS)
+def test_list_that_does_not_answer_is_mended_by_what_helps(status, code, detail, verdict, mend, tmp_path):
+    """A missing scope, a missing membership, an old server and a refused question are four things."""
+    said = {"results": []} if status == 200 else {"type": "x", "code": code, "detail": detail, "attr": None}
+    with server(lambda handler: body(handler, json.dumps(said).encode(), status=status)) as (url, _):
+        finding = listing(client(url, tmp_path), 1, "exports", scope="export:read")
+
+    assert finding.verdict is verdict
+    assert mend in finding.mend
+    assert bool(mend) == bool(finding.mend)
+    assert ("too old" in finding.found) == (verdict is Verdict.SKIP)
