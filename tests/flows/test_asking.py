@@ -198,7 +198,8 @@ def test_check_warns_of_a_row_that_cannot_be_served(tmp_path):
         done = hedgerow(damaged, tmp_path, "check", "--json")
 
     found = {one["check"]: one for one in json.loads(done.stdout)["projects"][0]["checks"]}
-    assert (done.returncode, found["events"]["result"]) == (0, "warn")
+    assert (done.returncode, found["events"]["result"]) == (0, "warn"), found["events"]
+    assert "microsecond" in found["events"]["mend"]
 
 
 def test_row_that_cannot_be_read_makes_the_list_incomplete(tmp_path):
