@@ -290,18 +290,25 @@ def test_microsecond_is_asked_again_before_it_is_called_unread(failing, tmp_path
     assert not any(passage.unread for passage in passages)
 
 
-@pytest.mark.parametrize("answers_first", [0, 3], ids=["from the start", "later"])
-def test_outage_is_no_row_s_fault_and_ends_the_run_soon(answers_first, tmp_path):
+OUTAGES = [
+    pytest.param(0, Range(START, END), id="from the start"),
+    pytest.param(3, Range(START, END), id="later"),
+    pytest.param(0, Range(START, START + MICROSECOND), id="while a microsecond is asked for"),
+]
+
+
+@pytest.mark.parametrize(("answers_first", "rng"), OUTAGES)
+def test_outage_is_no_row_s_fault_and_ends_the_run_soon(answers_first, rng, tmp_path):
     """A 500 on everything is no row's fault: one question that finds no row tells, after two waits of a minute at most."""
     pages, waits = Pages(spread(5_000, START, END)), Waits()
     pages.fails_at = range(answers_first + 1, 10**6)
     reader = reader_of(pages, tmp_path, patience=Patience(), sleep=waits)
 
     with pytest.raises(errors.SourceUnavailable, match="a question that finds nothing"):
-        swept(reader, Range(START, END))
+        swept(reader, rng)
 
-    assert len(pages.asked) <= answers_first + 10
-    assert sum(waits.seconds) <= 120
+    assert len(pages.asked) <= answers_first + 11
+    assert sum(waits.seconds) <= 125
 
 
 def test_range_in_which_nothing_is_served_is_named(tmp_path):
