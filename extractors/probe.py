@@ -16,7 +16,7 @@ from typing import Protocol
 
 from extractors import decode, errors, queries
 from extractors.client import Client
-from extractors.queries import EPOCH, QUERY_MAX_ROWS, Dialect, EventFilter, Grid, Request
+from extractors.queries import EPOCH, QUERY_MAX_ROWS, QUIET, Dialect, EventFilter, Grid, Request
 from extractors.window import DAY, MICROSECOND, Range, Window, midnight
 from extractors.zone import HourCount
 
@@ -28,7 +28,6 @@ BATCH_PIECES = 40  # ranges, changes of step and splits in one query's text
 SECOND = timedelta(seconds=1)  # less is not asked for
 FAILURES = 2  # in a row: the source is left alone for the rest of the run
 HEAVY_IN_A_ROW = 5  # then a question without rows tells whether the source answers anything
-NOTHING = Range(EPOCH - MICROSECOND, EPOCH)
 TOO_HEAVY = (errors.RangeTooHeavy, errors.BodyCut)
 UNKNOWN_FUNCTION = "Unsupported function call"  # what a 400 says of HogQL that is too new for the server
 
@@ -330,7 +329,7 @@ class Probe:
 
     def _answers(self) -> bool:
         """Whether the source answers a question that reads no row; asked patiently."""
-        question = partial(queries.identity_count, self._project_id, NOTHING, events=self._events)
+        question = partial(queries.identity_count, self._project_id, QUIET, events=self._events)
         return self._ask(question, divisible=False) is not None
 
     def _fail(self, exc: errors.SourceError) -> None:
@@ -421,6 +420,12 @@ def _remedy(exc: errors.SourceError) -> str:
     return (
         "this server does not run hedgerow's queries, whatever the key may do: upgrade PostHog, or report what it said"
     )
+
+
+def without(digest: str, part: str, landed: str) -> str:
+    """A window's *digest* with what was *landed* of a part of it in the place of what the source holds there."""
+    sums = zip(_numbers(digest), _numbers(part), _numbers(landed), strict=True)
+    return ":".join(str((whole - there + here) % MODULUS) for whole, there, here in sums)
 
 
 def _numbers(text: str) -> list[int]:

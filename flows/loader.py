@@ -85,19 +85,24 @@ class Committed:
 class Outcome:
     """What a run did, and what the ledger says against its windows in the end.
 
-    *left_out*: copies and rows that could not be typed, as each window was read last; *unproven*: microseconds that may
-    miss events; *doubled*: dates whose events the source kept moving between windows. *changes*: what the source changed
-    in windows landed before. *agreed*: windows whose source side was the same after landing, or still is; *unasked*: windows
-    that wait for the next run's probe; *moving*: windows that the source changed while they were read, also the second
-    time; *in_quarantine*: rows that earlier runs could not type, and that still are not in the table. *standing*: starts of
-    windows by the fact that stands beside their state; *landed*: windows landed by this run; *heavy*: windows that are too
-    heavy for the source to count; *unconfirmed*: settled windows landed by this run that the source has not confirmed."""
+    *left_out*: copies and rows that could not be typed, as each window was read last; *unproven*: microseconds that
+    may miss events; *unserved*: those with an event that the source cannot serve; *unreachable*: time that this
+    source cannot be asked for, and that the run left out; *doubled*: dates whose events the source kept moving
+    between windows. *changes*: what the source changed in windows landed before. *agreed*: windows whose source side
+    was the same after landing, or still is; *unasked*: windows that wait for the next run's probe; *moving*: windows
+    that the source changed while they were read, also the second time; *in_quarantine*: rows that earlier runs could
+    not type, and that still are not in the table. *standing*: starts of windows by the fact that stands beside their
+    state; *landed*: windows landed by this run; *heavy*: windows that are too heavy for the source to count;
+    *unconfirmed*: settled windows landed by this run that the source has not confirmed.
+    """
 
     wanted: Range | None = None
     windows: int = 0
     rows: int = 0
     left_out: dict[datetime, tuple[int, int]] = field(default_factory=dict)
     unproven: dict[datetime, list[datetime]] = field(default_factory=dict)
+    unserved: dict[datetime, list[datetime]] = field(default_factory=dict)
+    unreachable: list[Range] = field(default_factory=list)
     doubled: list[date] = field(default_factory=list)
     changes: dict[datetime, Changes] = field(default_factory=dict)
     agreed: set[datetime] = field(default_factory=set)
@@ -145,7 +150,7 @@ class Outcome:
     def complete(self) -> bool:
         """Nothing is missing, nothing was left out, nothing is there twice or in dispute."""
         standing = self.disputed or self.held or self.damaged or self.unread or self.standing.get("witness")
-        return not (self.unproven or self.quarantined or self.doubled or standing)
+        return not (self.unproven or self.unreachable or self.quarantined or self.doubled or standing)
 
     def conclude(self, ledger: Ledger) -> None:
         """Take in what the ledger says in the end: every run tells each fact until it is gone."""
@@ -202,6 +207,7 @@ class Loader:
         self.stopped: list[Entry] = []
         self.cut: set[date] = set()
         self._unproven: set[datetime] = set()
+        self._unserved: set[datetime] = set()
 
     def beside(self, sink: Lander, outcome: Outcome, *, guard: Guard) -> Loader:
         """A loader of the same order into another sink, which shares the spool: not at the same time."""
@@ -232,7 +238,7 @@ class Loader:
         *hours*: counts by query, where known. *older*: copies to leave out, as transforms.events.settled takes them.
         """
         self._targets, self._mark, self._older = deque(sweep.targets), mark, older
-        self._events, self._rejects, self._unproven = reader.events, [], set()
+        self._events, self._rejects, self._unproven, self._unserved = reader.events, [], set(), set()
         self._began_at = self._served_at
         window_end = plan.window_ends(sweep.targets)
 
@@ -250,6 +256,7 @@ class Loader:
                     max(filter(None, (self._served_at, passage.served_at))),
                 )
                 self._unproven.update(passage.unproven)
+                self._unserved.update(passage.unread)
                 self._feed(rows, passage.rejects, passage.passed)
 
     def _feed(self, rows: pa.Table, rejects: pa.Table, passed: datetime) -> None:
@@ -320,7 +327,10 @@ class Loader:
             return None
         changes = self._changes(target, settled, held)
         tally = _tally(settled, rejects.num_rows)
-        missing = sorted(at for at in self._unproven if target.reads.start <= at < target.reads.end)
+        unproven, unserved = (
+            sorted(at for at in found if target.reads.start <= at < target.reads.end)
+            for found in (self._unproven, self._unserved)
+        )
         base = self._base(target, rows, rejects) if target.state is State.OPEN else None
         previous = target.previous
         if target.reads.start > target.covers.start and previous is not None and previous.base is not None:
@@ -338,10 +348,12 @@ class Loader:
             tally=tally,
             generation=previous.generation if previous else 0,
             base=base,
-            facts=Facts(unread=read_at if missing else None, unmerged=read_at if settled.unmerged else None),
+            facts=Facts(
+                unread=read_at if unproven or unserved else None, unmerged=read_at if settled.unmerged else None
+            ),
         )
         self._pending[entry.start] = _Pending(
-            _new_rows(entry.tally, target, changes), (settled.copies, rejects.num_rows), changes, missing
+            _new_rows(entry.tally, target, changes), (settled.copies, rejects.num_rows), changes, unproven, unserved
         )
         # Counted as decided: windows that are landed together must not each be allowed the same rows.
         removed = 0 if self.guard.accept else removed
@@ -476,6 +488,9 @@ class Loader:
         outcome.unproven.pop(start, None)
         if pending.unproven:
             outcome.unproven[start] = pending.unproven
+        outcome.unserved.pop(start, None)
+        if pending.unserved:
+            outcome.unserved[start] = pending.unserved
         if pending.changes:
             outcome.changes[start] = pending.changes
         return pending.rows
@@ -494,6 +509,7 @@ class _Pending:
     left_out: tuple[int, int]
     changes: Changes
     unproven: list[datetime]
+    unserved: list[datetime]
 
 
 def added(first: Tally, second: Tally) -> Tally:

@@ -25,6 +25,7 @@ from sinks.base import Destination, Run
 from sinks.errors import DestinationUnusable, SinkError
 
 EARLIEST = "earliest"
+NAMED = 20  # microseconds that one line names
 INTERRUPTED = "interrupted"
 CLOCKS_DIFFER = timedelta(hours=1)
 LOOKBACK_SHARE = 4  # the look-back asks at most every fourth query of an hour (design.md, Probe)
@@ -355,6 +356,14 @@ def _problems(outcome: pipeline.Outcome) -> Iterator[str]:
     """What differs or is incomplete: what this run met, and what stands in the ledger until it is gone."""
     for at in sorted({at for moments in outcome.unproven.values() for at in moments}):
         yield f"the microsecond {iso(at)} holds more events than could be told apart"
+    if unserved := sorted({at for moments in outcome.unserved.values() for at in moments}):
+        named = ", ".join(map(iso, unserved[:NAMED])) + (" and others" if len(unserved) > NAMED else "")
+        yield (
+            f"not served by the source, and missing here: events of {counted(len(unserved), 'microsecond')}, {named}; "
+            "everything else of the range is landed"
+        )
+    for rng in outcome.unreachable:
+        yield f"not covered, as this server cannot be asked for events so far away: {rng}"
     if outcome.quarantined:
         yield f"could not be typed: {counted(outcome.quarantined, 'row')}; see hedgerow.quarantine"
     for day in outcome.doubled:
@@ -367,7 +376,8 @@ def _problems(outcome: pipeline.Outcome) -> Iterator[str]:
             f"the destination does not hold what was landed of {_windows(outcome.damaged)}: "
             "hedgerow verify --repair lands it again"
         )
-    if unread := [start for start in outcome.unread if start not in outcome.unproven]:
+    told = {*outcome.unproven, *outcome.unserved}
+    if unread := [start for start in outcome.unread if start not in told]:
         yield f"some microseconds could not be read whole in {_windows(unread)}; read again later"
     for start in outcome.disputed:
         yield f"the window at {iso(start)} does not hold what the source counts, even after a second reading"

@@ -127,6 +127,12 @@ def hashed(rows: pa.Table) -> pa.Table:
     return read.select(*_IDENTITY, "timestamp").with_columns(digest.row_hashes(read).alias("hash")).to_arrow()
 
 
+def source_digest(rows: pa.Table) -> SourceDigest:
+    """The source side's digest of landed rows (schema EVENTS), each an event of its own."""
+    read = pl.DataFrame(pl.from_arrow(rows.select([*_IDENTITY, "timestamp"])))
+    return digest.source(read.with_columns(digest.key_bytes(read)))
+
+
 def without(rows: pa.Table, others: pa.Table) -> pa.Table:
     """Rows that are not among *others*, by identity and time."""
     left, right = (pl.DataFrame(pl.from_arrow(table)) for table in (rows, others))
