@@ -30,10 +30,8 @@ KINDS = {
     State.LANDED: Kind.LANDED,
     State.OPEN: Kind.OPEN,
     State.STALE: Kind.OPEN,
-    State.UNMERGED: Kind.DIFFERS,
-    State.DISPUTED: Kind.DIFFERS,
-    State.HELD: Kind.DIFFERS,
 }
+"""What an entry's own state counts as, where nothing grave stands beside it."""
 _WORSE = {kind: number for number, kind in enumerate(Kind)}
 LATENESS = (
     ("< 1 h", timedelta(hours=1)),
@@ -81,6 +79,7 @@ class Used:
 class Summary:
     """One project's stream. *segments* lie between the first and the last moment covered, gaps included, and ascend.
 
+    *unmerged*: windows of which the source holds different copies of one event.
     *lateness*: late events by how late they came at least, in the order of LATENESS; *budget*: empty where no key is set.
     """
 
@@ -92,6 +91,7 @@ class Summary:
     quarantined: int
     suppressed: int
     copies: int
+    unmerged: int
     segments: tuple[Segment, ...]
     days: tuple[Day, ...]
     mark: datetime | None
@@ -153,6 +153,7 @@ def summary(
         quarantined=sum(entry.tally.quarantined_rows for entry in entries),
         suppressed=sum(entry.tally.suppressed_rows for entry in entries),
         copies=sum(entry.tally.copies for entry in entries),
+        unmerged=sum(entry.facts.unmerged is not None for entry in entries),
         segments=stretches,
         days=tuple(days(entries, stretches)),
         mark=mark,
@@ -169,11 +170,16 @@ def summary(
     )
 
 
+def kind_of(entry: Entry) -> Kind:
+    """What is known of the time of a window; it differs exactly where `hedgerow verify` says that it does."""
+    return Kind.DIFFERS if entry.facts.grave else KINDS[entry.state]
+
+
 def segments(entries: Sequence[Entry]) -> Iterator[Segment]:
     """The time that *entries*, which ascend, speak of, joined where neighbours are of one kind; what lies between is a gap."""
     held: Segment | None = None
     for entry in entries:
-        kind = KINDS[entry.shown]
+        kind = kind_of(entry)
         if held is not None and held.kind is kind and held.end == entry.covered_start:
             held = Segment(held.start, entry.covered_end, kind)
             continue
