@@ -389,6 +389,23 @@ def probe(
     )
 
 
+def contents(
+    project_id: int, rng: Range, uuids: Sequence[str], *, limit: int, events: EventFilter, dialect: Dialect
+) -> Request:
+    """What is stored of the events of *uuids* in *rng*, one row for each content of an event.
+
+    Columns: uuid, event, distinct_id, time in µs since 1970, properties and elements_chain as stored, and the latest
+    created_at in µs since 1970.
+    """
+    named = ", ".join(map(quoted, uuids))
+    return query(
+        project_id,
+        f"SELECT toString(uuid) AS u, event AS e, distinct_id AS di, {_micros(EPOCH, 'timestamp', dialect)} AS t, "
+        f"properties AS p, elements_chain AS x, max({_micros(EPOCH, 'created_at', dialect)}) AS m FROM events "
+        f"WHERE {_where([rng], events, dialect)} AND toString(uuid) IN ({named}) GROUP BY u, e, di, t, p, x LIMIT {limit}",
+    )
+
+
 def outside(project_id: int, ranges: Sequence[Range], *, events: EventFilter, dialect: Dialect) -> Request:
     """What lies in none of *ranges*: one row each for before, between and after them (0, 1, 2) that has any.
 

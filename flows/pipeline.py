@@ -142,6 +142,7 @@ def _run(
             on_commit=on_commit,
             planned=len(found),
             guard=guard,
+            may_ask=may_ask,
         )
         prover = Prover(order, reader, sink, loader, outcome, now=now, sure=sure, may_ask=may_ask)
         groups = list(batches(found, hours))

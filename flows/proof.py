@@ -185,9 +185,10 @@ class Prover:
         if saved != ledger.saved:
             self._sink.save(order.project_id, STREAM, saved)
         if taken:
+            before = self._answers(map(part_of, sorted(taken, key=lambda entry: entry.start)))
             self.load_again(taken)
             self.settle_moved()
-            self._prove({entry.start for entry in taken}, {})
+            self._prove({entry.start for entry in taken}, before.seen if before else {})
 
     def load_again(self, entries: Sequence[Entry], *, loader: Loader | None = None) -> None:
         """Read the windows of *entries* again, as far as they are covered, with *loader* or the run's own."""
@@ -318,7 +319,8 @@ class Prover:
             start = note.known.start
             self._asked.add(start)
             if isinstance(note.finding, Agreement) and start not in missed and note.known.settled:
-                self._outcome.agreed.add(start)
+                if note.known.facts.unmerged is None:  # the same events, but one of several copies
+                    self._outcome.agreed.add(start)
                 self._outcome.unproven.pop(start, None)  # a count confirms it
 
     def _answers(self, parts: Iterable[Part]) -> Answers | None:

@@ -368,9 +368,13 @@ def _problems(outcome: pipeline.Outcome) -> Iterator[str]:
         yield f"could not be typed: {counted(outcome.quarantined, 'row')}; see hedgerow.quarantine"
     for day in outcome.doubled:
         yield f"the events of {day} moved while they were read: some are landed twice"
-    for start in outcome.unmerged:
-        if start in outcome.landed:
-            yield f"the window at {iso(start)} holds different copies of one event"
+    if outcome.undecided:
+        events = counted(sum(outcome.undecided.values()), "event")
+        yield (
+            f"the source does not tell which of its different copies is the later: {events} in "
+            f"{_windows(list(outcome.undecided))}; one of each is kept by a fixed rule until PostHog has merged them, "
+            "see unmerged_at in hedgerow.windows"
+        )
     if outcome.damaged:
         yield (
             f"the destination does not hold what was landed of {_windows(outcome.damaged)}: "
@@ -418,8 +422,8 @@ def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
     if outcome.moving:
         moving = counted(len(outcome.moving), "window")
         yield f"changed at the source while being read: {moving}; the next run compares again"
-    if merging := [start for start in outcome.unmerged if start not in outcome.landed]:
-        yield f"different copies of one event, not merged by PostHog yet: {counted(len(merging), 'window')}"
+    if merging := [start for start in outcome.unmerged if start not in outcome.undecided]:
+        yield audit.unmerged_words(len(merging))
     if outcome.heavy:
         yield f"too heavy to compare with the source: {counted(len(outcome.heavy), 'window')}"
     if outcome.in_quarantine:

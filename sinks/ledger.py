@@ -63,6 +63,11 @@ class Facts:
         """Name of the gravest fact; None where there is none."""
         return next((name for name in FACTS if getattr(self, name) is not None), None)
 
+    @property
+    def grave(self) -> bool:
+        """Something is not as landed, or may not be. Different copies alone are no such thing: one of them is landed."""
+        return any(getattr(self, name) is not None for name in FACTS if name != "unmerged")
+
     def first_of(self, earlier: Facts) -> Facts:
         """These facts, each since the time at which *earlier* has it, if it does."""
         if not self or not earlier:
