@@ -27,7 +27,8 @@ from extractors.zone import HourCount, Spans, ZoneCheck, check_cursor
 
 LIMIT = 10_000  # servers of 2023 give that many at a time; today's clamp to 1,000, silently, so asking for more is free
 ASK_WHETHER_IT_ANSWERS = 8  # failures in a row after which a question without rows tells a fault from an outage
-UNREAD_IN_A_ROW = 4  # microseconds that are not served, with nothing served between: no row's fault
+UNREAD_IN_A_ROW = 4  # microseconds that are not served, with nothing served between them nor soon behind: no row's fault
+SOON = timedelta(seconds=1)
 MAX_UNREAD = 100  # in a run; what was read is landed, and the next run goes on from there
 SAMPLE_ROWS = 1_000
 SAMPLE_SPAN = timedelta(seconds=1)  # the least that is asked for one
@@ -177,10 +178,11 @@ class EventsReader:
                 self._project_id, asked, limit=SAMPLE_ROWS, events=self._events, hogql=self.learned.hogql_filter
             )
             try:
-                body = self._client.send(replace(request, divisible=False, patient=not self._waited)).body
-            except errors.ServerFault:  # perhaps by one row: what lies before it does for a sample
-                self._waited = True
-                if asked.duration <= SAMPLE_SPAN:
+                # A 500 may be one row's: what lies before it does for a sample, so nobody waits while less can be asked.
+                least = asked.duration <= SAMPLE_SPAN
+                body = self._client.send(replace(request, divisible=False, patient=least)).body
+            except errors.ServerFault:
+                if least:
                     raise
                 asked = Range(start, start + asked.duration / 16)
         page = decode.page(body)
@@ -311,7 +313,7 @@ class EventsReader:
             again = self._again(asked, limit, failure)
             pace.passed_over()
             if again is None:
-                self._count_unread(asked, failure)
+                self._count_unread(asked, end, failure)
             return asked, again, limit
 
     def _answers(self, asked: Range, failure: errors.SourceError) -> bool:
@@ -349,19 +351,34 @@ class EventsReader:
         except NOT_SERVED as exc:
             return self._again(asked, limit, exc, narrowing)
 
-    def _count_unread(self, asked: Range, failure: errors.SourceError) -> None:
+    def _count_unread(self, asked: Range, end: datetime, failure: errors.SourceError) -> None:
         """Raises SourceUnavailable where there are too many to be single rows' fault."""
         self._unread += 1
         self._unread_in_a_row += 1
         if self._unread_in_a_row == UNREAD_IN_A_ROW:
-            raise errors.SourceUnavailable(
-                f"{failure}: nothing of the range from {iso(asked.start)} on is served", hint="run again later"
-            )
+            if not self._serves_soon(asked.end, end):
+                raise errors.SourceUnavailable(
+                    f"{failure}: nothing of the range from {iso(asked.start)} on is served", hint="run again later"
+                )
+            self._unread_in_a_row = 0
         if self._unread > MAX_UNREAD:
             raise errors.SourceUnavailable(
                 f"{failure}: more than {MAX_UNREAD} microseconds before {iso(asked.end)} hold events that cannot be served",
                 hint="what was read is landed, and the next run goes on from there",
             )
+
+    def _serves_soon(self, cursor: datetime, end: datetime) -> bool:
+        """Whether something behind *cursor* is served: one client's events may lie a microsecond apart, and all be bad."""
+        span, last = MICROSECOND, min(end, cursor + SOON)
+        while cursor < last:
+            asked = Range(cursor, min(last, cursor + span))
+            try:
+                self._page(asked, 1)
+            except NOT_SERVED:
+                cursor, span = asked.end, span * 16
+            else:
+                return True
+        return False
 
     def _page(
         self, asked: Range, limit: int, narrowing: Narrowing | None = None, *, divisible: bool = True

@@ -325,6 +325,30 @@ def test_range_in_which_nothing_is_served_is_named(tmp_path):
     assert sum(waits.seconds) < 120
 
 
+def test_bad_events_a_microsecond_apart_are_each_named_and_all_else_is_read(tmp_path):
+    """A batch of one client: something behind it is served, so it is no broken range, and no run ends with it."""
+    events = spread(300, START, END)
+    first = START + timedelta(hours=5, minutes=1)
+    bad = [first + n * MICROSECOND for n in range(9)]
+    named = [replace(one, uuid=one.uuid.replace("00000000-", "ffffffff-")) for one in at_times(*bad)]
+    reader, pages, _ = impeded(bad, tmp_path, sorted([*events, *named], key=lambda event: event.timestamp))
+
+    passages = swept(reader, Range(START, END))
+
+    assert uuids(passages) == [event.uuid for event in events]
+    assert [at for passage in passages for at in passage.unread] == bad
+    assert len(pages.asked) < 20 + 9 * 50
+
+
+def test_sample_waits_for_no_row_that_cannot_be_served(tmp_path):
+    """Planning takes what lies before it, at once: a minute of waiting would be longer than most plans."""
+    events = spread(500, START, END)
+    reader, pages, waits = impeded([events[200].timestamp], tmp_path, events)
+
+    assert reader.sample(Range(START, END)).rows > 0
+    assert (waits.seconds, len(pages.asked)) == ([], 2)
+
+
 @pytest.mark.parametrize("at", [datetime(1970, 1, 1, tzinfo=UTC), START], ids=["at the epoch", "later"])
 def test_earliest_is_found_where_the_first_row_cannot_be_served(at, tmp_path):
     """It is the first all the same; neither the clock nor the search is stopped by it."""
