@@ -27,7 +27,9 @@ from extractors.zone import HourCount, Spans, ZoneCheck, check_cursor
 
 LIMIT = 10_000  # servers of 2023 give that many at a time; today's clamp to 1,000, silently, so asking for more is free
 ASK_WHETHER_IT_ANSWERS = 8  # failures in a row after which a question without rows tells a fault from an outage
-UNREAD_IN_A_ROW = 4  # microseconds that are not served, with nothing served between them nor soon behind: no row's fault
+UNREAD_IN_A_ROW = (
+    4  # microseconds that are not served, with nothing served between them nor soon behind: no row's fault
+)
 SOON = timedelta(seconds=1)
 MAX_UNREAD = 100  # in a run; what was read is landed, and the next run goes on from there
 SAMPLE_ROWS = 1_000

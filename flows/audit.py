@@ -21,7 +21,7 @@ from flows import plan
 from flows.crossing import Retried, until_done
 from flows.guard import Guard
 from flows.loader import STREAM, Loader, Order, Outcome, Progress
-from flows.proof import Prover, Rehearsal, agrees, equals, part_of
+from flows.proof import Prover, Rehearsal, agrees, answered, equals, part_of
 from flows.spool import Spool
 from sinks.base import Holding, Sink
 from sinks.ledger import Entry, Landing, Ledger, State
@@ -36,6 +36,7 @@ class Difference:
     """One window that is not what it should be: rows the ledger, the destination and the source (None: unknown) have.
 
     *damaged*: the destination does not hold what was landed. *changed*: the source does not show any more what was read.
+    *unread*: some microseconds of it could not be read whole, and as far as it is known nothing else is wrong.
     With detail: uuids that the source has and the destination lacks, the other way round, and those that differ.
     """
 
@@ -47,6 +48,7 @@ class Difference:
     source_rows: int | None
     damaged: bool
     changed: bool
+    unread: bool = False
     missing: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     differing: tuple[str, ...] = ()
@@ -362,6 +364,9 @@ def _difference(
     def uuids(rows: pa.Table | None) -> tuple[str, ...]:
         return tuple(rows["uuid"].to_pylist()) if rows is not None else ()
 
+    facts = entry.facts
+    nothing_new = said is None or answered(entry) == said
+    unread = bool(facts.unread and nothing_new and not (facts.disputed or facts.held or facts.witness))
     return Difference(
         start=entry.start,
         end=entry.end,
@@ -370,7 +375,8 @@ def _difference(
         held_rows=held.rows,
         source_rows=said.rows if said else None,
         damaged=damaged,
-        changed=changed,
+        changed=changed and not unread,
+        unread=unread,
         missing=uuids(detail.added if detail else None),
         extra=uuids(pa.concat_tables([detail.deleted, detail.doubled]) if detail else None),
         differing=uuids(detail.changed if detail else None),

@@ -143,7 +143,7 @@ def _query(reader: EventsReader, project_id: int) -> Finding:
         return Finding("query", Verdict.WARN, f"no answer: {reader.probe.failure}", "run hedgerow check again later")
     found = f"refused: {reader.probe.refusal}"
     return Finding(
-        "query", Verdict.WARN, found, f"events are landed all the same, with more requests; {reader.probe.remedy}"
+        "query", Verdict.WARN, found, f"without it nothing is compared with the source; {reader.probe.remedy}"
     )
 
 

@@ -347,6 +347,7 @@ def _differences(done: audit.Verification, *, repair: bool) -> Iterator[str]:
             for word, said in (
                 ("damaged at the destination", difference.damaged),
                 ("changed at the source", difference.changed),
+                ("some of it could not be read", difference.unread),
             )
             if said
         )
@@ -363,7 +364,9 @@ def _differences(done: audit.Verification, *, repair: bool) -> Iterator[str]:
     if len(done.differences) > SHOWN:
         yield f"and {counted(len(done.differences) - SHOWN, 'more window')}: see --json"
     if done.unmerged:
-        yield f"{audit.unmerged_words(done.unmerged)}; hedgerow verify --repair reads them again now"
+        yield audit.unmerged_words(done.unmerged) + (
+            "" if repair else "; hedgerow verify --repair reads them again now"
+        )
     yield from done.problems
 
 

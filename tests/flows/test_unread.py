@@ -150,14 +150,19 @@ def test_all_others_of_its_microsecond_are_read(profile, fellows, tmp_path):
 
 
 def test_verify_names_the_window_and_ends_with_a_difference(tmp_path):
-    """What is not served is missing: verify says so too, and a repair reads it again."""
+    """What is not served is missing, and nothing has changed: verify says so too, and a repair reads it again."""
     bad, sink = spread(1), MemorySink()
     dataset = with_bad(300, bad)
     with serve(dataset, profile=UNLIMITED, now=lambda: NOW) as simulator:
         sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=END)
         found = verify(simulator.url, simulator.key, sink, tmp_path)
+        late = replace(healthy(dataset)[0], uuid="ffffffff-0000-4000-8000-00000000aaaa")
+        dataset.add([late])
+        changed = verify(simulator.url, simulator.key, sink, tmp_path)
         dataset.delete([bad[0].uuid])
         mended = verify(simulator.url, simulator.key, sink, tmp_path, repair=True)
 
     assert (len(found.left), found.good) == (1, False)
+    assert [(one.unread, one.changed) for one in found.differences] == [(True, False)]
+    assert [(one.unread, one.changed) for one in changed.differences] == [(False, True)]
     assert (mended.left, mended.good) == ([], True)
