@@ -31,7 +31,7 @@ UNREAD_IN_A_ROW = (
     4  # microseconds that are not served, with nothing served between them nor soon behind: no row's fault
 )
 SOON = timedelta(seconds=1)
-MAX_UNREAD = 100  # in a run; what was read is landed, and the next run goes on from there
+MAX_UNREAD = 100  # in a run, and the window under way: that one lands, and the next run goes on behind it
 SAMPLE_ROWS = 1_000
 SAMPLE_SPAN = timedelta(seconds=1)  # the least that is asked for one
 MAX_CUTS = 8
@@ -219,7 +219,16 @@ class EventsReader:
             cursor = min(rng.end, EPOCH)
         pace, limit = Pace(window_end(cursor) - cursor), LIMIT
         seen: frozenset[tuple[object, ...]] = frozenset()
+        stop: datetime | None = None
         while cursor < end:
+            if self._unread > MAX_UNREAD:
+                # A window that was begun is read to its end, or every run would begin it anew and land nothing of it.
+                stop = stop or window_end(cursor - MICROSECOND)
+                if cursor >= stop:
+                    raise errors.SourceUnavailable(
+                        f"more than {MAX_UNREAD} microseconds before {iso(cursor)} hold events that cannot be served",
+                        hint="what was read is landed, and the next run goes on from there",
+                    )
             asked, page, limit = self._served(pace, cursor, end, limit)
             heard = self._client.heard
             self._confirm_clock(heard)
@@ -363,11 +372,6 @@ class EventsReader:
                     f"{failure}: nothing of the range from {iso(asked.start)} on is served", hint="run again later"
                 )
             self._unread_in_a_row = 0
-        if self._unread > MAX_UNREAD:
-            raise errors.SourceUnavailable(
-                f"{failure}: more than {MAX_UNREAD} microseconds before {iso(asked.end)} hold events that cannot be served",
-                hint="what was read is landed, and the next run goes on from there",
-            )
 
     def _serves_soon(self, cursor: datetime, end: datetime) -> bool:
         """Whether something behind *cursor* is served: one client's events may lie a microsecond apart, and all be bad."""

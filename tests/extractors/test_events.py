@@ -340,6 +340,21 @@ def test_bad_events_a_microsecond_apart_are_each_named_and_all_else_is_read(tmp_
     assert len(pages.asked) < 20 + 9 * 50
 
 
+def test_window_with_more_bad_events_than_a_run_takes_is_read_to_its_end(tmp_path, monkeypatch):
+    """Else every run would begin it anew. Then the run ends, and the next one goes on behind that window."""
+    monkeypatch.setattr("extractors.events.MAX_UNREAD", 3)
+    first, later = spread(6, START, START + DAY), spread(20, START + DAY, END)
+    bad = [event.timestamp for event in first]
+    reader, _, _ = impeded(bad, tmp_path, [*first, *later])
+    passages: list[Passage] = []
+
+    with pytest.raises(errors.SourceUnavailable, match="more than 3 microseconds before 2026-03-03"):
+        passages.extend(reader.sweep(Range(START, END), window_end=lambda at: window_at(at, DAY).end))
+
+    assert [at for passage in passages for at in passage.unread] == bad
+    assert passages[-1].passed >= START + DAY
+
+
 def test_sample_waits_for_no_row_that_cannot_be_served(tmp_path):
     """Planning takes what lies before it, at once: a minute of waiting would be longer than most plans."""
     events = spread(500, START, END)

@@ -1095,6 +1095,20 @@ BREAKS = [
         f"{SWEEP} -k microsecond_apart",
     ),
     Break(
+        "window of many bad events begun by every run",
+        "extractors/events.py",
+        "                if cursor >= stop:\n",
+        "                if True:\n",
+        f"{SWEEP} -k more_bad_events",
+    ),
+    Break(
+        "many bad events halved for ever",
+        "extractors/events.py",
+        "            if self._unread > MAX_UNREAD:\n",
+        "            if False:\n",
+        f"{SWEEP} -k more_bad_events",
+    ),
+    Break(
         "plan waits for a row that cannot be served",
         "extractors/events.py",
         "patient=least)",
