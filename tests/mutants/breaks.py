@@ -1084,7 +1084,7 @@ BREAKS = [
         "range of nothing halved for ever",
         "extractors/events.py",
         "        if self._unread_in_a_row == UNREAD_IN_A_ROW:\n",
-        "        if False:\n",
+        "        if self._unread_in_a_row == 20 * UNREAD_IN_A_ROW:\n",
         f"{SWEEP} -k nothing_is_served",
     ),
     Break(
