@@ -15,19 +15,24 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extractors import decode, errors, queries, ties
+from extractors import ancient, decode, errors, queries, ties
+from extractors import rows as rows_of
+from extractors.ancient import Ancient
 from extractors.client import Client, Heard, one_clock
+from extractors.pace import MAX_SPAN, Pace
 from extractors.probe import Probe
-from extractors.queries import EventFilter, Filters, Narrowing, Request
+from extractors.queries import EPOCH, LAST_BOUND, QUIET, EventFilter, Filters, Narrowing, Request
 from extractors.window import MICROSECOND, Range, iso
 from extractors.zone import HourCount, Spans, ZoneCheck, check_cursor
 
 LIMIT = 10_000  # servers of 2023 give that many at a time; today's clamp to 1,000, silently, so asking for more is free
-MAX_SPAN = timedelta(days=365)  # over 366 days the server answers a bare 500 (facts/posthog-api.md §1.9)
-MIN_SPAN = timedelta(seconds=1)
-MAX_HALVINGS = 8
+ASK_WHETHER_IT_ANSWERS = 8  # failures in a row after which a question without rows tells a fault from an outage
+UNREAD_IN_A_ROW = 4  # microseconds that are not served, with nothing served between: no row's fault
+MAX_UNREAD = 100  # in a run; what was read is landed, and the next run goes on from there
 SAMPLE_ROWS = 1_000
+SAMPLE_SPAN = timedelta(seconds=1)  # the least that is asked for one
 MAX_CUTS = 8
+NOT_SERVED = (errors.RangeTooHeavy, errors.BodyCut)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +40,16 @@ class Passage:
     """Rows in ascending order of time, and *passed*: all events before it are in this passage or an earlier one.
 
     *rejects* may bring a row again that an earlier passage brought: pages overlap, and such a row has no identity.
-    *unproven*: microseconds that hold more events than could be told apart; they may miss some. *served_at*: the Date of
-    the page's answer, for a microsecond that was split that of its first page.
+    *unproven*: microseconds that hold more events than could be told apart; they may miss some. *unread*: microseconds
+    with an event that the server cannot serve. *served_at*: the Date of the page's answer, for a microsecond that was
+    split that of its first page.
     """
 
     rows: pa.Table
     rejects: pa.Table
     passed: datetime
     unproven: tuple[datetime, ...] = ()
+    unread: tuple[datetime, ...] = ()
     served_at: datetime | None = None
 
 
@@ -88,6 +95,11 @@ class EventsReader:
         self._unconfirmed: Heard | None = None
         self.tried = False
         self._filter_tried = False
+        self._waited = False  # a 500 has outlived a full wait: the next ones are not waited for
+        self._unread = self._unread_in_a_row = 0
+        self._ancient: Ancient | None = None
+        self._empty: set[Range] = set()
+        self._sliced = False
 
     def interrupted(self) -> AbstractContextManager[None]:
         """Within the block whoever reads, in another thread, waits no longer and asks nothing more: Stopped is raised."""
@@ -107,8 +119,7 @@ class EventsReader:
             with suppress(errors.ServerFault, errors.RangeTooHeavy, errors.BodyCut, errors.RequestRefused):
                 self._decoded(queries.newest_event(self._project_id))
                 return self._told()
-        asked = Range(queries.EPOCH, queries.EPOCH + MIN_SPAN)
-        request = queries.events_page(self._project_id, asked, limit=1, events=EventFilter())
+        request = queries.events_page(self._project_id, QUIET, limit=1, events=EventFilter())
         request = replace(request, divisible=False)
         try:
             self._decoded(request)
@@ -129,25 +140,49 @@ class EventsReader:
         found = self.probe.first_time()
         if found is not None:
             return found[0]
-        start, end = queries.EPOCH, self.now() + timedelta(days=1)
-        while start < end:
-            part = Range(start, min(end, start + MAX_SPAN))
-            page = self._page(part, 1, divisible=False)
+        old = self._before_1970().rows
+        if old.num_rows:
+            return rows_of.first(old)
+        cursor, end, pace = EPOCH, self.now() + timedelta(days=1), Pace(MAX_SPAN)
+        while cursor < end:
+            asked, page, _ = self._served(pace, cursor, end, 1)
+            if page is None or (page.received and not page.rows.num_rows):  # a row that cannot be served, or typed
+                return asked.start
             if page.rows.num_rows:
-                return _first(page.rows)
-            if page.received:  # a row that cannot be typed
-                return part.start
-            start = part.end
+                return rows_of.first(page.rows)
+            cursor = asked.end
+            pace.served(asked, cursor, MAX_SPAN)
         return None
+
+    def reachable(self, rng: Range) -> Range | None:
+        """The part of *rng* in which this server can be asked for every event; all of it but for times far away.
+
+        Before 1970 and behind LAST_BOUND no bound can be sent (docs/decisions/0008): what is there comes where the server
+        shows events without a lower bound, and where it counts none there, nothing is left out.
+        """
+        start, end = rng.start, rng.end
+        if start < EPOCH:
+            start = max(start, self._before_1970().since)
+        if end > LAST_BOUND and not self._is_empty(Range(max(start, LAST_BOUND), end)):
+            end = LAST_BOUND
+        return Range(start, end) if start < end else None
 
     def sample(self, rng: Range) -> Sample:
         """The first page of *rng*, weighed: what planning knows of the events without counting them."""
-        asked = Range(rng.start, min(rng.end, rng.start + MAX_SPAN))
-        request = queries.events_page(
-            self._project_id, asked, limit=SAMPLE_ROWS, events=self._events, hogql=self.learned.hogql_filter
-        )
-        before = self._client.received_bytes
-        body = self._client.send(replace(request, divisible=False)).body
+        start = max(rng.start, EPOCH)
+        asked = Range(start, min(max(rng.end, start + MICROSECOND), start + MAX_SPAN))
+        before, body = self._client.received_bytes, b""
+        while not body:
+            request = queries.events_page(
+                self._project_id, asked, limit=SAMPLE_ROWS, events=self._events, hogql=self.learned.hogql_filter
+            )
+            try:
+                body = self._client.send(replace(request, divisible=False, patient=not self._waited)).body
+            except errors.ServerFault:  # perhaps by one row: what lies before it does for a sample
+                self._waited = True
+                if asked.duration <= SAMPLE_SPAN:
+                    raise
+                asked = Range(start, start + asked.duration / 16)
         page = decode.page(body)
         return Sample(
             page.received,
@@ -170,56 +205,53 @@ class EventsReader:
         Raises SourceUnavailable naming the range that cannot be read, TimeZoneFault, UnusableAnswer; ClockJumped before
         anything is yielded.
         """
+        if self.reachable(rng) != rng:
+            raise errors.SourceUnavailable(f"events so far away cannot be asked for on this server: {rng}")
         self._try_filter(rng)
         zone = ZoneCheck(hours or {}, self.uuids, self._proven)
-        cursor, span = rng.start, window_end(rng.start) - rng.start
-        ceiling, halvings, cuts = MAX_SPAN, 0, 0
-        limit = LIMIT
+        cursor, end = rng.start, min(rng.end, LAST_BOUND)
+        if cursor < EPOCH:
+            yield self.before_1970(rng)
+            cursor = min(rng.end, EPOCH)
+        pace, limit = Pace(window_end(cursor) - cursor), LIMIT
         seen: frozenset[tuple[object, ...]] = frozenset()
-        while cursor < rng.end:
-            asked = Range(cursor, min(rng.end, cursor + min(span, ceiling)))
-            try:
-                page = self._page_of(asked, limit)
-            except errors.RangeTooHeavy as exc:
-                halvings += 1
-                if asked.duration <= MIN_SPAN or halvings > MAX_HALVINGS:
-                    raise errors.SourceUnavailable(f"{exc} for the range {asked}", hint="run again later") from exc
-                ceiling = max(MIN_SPAN, asked.duration / 2)
-                continue
-            except errors.BodyCut as exc:
-                cuts += 1
-                if cuts > MAX_CUTS:
-                    raise errors.SourceUnavailable(f"{exc}, again and again, for the range {asked}") from exc
-                limit = max(1, min(limit, self.learned.page_cap or limit) // 2)
-                continue
+        while cursor < end:
+            asked, page, limit = self._served(pace, cursor, end, limit)
             heard = self._client.heard
             self._confirm_clock(heard)
-            halvings = cuts = 0
-            ceiling = min(MAX_SPAN, ceiling * 2)
+            if page is None:
+                part = self._microsecond(asked.start, limit, served=False)
+                yield replace(part, rows=rows_of.unseen(part.rows, cursor, seen))
+                cursor, seen = asked.end, frozenset()
+                continue
             if page.more and not page.received:
                 raise errors.UnusableAnswer(f"an empty page claims that more follow, for the range {asked}")
             if page.more and page.received < limit:
                 self.learned.clamped(page.received)
             limit = min(LIMIT, limit * 2)
             zone.check(page, asked)
-            fresh = _unseen(page.rows, cursor, seen)
+            fresh = rows_of.unseen(page.rows, cursor, seen)
             if not page.more:
                 yield Passage(self._events.passing(fresh), page.rejects, asked.end, served_at=heard.served_at)
-                cursor, seen, span = asked.end, frozenset(), min(MAX_SPAN, asked.duration * 2)
+                cursor, seen = asked.end, frozenset()
+                pace.served(asked, cursor, min(MAX_SPAN, asked.duration * 2))
                 continue
-            first, last = _bounds(page, asked)
+            first, last = rows_of.bounds(page, asked)
             if first == last:
                 # What this page could not type may lie before that microsecond, which is all that is asked again.
                 whole = self._microsecond(last, limit)
                 yield replace(whole, rejects=pa.concat_tables([page.rejects, whole.rejects]))
                 cursor, seen = last + MICROSECOND, frozenset()
             else:
-                seen = (seen if last == cursor else frozenset()) | _keys_at(page.rows, last)
+                seen = (seen if last == cursor else frozenset()) | rows_of.keys_at(page.rows, last)
                 yield Passage(self._events.passing(fresh), page.rejects, last, served_at=heard.served_at)
                 cursor = last
             # A window at least, so that the server can prune; more where a window holds less than a page, so that
             # the partial page at a window's end is not wasted.
-            span = max(window_end(cursor) - cursor, 2 * (last - asked.start))
+            window = window_end(cursor) - cursor if cursor < end else timedelta(0)
+            pace.served(asked, cursor, max(window, 2 * (last - asked.start)))
+        if cursor < rng.end:  # nothing is there
+            yield Passage(decode.RAW_ROWS.empty_table(), decode.REJECTS.empty_table(), rng.end)
 
     def confirm_clock(self) -> None:
         """Let the latest answer confirm what now() was told, where no page has; asks nothing. Raises ClockJumped."""
@@ -244,25 +276,100 @@ class EventsReader:
             return
         self._filter_tried = True
         try:
-            self._page(Range(rng.start, rng.start + MICROSECOND), 1, divisible=False)
+            self._page(QUIET, 1, divisible=False)
         except (errors.ServerFault, errors.RangeTooHeavy, errors.RequestRefused):
             self.learned.hogql_filter = False
 
-    def _page_of(self, asked: Range, limit: int) -> decode.Page:
-        """A page of a sweep. What cannot be halved any more is asked patiently: one bad answer is no end."""
+    def _served(self, pace: Pace, cursor: datetime, end: datetime, limit: int) -> tuple[Range, decode.Page | None, int]:
+        """The next range from *cursor* on that is served, its page, and the limit it was asked with.
+
+        A cut body halves the limit first, then as every failure the range. No page: one microsecond that is not served,
+        while the server answers other questions. Raises SourceUnavailable where it does not, or where nothing is served.
+        """
+        cuts = 0
+        while True:
+            asked, waited = pace.asked(cursor, end), self._waited
+            try:
+                page = self._page(asked, limit)
+            except errors.BodyCut as exc:
+                cuts += 1
+                if cuts <= MAX_CUTS:
+                    limit = max(1, min(limit, self.learned.page_cap or limit) // 2)
+                    continue
+                failure: errors.SourceError = exc
+            except errors.RangeTooHeavy as exc:
+                failure = exc
+            else:
+                self._unread_in_a_row = 0
+                return asked, page, limit
+            if asked.duration > MICROSECOND:
+                pace.failed(asked)
+                doubtful = self._waited != waited or pace.failures == ASK_WHETHER_IT_ANSWERS
+                if doubtful and not self._answers(asked, failure):
+                    pace.passed_over()  # nothing was answered for a while: no fault of that range
+                continue
+            again = self._again(asked, limit, failure)
+            pace.passed_over()
+            if again is None:
+                self._count_unread(asked, failure)
+            return asked, again, limit
+
+    def _answers(self, asked: Range, failure: errors.SourceError) -> bool:
+        """Whether the server answers a question that finds no row, at once. Raises SourceUnavailable if not within a minute."""
         try:
-            return self._page(asked, limit)
-        except errors.RangeTooHeavy:
-            if asked.duration > MIN_SPAN:
-                raise
-        return self._page(asked, limit, divisible=False)
+            self._page(QUIET, 1)
+        except NOT_SERVED:
+            try:
+                self._page(QUIET, 1, divisible=False)
+            except (errors.ServerFault, *NOT_SERVED) as exc:
+                raise errors.SourceUnavailable(
+                    f"{failure} for the range {asked}, and {exc} to a question that finds nothing",
+                    hint="run again later",
+                ) from exc
+            return False
+        return True
+
+    def _again(
+        self, asked: Range, limit: int, failure: errors.SourceError, narrowing: Narrowing | None = None
+    ) -> decode.Page | None:
+        """The page of what has just failed and cannot be divided: one bad answer is no end.
+
+        None if it fails again while the server answers other questions; if it does not, it is waited for.
+        """
+        self._client.wait((*self._client.patience.server_error_waits_s, 0.0)[0], failure)
+        try:
+            return self._page(asked, limit, narrowing)
+        except NOT_SERVED as exc:
+            return None if self._answers(asked, exc) else self._surely(asked, limit, narrowing)
+
+    def _twice(self, asked: Range, limit: int, narrowing: Narrowing | None = None) -> decode.Page | None:
+        """The page of what cannot be divided, or None as _again says."""
+        try:
+            return self._page(asked, limit, narrowing)
+        except NOT_SERVED as exc:
+            return self._again(asked, limit, exc, narrowing)
+
+    def _count_unread(self, asked: Range, failure: errors.SourceError) -> None:
+        """Raises SourceUnavailable where there are too many to be single rows' fault."""
+        self._unread += 1
+        self._unread_in_a_row += 1
+        if self._unread_in_a_row == UNREAD_IN_A_ROW:
+            raise errors.SourceUnavailable(
+                f"{failure}: nothing of the range from {iso(asked.start)} on is served", hint="run again later"
+            )
+        if self._unread > MAX_UNREAD:
+            raise errors.SourceUnavailable(
+                f"{failure}: more than {MAX_UNREAD} microseconds before {iso(asked.end)} hold events that cannot be served",
+                hint="what was read is landed, and the next run goes on from there",
+            )
 
     def _page(
         self, asked: Range, limit: int, narrowing: Narrowing | None = None, *, divisible: bool = True
     ) -> decode.Page:
         """One page; its rows lie in *asked* and ascend. They may hold what the filter excludes.
 
-        Not *divisible*: less cannot be asked, so every transient failure is retried as it is.
+        Not *divisible*: less cannot be asked, so every transient failure is retried as it is. Else a 500 is waited for
+        only while none has outlived that: RangeTooHeavy says that less is to be asked.
         """
         request = queries.events_page(
             self._project_id,
@@ -273,14 +380,15 @@ class EventsReader:
             narrowing=narrowing,
             filters=self._filters,
         )
-        request = replace(request, divisible=divisible)
+        request = replace(request, divisible=divisible, patient=not (divisible and self._waited))
         try:
             page = self._decoded(request)
         except errors.ServerFault as exc:
             if not divisible:
                 raise
+            self._waited = True
             raise errors.RangeTooHeavy(str(exc)) from exc
-        if page.rows.num_rows:
+        if page.rows.num_rows and asked.start >= EPOCH:
             times = page.rows["timestamp"]
             low, high = pc.min(times).as_py(), pc.max(times).as_py()
             if low < asked.start or high >= asked.end:
@@ -291,7 +399,7 @@ class EventsReader:
                     hint="the server ignores a bound, or labels local times as UTC (then set the project's time zone to UTC); "
                     "nothing of this page was landed",
                 )
-            if not _ascends(times):
+            if not rows_of.ascends(times):
                 raise errors.UnusableAnswer(f"rows do not ascend by time for the range {asked}")
         return page
 
@@ -307,19 +415,26 @@ class EventsReader:
                 self._client.wait(wait_s, exc)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _microsecond(self, at: datetime, limit: int) -> Passage:
-        """All events of one microsecond (design.md, reading rule 3)."""
+    def _microsecond(self, at: datetime, limit: int, *, served: bool = True) -> Passage:
+        """All events of one microsecond (design.md, reading rule 3); where it is not *served* whole, what can be had of it."""
         asked = Range(at, at + MICROSECOND)
-        page = self._surely(asked, limit)
+        page = self._twice(asked, limit) if served else None
         served_at = self._client.heard.served_at
-        if not page.more:
+        if page is not None and not page.more:
             return Passage(self._events.passing(page.rows), page.rejects, asked.end, served_at=served_at)
-        pages, proven = self._split(asked, limit, page)
-        rows = self._events.passing(_distinct(pa.concat_tables([page.rows, *(part.rows for part in pages)])))
-        rejects = pa.concat_tables([part.rejects for part in [page, *pages]])
+        count = self.probe.identities(asked) if page is None else None
+        # Alone in its microsecond: there is nothing else to be had.
+        found = ties.Found(lost=True) if count == 1 else self._split(asked, limit, page, count)
+        pages = found.pages if page is None else [page, *found.pages]
+        read = pa.concat_tables([decode.RAW_ROWS.empty_table(), *(part.rows for part in pages)])
+        rows = self._events.passing(rows_of.distinct(read))
+        rejects = pa.concat_tables([decode.REJECTS.empty_table(), *(part.rejects for part in pages)])
+        proven = found.whole and not found.lost
         if not proven:
-            proven = self.probe.identities(asked) == len(_identities(rows))
-        return Passage(rows, rejects, asked.end, () if proven else (at,), served_at=served_at)
+            count = self.probe.identities(asked) if count is None else count
+            proven = count == len(rows_of.identities(rows))
+        unread = (at,) if found.lost and not proven else ()
+        return Passage(rows, rejects, asked.end, () if proven or unread else (at,), unread, served_at=served_at)
 
     def _surely(self, asked: Range, limit: int, narrowing: Narrowing | None = None) -> decode.Page:
         """A page of a range that cannot be divided, or SourceUnavailable naming it."""
@@ -328,18 +443,64 @@ class EventsReader:
         except (errors.RangeTooHeavy, errors.ServerFault, errors.BodyCut) as exc:
             raise errors.SourceUnavailable(f"{exc} for the range {asked}", hint="run again later") from exc
 
-    def _split(self, asked: Range, limit: int, page: decode.Page) -> tuple[list[decode.Page], bool]:
-        def ask(narrowing: Narrowing) -> decode.Page:
-            return self._page(asked, limit, narrowing, divisible=False)
+    def _split(self, asked: Range, limit: int, page: decode.Page | None, count: int | None) -> ties.Found:
+        """Pages of *asked*, of which *page* is one, under further conditions; *count*: how many events it holds, if known."""
 
-        if self.learned.hogql_filter:
+        def ask(narrowing: Narrowing) -> decode.Page | None:
             try:
-                return ties.by_uuid(ask, page)
-            except errors.BodyCut as exc:
-                raise errors.SourceUnavailable(f"{exc} for the range {asked}", hint="run again later") from exc
-            except (errors.ServerFault, errors.RangeTooHeavy, errors.RequestRefused):
+                return self._page(asked, limit, narrowing)
+            except NOT_SERVED:
+                return None
+
+        def surely(narrowing: Narrowing) -> decode.Page | None:
+            return self._twice(asked, limit, narrowing)
+
+        if self.learned.hogql_filter and self._takes_hogql():
+            try:
+                return ties.by_uuid(ask, page, surely=surely, count=count)
+            except errors.RequestRefused:
                 self.learned.hogql_filter = False
-        return ties.by_names(lambda narrowing: self._surely(asked, limit, narrowing), page), False
+        return ties.by_names(surely, page)
+
+    def _takes_hogql(self) -> bool:
+        """Whether this server takes HogQL in filters, by a question that finds no row; a refusal is remembered."""
+        if not self._sliced:
+            try:
+                self._page(QUIET, 1, Narrowing(hogql=queries.uuid_between("8", None)))
+                self._sliced = True
+            except (*NOT_SERVED, errors.RequestRefused):
+                self.learned.hogql_filter = False
+        return self._sliced
+
+    def _before_1970(self) -> Ancient:
+        """What this server shows of the time before 1970, asked once: without a lower bound, and cut here."""
+        if self._ancient is None:
+            self._ancient = ancient.shown(
+                self._ask_any_time,
+                count=self.probe.identities,
+                sliceable=lambda: self.learned.hogql_filter and self._takes_hogql(),
+                passing=self._events.passing,
+            )
+        return self._ancient
+
+    def _ask_any_time(self, asked: Range, narrowing: Narrowing | None = None) -> decode.Page | None:
+        """One page of *asked*; None where it is not served."""
+        try:
+            return self._page(asked, LIMIT, narrowing)
+        except NOT_SERVED:
+            return None
+
+    def before_1970(self, rng: Range) -> Passage:
+        """The part of *rng*, which is reachable, before 1970."""
+        part, found = Range(rng.start, min(rng.end, EPOCH)), self._before_1970()
+        rows, rejects = rows_of.within(found.rows, "timestamp", part), rows_of.within(found.rejects, "at", part)
+        return Passage(rows, rejects, part.end)
+
+    def _is_empty(self, rng: Range) -> bool:
+        """Whether the source counts no event in *rng*, which cannot be asked for; False without an answer."""
+        if rng not in self._empty and self.probe.identities(rng) == 0:
+            self._empty.add(rng)
+        return rng in self._empty
 
     @property
     def served_at(self) -> datetime | None:
@@ -351,10 +512,10 @@ class EventsReader:
         """Which events belong to the stream."""
         return self._events
 
-    def uuids(self, asked: Range) -> set[str]:
-        """Uuids of the first page of *asked*, a range that cannot be divided, such as one microsecond."""
-        rows = self._surely(asked, LIMIT).rows
-        return set(rows["uuid"].to_pylist())
+    def uuids(self, asked: Range) -> set[str] | None:
+        """Uuids of the first page of *asked*, such as one microsecond; None where the server does not serve it."""
+        page = self._twice(asked, LIMIT)
+        return None if page is None else set(page.rows["uuid"].to_pylist())
 
 
 def _date(heard: Heard) -> datetime:
@@ -362,54 +523,3 @@ def _date(heard: Heard) -> datetime:
     if heard.served_at is None:
         raise errors.UnusableAnswer("the server sends no Date header, so its clock is not known")
     return heard.served_at
-
-
-_KEY = ("uuid", "event", "distinct_id", "properties", "elements_chain")
-
-
-def _first(rows: pa.Table) -> datetime:
-    at: datetime = rows["timestamp"][0].as_py()
-    return at
-
-
-def _bounds(page: decode.Page, asked: Range) -> tuple[datetime, datetime]:
-    """First and last time of a full page."""
-    if not page.rows.num_rows:
-        raise errors.UnusableAnswer(f"a full page has no row that can be read, for the range {asked}")
-    return _first(page.rows), page.rows["timestamp"][-1].as_py()
-
-
-def _ascends(times: pa.ChunkedArray) -> bool:
-    if len(times) < 2:
-        return True
-    micros = times.combine_chunks().cast(pa.int64())
-    return bool(pc.all(pc.less_equal(micros[:-1], micros[1:])).as_py())
-
-
-def _keys_at(rows: pa.Table, at: datetime) -> frozenset[tuple[object, ...]]:
-    """What tells rows of one timestamp apart, content included: an unmerged copy that differs is another row."""
-    here = rows.filter(pc.equal(rows["timestamp"], pa.scalar(at, pa.timestamp("us", "UTC"))))
-    return frozenset(zip(*(here[name].to_pylist() for name in _KEY), strict=True))
-
-
-def _identities(rows: pa.Table) -> set[tuple[object, ...]]:
-    """What /query counts as one: copies that differ in content are the same event."""
-    return set(zip(*(rows[name].to_pylist() for name in (*_KEY[:3], "timestamp")), strict=True))
-
-
-def _unseen(rows: pa.Table, cursor: datetime, seen: frozenset[tuple[object, ...]]) -> pa.Table:
-    """Drop the rows at the cursor that an earlier page has brought."""
-    if not seen or not rows.num_rows:
-        return rows
-    again = pc.sum(pc.equal(rows["timestamp"], pa.scalar(cursor, pa.timestamp("us", "UTC")))).as_py()
-    head, tail = rows.slice(0, again), rows.slice(again)
-    keep = [key not in seen for key in zip(*(head[name].to_pylist() for name in _KEY), strict=True)]
-    return pa.concat_tables([head.filter(pa.array(keep, pa.bool_())), tail])
-
-
-def _distinct(rows: pa.Table) -> pa.Table:
-    """Each row once, by content."""
-    keys: dict[tuple[object, ...], int] = {}
-    for index, key in enumerate(zip(*(rows[name].to_pylist() for name in _KEY), strict=True)):
-        keys.setdefault(key, index)
-    return rows.take(pa.array(sorted(keys.values()), pa.int64()))

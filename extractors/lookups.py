@@ -16,8 +16,8 @@ import pyarrow as pa
 from extractors import decode, errors, queries
 from extractors.client import Client
 from extractors.events import EventsReader, Passage
-from extractors.queries import Bucket, EventFilter, Filters, Request
-from extractors.window import DAY, MICROSECOND, Range, window_at
+from extractors.queries import QUIET, Bucket, EventFilter, Filters, Request
+from extractors.window import DAY, Range, window_at
 
 PAGE_ROWS = 100
 MAX_WALKS = 5
@@ -123,13 +123,12 @@ def passages(reader: EventsReader, rng: Range) -> Iterator[Passage]:
         seen = {key for key in seen if key[0] >= passage.passed}  # type: ignore[operator]
 
 
-def tried(client: Client, project_id: int, rng: Range, filters: Filters) -> None:
-    """Ask one microsecond with *filters*: a bare 500 that goes away without them is theirs (§1.9).
+def tried(client: Client, project_id: int, filters: Filters) -> None:
+    """Ask with *filters* where no event is: a bare 500 that goes away without them is theirs (§1.9).
 
     Raises BadQuestion.
     """
-    asked = Range(rng.start, rng.start + MICROSECOND)
-    request = queries.events_page(project_id, asked, limit=1, events=EventFilter(), filters=filters)
+    request = queries.events_page(project_id, QUIET, limit=1, events=EventFilter(), filters=filters)
     request = replace(request, patient=False)
     for wait_s in (*client.patience.server_error_waits_s[:1], None):
         try:
@@ -139,7 +138,7 @@ def tried(client: Client, project_id: int, rng: Range, filters: Filters) -> None
             if wait_s is not None:
                 client.wait(wait_s, exc)
                 continue
-            plain = queries.events_page(project_id, asked, limit=1, events=EventFilter())
+            plain = queries.events_page(project_id, QUIET, limit=1, events=EventFilter())
             client.send(replace(plain, divisible=False))
             raise errors.BadQuestion(
                 f"{exc} to these filters, and none without them",

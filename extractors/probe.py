@@ -14,9 +14,12 @@ from functools import partial
 from itertools import groupby
 from typing import Protocol
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from extractors import decode, errors, queries
 from extractors.client import Client
-from extractors.queries import EPOCH, QUERY_MAX_ROWS, Dialect, EventFilter, Grid, Request
+from extractors.queries import EPOCH, QUERY_MAX_ROWS, QUIET, Dialect, EventFilter, Grid, Request
 from extractors.window import DAY, MICROSECOND, Range, Window, midnight
 from extractors.zone import HourCount
 
@@ -28,9 +31,25 @@ BATCH_PIECES = 40  # ranges, changes of step and splits in one query's text
 SECOND = timedelta(seconds=1)  # less is not asked for
 FAILURES = 2  # in a row: the source is left alone for the rest of the run
 HEAVY_IN_A_ROW = 5  # then a question without rows tells whether the source answers anything
-NOTHING = Range(EPOCH - MICROSECOND, EPOCH)
 TOO_HEAVY = (errors.RangeTooHeavy, errors.BodyCut)
+UNANSWERABLE = (errors.UnusableAnswer, errors.RequestRefused)  # may be a matter of one question
 UNKNOWN_FUNCTION = "Unsupported function call"  # what a 400 says of HogQL that is too new for the server
+CONTENTS_EVENTS = 500  # in one question about contents: their uuids stand in its text
+CONTENTS_BYTES = 8 * 2**20  # that its answer may have, as far as it is known
+CONTENTS_ROWS = 9_999  # two real servers gave 10,000 rows at most, whatever was asked, and did not say so
+
+STORED = pa.schema(
+    [
+        pa.field("uuid", pa.string(), nullable=False),
+        pa.field("event", pa.string(), nullable=False),
+        pa.field("distinct_id", pa.string(), nullable=False),
+        pa.field("timestamp", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field("properties", pa.string(), nullable=False),
+        pa.field("elements_chain", pa.string(), nullable=False),
+        pa.field("created", pa.int64(), nullable=False),
+    ]
+)
+"""Contents of events as stored; *created*: the latest created_at of each, µs since 1970."""
 
 Row = tuple[int | float | str | None, ...]
 
@@ -152,6 +171,7 @@ class Probe:
         self._client, self._project_id, self._events = client, project_id, events
         self.refusal = self.remedy = self.unavailable = self.failure = ""
         self._dialects = tuple(Dialect)
+        self._told_contents = True
         self._failed = self._heavy = 0  # questions in a row
 
     def hour_counts(self, rng: Range) -> Mapping[datetime, HourCount] | None:
@@ -182,6 +202,45 @@ class Probe:
         """How many distinct (uuid, event, distinct_id, timestamp) *rng* holds; None without an answer."""
         rows = self._undivided(partial(queries.identity_count, self._project_id, rng, events=self._events))
         return None if rows is None else int(rows[0][0] or 0)
+
+    def contents(self, rows: pa.Table) -> pa.Table:
+        """What the source stores of the events in *rows*, in the schema STORED; what has no answer is missing.
+
+        *rows*: uuid, timestamp, properties and elements_chain, by which the answer's size is foreseen. A refusal is one of
+        this question only, which then is not asked again in the run.
+        """
+        found = [STORED.empty_table()]
+        todo = list(_portions(rows.sort_by("timestamp")))
+        while todo and self._told_contents:
+            portion = todo.pop(0)
+            try:
+                answer = self._contents(portion)
+            except UNANSWERABLE:
+                self._told_contents = False
+            except TOO_HEAVY:
+                half = portion.num_rows // 2
+                todo[:0] = [portion.slice(0, half), portion.slice(half)] if half else []
+            else:
+                if answer is None:
+                    break
+                found.append(answer)
+        return pa.concat_tables(found)
+
+    def _contents(self, rows: pa.Table) -> pa.Table | None:
+        """The answer about *rows*, which ascend; None without one. Raises BodyCut where it may be cut."""
+        first, last = rows["timestamp"][0].as_py(), rows["timestamp"][-1].as_py()
+        uuids, rng = sorted(set(rows["uuid"].to_pylist())), Range(first, last + MICROSECOND)
+        question = partial(queries.contents, self._project_id, rng, uuids, limit=CONTENTS_ROWS, events=self._events)
+        answer = self._ask(question, alone=True)
+        if answer is None:
+            return None
+        if len(answer) >= CONTENTS_ROWS:
+            raise errors.BodyCut(f"POST /query names {len(answer)} contents, and may have more")
+        u, e, di, t, p, x, m = zip(*answer, strict=True) if answer else ((),) * 7
+        times = pa.array([int(at or 0) for at in t], pa.int64()).cast(pa.timestamp("us", "UTC"))
+        texts = [pa.array([str(value or "") for value in column], pa.string()) for column in (u, e, di, p, x)]
+        created = pa.array([int(at or 0) for at in m], pa.int64())
+        return pa.table([*texts[:3], times, *texts[3:], created], schema=STORED)
 
     def windows(self, parts: Sequence[Part]) -> Answers | None:
         """What the source holds of *parts*, one batch; a window without events is `Seen()`.
@@ -289,8 +348,10 @@ class Probe:
                 self.failure = str(exc)
         return None
 
-    def _ask(self, question: Question, *, divisible: bool = True) -> tuple[Row, ...] | None:
+    def _ask(self, question: Question, *, divisible: bool = True, alone: bool = False) -> tuple[Row, ...] | None:
         """Rows of a query, or None: refused, or failed for a while.
+
+        *alone*: raises RequestRefused and UnusableAnswer, which then say nothing of other questions.
 
         *divisible*: raises RangeTooHeavy and BodyCut at once, for less to be asked; else they are failures in the end.
         Where one follows another, the source may answer nothing at all, which then is the failure.
@@ -300,6 +361,8 @@ class Probe:
         try:
             rows = self._rows(question, divisible=divisible)
         except (errors.AccessDenied, errors.EndpointMissing, errors.RequestRefused, errors.UnusableAnswer) as exc:
+            if alone and isinstance(exc, UNANSWERABLE):
+                raise
             self.refusal, self.remedy = str(exc), _remedy(exc)
             return None
         except TOO_HEAVY as exc:
@@ -330,7 +393,7 @@ class Probe:
 
     def _answers(self) -> bool:
         """Whether the source answers a question that reads no row; asked patiently."""
-        question = partial(queries.identity_count, self._project_id, NOTHING, events=self._events)
+        question = partial(queries.identity_count, self._project_id, QUIET, events=self._events)
         return self._ask(question, divisible=False) is not None
 
     def _fail(self, exc: errors.SourceError) -> None:
@@ -338,6 +401,21 @@ class Probe:
         self._failed += 1
         if self._failed == FAILURES:
             self.unavailable = self.failure
+
+
+def _portions(rows: pa.Table) -> Iterator[pa.Table]:
+    """*rows*, in their order, in parts small enough for one question about contents."""
+    sizes = pc.add(pc.binary_length(rows["properties"]), pc.binary_length(rows["elements_chain"])).to_pylist()
+    start, held, uuids = 0, 0, set[str]()
+    for number, (size, uuid) in enumerate(zip(sizes, rows["uuid"].to_pylist(), strict=True)):
+        full = uuid not in uuids and len(uuids) == CONTENTS_EVENTS
+        if uuids and (full or held + size > CONTENTS_BYTES):
+            yield rows.slice(start, number - start)
+            start, held, uuids = number, 0, set()
+        held += size
+        uuids.add(uuid)
+    if start < rows.num_rows:
+        yield rows.slice(start)
 
 
 def batches(parts: Iterable[Part], *, rows: int = BATCH_ROWS) -> Iterator[list[Part]]:
@@ -421,6 +499,12 @@ def _remedy(exc: errors.SourceError) -> str:
     return (
         "this server does not run hedgerow's queries, whatever the key may do: upgrade PostHog, or report what it said"
     )
+
+
+def without(digest: str, part: str, landed: str) -> str:
+    """A window's *digest* with what was *landed* of a part of it in the place of what the source holds there."""
+    sums = zip(_numbers(digest), _numbers(part), _numbers(landed), strict=True)
+    return ":".join(str((whole - there + here) % MODULUS) for whole, there, here in sums)
 
 
 def _numbers(text: str) -> list[int]:

@@ -19,6 +19,12 @@ import pyarrow.compute as pc
 from extractors.window import DAY, MICROSECOND, Range
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The engine numbers days with 16 bits: a bound before 1970, or behind 2149-06-06, makes it leave events out, status 200
+# (docs/decisions/0008). No such bound is sent.
+LAST_BOUND = datetime(2149, 6, 6, tzinfo=UTC)
+ALL_TIME = Range(datetime.min.replace(tzinfo=UTC), LAST_BOUND)
+# A microsecond in which nothing happened: a server that answers at all answers what is asked of it.
+QUIET = Range(datetime(1971, 3, 4, 5, 6, 7, 891_011, tzinfo=UTC), datetime(1971, 3, 4, 5, 6, 7, 891_012, tzinfo=UTC))
 QUERY_MAX_ROWS = 50_000  # the server's own maximum (§10); without a LIMIT it answers 100
 
 
@@ -211,16 +217,16 @@ def events_page(
     """One ascending page of the events list over *rng*. A group in *filters* takes no further HogQL condition.
 
     Both bounds of the endpoint are exclusive, hence `after` = start − 1 µs (§0.3); ascending order switches the lying
-    window probe off (§0.2). Without *hogql* only a filter of one name is sent; the reader drops the rest.
+    window probe off (§0.2). Without *hogql* only a filter of one name is sent; the reader drops the rest. A range that
+    begins before 1970 is asked without `after`, and no `before` lies before 1970 or behind LAST_BOUND: the page may bring
+    rows of other times.
     """
     narrowing = narrowing or Narrowing()
     filters = filters or Filters()
-    params = [
-        ("orderBy", '["timestamp"]'),
-        ("after", instant(rng.start - MICROSECOND)),
-        ("before", instant(rng.end)),
-        ("limit", str(limit)),
-    ]
+    params = [("orderBy", '["timestamp"]')]
+    if rng.start >= EPOCH:
+        params.append(("after", instant(rng.start - MICROSECOND)))
+    params += [("before", instant(min(max(rng.end, EPOCH), LAST_BOUND))), ("limit", str(limit))]
     params += [(name, value) for name, value in filters.params if getattr(narrowing, name, None) is None]
     conditions = []
     event = narrowing.event if narrowing.event is not None else events.single
@@ -242,7 +248,7 @@ def events_page(
 
 def newest_event(project_id: int) -> Request:
     """The newest event, asked for as the page of events in PostHog does: cheap on every server."""
-    return Request(project_id, "events/", Bucket.LIST, (("limit", "1"),), divisible=True)
+    return Request(project_id, "events/", Bucket.LIST, (("limit", "1"),), divisible=True, patient=False)
 
 
 def uuid_between(low: str | None, high: str | None) -> str:
@@ -267,7 +273,12 @@ def rest(project_id: int, resource: str, *, limit: int) -> Request:
 
 
 def _between(rng: Range, dialect: Dialect) -> str:
-    return f"timestamp >= {dialect.instant(rng.start)} AND timestamp < {dialect.instant(rng.end)}"
+    """HogQL: the timestamp lies in *rng*. Where no bound can be sent the engine must not look in its index of days."""
+    if rng.start >= EPOCH and rng.end <= LAST_BOUND:
+        return f"timestamp >= {dialect.instant(rng.start)} AND timestamp < {dialect.instant(rng.end)}"
+    at = _micros(EPOCH, "timestamp", dialect)
+    first, last = ((bound - EPOCH) // MICROSECOND for bound in (rng.start, rng.end))
+    return f"{at} >= {first} AND {at} < {last}"
 
 
 def _where(ranges: Sequence[Range], events: EventFilter, dialect: Dialect) -> str:
@@ -278,7 +289,9 @@ def _where(ranges: Sequence[Range], events: EventFilter, dialect: Dialect) -> st
 
 
 def _micros(since: datetime, column: str, dialect: Dialect) -> str:
-    return f"dateDiff('microsecond', {dialect.instant(since)}, {column})"
+    if EPOCH <= since <= LAST_BOUND:
+        return f"dateDiff('microsecond', {dialect.instant(since)}, {column})"
+    return f"({_micros(EPOCH, column, dialect)} - ({(since - EPOCH) // MICROSECOND}))"
 
 
 _IDENTITY = "uuid AS u, event AS e, distinct_id AS di, timestamp AS ts"
@@ -376,17 +389,34 @@ def probe(
     )
 
 
+def contents(
+    project_id: int, rng: Range, uuids: Sequence[str], *, limit: int, events: EventFilter, dialect: Dialect
+) -> Request:
+    """What is stored of the events of *uuids* in *rng*, one row for each content of an event.
+
+    Columns: uuid, event, distinct_id, time in µs since 1970, properties and elements_chain as stored, and the latest
+    created_at in µs since 1970.
+    """
+    named = ", ".join(map(quoted, uuids))
+    return query(
+        project_id,
+        f"SELECT toString(uuid) AS u, event AS e, distinct_id AS di, {_micros(EPOCH, 'timestamp', dialect)} AS t, "
+        f"properties AS p, elements_chain AS x, max({_micros(EPOCH, 'created_at', dialect)}) AS m FROM events "
+        f"WHERE {_where([rng], events, dialect)} AND toString(uuid) IN ({named}) GROUP BY u, e, di, t, p, x LIMIT {limit}",
+    )
+
+
 def outside(project_id: int, ranges: Sequence[Range], *, events: EventFilter, dialect: Dialect) -> Request:
     """What lies in none of *ranges*: one row each for before, between and after them (0, 1, 2) that has any.
 
     Columns: place, count of rows, first and last timestamp in µs since 1970.
     """
     ordered = sorted(ranges)
-    first, last = dialect.instant(ordered[0].start), dialect.instant(ordered[-1].end)
+    first, last = ((at - EPOCH) // MICROSECOND for at in (ordered[0].start, ordered[-1].end))
     where = " AND ".join(f"NOT ({_between(rng, dialect)})" for rng in ordered)
     condition = f"{where} AND ({events.hogql})" if events.hogql else where
-    place = f"if(ts < {first}, 0, if(ts < {last}, 1, 2))"
     at = _micros(EPOCH, "ts", dialect)
+    place = f"if({at} < {first}, 0, if({at} < {last}, 1, 2))"
     return query(
         project_id,
         f"SELECT {place} AS w, count() AS k, min({at}) AS a, max({at}) AS b "

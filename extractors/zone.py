@@ -84,14 +84,14 @@ class ZoneCheck:
     and the last one of its last page, which has no cursor; where rows lie farther apart, as many as it takes. Of a range
     no longer than LEAST_OFFSET nothing is asked: a row of another zone's time would lie outside of it, which is an error.
 
-    *exactly(range)* asks for the first page of a range, a microsecond as a rule, and returns its uuids. *proven*: what
-    earlier sweeps proved; it grows.
+    *exactly(range)* asks for the first page of a range, a microsecond as a rule, and returns its uuids; None where the
+    server cannot serve it, which says nothing against any row. *proven*: what earlier sweeps proved; it grows.
     """
 
     def __init__(
         self,
         hours: Mapping[datetime, HourCount],
-        exactly: Callable[[Range], set[str]],
+        exactly: Callable[[Range], set[str] | None],
         proven: Spans | None = None,
     ) -> None:
         self._hours = hours
@@ -164,12 +164,13 @@ class ZoneCheck:
         for place in places:
             at = rows["timestamp"][place].as_py()
             # Any row will do, as it says that time: of more ties than a page holds the same one need not come again.
-            if not self._exactly(Range(at, at + MICROSECOND)):
+            found = self._exactly(Range(at, at + MICROSECOND))
+            if found is not None and not found:
                 missed.add(rows["uuid"][place].as_py())
                 continue
             # Gone, or at another time? There it is one of the next few rows, as rows come in the order of right times.
             low = at + MICROSECOND if at < first else start
-            if missed and missed & self._exactly(Range(low, max(at, first) + DAY)):
+            if missed and missed & (self._exactly(Range(low, max(at, first) + DAY)) or set()):
                 break
             self._proven.add(min(first, at), max(first, at))
             return

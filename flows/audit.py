@@ -206,8 +206,8 @@ def _verify(
         for entry in comparable
         if entry.start in seen and _differs(entry, seen[entry.start], answers.early.get(entry.start))
     }
-    standing = {entry.start for entry in entries if entry.facts.disputed or entry.facts.held or entry.facts.unread}
-    standing -= {entry.start for entry in comparable if entry.start in seen and entry.start not in changed}
+    agreeing_now = {entry.start for entry in comparable if entry.start in seen and entry.start not in changed}
+    standing = {entry.start for entry in entries if _stands(entry, answered=entry.start in agreeing_now)}
     details: dict[datetime, rows_of.Difference] = {}
     wrong = [entry for entry in entries if entry.start in damaged | changed | standing]
     if detail:
@@ -249,8 +249,9 @@ def _verify(
     outcome.conclude(ledger)
     entries = _entries(ledger, rng)
     inside = {entry.start for entry in entries}
-    grave = {*outcome.damaged, *outcome.unread, *outcome.held, *outcome.disputed}
-    done.elsewhere = sorted(grave - inside)
+    done.elsewhere = sorted(
+        start for start, entry in ledger.entries.items() if entry.facts.grave and start not in inside
+    )
     done.left = _left(sink, ledger, project_id, rng) if repair else [entry.start for entry in wrong]
     done.stale = sum(entry.state is State.STALE for entry in entries)
     done.unmerged = sum(entry.facts.unmerged is not None for entry in entries)
@@ -276,6 +277,24 @@ def _answers(reader: EventsReader, entries: Sequence[Entry]) -> Answers:
             return found
         found |= said
     return found
+
+
+def _stands(entry: Entry, *, answered: bool) -> bool:
+    """Whether something else than damage, which was counted just now, stands against the window.
+
+    *answered*: the source holds what was landed, which settles all but what the events list contradicts.
+    """
+    facts = entry.facts
+    return bool(facts.witness or (not answered and (facts.disputed or facts.held or facts.unread)))
+
+
+def unmerged_words(windows: int) -> str:
+    """What there is to say of different copies that PostHog has not merged."""
+    hold = "holds" if windows == 1 else "hold"
+    return (
+        f"{counted(windows, 'window')} {hold} different copies of one event, which PostHog has not merged yet: one of each is "
+        "kept, the later where the source tells; see unmerged_at in hedgerow.windows"
+    )
 
 
 def _differs(entry: Entry, said: Seen, early: Seen | None) -> bool:
@@ -304,11 +323,7 @@ def _left(sink: Sink, ledger: Ledger, project_id: int, rng: Range) -> list[datet
     return [
         entry.start
         for entry in _entries(ledger, rng)
-        if held.get(entry.start, Holding()) != _landed(entry)
-        or entry.facts.disputed
-        or entry.facts.held
-        or entry.facts.damaged
-        or entry.facts.unread
+        if held.get(entry.start, Holding()) != _landed(entry) or entry.facts.grave
     ]
 
 

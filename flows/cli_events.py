@@ -73,9 +73,17 @@ def list_events(
     filters = _filters(event, distinct_id, person_id, properties, select=select, where=where)
     with asking(project, destination, quiet=quiet) as at:
         reader = EventsReader(at.client, at.project_id, events=EventFilter(), filters=filters)
-        rng = _range(at, reader, since, until)
+        wanted = _range(at, reader, since, until)
+        rng = reader.reachable(wanted)
+        problems = _left_out(wanted, rng)
+        by_page = format_ is Format.CSV or offset is not None
+        if filters.select or filters.where or by_page:
+            rng, more = _since_1970(reader, rng)
+            problems += more
+        if rng is None:
+            raise SettingsError("; ".join(problems), hint="see docs/lookups.md")
         if filters.properties or filters.person_id is not None or filters.select or filters.where:
-            lookups.tried(at.client, at.project_id, rng, filters)
+            lookups.tried(at.client, at.project_id, filters)
         if filters.select:
             chosen = lookups.selected(at.client, at.project_id, rng, filters, limit=limit or 100)
             if chosen is not None:
@@ -85,13 +93,13 @@ def list_events(
             at.note("--select: this server ignores it, ordinary rows follow")
         if filters.where and lookups.ignores_where(at.client, at.project_id, rng, filters):
             at.note("--where: this server ignores it, the rows are not narrowed by it")
-        if format_ is Format.CSV or offset is not None:
+        if by_page:
             request = lookups.page_request(
                 at.project_id, rng, filters, limit=limit, offset=offset, csv=format_ is Format.CSV
             )
-            problems = _page(at, request, csv=format_ is Format.CSV)
+            problems = _page(at, request, csv=format_ is Format.CSV, problems=problems)
         else:
-            problems = _stream(lookups.passages(reader, rng), limit)
+            problems = _stream(lookups.passages(reader, rng), limit, problems)
     _end(problems)
 
 
@@ -139,11 +147,36 @@ def _range(at: Asking, reader: EventsReader, since: str | None, until: str | Non
     return Range(start, end)
 
 
-def _stream(passages: Iterable[Passage], limit: int | None) -> list[str]:
-    """Write one document with the rows as they come; what is wrong with them. Cut short by an error it is no JSON."""
+def _left_out(wanted: Range, rng: Range | None) -> list[str]:
+    """What of the range this server cannot be asked for, in words."""
     from extractors.window import iso
 
-    problems: list[str] = []
+    if rng == wanted:
+        return []
+    told = "events so far away cannot be asked for on this server; not listed: "
+    if rng is None:
+        return [f"{told}{wanted}"]
+    parts = ((wanted.start, rng.start), (rng.end, wanted.end))
+    return [f"{told}{iso(start)} .. {iso(end)}" for start, end in parts if start < end]
+
+
+def _since_1970(reader: EventsReader, rng: Range | None) -> tuple[Range | None, list[str]]:
+    """The range for one page as PostHog gives it, which has no bound before 1970, and what it leaves out."""
+    from extractors.queries import EPOCH
+    from extractors.window import Range, counted
+
+    if rng is None or rng.start >= EPOCH:
+        return rng, []
+    missed = reader.before_1970(rng).rows.num_rows
+    told = f"{counted(missed, 'event')} before 1970: no page of PostHog's can be asked for there; listed without --offset, "
+    problems = [f"{told}--select, --where and --format csv"] if missed or rng.end <= EPOCH else []
+    return (Range(EPOCH, rng.end) if rng.end > EPOCH else None), problems
+
+
+def _stream(passages: Iterable[Passage], limit: int | None, problems: list[str]) -> list[str]:
+    """Write one document with the rows as they come; *problems* and what is wrong with them. Cut short it is no JSON."""
+    from extractors.window import iso
+
     written = unread = 0
     sys.stdout.write('{"results":[')
     for passage in passages:
@@ -153,6 +186,7 @@ def _stream(passages: Iterable[Passage], limit: int | None) -> list[str]:
             written += 1
         unread += passage.rejects.num_rows
         problems += [f"{iso(moment)}: more events than could be told apart" for moment in passage.unproven]
+        problems += [f"{iso(moment)}: PostHog cannot serve an event of this microsecond" for moment in passage.unread]
         if limit is not None and written >= limit:
             break
     if unread:
@@ -183,8 +217,8 @@ def _text(name: str, value: Any) -> str:
     return json.dumps(value if isinstance(value, str) else value.isoformat(), ensure_ascii=False)
 
 
-def _page(at: Asking, request: Request, *, csv: bool) -> list[str]:
-    """One page as PostHog gives it, and what that means."""
+def _page(at: Asking, request: Request, *, csv: bool, problems: list[str]) -> list[str]:
+    """One page as PostHog gives it, and what that means; *problems* and what is wrong with it."""
     from extractors import decode
     from extractors.contents import CsvRows
 
@@ -197,16 +231,19 @@ def _page(at: Asking, request: Request, *, csv: bool) -> list[str]:
             f"PostHog's own CSV: one page, {counted.rows:,} rows, at most 1,000 on today's servers; more may follow. "
             "Its columns differ from page to page, and types are lost"
         )
-        return []
+        return problems
     page = decode.page(body)
     texts = list(_texts(page.rows))
-    sys.stdout.write('{"results":[\n' + ",\n".join(texts) + '\n],"problems":[]}\n')
+    if page.rejects.num_rows:
+        problems.append(f"{page.rejects.num_rows} rows cannot be read as events and are left out")
+    told = json.dumps(problems, ensure_ascii=False)
+    sys.stdout.write('{"results":[\n' + ",\n".join(texts) + f'\n],"problems":{told}}}\n')
     more = "more follow" if page.more else "no more follow"
     at.note(
         f"--offset: one page of {len(texts):,} rows, {more}. Events of one moment have no order between pages: "
         "some may come twice and others never; without --offset none is left out"
     )
-    return [f"{page.rejects.num_rows} rows cannot be read as events and are left out"] if page.rejects.num_rows else []
+    return problems
 
 
 def _raw(body: bytes) -> None:

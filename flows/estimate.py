@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from extractors import probe
-from extractors.events import MAX_SPAN, EventsReader, Sample
+from extractors.events import EventsReader, Sample
+from extractors.pace import MAX_SPAN
 from extractors.pacing import Limit, finished_in_s
 from extractors.probe import Part
 from extractors.queries import Bucket
@@ -94,6 +95,7 @@ def of_project(
         ledger = plan.as_of(sink.ledger(project_id, pipeline.STREAM), now, settle=settings.events.settle)
         start = reader.earliest() if from_earliest else start
         wanted = plan.wanted_range(ledger, since=start, until=end, now=now, settle=settings.events.settle)
+        wanted = pipeline.reached(reader, wanted)
         work = _work(reader, ledger, wanted, now=now, settle=settings.events.settle)
         sample = reader.sample(_sampled(work)) if work.targets else Sample(0, 0, 0, whole=True)
         ages = budget.ages_s(Bucket.LIST)

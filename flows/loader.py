@@ -29,7 +29,7 @@ from flows.plan import Sweep, Target
 from flows.spool import Spool
 from sinks.errors import SinkError
 from sinks.ledger import FACTS, Base, Changes, Entry, Facts, Landing, Ledger, State, Tally
-from transforms import digest, privacy
+from transforms import copies, digest, privacy
 from transforms import events as rows_of
 
 STREAM = "events"
@@ -85,19 +85,26 @@ class Committed:
 class Outcome:
     """What a run did, and what the ledger says against its windows in the end.
 
-    *left_out*: copies and rows that could not be typed, as each window was read last; *unproven*: microseconds that may
-    miss events; *doubled*: dates whose events the source kept moving between windows. *changes*: what the source changed
-    in windows landed before. *agreed*: windows whose source side was the same after landing, or still is; *unasked*: windows
-    that wait for the next run's probe; *moving*: windows that the source changed while they were read, also the second
-    time; *in_quarantine*: rows that earlier runs could not type, and that still are not in the table. *standing*: starts of
-    windows by the fact that stands beside their state; *landed*: windows landed by this run; *heavy*: windows that are too
-    heavy for the source to count; *unconfirmed*: settled windows landed by this run that the source has not confirmed."""
+    *left_out*: copies and rows that could not be typed, as each window was read last; *unproven*: microseconds that
+    may miss events; *unserved*: those with an event that the source cannot serve; *unreachable*: time that this
+    source cannot be asked for, and that the run left out; *doubled*: dates whose events the source kept moving
+    between windows. *changes*: what the source changed in windows landed before. *agreed*: windows whose source side
+    was the same after landing, or still is, and that hold no different copies; *unasked*: windows that wait for the
+    next run's probe; *moving*: windows that the source changed while they were read, also the second time;
+    *undecided*: how many events of windows landed by this run have different copies of which the source did not tell
+    the later; *in_quarantine*: rows that earlier runs could not type, and that still are not in the table. *standing*:
+    starts of windows by the fact that stands beside their state; *landed*: windows landed by this run; *heavy*: windows
+    that are too heavy for the source to count; *unconfirmed*: settled windows landed by this run that the source has
+    not confirmed.
+    """
 
     wanted: Range | None = None
     windows: int = 0
     rows: int = 0
     left_out: dict[datetime, tuple[int, int]] = field(default_factory=dict)
     unproven: dict[datetime, list[datetime]] = field(default_factory=dict)
+    unserved: dict[datetime, list[datetime]] = field(default_factory=dict)
+    unreachable: list[Range] = field(default_factory=list)
     doubled: list[date] = field(default_factory=list)
     changes: dict[datetime, Changes] = field(default_factory=dict)
     agreed: set[datetime] = field(default_factory=set)
@@ -108,6 +115,7 @@ class Outcome:
     landed: set[datetime] = field(default_factory=set)
     heavy: list[datetime] = field(default_factory=list)
     unconfirmed: list[datetime] = field(default_factory=list)
+    undecided: dict[datetime, int] = field(default_factory=dict)
 
     @property
     def verified(self) -> int:
@@ -145,7 +153,8 @@ class Outcome:
     def complete(self) -> bool:
         """Nothing is missing, nothing was left out, nothing is there twice or in dispute."""
         standing = self.disputed or self.held or self.damaged or self.unread or self.standing.get("witness")
-        return not (self.unproven or self.quarantined or self.doubled or standing)
+        left_out = self.unproven or self.unreachable or self.quarantined or self.doubled or self.undecided
+        return not (left_out or standing)
 
     def conclude(self, ledger: Ledger) -> None:
         """Take in what the ledger says in the end: every run tells each fact until it is gone."""
@@ -172,7 +181,8 @@ class Loader:
     """Takes passages in, lets windows out: cuts rows at window ends and lands each window that was passed.
 
     *now*: the source's time when the run began; *guard*: decides what may be removed; *stopped*: windows that it left as
-    they were; *cut*: dates that were cut into shorter windows than planned.
+    they were; *cut*: dates that were cut into shorter windows than planned. *may_ask*: whether the budget allows a query
+    about copies.
     """
 
     def __init__(
@@ -188,8 +198,11 @@ class Loader:
         on_commit: Callable[[Committed], None] = lambda committed: None,
         planned: int,
         guard: Guard,
+        may_ask: Callable[[], bool] = lambda: True,
     ) -> None:
         self._order, self._sink, self._spool, self._outcome = order, sink, spool, outcome
+        self._may_ask = may_ask
+        self._later = copies.LATER.empty_table()
         self._clock, self._on_progress, self._on_commit, self._planned = clock, on_progress, on_commit, planned
         self._targets: deque[Target] = deque()
         self._rejects: list[pa.Table] = []
@@ -202,6 +215,7 @@ class Loader:
         self.stopped: list[Entry] = []
         self.cut: set[date] = set()
         self._unproven: set[datetime] = set()
+        self._unserved: set[datetime] = set()
 
     def beside(self, sink: Lander, outcome: Outcome, *, guard: Guard) -> Loader:
         """A loader of the same order into another sink, which shares the spool: not at the same time."""
@@ -216,6 +230,7 @@ class Loader:
             on_progress=quiet,
             planned=0,
             guard=guard,
+            may_ask=self._may_ask,
         )
 
     def load(
@@ -232,25 +247,36 @@ class Loader:
         *hours*: counts by query, where known. *older*: copies to leave out, as transforms.events.settled takes them.
         """
         self._targets, self._mark, self._older = deque(sweep.targets), mark, older
-        self._events, self._rejects, self._unproven = reader.events, [], set()
-        self._began_at = self._served_at
-        window_end = plan.window_ends(sweep.targets)
+        self._events, self._rejects, self._unproven, self._unserved = reader.events, [], set(), set()
+        self._began_at, self._later = self._served_at, copies.LATER.empty_table()
+        edge, window_end = _Edge(), plan.window_ends(sweep.targets)
 
-        def stage(passage: Passage) -> tuple[pa.Table, Passage]:
+        def stage(passage: Passage) -> tuple[pa.Table, pa.Table, Passage]:
             project_id, rules = self._order.project_id, self._order.rules
-            return rows_of.from_page(passage.rows, project_id=project_id, loaded_at=self._clock(), rules=rules), passage
+            rows = rows_of.from_page(passage.rows, project_id=project_id, loaded_at=self._clock(), rules=rules)
+            # Asked here, by the thread that reads: one client asks one question at a time.
+            return rows, self._told(edge.joined(passage.rows, rows["_h"]), reader), passage
 
         with _ahead(
             map(stage, reader.sweep(sweep.range, window_end=window_end, hours=hours)), interrupted=reader.interrupted
         ) as staged:
-            for rows, passage in staged:
+            for rows, later, passage in staged:
                 # The answer before this one came before this one's rows were asked for.
                 self._asked_at, self._served_at = (
                     self._served_at,
                     max(filter(None, (self._served_at, passage.served_at))),
                 )
                 self._unproven.update(passage.unproven)
+                self._unserved.update(passage.unread)
+                self._later = pa.concat_tables([_from(self._later, self._targets), later])
                 self._feed(rows, passage.rejects, passage.passed)
+
+    def _told(self, rows: pa.Table, reader: EventsReader) -> pa.Table:
+        """Which of the different copies among *rows* the source created last, as far as it tells."""
+        differing = copies.differing(rows)
+        if not differing.num_rows or not self._may_ask():
+            return copies.LATER.empty_table()
+        return copies.later(differing, reader.probe.contents(differing))
 
     def _feed(self, rows: pa.Table, rejects: pa.Table, passed: datetime) -> None:
         """Rows ascending; everything before *passed* has come."""
@@ -312,7 +338,7 @@ class Loader:
         """The window's landing; None where it would remove too much, which is noted."""
         rows = self._spool.take()
         rejects = self._take_rejects(target)
-        settled = rows_of.settled(rows, older=self._older)
+        settled = rows_of.settled(rows, older=self._older, later=self._later)
         held = self._held(target, settled)
         removed = self._removed(target, held, settled)
         if target.previous is not None and self.guard.stops(target.window.start, removed, now=self._now):
@@ -320,7 +346,10 @@ class Loader:
             return None
         changes = self._changes(target, settled, held)
         tally = _tally(settled, rejects.num_rows)
-        missing = sorted(at for at in self._unproven if target.reads.start <= at < target.reads.end)
+        unproven, unserved = (
+            sorted(at for at in found if target.reads.start <= at < target.reads.end)
+            for found in (self._unproven, self._unserved)
+        )
         base = self._base(target, rows, rejects) if target.state is State.OPEN else None
         previous = target.previous
         if target.reads.start > target.covers.start and previous is not None and previous.base is not None:
@@ -338,10 +367,17 @@ class Loader:
             tally=tally,
             generation=previous.generation if previous else 0,
             base=base,
-            facts=Facts(unread=read_at if missing else None, unmerged=read_at if settled.unmerged else None),
+            facts=Facts(
+                unread=read_at if unproven or unserved else None, unmerged=read_at if settled.unmerged else None
+            ),
         )
         self._pending[entry.start] = _Pending(
-            _new_rows(entry.tally, target, changes), (settled.copies, rejects.num_rows), changes, missing
+            _new_rows(entry.tally, target, changes),
+            (settled.copies, rejects.num_rows),
+            changes,
+            unproven,
+            unserved,
+            settled.undecided,
         )
         # Counted as decided: windows that are landed together must not each be allowed the same rows.
         removed = 0 if self.guard.accept else removed
@@ -427,7 +463,7 @@ class Loader:
             return previous
         head, _ = _cut(rows, until)
         early = pc.less(rejects["at"], pa.scalar(until, pa.timestamp("us", "UTC")))
-        tally = _tally(rows_of.settled(head, older=self._older), int(pc.sum(early).as_py() or 0))
+        tally = _tally(rows_of.settled(head, older=self._older, later=self._later), int(pc.sum(early).as_py() or 0))
         if previous:
             return Base(until, added(previous.tally, tally), previous.whole_at)
         return Base(until, tally, self._began_at)
@@ -476,6 +512,12 @@ class Loader:
         outcome.unproven.pop(start, None)
         if pending.unproven:
             outcome.unproven[start] = pending.unproven
+        outcome.unserved.pop(start, None)
+        if pending.unserved:
+            outcome.unserved[start] = pending.unserved
+        outcome.undecided.pop(start, None)
+        if pending.undecided:
+            outcome.undecided[start] = pending.undecided
         if pending.changes:
             outcome.changes[start] = pending.changes
         return pending.rows
@@ -494,6 +536,33 @@ class _Pending:
     left_out: tuple[int, int]
     changes: Changes
     unproven: list[datetime]
+    unserved: list[datetime]
+    undecided: int
+
+
+class _Edge:
+    """The last time's rows of the passage before: copies of one event may lie on two pages."""
+
+    def __init__(self) -> None:
+        self._rows: pa.Table | None = None
+
+    def joined(self, rows: pa.Table, hashes: pa.ChunkedArray) -> pa.Table:
+        """*rows*, which ascend, with their *hashes* as _h, behind those that the edge held; it then holds their last ones."""
+        rows = rows.append_column("_h", hashes)
+        if self._rows is not None:
+            rows = pa.concat_tables([self._rows, rows])
+        if rows.num_rows:
+            self._rows = rows.filter(pc.equal(rows["timestamp"], rows["timestamp"][-1]))
+        return rows
+
+
+def _from(later: pa.Table, targets: Sequence[Target]) -> pa.Table:
+    """Those of *later* that windows still to come may need."""
+    if not later.num_rows or not targets:
+        return later
+    return later.filter(
+        pc.greater_equal(later["timestamp"], pa.scalar(targets[0].reads.start, later["timestamp"].type))
+    )
 
 
 def added(first: Tally, second: Tally) -> Tally:

@@ -118,6 +118,7 @@ def _run(
     held = plan.stopped(ledger, order.reread_at, now=now, accept=order.accept_deletions)
     sure = min(now, clock())  # a window is over when both clocks say so
     outcome.wanted = wanted
+    wanted = reached(reader, wanted, outcome)
     outcome.in_quarantine = sum(entry.tally.quarantined_rows for entry in ledger.entries.values())
     hours: Mapping[datetime, HourCount] = {}
     found: list[Target] = []
@@ -141,6 +142,7 @@ def _run(
             on_commit=on_commit,
             planned=len(found),
             guard=guard,
+            may_ask=may_ask,
         )
         prover = Prover(order, reader, sink, loader, outcome, now=now, sure=sure, may_ask=may_ask)
         groups = list(batches(found, hours))
@@ -153,6 +155,16 @@ def _run(
             within(Group(), partial(_compare_again, order, prover, ledger, wanted, now=now))
     reader.confirm_clock()  # a run that had nothing to read was planned by one answer's time
     outcome.conclude(sink.ledger(order.project_id, STREAM))
+
+
+def reached(reader: EventsReader, wanted: Range | None, outcome: Outcome | None = None) -> Range | None:
+    """The part of *wanted* that the source can be asked for; the rest is noted, and is not covered."""
+    found = reader.reachable(wanted) if wanted is not None else None
+    if outcome is not None and wanted is not None:
+        bounds = (found.start, found.end) if found is not None else (wanted.end, wanted.end)
+        left = ((wanted.start, bounds[0]), (bounds[1], wanted.end))
+        outcome.unreachable = [Range(start, end) for start, end in left if start < end]
+    return found
 
 
 def _compare_again(order: Order, prover: Prover, ledger: Ledger, wanted: Range | None, *, now: datetime) -> None:
@@ -173,6 +185,7 @@ def parts(order: Order, reader: EventsReader, sink: Sink, *, now: datetime, coun
     """
     ledger = plan.as_of(sink.ledger(order.project_id, STREAM), now, settle=order.settle)
     wanted = plan.wanted_range(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
+    wanted = reached(reader, wanted)
     if wanted is None:
         return []
     hours, known = steps(reader, ledger, wanted, now=now)

@@ -408,7 +408,9 @@ def due_again(ledger: Ledger, ages: Sequence[timedelta], *, now: datetime, refus
     for entry in ledger.entries.values():
         facts, times = entry.facts, []
         if (first := facts.unmerged or facts.unread) is not None:
-            last = max(entry.read_at, entry.tried_at or entry.read_at)
+            # A tail that landed since is no reading of the part that the copies are in.
+            read_at = (entry.base.whole_at if entry.base is not None else None) or entry.read_at
+            last = max(read_at, entry.tried_at or read_at)
             times.append(passed_age(first, last, ages, now=now, daily=True))
         if (stood := facts.held or facts.disputed) is not None and (refused or entry.probed is None):
             times.append(retried_at(entry, stood, ages, now=now))

@@ -15,7 +15,7 @@ import pyarrow as pa
 from extractors import probe
 from extractors.events import EventsReader
 from extractors.probe import Answers, Part, Seen
-from extractors.window import Range, Window
+from extractors.window import MICROSECOND, Range, Window
 from extractors.zone import HourCount
 from flows import plan
 from flows.guard import Trial
@@ -35,6 +35,7 @@ from sinks.ledger import (
     State,
     Stop,
     TooHeavy,
+    Unserved,
 )
 from transforms import events as rows_of
 
@@ -157,7 +158,11 @@ class Prover:
                 continue
             elif equals(entry, said, answers.early.get(entry.start)):
                 found.append((entry, Agreement(str(said), entry.compared_until)))
-            elif not still_stands(entry, said):
+            elif still_stands(entry, said) or (entry.facts.unread is not None and not entry.settled):
+                continue  # an open window's microseconds are read again when it has settled, or at their ages
+            elif self._counts_what_is_not_served(entry, said):
+                found.append((entry, Unserved(str(said))))
+            else:
                 differing.append(entry)
         self._note(found)
         stopped = self._stopped(differing, answers)
@@ -180,9 +185,10 @@ class Prover:
         if saved != ledger.saved:
             self._sink.save(order.project_id, STREAM, saved)
         if taken:
+            before = self._answers(map(part_of, sorted(taken, key=lambda entry: entry.start)))
             self.load_again(taken)
             self.settle_moved()
-            self._prove({entry.start for entry in taken}, {})
+            self._prove({entry.start for entry in taken}, before.seen if before else {})
 
     def load_again(self, entries: Sequence[Entry], *, loader: Loader | None = None) -> None:
         """Read the windows of *entries* again, as far as they are covered, with *loader* or the run's own."""
@@ -265,6 +271,8 @@ class Prover:
                     continue
                 if agrees(entry, said, before.get(entry.start)):
                     found.append((entry, Agreement(str(said), entry.compared_until)))
+                elif self._counts_what_is_not_served(entry, said):
+                    found.append((entry, Unserved(str(said))))
                 elif last and said != before.get(entry.start):
                     # The source has moved on since the second reading began: no dispute, the next run compares again.
                     self._outcome.moving.add(entry.start)
@@ -278,6 +286,19 @@ class Prover:
             before = answers.seen
             self.load_again(differing)
             self.settle_moved()
+
+    def _counts_what_is_not_served(self, entry: Entry, said: Seen) -> bool:
+        """Whether *said* is what was landed and what the source has in the microseconds that this run could not read."""
+        rest = said.digest
+        moments = [at for at in self._outcome.unserved.get(entry.start, ()) if at < entry.compared_until]
+        for at in moments if entry.facts.unread is not None else ():
+            part = Part(Window(entry.start, entry.end), Range(at, at + MICROSECOND), 1)
+            answers = self._reader.probe.windows([part])
+            if answers is None or entry.start not in answers.seen:
+                return False
+            held = self._sink.rows(entry.project_id, at, at + MICROSECOND)
+            rest = probe.without(rest, answers.seen[entry.start].digest, str(rows_of.source_digest(held)))
+        return bool(moments) and not entry.tally.quarantined_rows and rest == entry.known_tally.source_digest
 
     def _note(self, found: Sequence[tuple[Entry, Finding]]) -> None:
         """Note findings; one that was decided from an older note is decided anew once."""
@@ -298,7 +319,8 @@ class Prover:
             start = note.known.start
             self._asked.add(start)
             if isinstance(note.finding, Agreement) and start not in missed and note.known.settled:
-                self._outcome.agreed.add(start)
+                if note.known.facts.unmerged is None:  # the same events, but one of several copies
+                    self._outcome.agreed.add(start)
                 self._outcome.unproven.pop(start, None)  # a count confirms it
 
     def _answers(self, parts: Iterable[Part]) -> Answers | None:
@@ -387,5 +409,5 @@ def agrees(entry: Entry, said: Seen, before: Seen | None) -> bool:
 
 
 def still_stands(entry: Entry, said: Seen) -> bool:
-    """Whether a dispute or a stopped removal stays: the source says what it said when that was noted."""
-    return bool(entry.facts.disputed or entry.facts.held) and answered(entry) == said
+    """Whether a dispute, a stopped removal or unread microseconds stay: the source says what it said when that was noted."""
+    return bool(entry.facts.disputed or entry.facts.held or entry.facts.unread) and answered(entry) == said

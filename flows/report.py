@@ -321,7 +321,8 @@ def verified(
         for line in _differences(done, repair=repair):
             note(f"project {project_id}: {line}", style="" if done.good else "yellow")
         if not quiet and done.good:
-            say(f"project {project_id}: {'all differences are mended' if done.differences else 'no difference'}")
+            mended = "all differences are mended" if done.differences else "no difference"
+            say(f"project {project_id}: {mended}{' but the copies named above' if done.unmerged else ''}")
 
 
 def copied(found: Sequence[Copied], *, json_output: bool, quiet: bool) -> None:
@@ -362,7 +363,7 @@ def _differences(done: audit.Verification, *, repair: bool) -> Iterator[str]:
     if len(done.differences) > SHOWN:
         yield f"and {counted(len(done.differences) - SHOWN, 'more window')}: see --json"
     if done.unmerged:
-        yield f"of {counted(done.unmerged, 'window')} the source holds different copies of one event: one is kept"
+        yield f"{audit.unmerged_words(done.unmerged)}; hedgerow verify --repair reads them again now"
     yield from done.problems
 
 
@@ -378,6 +379,7 @@ def as_status(one: Summary) -> dict[str, Any]:
             "quarantined",
             "suppressed",
             "copies",
+            "unmerged",
             "mark",
             "compared_at",
             "compared_until",
@@ -447,6 +449,8 @@ def _status_lines(one: Summary) -> Iterator[tuple[str, str]]:
             f", the latest at least {spoken(one.latest)} after its time" if one.latest else ""
         )
         yield "found since", f"{late} · {one.deleted:,} deleted · {one.changed:,} changed"
+    if one.unmerged:
+        yield "copies", audit.unmerged_words(one.unmerged)
     if one.quarantined or one.suppressed:
         yield "left out", f"{one.quarantined:,} in quarantine, {one.suppressed:,} suppressed"
     fresh = f"{day(one.mark)} ({spoken(one.freshness)} ago)" if one.mark and one.freshness is not None else "–"

@@ -25,6 +25,7 @@ from sinks.base import Destination, Run
 from sinks.errors import DestinationUnusable, SinkError
 
 EARLIEST = "earliest"
+NAMED = 20  # microseconds that one line names
 INTERRUPTED = "interrupted"
 CLOCKS_DIFFER = timedelta(hours=1)
 LOOKBACK_SHARE = 4  # the look-back asks at most every fourth query of an hour (design.md, Probe)
@@ -355,19 +356,32 @@ def _problems(outcome: pipeline.Outcome) -> Iterator[str]:
     """What differs or is incomplete: what this run met, and what stands in the ledger until it is gone."""
     for at in sorted({at for moments in outcome.unproven.values() for at in moments}):
         yield f"the microsecond {iso(at)} holds more events than could be told apart"
+    if unserved := sorted({at for moments in outcome.unserved.values() for at in moments}):
+        named = ", ".join(map(iso, unserved[:NAMED])) + (" and others" if len(unserved) > NAMED else "")
+        yield (
+            f"not served by the source, and missing here: events of {counted(len(unserved), 'microsecond')}, {named}; "
+            "everything else of the range is landed"
+        )
+    for rng in outcome.unreachable:
+        yield f"not covered, as this server cannot be asked for events so far away: {rng}"
     if outcome.quarantined:
         yield f"could not be typed: {counted(outcome.quarantined, 'row')}; see hedgerow.quarantine"
     for day in outcome.doubled:
         yield f"the events of {day} moved while they were read: some are landed twice"
-    for start in outcome.unmerged:
-        if start in outcome.landed:
-            yield f"the window at {iso(start)} holds different copies of one event"
+    if outcome.undecided:
+        events = counted(sum(outcome.undecided.values()), "event")
+        yield (
+            f"the source does not tell which of its different copies is the later: {events} in "
+            f"{_windows(list(outcome.undecided))}; one of each is kept by a fixed rule until PostHog has merged them, "
+            "see unmerged_at in hedgerow.windows"
+        )
     if outcome.damaged:
         yield (
             f"the destination does not hold what was landed of {_windows(outcome.damaged)}: "
             "hedgerow verify --repair lands it again"
         )
-    if unread := [start for start in outcome.unread if start not in outcome.unproven]:
+    told = {*outcome.unproven, *outcome.unserved}
+    if unread := [start for start in outcome.unread if start not in told]:
         yield f"some microseconds could not be read whole in {_windows(unread)}; read again later"
     for start in outcome.disputed:
         yield f"the window at {iso(start)} does not hold what the source counts, even after a second reading"
@@ -408,8 +422,8 @@ def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
     if outcome.moving:
         moving = counted(len(outcome.moving), "window")
         yield f"changed at the source while being read: {moving}; the next run compares again"
-    if merging := [start for start in outcome.unmerged if start not in outcome.landed]:
-        yield f"different copies of one event, not merged by PostHog yet: {counted(len(merging), 'window')}"
+    if merging := [start for start in outcome.unmerged if start not in outcome.undecided]:
+        yield audit.unmerged_words(len(merging))
     if outcome.heavy:
         yield f"too heavy to compare with the source: {counted(len(outcome.heavy), 'window')}"
     if outcome.in_quarantine:

@@ -31,10 +31,8 @@ KINDS = {
     State.LANDED: Kind.LANDED,
     State.OPEN: Kind.OPEN,
     State.STALE: Kind.OPEN,
-    State.UNMERGED: Kind.DIFFERS,
-    State.DISPUTED: Kind.DIFFERS,
-    State.HELD: Kind.DIFFERS,
 }
+"""What an entry's own state counts as, where nothing grave stands beside it."""
 _WORSE = {kind: number for number, kind in enumerate(Kind)}
 LATENESS = (
     ("< 1 h", timedelta(hours=1)),
@@ -84,6 +82,7 @@ class Summary:
 
     *compared_at*: the source's time when it was last asked what it holds of a window; *compared_until*: the end of the latest
     time that was compared; *uncompared*: settled windows that it was not asked about since they were landed.
+    *unmerged*: windows of which the source holds different copies of one event.
     *lateness*: late events by how late they came at least, in the order of LATENESS; *budget*: empty where no key is set.
     """
 
@@ -95,6 +94,7 @@ class Summary:
     quarantined: int
     suppressed: int
     copies: int
+    unmerged: int
     segments: tuple[Segment, ...]
     days: tuple[Day, ...]
     mark: datetime | None
@@ -161,6 +161,7 @@ def summary(
         quarantined=sum(entry.tally.quarantined_rows for entry in entries),
         suppressed=sum(entry.tally.suppressed_rows for entry in entries),
         copies=sum(entry.tally.copies for entry in entries),
+        unmerged=sum(entry.facts.unmerged is not None for entry in entries),
         segments=stretches,
         days=tuple(days(entries, stretches)),
         mark=mark,
@@ -182,11 +183,16 @@ def summary(
     )
 
 
+def kind_of(entry: Entry) -> Kind:
+    """What is known of the time of a window; it differs exactly where `hedgerow verify` says that it does."""
+    return Kind.DIFFERS if entry.facts.grave else KINDS[entry.state]
+
+
 def segments(entries: Sequence[Entry]) -> Iterator[Segment]:
     """The time that *entries*, which ascend, speak of, joined where neighbours are of one kind; what lies between is a gap."""
     held: Segment | None = None
     for entry in entries:
-        kind = KINDS[entry.shown]
+        kind = kind_of(entry)
         if held is not None and held.kind is kind and held.end == entry.covered_start:
             held = Segment(held.start, entry.covered_end, kind)
             continue

@@ -63,6 +63,11 @@ class Facts:
         """Name of the gravest fact; None where there is none."""
         return next((name for name in FACTS if getattr(self, name) is not None), None)
 
+    @property
+    def grave(self) -> bool:
+        """Something is not as landed, or may not be. Different copies alone are no such thing: one of them is landed."""
+        return any(getattr(self, name) is not None for name in FACTS if name != "unmerged")
+
     def first_of(self, earlier: Facts) -> Facts:
         """These facts, each since the time at which *earlier* has it, if it does."""
         if not self or not earlier:
@@ -302,8 +307,15 @@ class TooHeavy:
     """The source cannot count the window: one second of it is too heavy."""
 
 
-Finding = Agreement | Dispute | Stop | Damage | Sound | TooHeavy
-GRAVITY: tuple[type, ...] = (Damage, Stop, Dispute, TooHeavy, Agreement, Sound)
+@dataclass(frozen=True, slots=True)
+class Unserved:
+    """The source counts what was landed and, beside it, what it cannot serve; *answer*: what it says."""
+
+    answer: str
+
+
+Finding = Agreement | Dispute | Stop | Damage | Sound | TooHeavy | Unserved
+GRAVITY: tuple[type, ...] = (Damage, Stop, Dispute, TooHeavy, Unserved, Agreement, Sound)
 """Of two notes with the same number the graver counts; the gravest first."""
 
 
@@ -376,6 +388,7 @@ def follows(known: Entry | None, new: Landing | Note | Rebuild) -> Entry | Refus
     | (g, n) | a note decided from (g, n) | n + 1; from another n or g it is left out |
     | g | a note of damage decided from g | damaged, whatever n |
     | damaged | an audit that finds the ledger's digest | not damaged |
+    | unread | an answer that counts what is not served beside what was landed | stays unread, and the answer is known |
     | disputed, held, unread | an answer equal to what was landed, also in created_at | cleared |
     | disputed, held | an answer, and no earlier answer that agreed | refused: it has to be read again |
     | open, stale | any note | stays open, stale |
@@ -441,6 +454,9 @@ def _after_note(known: Entry | None, note: Note) -> Entry | Refusal:
             facts = replace(facts, held=facts.held or note.at)
             probed = Probed(note.at, said) if said is not None else known.probed
             return replace(noted, probed=probed, tried_at=note.at).known_as(facts)
+        case Unserved(said):
+            _met(Rule.NOTED)
+            return replace(noted, probed=Probed(note.at, said))
         case TooHeavy():
             _met(Rule.NOTED)
             first = known.probed if known.probed is not None and known.probed.values == HEAVY else None

@@ -26,7 +26,8 @@ _IDENTITY = ["uuid", "event", "distinct_id"]
 class Settled:
     """The rows of one window, one per event, and their sums. Always source = landed + suppressed + copies.
 
-    *hashes*: identity, timestamp and hash of every row.
+    *hashes*: identity, timestamp and hash of every row. *undecided*: events of which the fixed rule chose one of several
+    copies.
     """
 
     rows: pa.Table
@@ -37,6 +38,7 @@ class Settled:
     suppressed_rows: int
     copies: int
     unmerged: bool
+    undecided: int = 0
 
 
 def from_page(raw: pa.Table, *, project_id: int, loaded_at: datetime, rules: privacy.Rules) -> pa.Table:
@@ -69,24 +71,26 @@ def superseded(twice: pa.Table) -> pa.Table:
     return rows.filter(pl.col("timestamp") < pl.col("timestamp").max().over(_IDENTITY)).to_arrow().cast(twice.schema)
 
 
-def settled(staged: pa.Table, *, older: pa.Table | None = None) -> Settled:
+def settled(staged: pa.Table, *, older: pa.Table | None = None, later: pa.Table | None = None) -> Settled:
     """One row per event out of all rows read for a window (schema STAGED, any order of ties, copies included).
 
-    Equal copies become one row. Of different copies of one event the latest by time, then the one with the greatest
-    hash stays, and the window is `unmerged` (design.md, Copies). *older*: identity and timestamp of copies whose later
-    one is landed in another window. All rows lie in one UTC date.
+    Equal copies become one row. Of different copies of one event the latest by time stays, of those of one time the one
+    that *later* names (transforms.copies), else and among several named the one with the greatest hash; and the window is
+    `unmerged` (docs/proof.md). *older*: identity and timestamp of copies whose later one is landed in another window. All
+    rows lie in one UTC date.
     """
     if not staged.num_rows:
         return _NOTHING
     keys = pl.DataFrame(pl.from_arrow(staged.select([*_IDENTITY, "timestamp", "_n", "_h", "_shown"]))).with_row_index()
     if keys["uuid"].n_unique() == keys.height:
-        kept, read, unmerged = keys, keys, False
+        kept, read, unmerged, undecided = keys, keys, False, 0
     else:
         distinct = keys.unique([*_IDENTITY, "timestamp", "_h"], keep="first")
         read = distinct.unique([*_IDENTITY, "timestamp"], keep="first")
-        ordered = distinct.sort("timestamp", "_h")
+        ordered = _named(distinct, later).sort("timestamp", "_later", "_h")
         kept = ordered.unique(_IDENTITY, keep="last", maintain_order=True).sort("index")
         unmerged = kept.height < distinct.height
+        undecided = _undecided(ordered) if unmerged else 0
     if older is not None:
         gone = pl.DataFrame(pl.from_arrow(older))
         left = kept.join(gone, on=[*_IDENTITY, "timestamp"], how="anti", maintain_order="left")
@@ -103,7 +107,24 @@ def settled(staged: pa.Table, *, older: pa.Table | None = None) -> Settled:
         suppressed_rows=kept.height - shown.height,
         copies=read.height - kept.height,
         unmerged=unmerged,
+        undecided=undecided,
     )
+
+
+def _named(distinct: pl.DataFrame, later: pa.Table | None) -> pl.DataFrame:
+    """*distinct* with the column _later: whether *later* names the row."""
+    if later is None or not later.num_rows:
+        return distinct.with_columns(pl.lit(False).alias("_later"))
+    names = pl.DataFrame(pl.from_arrow(later)).unique().with_columns(pl.lit(True).alias("_later"))
+    joined = distinct.join(names, on=[*_IDENTITY, "timestamp", "_h"], how="left", maintain_order="left")
+    return joined.with_columns(pl.col("_later").fill_null(False))
+
+
+def _undecided(rows: pl.DataFrame) -> int:
+    """How many events have several contents at their latest time of which not exactly one is named. *rows*: as _named."""
+    last = rows.filter(pl.col("timestamp") == pl.col("timestamp").max().over(_IDENTITY))
+    events = last.group_by(_IDENTITY).agg(pl.len().alias("contents"), pl.col("_later").sum().alias("named"))
+    return events.filter((pl.col("contents") > 1) & (pl.col("named") != 1)).height
 
 
 _NOTHING = Settled(
@@ -125,6 +146,12 @@ def hashed(rows: pa.Table) -> pa.Table:
     """Identity, timestamp and hash of landed rows (schema EVENTS)."""
     read = pl.DataFrame(pl.from_arrow(rows))
     return read.select(*_IDENTITY, "timestamp").with_columns(digest.row_hashes(read).alias("hash")).to_arrow()
+
+
+def source_digest(rows: pa.Table) -> SourceDigest:
+    """The source side's digest of landed rows (schema EVENTS), each an event of its own."""
+    read = pl.DataFrame(pl.from_arrow(rows.select([*_IDENTITY, "timestamp"])))
+    return digest.source(read.with_columns(digest.key_bytes(read)))
 
 
 def without(rows: pa.Table, others: pa.Table) -> pa.Table:

@@ -19,6 +19,7 @@ from extractors.events import EventsReader
 from extractors.pacing import Limit, Pacing
 from extractors.queries import Bucket, EventFilter
 from extractors.simulator.dataset import Event
+from extractors.window import MICROSECOND, Range
 
 HOST, KEY = "https://source.example", "phx_a"
 PATIENCE = Patience(
@@ -41,7 +42,8 @@ class Pages(httpx.BaseTransport):
 
     *cap*: rows a page at most. *zone*: rows show this zone's wall clock labelled as UTC, cursors stay right. *shows(number,
     rows)*: how many rows the page of that request, counted from 1, has at most. *date(number)*: its Date. *answer_s*:
-    what an answer takes, really. *cut*: numbers of requests whose answer ends early.
+    what an answer takes, really. *cut*: numbers of requests whose answer ends early. *fails(range, shown)*: whether the
+    answer to that range, with these rows, is a bare 500; *fails_at*: numbers of requests that are answered so.
     """
 
     def __init__(
@@ -54,15 +56,17 @@ class Pages(httpx.BaseTransport):
         date: Callable[[int], datetime | None] = lambda number: datetime.now(UTC),
         answer_s: float = 0.0,
         cut: Container[int] = (),
+        fails: Callable[[Range, Sequence[Event]], bool] = lambda rng, shown: False,
     ) -> None:
         self._events = list(events)
         self._cap, self._zone, self._shows, self._date = cap, ZoneInfo(zone), shows, date
-        self._answer_s, self._cut = answer_s, cut
+        self._answer_s, self._cut, self._fails = answer_s, cut, fails
         self._random = random.Random(7)
         self._lock = threading.Lock()
         self._in_flight = self.most_in_flight = 0
         self.asked: list[dict[str, str]] = []
         self.before_answer: Callable[[int], object] = lambda number: None
+        self.fails_at: Container[int] = ()
 
     def delete(self, uuids: Container[str]) -> None:
         """Show the events of *uuids* no longer."""
@@ -88,13 +92,15 @@ class Pages(httpx.BaseTransport):
         self.asked.append(params)
         number = len(self.asked)
         self.before_answer(number)
-        found = list(self._events)
-        if "after" in params:
-            after, before = (datetime.fromisoformat(params[name]) for name in ("after", "before"))
-            found = [event for event in found if after < event.timestamp < before]
+        latest = max((event.timestamp for event in self._events), default=datetime.now(UTC))
+        before = datetime.fromisoformat(params["before"]) if "before" in params else latest + MICROSECOND
+        after = datetime.fromisoformat(params["after"]) if "after" in params else before - timedelta(hours=24)
+        found = [event for event in self._events if after < event.timestamp < before]
         self._random.shuffle(found)  # ties come in any order
         found.sort(key=lambda event: event.timestamp, reverse="orderBy" not in params)
         shown = found[: self._shows(number, min(int(params["limit"]), self._cap))]
+        if number in self.fails_at or self._fails(Range(after + MICROSECOND, before), shown):
+            return httpx.Response(500, stream=httpx.ByteStream(b"{}"))
         last = (shown or found)[-1].timestamp.isoformat() if found else ""
         cursor = f"{HOST}/?{httpx.QueryParams(after=last)}" if len(found) > len(shown) else None
         body = json.dumps({"next": cursor, "results": [self._row(event) for event in shown]}).encode()
@@ -124,5 +130,6 @@ def reader_of(
     pages: httpx.BaseTransport, directory: Path, *, budget: Pacing | None = None, **more: object
 ) -> EventsReader:
     """A reader of project 1."""
-    client = Client(Source(HOST, KEY), budget or budget_of(directory), patience=PATIENCE, transport=pages, **more)
+    more = {"patience": PATIENCE, **more}
+    client = Client(Source(HOST, KEY), budget or budget_of(directory), transport=pages, **more)
     return EventsReader(client, 1, events=EventFilter())

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from extractors import errors
-from extractors.client import Heard, one_clock
+from extractors.client import Heard, Patience, one_clock
 from extractors.events import LIMIT, EventsReader, Passage
 from extractors.window import DAY, MICROSECOND, Range, iso, window_at
 from tests.extractors.pages import Pages, at_times, reader_of, spread
@@ -210,3 +210,136 @@ AGREE = [
 def test_dates_agree_with_the_time_between(earlier, later, agree):
     """Each was written at some moment between the question and its answer."""
     assert one_clock(earlier, later) == agree
+
+
+class Waits:
+    """Sleeps of a client, in the order they were asked for; none is slept."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def __call__(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+
+def impeded(bad: Sequence[datetime], directory, events, **more) -> tuple[EventsReader, Pages, Waits]:
+    """A reader with the patience of a real run, of a server that fails where an event of *bad* is shown."""
+    pages, waits = Pages(events, fails=lambda rng, shown: any(e.timestamp in bad for e in shown), **more), Waits()
+    return reader_of(pages, directory, patience=Patience(), sleep=waits), pages, waits
+
+
+def test_five_rows_that_cannot_be_served_cost_one_full_wait_and_forty_requests_each(tmp_path):
+    """A 500 is waited out once in a run; then halving goes on at once, and each microsecond is tried again after 5 s."""
+    events = spread(2_000, START, END)
+    bad = [events[n].timestamp for n in (3, 400, 401, 1_100, 1_999)]
+    reader, pages, waits = impeded(bad, tmp_path, events)
+
+    passages = swept(reader, Range(START, END))
+
+    assert uuids(passages) == [event.uuid for event in events if event.timestamp not in bad]
+    assert [at for passage in passages for at in passage.unread] == bad
+    assert waits.seconds == [5, 20, 35, *[5] * 5]
+    assert len(pages.asked) < 20 + 5 * 50
+
+
+def test_longest_span_is_asked_again_after_a_row_that_cannot_be_served(tmp_path):
+    """Its neighbourhood is not halved anew: what comes after it is asked as if nothing had been."""
+    start = datetime(2000, 1, 1, tzinfo=UTC)
+    bad = datetime(2020, 5, 6, 7, 8, 9, 10, tzinfo=UTC)
+    reader, pages, _ = impeded([bad], tmp_path, at_times(bad))
+
+    assert [at for passage in swept(reader, Range(start, END)) for at in passage.unread] == [bad]
+    assert len(pages.asked) < 36 + 65  # twenty-six years, and a row
+
+
+PASSING = [
+    pytest.param({1, 2, 3, 4}, 30, id="answered by halves after the wait"),
+    pytest.param({*range(1, 5), *range(6, 14)}, 40, id="only what finds no row is answered for a while"),
+    pytest.param(range(1, 8), 30, id="nothing is answered for a minute and more"),
+    pytest.param({*range(1, 5), *range(6, 80, 2)}, 150, id="every second question"),
+]
+
+
+@pytest.mark.parametrize(("failing", "most"), PASSING)
+def test_fault_that_passes_loses_nothing_and_marks_nothing_unread(failing, most, tmp_path):
+    """Halves that are served again and again show it: what is left is asked whole."""
+    events = spread(500, START, END)
+    pages, waits = Pages(events), Waits()
+    pages.fails_at = failing
+    reader = reader_of(pages, tmp_path, patience=Patience(), sleep=waits)
+
+    passages = swept(reader, Range(START, END))
+
+    assert uuids(passages) == [event.uuid for event in events]
+    assert not any(passage.unread for passage in passages)
+    assert len(pages.asked) < most
+
+
+@pytest.mark.parametrize("failing", [range(1, 5), {1, 2, 3, 4, 6}], ids=["the wait", "and once more"])
+def test_microsecond_is_asked_again_before_it_is_called_unread(failing, tmp_path):
+    """A full wait in vain is one bad answer to what cannot be divided."""
+    pages, waits, asked = Pages(at_times(START)), Waits(), Range(START, START + MICROSECOND)
+    pages.fails_at = failing
+    reader = reader_of(pages, tmp_path, patience=Patience(), sleep=waits)
+    if 6 in failing:
+        asked = Range(START, START + 2 * MICROSECOND)
+
+    passages = swept(reader, asked)
+
+    assert len(uuids(passages)) == 1
+    assert not any(passage.unread for passage in passages)
+
+
+OUTAGES = [
+    pytest.param(0, Range(START, END), id="from the start"),
+    pytest.param(3, Range(START, END), id="later"),
+    pytest.param(0, Range(START, START + MICROSECOND), id="while a microsecond is asked for"),
+]
+
+
+@pytest.mark.parametrize(("answers_first", "rng"), OUTAGES)
+def test_outage_is_no_row_s_fault_and_ends_the_run_soon(answers_first, rng, tmp_path):
+    """A 500 on everything is no row's fault: one question that finds no row tells, after two waits of a minute at most."""
+    pages, waits = Pages(spread(5_000, START, END)), Waits()
+    pages.fails_at = range(answers_first + 1, 10**6)
+    reader = reader_of(pages, tmp_path, patience=Patience(), sleep=waits)
+
+    with pytest.raises(errors.SourceUnavailable, match="a question that finds nothing"):
+        swept(reader, rng)
+
+    assert len(pages.asked) <= answers_first + 11
+    assert sum(waits.seconds) <= 125
+
+
+def test_range_in_which_nothing_is_served_is_named(tmp_path):
+    """A microsecond without a single event fails as well: no row can be it, so the range ends the run."""
+    broken = Range(START + timedelta(hours=5), START + timedelta(hours=6))
+    pages = Pages(spread(300, START, END), fails=lambda rng, shown: rng.overlap(broken) is not None)
+    waits = Waits()
+    reader, found = reader_of(pages, tmp_path, patience=Patience(), sleep=waits), []
+
+    with pytest.raises(errors.SourceUnavailable, match="nothing of the range from 2026-03-02T05:00:00"):
+        found.extend(reader.sweep(Range(START, END), window_end=lambda at: window_at(at, DAY).end))
+
+    assert len(pages.asked) < 250
+    assert sum(waits.seconds) < 120
+
+
+@pytest.mark.parametrize("at", [datetime(1970, 1, 1, tzinfo=UTC), START], ids=["at the epoch", "later"])
+def test_earliest_is_found_where_the_first_row_cannot_be_served(at, tmp_path):
+    """It is the first all the same; neither the clock nor the search is stopped by it."""
+    reader, pages, waits = impeded([at], tmp_path, at_times(at, START + DAY))
+
+    assert reader.earliest() == at
+    assert sum(waits.seconds) <= 65
+    assert len(pages.asked) < 130
+
+
+def test_time_zone_is_checked_beside_a_row_that_cannot_be_served(tmp_path):
+    """That a row's neighbour is not served says nothing against its time."""
+    events = spread(40, START, END)
+    bad = events[1].timestamp
+    reader, _, _ = impeded([bad], tmp_path, events)
+    pages_rows = uuids(swept(reader, Range(START, END)))
+    assert len(pages_rows) == 39
+    assert reader.uuids(Range(bad, bad + MICROSECOND)) is None

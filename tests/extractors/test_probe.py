@@ -15,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import httpx
+import pyarrow as pa
 import pytest
 
 from extractors import decode, errors, probe, queries
@@ -588,3 +589,60 @@ def test_hours_of_a_heavy_range_are_counted_in_parts(tmp_path):
         assert server.count("query") <= 10
         assert asked.hour_counts(Range(MARCH, MARCH + DAY / 2))
     assert (asked.refusal, asked.unavailable) == ("", "")
+
+
+# --- what is stored of events whose copies differ
+
+
+def asked_for(events: Sequence[Event]) -> pa.Table:
+    """The events as a list shows them."""
+    body = b'{"next":null,"results":[%s]}' % b",".join(row(one, None, UNLIMITED) for one in events)
+    return decode.page(body).rows
+
+
+def test_contents_are_those_of_the_events_asked_for(asked):
+    """Each content once, with its latest created_at, to the microsecond, whatever the project's zone; no other uuid's."""
+    found = asked.contents(asked_for(EVENTS[3:7])).to_pylist()
+
+    assert {(one["uuid"], one["event"], one["distinct_id"]) for one in found} == {
+        (one.uuid, one.event, one.distinct_id) for one in EVENTS[3:7]
+    }
+    (five,) = [one for one in found if one["uuid"] == EVENTS[5].uuid]
+    assert (five["timestamp"], five["properties"]) == (LEAP + 5 * HOUR, EVENTS[5].properties)
+    assert five["created"] == (LEAP + 7 * HOUR - queries.EPOCH) // MICROSECOND
+
+
+def test_contents_are_asked_for_in_small_questions(tmp_path):
+    """At most 500 events and 8 MiB in one, each with a LIMIT of its own."""
+    sizes = []
+    for text in ("{}", '{"x":"%s"}' % ("x" * 2**20)):
+        count = 1_201 if text == "{}" else 20
+        events = [replace(event(n, LEAP + n * MICROSECOND), properties=text) for n in range(count)]
+        asked, sent = answering(lambda limit: {"results": []}, tmp_path / str(count))
+        asked.contents(asked_for(events))
+        sizes.append([text.count("-774b-") for text in sent])
+
+    assert sizes == [[500, 500, 201], [7, 7, 6]]
+    assert all(text.endswith("LIMIT 9999") for text in sent)
+
+
+def test_contents_that_may_be_cut_are_asked_for_in_halves(tmp_path):
+    """An answer as long as its LIMIT may miss some; what one event alone overflows is not told."""
+    text = [EVENTS[0].uuid, "e", "d", 0, "{}", "", 1]
+    asked, sent = answering(lambda limit: {"results": [text] * (limit if EVENTS[0].uuid in sent[-1] else 1)}, tmp_path)
+    found = asked.contents(asked_for([EVENTS[0], EVENTS[1], EVENTS[2]]))
+
+    assert (found.num_rows, len(sent)) == (1, 3)
+
+
+@pytest.mark.parametrize(("status", "questions"), [(400, 1), (504, 3)])
+def test_contents_that_are_refused_say_nothing_of_other_questions(status, questions, tmp_path):
+    """Not asked again in the run; windows are told all the same."""
+    states = [status]
+    asked, sent = answering_with(lambda: states[0], tmp_path)
+    found = [asked.contents(asked_for(EVENTS[:2])).num_rows for _ in range(2 if status == 400 else 1)]
+    states[0] = 200
+
+    assert set(found) == {0}
+    assert (len(sent), asked.refusal, asked.unavailable) == (questions, "", "")
+    assert asked.windows(HOURS) is not None

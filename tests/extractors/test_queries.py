@@ -210,3 +210,23 @@ def test_instants_are_utc_whatever_zone_they_came_in():
     assert queries.instant(moment) == "2024-02-28T23:00:00.000005+00:00"
     assert Dialect.DATETIME64.instant(moment) == "toDateTime64('2024-02-28 23:00:00.000005', 6, 'UTC')"
     assert Dialect.DATETIME.instant(moment) == "toDateTime('2024-02-28 23:00:00.000005Z')"
+
+
+FAR_AWAY = [
+    pytest.param(Range(datetime(1960, 1, 1, tzinfo=UTC), datetime(1971, 1, 1, tzinfo=UTC)), id="since 1960"),
+    pytest.param(Range(datetime(2026, 1, 1, tzinfo=UTC), datetime(2150, 1, 1, tzinfo=UTC)), id="until 2150"),
+    pytest.param(queries.ALL_TIME, id="all time"),
+]
+
+
+@pytest.mark.parametrize("rng", FAR_AWAY)
+@pytest.mark.parametrize("dialect", Dialect)
+@pytest.mark.parametrize(
+    "ask", [queries.hour_counts, queries.identity_count, lambda n, r, **more: queries.outside(n, [r], **more)]
+)
+def test_query_of_times_far_away_does_not_compare_timestamps(ask, dialect, rng):
+    """The engine would look in its index of days, where days start over: microseconds are compared instead."""
+    hogql = json.loads(ask(1, rng, events=EventFilter(), dialect=dialect).body)["query"]["query"]
+
+    assert re.findall(r"(?:timestamp|ts) *[<>]", hogql) == []
+    assert set(re.findall(r"'(\d{4})-", hogql)) <= {"1970", "2026"}

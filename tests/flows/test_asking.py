@@ -122,6 +122,86 @@ def test_ignored_select_and_where_are_told(simulator, tmp_path):
     assert (sent["select"], sent["where"]) == ('["event"]', "[\"event = 'x'\"]")
 
 
+OLD = [
+    Event(
+        f"00000000-0000-4000-8000-{n:012x}",
+        "old",
+        "d",
+        datetime(1970, 1, 1, tzinfo=UTC) + n * timedelta(seconds=1),
+        "{}",
+    )
+    for n in (-(10**8), -1, 0, 1)
+]
+OLD = [replace(event, uuid=f"00000000-0000-4000-8000-00000000000{n}") for n, event in enumerate(OLD)]
+FAR = [
+    pytest.param(OLD_2023, ("--since", "1960-01-01"), 0, OLD, id="since 1960"),
+    pytest.param(
+        OLD_2023,
+        ("--since", "1960-01-01", "--until", "1969-12-01"),
+        0,
+        OLD[:1],
+        id="the sixties",
+        marks=pytest.mark.long,
+    ),
+    pytest.param(OLD_2023, ("--since", "1960-01-01", "--offset", "0"), 3, OLD[2:], id="one page"),
+    pytest.param(
+        OLD_2023,
+        ("--since", "1970-01-01", "--until", "2150-01-01"),
+        0,
+        OLD[2:],
+        id="until 2150",
+        marks=pytest.mark.long,
+    ),
+    pytest.param(
+        FREE,
+        ("--since", "1960-01-01", "--until", "1971-01-01"),
+        3,
+        OLD[2:],
+        id="since 1960, cloud",
+        marks=pytest.mark.long,
+    ),
+]
+
+
+@pytest.mark.parametrize(("profile", "arguments", "status", "expected"), FAR)
+def test_list_of_times_far_away_loses_nothing_in_silence(profile, arguments, status, expected, tmp_path):
+    """What no bound can be sent for is listed all the same, or it is named and the status is 3."""
+    with serve(Dataset([*OLD, RECENT]), profile=profile) as running:
+        done = hedgerow(running, tmp_path, "events", "list", *arguments, "--event", "old")
+
+    document = json.loads(done.stdout)
+    assert [row["id"] for row in document["results"]] == [event.uuid for event in expected]
+    assert (done.returncode, bool(document["problems"])) == (status, status == 3)
+
+
+@pytest.mark.long  # a full wait of a minute
+def test_row_that_cannot_be_served_is_named_and_the_others_are_listed(tmp_path):
+    """Exit 3, its microsecond on stderr and in the document."""
+    bad = Event("00000000-0000-4000-8000-00000000dead", "bad", "d", START + timedelta(hours=7, microseconds=5), "[]")
+    dataset = Dataset([*(event for event in in_range() if event.event != "bulk import"), bad])
+    with serve(dataset, profile=FREE) as damaged:
+        done = hedgerow(damaged, tmp_path, "events", "list", *RANGE, "--json")
+
+    document = json.loads(done.stdout)
+    assert done.returncode == 3
+    assert document["problems"] == ["2026-03-01T07:00:00.000005Z: PostHog cannot serve an event of this microsecond"]
+    assert len(document["results"]) == len(dataset.events) - 1
+
+
+@pytest.mark.long  # a full wait of a minute
+def test_check_warns_of_a_row_that_cannot_be_served(tmp_path):
+    """It is no failure: a sync lands all others."""
+    with serve(
+        Dataset([RECENT, replace(RECENT, properties="[]", timestamp=RECENT.timestamp + timedelta(hours=2))]),
+        profile=FREE,
+    ) as damaged:
+        done = hedgerow(damaged, tmp_path, "check", "--json")
+
+    found = {one["check"]: one for one in json.loads(done.stdout)["projects"][0]["checks"]}
+    assert (done.returncode, found["events"]["result"]) == (0, "warn"), found["events"]
+    assert "microsecond" in found["events"]["mend"]
+
+
 def test_row_that_cannot_be_read_makes_the_list_incomplete(tmp_path):
     """Exit 3, named on stderr and in the document; the other rows are there."""
     faults = Faults([Fault("nanoseconds", rate=1.0, uuid=in_range()[5].uuid)])

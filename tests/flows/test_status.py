@@ -59,7 +59,7 @@ SEGMENTS = [
         for state, kind in [
             (State.OPEN, Kind.OPEN),
             (State.STALE, Kind.OPEN),
-            (State.UNMERGED, Kind.DIFFERS),
+            (State.UNMERGED, Kind.LANDED),
             (State.DISPUTED, Kind.DIFFERS),
             (State.HELD, Kind.DIFFERS),
         ]
