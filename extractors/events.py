@@ -448,14 +448,18 @@ class EventsReader:
 
         def ask(narrowing: Narrowing) -> decode.Page | None:
             try:
-                return self._page(asked, limit, narrowing)
-            except NOT_SERVED:
+                page = self._page(asked, limit, narrowing)
+            except NOT_SERVED as exc:
+                if not self._takes_hogql():
+                    raise errors.RequestRefused(f"no HogQL in filters: {exc}") from exc
                 return None
+            self._sliced = True
+            return page
 
         def surely(narrowing: Narrowing) -> decode.Page | None:
             return self._twice(asked, limit, narrowing)
 
-        if self.learned.hogql_filter and self._takes_hogql():
+        if self.learned.hogql_filter:
             try:
                 return ties.by_uuid(ask, page, surely=surely, count=count)
             except errors.RequestRefused:
