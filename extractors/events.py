@@ -488,11 +488,14 @@ class EventsReader:
         return self._ancient
 
     def _ask_any_time(self, asked: Range, narrowing: Narrowing | None = None) -> decode.Page | None:
-        """One page of *asked*; None where it is not served."""
-        try:
-            return self._page(asked, LIMIT, narrowing)
-        except NOT_SERVED:
-            return None
+        """One page of *asked*, shorter where some row of a long one is not served; None where its first is not."""
+        limit = LIMIT
+        while limit:
+            try:
+                return self._page(asked, limit, narrowing)
+            except NOT_SERVED:
+                limit //= 10
+        return None
 
     def before_1970(self, rng: Range) -> Passage:
         """The part of *rng*, which is reachable, before 1970."""
