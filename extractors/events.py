@@ -471,14 +471,18 @@ class EventsReader:
 
         def ask(narrowing: Narrowing) -> decode.Page | None:
             try:
-                return self._page(asked, limit, narrowing)
-            except NOT_SERVED:
+                page = self._page(asked, limit, narrowing)
+            except NOT_SERVED as exc:
+                if not self._takes_hogql():
+                    raise errors.RequestRefused(f"no HogQL in filters: {exc}") from exc
                 return None
+            self._sliced = True
+            return page
 
         def surely(narrowing: Narrowing) -> decode.Page | None:
             return self._twice(asked, limit, narrowing)
 
-        if self.learned.hogql_filter and self._takes_hogql():
+        if self.learned.hogql_filter:
             try:
                 return ties.by_uuid(ask, page, surely=surely, count=count)
             except errors.RequestRefused:
@@ -507,11 +511,14 @@ class EventsReader:
         return self._ancient
 
     def _ask_any_time(self, asked: Range, narrowing: Narrowing | None = None) -> decode.Page | None:
-        """One page of *asked*; None where it is not served."""
-        try:
-            return self._page(asked, LIMIT, narrowing)
-        except NOT_SERVED:
-            return None
+        """One page of *asked*, shorter where some row of a long one is not served; None where its first is not."""
+        limit = LIMIT
+        while limit:
+            try:
+                return self._page(asked, limit, narrowing)
+            except NOT_SERVED:
+                limit //= 10
+        return None
 
     def before_1970(self, rng: Range) -> Passage:
         """The part of *rng*, which is reachable, before 1970."""

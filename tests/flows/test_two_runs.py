@@ -62,7 +62,7 @@ class InStep:
             self._gate.notify_all()
 
 
-@pytest.mark.parametrize("kind", ["duckdb", "lake"])
+@pytest.mark.parametrize("kind", ["duckdb", pytest.param("lake", marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "profile",
     [pytest.param(SILENT, id="not counted"), pytest.param(UNLIMITED, id="counted", marks=pytest.mark.long)],

@@ -231,7 +231,7 @@ def test_row_that_cannot_be_typed_makes_no_empty_date(tmp_path):
     """Its date is cut as any that has events, and the row is in quarantine with its hour."""
     victim = old_event(FIRST + 5 * HOUR + 7 * MINUTE)
     sink = place("duckdb", tmp_path)
-    faults = Faults([Fault("nan", rate=1.0, uuid=victim.uuid)])
+    faults = Faults([Fault("deep", rate=1.0, uuid=victim.uuid)])
     with serve(Dataset([victim]), profile=OLD, faults=faults, now=lambda: NOW) as simulator:
         outcome, _ = sync(simulator.url, simulator.key, sink, tmp_path, since=FIRST - DAY, until=FIRST + 3 * DAY)
 
