@@ -495,7 +495,7 @@ def _remedy(exc: errors.SourceError) -> str:
     if isinstance(exc, errors.AccessDenied):
         return exc.hint or "give the key the scope query:read"
     if isinstance(exc, errors.EndpointMissing):
-        return "a newer PostHog has it"
+        return "upgrade PostHog: newer servers have POST /query"
     return (
         "this server does not run hedgerow's queries, whatever the key may do: upgrade PostHog, or report what it said"
     )

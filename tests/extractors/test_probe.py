@@ -504,7 +504,7 @@ def test_refusal_is_one_of_the_key_or_the_server(status, body, tmp_path):
     assert asked.windows(HOURS) is None
     assert str(status) in asked.refusal
     assert asked.unavailable == ""
-    remedies = {400: "upgrade", 401: "KEY", 402: "upgrade", 403: "key", 404: "too old", 405: "upgrade"}
+    remedies = {400: "upgrade", 401: "KEY", 402: "upgrade", 403: "key", 404: "upgrade", 405: "upgrade"}
     assert remedies[status] in asked.remedy
     assert len(sent) == (2 if status == 404 else 1)
     assert asked_nothing_more(asked)
