@@ -323,7 +323,8 @@ class DuckDBSink:
         self._file.lock_timeout_s = 0.0
 
     def record(self, run: Run) -> None:
-        with self._file.open() as db:
+        # Whole: also a run that was refused because the file is cut short comes here, and must not write into it.
+        with self._file.open_whole() as db:
             values = list(asdict(run).values())
             db.execute(f"INSERT INTO hedgerow.runs VALUES ({', '.join('?' * len(values))})", values)
 

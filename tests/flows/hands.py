@@ -16,7 +16,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -35,6 +35,7 @@ from flows import audit, copy, pipeline
 from flows.pipeline import STREAM
 from sinks import ledger
 from sinks.base import Destination, Run, Sink
+from sinks.errors import SinkError
 from sinks.ledger import Entry, Landing
 from tests.flows.hands_places import Place
 from tests.flows.harness import IMPATIENT, SETTLE
@@ -194,13 +195,23 @@ class Gate:
                 _land_some(self._sink, args)
                 self._line.say(("done", made))
                 self.end()
-            result = found(*args, **named)
+            try:
+                result = found(*args, **named)
+            except SinkError as exc:
+                starts = {entry.start for entry in exc.landed}
+                if starts:  # it failed after some windows
+                    self._done(replace(made, parts=tuple(part for part in made.parts if part.start in starts)))
+                raise
             if name not in READS:
-                self._line.say(("done", made))
-                self._take(self._line.hear())
+                self._done(made)
             return result
 
         return call
+
+    def _done(self, call: Call) -> None:
+        """Say what was done, so that it is looked at, and wait for the word."""
+        self._line.say(("done", call))
+        self._take(self._line.hear())
 
     def stop(self, call: Call) -> str:
         """Say what comes next, and wait for the word."""

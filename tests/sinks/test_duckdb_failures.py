@@ -152,7 +152,7 @@ def test_newer_ledger_is_refused(simulator, tmp_path):
     assert_refused(run(simulator, tmp_path), "upgrade hedgerow")
 
 
-@pytest.mark.parametrize("lost", [0.5, 0.02], ids=["half", "a fiftieth"])
+@pytest.mark.parametrize("lost", [0.5, 0.1], ids=["half", "a tenth"])
 def test_truncated_file_is_refused(lost, simulator, tmp_path):
     """A file that lost its end, which DuckDB may open without a word: exit 12, not a byte is changed."""
     assert_whole(simulator, tmp_path)
@@ -162,7 +162,7 @@ def test_truncated_file_is_refused(lost, simulator, tmp_path):
     file.write_bytes(rest)
     done = run(simulator, tmp_path)
 
-    assert_refused(done, FILE)
+    assert_refused(done, "is cut short")
     assert file.read_bytes() == rest
 
 
