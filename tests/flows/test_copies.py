@@ -211,7 +211,9 @@ def test_copies_created_at_once_fall_to_the_fixed_rule(tmp_path):
     assert not any(outcome.complete for outcome in outcomes)
 
 
-@pytest.mark.parametrize("profile", [UNLIMITED, SILENT], ids=["query", "no query"])
+@pytest.mark.parametrize(
+    "profile", [pytest.param(UNLIMITED, id="query"), pytest.param(SILENT, id="no query", marks=pytest.mark.long)]
+)
 def test_what_the_source_merged_is_right_at_the_next_age(profile, tmp_path):
     """Windows months old when landed, too: 1, 6, 24 and 72 hours after the copies were found, then daily."""
     world = World(copied(300, every=5), MemorySink(), tmp_path, profile=profile)

@@ -168,7 +168,7 @@ def test_unsettled_windows_are_fed_by_tails_and_read_once_settled(tmp_path):
     since = NOW - timedelta(hours=30)
     with serve(visible, profile=UNLIMITED, now=lambda: clock) as simulator:
         pending = [(event.timestamp + timedelta(seconds=rng.choice((1, 5, 400))), event) for event in dataset.events]
-        for _ in range(14):
+        for _ in range(8):
             clock += timedelta(minutes=25)
             visible.add(event for shown_at, event in pending if shown_at <= clock)
             pending = [(shown_at, event) for shown_at, event in pending if shown_at > clock]

@@ -67,16 +67,17 @@ def test_every_server_lands_every_event_once(profile: Profile, dataset, tmp_path
     assert states == {State.VERIFIED if profile.query_allowed else State.LANDED}
 
 
+@pytest.mark.parametrize("year", [2026, 2023])
 @pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(3, 30))])
-def test_both_servers_come_to_the_same_ledger(seed, tmp_path):
+def test_both_servers_come_to_the_same_ledger(seed, year, tmp_path):
     """Two servers by two hands, the same events: the same rows, windows, digests and verified states."""
     sizes = [random.Random(seed).choice((999, 1_000, 1_001, 2_100)) for _ in range(seed % 3)]
     made = generate(events=1_500 * (seed % 4), start=START, end=END, seed=seed, tie_sizes=sizes)
     rows = [Row(e.uuid, e.event, e.distinct_id, e.timestamp, e.properties, e.elements_chain) for e in made.events]
     first, second = MemorySink(), MemorySink()
-    with serve(made, profile=FREE, now=lambda: NOW) as server:
+    with serve(made, profile=FREE if year == 2026 else OLD_2023, now=lambda: NOW) as server:
         sync(server.url, server.key, first, tmp_path, since=START, until=END)
-    with second_server(rows, now=lambda: NOW) as other:
+    with second_server(rows, now=lambda: NOW, older=year == 2023) as other:
         sync(other.url, other.key, second, tmp_path, since=START, until=END)
 
     def told(sink: MemorySink) -> list[tuple[object, ...]]:

@@ -383,7 +383,7 @@ def test_source_without_queries_cannot_be_compared(dataset, tmp_path):
     """Damage is still found; that the source was not compared is no success."""
     with serve(dataset, profile=replace(UNLIMITED, query_allowed=False)) as simulator:
         place = Place(simulator, tmp_path)
-        since = END - timedelta(days=5)
+        since = END - timedelta(days=2)
         place.backfill(since=since)
         found = place.verify()
         place.damage("DELETE FROM events WHERE event = '$pageview'")
