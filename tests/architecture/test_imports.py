@@ -61,3 +61,12 @@ def test_environment_is_read_in_one_place():
     """os.environ is read by the settings and nowhere else."""
     readers = {file.name for file in FILES if "os.environ" in file.read_text() or "getenv" in file.read_text()}
     assert readers == {"settings.py"}
+
+
+def test_program_is_started_from_the_tree_that_is_tested():
+    """Tests that choose its environment take it from tests/program.py: else the installed package would run."""
+    path = "/usr" + "/bin"
+    choosing = {
+        str(file.relative_to(ROOT)) for file in (ROOT / "tests").rglob("*.py") if f"{path}:" in file.read_text()
+    }
+    assert choosing == {"tests/program.py"}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.settings import ENVIRONMENT, load, open_keys
+from tests.program import surroundings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,7 +21,7 @@ GROUPS = ("events", "exports", "evaluations")
 
 
 def hedgerow(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(cwd), "COLUMNS": "120"}
+    environment = surroundings(cwd, COLUMNS="120")
     command = [str(Path(sys.executable).parent / "hedgerow"), *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False)
 

@@ -11,7 +11,7 @@ import pty
 import re
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -40,16 +40,11 @@ DATASET = generate(events=1_500, start=START, end=END, seed=2, tie_sizes=(1_200,
 DATASET.add([RECENT])
 
 
-def surroundings(simulator: Simulator, home: Path, **more: str) -> Mapping[str, str]:
-    """The command's environment; a copy of the product that is being tested stays the one that runs."""
-    return environment(simulator, home, **more) | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-
-
 def hedgerow(simulator: Simulator, home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [HEDGEROW, *arguments],
         cwd=home,
-        env=surroundings(simulator, home, **more),
+        env=environment(simulator, home, **more),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -491,7 +486,7 @@ class Killer:
         self.process = subprocess.Popen(
             [HEDGEROW, *arguments],
             cwd=home,
-            env=surroundings(simulator, home),
+            env=environment(simulator, home),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -539,7 +534,7 @@ def answered(simulator: Simulator, home: Path, answer: bytes, *arguments: str) -
     process = subprocess.Popen(
         [HEDGEROW, *arguments],
         cwd=home,
-        env=surroundings(simulator, home),
+        env=environment(simulator, home),
         stdin=theirs,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -620,7 +615,7 @@ def test_gigabyte_is_fetched_in_little_memory(tmp_path):
         process = subprocess.Popen(
             [HEDGEROW, "exports", "download", "1", "--output", "a.csv", "--json"],
             cwd=tmp_path,
-            env=surroundings(running, tmp_path),
+            env=environment(running, tmp_path),
             stdout=subprocess.PIPE,
             text=True,
         )

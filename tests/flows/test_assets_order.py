@@ -32,6 +32,7 @@ from flows.settings import SettingsError, Snapshot, load
 from sinks.base import Table
 from sinks.errors import DestinationUnusable, GenerationConflict
 from tests.flows.test_assets import CSV, FREE, NOW, Place
+from tests.program import surroundings
 
 HISTORY = "SELECT name, valid_from, valid_to FROM evaluations WHERE id = '{}' ORDER BY valid_from, valid_to NULLS LAST"
 
@@ -300,16 +301,14 @@ def test_deletions_are_accepted_on_the_command_line(place, judges):
     """Exit status 3 without the flag, 0 with it."""
     place.sync("evaluations")
     judges.rows.clear()
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-        "HOME": str(place.directory),
-        "POSTHOG_HOST": place.simulator.url,
-        "POSTHOG_PERSONAL_API_KEY": place.simulator.key,
-        "POSTHOG_PROJECT_ID": "1",
-        "HEDGEROW_STATE_DIR": str(place.directory / "state"),
-        "HEDGEROW_DESTINATION": place.address,
-    }
+    environment = surroundings(
+        place.directory,
+        POSTHOG_HOST=place.simulator.url,
+        POSTHOG_PERSONAL_API_KEY=place.simulator.key,
+        POSTHOG_PROJECT_ID="1",
+        HEDGEROW_STATE_DIR=str(place.directory / "state"),
+        HEDGEROW_DESTINATION=place.address,
+    )
     command = [sys.executable, "-m", "flows.cli", "sync", "evaluations"]
     ended = [
         subprocess.run(

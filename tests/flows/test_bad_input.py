@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import duckdb
 import pytest
+
+from tests.program import surroundings
 
 HEDGEROW = str(Path(sys.executable).parent / "hedgerow")
 DATE = "Tue, 24 Nov 2026 00:00:00 GMT"
@@ -252,8 +253,7 @@ def test_bad_input_ends_clearly(case, host, tmp_path):
         db.execute("CREATE TABLE mine AS SELECT 1 AS one")
     arguments = case.arguments.split() if isinstance(case.arguments, str) else case.arguments
     settings = {KEY: "phx_good", PROJECT: "1", HOST: host, "HEDGEROW_STATE_DIR": str(tmp_path / "state")}
-    paths = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-    environment = {**paths, **settings, **case.settings}
+    environment = surroundings(tmp_path, **settings | dict(case.settings))
     done = subprocess.run(
         [HEDGEROW, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
@@ -276,7 +276,7 @@ def test_table_has_sixty_cases():
 def test_same_project_of_another_host_is_refused(host, tmp_path):
     """A destination remembers the host of each project id: another one is exit 2, and says what to do."""
     settings = {KEY: "phx_good", PROJECT: "1", HOST: host, "HEDGEROW_STATE_DIR": str(tmp_path / "state")}
-    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), **settings}
+    environment = surroundings(tmp_path, **settings)
     runs = [
         subprocess.run(
             [HEDGEROW, "sync", "events"],
@@ -335,7 +335,7 @@ def settings_of(home: Path, *arguments: str, **variables: str) -> subprocess.Com
     return subprocess.run(
         [HEDGEROW, "settings", *arguments],
         cwd=home,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(home), **variables},
+        env=surroundings(home, **variables),
         capture_output=True,
         text=True,
         timeout=60,

@@ -19,6 +19,7 @@ from extractors.simulator.profiles import OLD_2021
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from sinks.duckdb_file import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
+from tests.program import surroundings
 
 HEDGEROW = str(Path(sys.executable).parent / "hedgerow")
 START, END, NOW = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 5, tzinfo=UTC), datetime(2026, 3, 20, tzinfo=UTC)
@@ -50,16 +51,14 @@ def simulator(held) -> Iterator[Simulator]:
 
 
 def environment(simulator: Simulator, home: Path, **more: str) -> Mapping[str, str]:
-    return {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(home),
+    known = {
         "COLUMNS": "120",
         "POSTHOG_HOST": simulator.url,
         "POSTHOG_PROJECT_ID": "1",
         "POSTHOG_PERSONAL_API_KEY": simulator.key,
         "HEDGEROW_STATE_DIR": str(home / "state"),
-        **more,
     }
+    return surroundings(home, **known | more)
 
 
 def hedgerow(simulator: Simulator, home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:

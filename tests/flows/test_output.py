@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -20,13 +20,9 @@ from extractors.simulator.server import Simulator, serve
 from flows import report
 from tests.flows.harness import UNLIMITED
 from tests.flows.test_cli import END, HEDGEROW, START, environment
+from tests.program import surroundings
 
 DEMO = "21,500 of 21,500"
-
-
-def surroundings(home: Path, **more: str) -> Mapping[str, str]:
-    known = {"PATH": "/usr/bin:/bin", "HOME": str(home), "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-    return {**known, **more}
 
 
 def hedgerow(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[bytes]:

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -22,6 +21,7 @@ from sinks.ledger import Entry, Landing
 from sinks.memory import MemorySink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.flows.places import place
+from tests.program import surroundings
 
 START, END, NOW = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 11, tzinfo=UTC), datetime(2026, 3, 20, tzinfo=UTC)
 DEADLINE_S = 90
@@ -73,16 +73,14 @@ def test_two_syncs_at_once_both_end_well(kind, profile, tmp_path):
     address = f"duckdb:{tmp_path / 'a.duckdb'}" if kind == "duckdb" else f"file:{tmp_path / 'lake'}"
     in_step = InStep()
     with serve(dataset, profile=profile, now=lambda: NOW, on_request=in_step) as simulator:
-        environment = {
-            "PATH": "/usr/bin:/bin",
-            "HOME": str(tmp_path),
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-            "POSTHOG_HOST": simulator.url,
-            "POSTHOG_PROJECT_ID": "1",
-            "POSTHOG_PERSONAL_API_KEY": simulator.key,
-            "HEDGEROW_DESTINATION": address,
-            "HEDGEROW_STATE_DIR": str(tmp_path / "state"),
-        }
+        environment = surroundings(
+            tmp_path,
+            POSTHOG_HOST=simulator.url,
+            POSTHOG_PROJECT_ID="1",
+            POSTHOG_PERSONAL_API_KEY=simulator.key,
+            HEDGEROW_DESTINATION=address,
+            HEDGEROW_STATE_DIR=str(tmp_path / "state"),
+        )
         command = [
             sys.executable,
             "-m",

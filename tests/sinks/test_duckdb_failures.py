@@ -20,6 +20,7 @@ from extractors.simulator.dataset import generate
 from extractors.simulator.server import Simulator, serve
 from sinks.duckdb_file import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
+from tests.program import surroundings
 
 HEDGEROW = str(Path(sys.executable).parent / "hedgerow")
 START, END, NOW = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 4, tzinfo=UTC), datetime(2026, 3, 20, tzinfo=UTC)
@@ -37,14 +38,13 @@ def simulator() -> Iterator[Simulator]:
 def run(
     simulator: Simulator, home: Path, command: Sequence[str] = SYNC, before: Callable[[], object] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(home),
-        "POSTHOG_HOST": simulator.url,
-        "POSTHOG_PROJECT_ID": "1",
-        "POSTHOG_PERSONAL_API_KEY": simulator.key,
-        "HEDGEROW_STATE_DIR": str(home / "state"),
-    }
+    environment = surroundings(
+        home,
+        POSTHOG_HOST=simulator.url,
+        POSTHOG_PROJECT_ID="1",
+        POSTHOG_PERSONAL_API_KEY=simulator.key,
+        HEDGEROW_STATE_DIR=str(home / "state"),
+    )
     return subprocess.run(
         command, cwd=home, env=environment, preexec_fn=before, capture_output=True, text=True, timeout=120, check=False
     )
