@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install install-dev demo prefect test test-long soak bench lint format lock clean
+.PHONY: install install-dev demo prefect test test-long test-long-hands test-long-rest soak bench lint format lock clean
 
 install: .venv/installed
 install-dev: .venv/installed-dev
@@ -13,8 +13,12 @@ prefect: install
 	$(BIN)/python -m flows.local
 test: install-dev
 	$(BIN)/python -m pytest -q -m "not long and not soak" -n 3 --durations=10
-test-long: install-dev /usr/bin/chromium
-	$(BIN)/python -m pytest -q -m long --timeout=3600
+# Two halves that last about as long; make -j2 test-long runs them side by side.
+test-long: test-long-hands test-long-rest
+test-long-hands: install-dev
+	$(BIN)/python -m pytest -q -s -m long --timeout=9000 tests/flows/test_many_hands.py
+test-long-rest: install-dev /usr/bin/chromium
+	$(BIN)/python -m pytest -q -m long --timeout=3600 --ignore=tests/flows/test_many_hands.py
 # HEDGEROW_SOAK_SECONDS=60 make soak: a short one.
 soak: install-dev
 	$(BIN)/python -m pytest -q -s -m soak
