@@ -240,7 +240,7 @@ def test_check_skips_what_an_old_server_does_not_have(tmp_path):
     findings = {one["check"]: one for one in json.loads(done.stdout)["projects"][0]["checks"]}
     results = {name: findings[name]["result"] for name in ("query", "exports", "evaluations")}
     assert results == {"query": "warn", "exports": "skip", "evaluations": "skip"}
-    assert "too old for POST /query" in findings["query"]["mend"]
+    assert "too old for queries" in findings["query"]["found"]
     assert "query:read" not in str(findings["query"])
 
 
