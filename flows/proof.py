@@ -86,34 +86,41 @@ class Prover:
         for number, sweep in enumerate(sweeps):
             last = number == len(sweeps) - 1
             self._load(sweep, hours=hours, mark=mark if last else None)
-        self.settle_moved()
-        if settled and before is not None:
+        moved = self.settle_moved()
+        if before is not None:
             # Of a date that was cut since, the answers speak of other windows; the look-back compares the rest of them.
             same = {start: seen for start, seen in before.seen.items() if start.date() not in self._loader.cut}
-            self._prove({target.window.start for target in settled}, same)
+            self._prove({*(target.window.start for target in settled), *moved}, {**same, **moved})
 
-    def settle_moved(self) -> None:
+    def settle_moved(self) -> dict[datetime, Seen | None]:
         """One identity in two windows of its date: the source moved the event, or holds copies. Land those windows again.
 
         Searches the dates landed in parts since their last check (docs/ledger.md). What a second reading still shows twice
-        are copies that PostHog has not merged: the latest is kept.
+        are copies that PostHog has not merged: the latest is kept. Gives the windows that were landed, to be compared, and
+        what the source said of each before it was read.
         """
         order, sink, outcome = self._order, self._sink, self._outcome
         older: pa.Table | None = None
+        moved: dict[datetime, Seen | None] = {}
         for remaining in reversed(range(MOVED_ROUNDS + 1)):
             ledger = self.ledger()
             if not ledger.unchecked:
-                return
+                return moved
             twice = sink.twice(order.project_id, STREAM, ledger.unchecked)
             moments: list[datetime] = twice["timestamp"].to_pylist()
             outcome.doubled = sorted({at.date() for at in moments})
             if clean := ledger.unchecked.difference(outcome.doubled):
                 sink.checked(order.project_id, STREAM, clean, seen=ledger)
             if not outcome.doubled or not remaining:
-                return
-            for sweep in plan.sweeps(plan.again(ledger, moments, now=self.sure, settle=order.settle)):
+                return moved
+            targets = plan.again(ledger, moments, now=self.sure, settle=order.settle)
+            entries = [target.previous for target in targets if target.previous is not None]
+            said = self._answers(map(part_of, entries))
+            moved |= {entry.start: said.seen.get(entry.start) if said else None for entry in entries}
+            for sweep in plan.sweeps(targets):
                 self._load(sweep, older=older)
             older = rows_of.superseded(twice)
+        return moved
 
     def look_back(self, rng: Range | None, *, since: datetime | None) -> None:
         """Ask again for windows landed before: open ones, those never compared, and all since *since*; read what differs.
@@ -169,8 +176,8 @@ class Prover:
         differing = [entry for entry in differing if entry.start not in stopped]
         if differing:
             self.load_again(differing)
-            self.settle_moved()
-            self._prove({entry.start for entry in differing}, answers.seen)
+            moved = self.settle_moved()
+            self._prove({*(entry.start for entry in differing), *moved}, {**answers.seen, **moved})
 
     def read_again(self, *, allowance: int) -> None:
         """Read windows again that have come to a re-read age, within *allowance* pages and what earlier runs saved."""
@@ -187,8 +194,8 @@ class Prover:
         if taken:
             before = self._answers(map(part_of, sorted(taken, key=lambda entry: entry.start)))
             self.load_again(taken)
-            self.settle_moved()
-            self._prove({entry.start for entry in taken}, before.seen if before else {})
+            moved = self.settle_moved()
+            self._prove({*(entry.start for entry in taken), *moved}, {**(before.seen if before else {}), **moved})
 
     def load_again(self, entries: Sequence[Entry], *, loader: Loader | None = None) -> None:
         """Read the windows of *entries* again, as far as they are covered, with *loader* or the run's own."""
@@ -247,7 +254,7 @@ class Prover:
         held = self._sink.hashes(self._order.project_id, entry.covered_start, entry.covered_end)
         return int(self._reader.events.passing(held).num_rows)
 
-    def _prove(self, starts: Collection[datetime], before: Mapping[datetime, Seen]) -> None:
+    def _prove(self, starts: Collection[datetime], before: Mapping[datetime, Seen | None]) -> None:
         """Compare what was landed of the windows at *starts* with the source; what differs is read again once, then disputed.
 
         *before*: what the source held before it was read, by window; where created_at moved since, a change may have been
@@ -283,9 +290,9 @@ class Prover:
             self._note(found)
             if not differing:
                 return
-            before = answers.seen
             self.load_again(differing)
-            self.settle_moved()
+            moved = self.settle_moved()
+            starts, before = {*starts, *moved}, {**answers.seen, **moved}
 
     def _counts_what_is_not_served(self, entry: Entry, said: Seen) -> bool:
         """Whether *said* is what was landed and what the source has in the microseconds that this run could not read."""
