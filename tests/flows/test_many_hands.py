@@ -270,6 +270,34 @@ def test_many_hands(kind, histories, source):
     run(Setting(source, kind, ThreadWorker, waived=WAIVED), settings(FAST, max_examples=histories))
 
 
+def test_windows_that_a_sync_lands_again_because_an_event_moved_are_compared(source):
+    """A history that was found: a sync reads windows again, finds an event in two of a date, and says complete of both."""
+
+    class Machine(ManyHands):
+        setting = Setting(source, "memory", ThreadWorker, waived=WAIVED)
+
+    hands = Machine()
+    hands.begin(page_rows=10, seed=36066, events=200, first="sync", granted=True)
+    hands.damage(how="double")
+    hands.pass_time(events=11, span=30)
+    hands.damage(how="change")
+    hands.undo_damage()
+    hands.pass_time(events=6, span=1)
+    hands.pass_time(events=0, span=125)
+    hands.undo_damage()
+    hands.damage(how="double")
+    hands.cross(between="", call="checked", first="backfill", second="sync")
+    hands.come_late(events=3, one=800, other=95)
+    hands.cross(between="late", call="checked", first="verify", second="sync")
+    hands.behave(at=200, how="heavy in large")
+    hands.behave(at=45, how="refuse")
+    hands.come_late(events=9, one=400, other=400)
+    hands.start_plain(kind="sync", stops=5)
+    hands.pass_time(events=0, span=125)
+    hands.alter(how="copy")
+    hands.teardown()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(("kind", "hired"), LONG)
 def test_very_many_hands(kind, hired, source, request):
