@@ -439,7 +439,7 @@ class EventsReader:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     def _microsecond(self, at: datetime, limit: int, *, served: bool = True) -> Passage:
-        """All events of one microsecond (design.md, reading rule 3); where it is not *served* whole, what can be had of it."""
+        """All events of one microsecond; where it is not *served* whole, what can be had of it."""
         asked = Range(at, at + MICROSECOND)
         page = self._twice(asked, limit) if served else None
         served_at = self._client.heard.served_at

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from extractors.window import MICROSECOND, Range
 
-MAX_SPAN = timedelta(days=365)  # over 366 days the server answers a bare 500 (facts/posthog-api.md §1.9)
+MAX_SPAN = timedelta(days=365)  # over 366 days the cloud answers a bare 500
 HALVES = 3  # served in a row: what is left of a range that failed is asked whole, as the failure may have passed
 
 

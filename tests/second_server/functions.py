@@ -1,7 +1,7 @@
 """Which functions HogQL lets through to the engine, now and in 2023; what it does not know never reaches ClickHouse.
 
 Knows names and how many arguments a few of them take; knows no engine. Sources: PostHog's documentation of its SQL
-functions, and what servers of 2023 were seen to refuse (posthog-api.md §10).
+functions, and what servers of 2023 were seen to refuse.
 """
 
 import re
