@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
@@ -162,26 +162,48 @@ def test_error_of_the_work_itself_is_not_taken_for_the_state(tmp_path):
         (tmp_path / "missing").read_text()
 
 
+HELD = 5  # the four answers before it are enough for the first windows to land
+
+
 def readers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "reader"]
 
 
 class Crossed(MemorySink):
-    """Another run lands the first window between its reading and its landing, once."""
+    """Another run lands the first window between its reading and its landing, once, while *asking* is awaited."""
 
-    conflicts = 0
+    def __init__(self, asking: Callable[[], object]) -> None:
+        super().__init__()
+        self.conflicts = 0
+        self._asking = asking
 
     def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
         if not self.conflicts:
             self.conflicts += 1
+            self._asking()
             raise GenerationConflict("the first", expected=0, found=1)
         return super().land(landings, mark=mark)
 
 
 def test_second_attempt_after_a_conflict_is_alone_in_the_client(tmp_path):
-    """The reading thread of the first attempt is gone before the second asks: one request at a time, and all is landed."""
-    pages, sink = Pages(spread(1_000, START, END), cap=50, answer_s=0.01), Crossed()
-    reader = reader_of(pages, tmp_path)
+    """The reading thread of the first attempt is gone before the second asks, also when it waits for an answer.
+
+    The answer to one request is held until the conflict is there, and a while longer.
+    """
+    pages = Pages(spread(1_000, START, END), cap=50)
+    asked, answered = threading.Event(), threading.Event()
+
+    def hold(number: int) -> None:
+        if number == HELD:
+            asked.set()
+            assert answered.wait(20)
+
+    def conflict_comes() -> None:
+        assert asked.wait(20)
+        threading.Timer(0.3, answered.set).start()
+
+    pages.before_answer = hold
+    sink, reader = Crossed(conflict_comes), reader_of(pages, tmp_path)
     sink.prepare(1, pipeline.STREAM, host="h", event_filter="", rebuild=False)
     threads: list[list[threading.Thread]] = []
     pipeline.run(
