@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install install-dev demo prefect test test-long test-long-hands test-long-rest soak bench lint format lock clean
+.PHONY: install install-dev demo prefect test test-long test-long-hands test-long-breaks test-long-rest coverage mutants soak
+.PHONY: bench lint format lock clean
 
 install: .venv/installed
 install-dev: .venv/installed-dev
@@ -13,12 +14,25 @@ prefect: install
 	$(BIN)/python -m flows.local
 test: install-dev
 	$(BIN)/python -m pytest -q -m "not long and not soak" -n 3 --durations=10
-# Two halves that last about as long; make -j2 test-long runs them side by side.
-test-long: test-long-hands test-long-rest
+# Make -j2 test-long runs them side by side: many hands last about as long as the two after them.
+test-long: test-long-hands test-long-breaks test-long-rest coverage
 test-long-hands: install-dev
 	$(BIN)/python -m pytest -q -s -m long --timeout=9000 tests/flows/test_many_hands.py
+test-long-breaks: install-dev
+	$(BIN)/python -m pytest -q -m long -n 2 --timeout=900 tests/mutants
 test-long-rest: install-dev /usr/bin/chromium
-	$(BIN)/python -m pytest -q -m long --timeout=3600 --ignore=tests/flows/test_many_hands.py
+	$(BIN)/python -m pytest -q -m long --timeout=3600 --ignore=tests/flows/test_many_hands.py --ignore=tests/mutants
+# Which branches the fast suite reaches; .coverage stays for coverage html.
+coverage: install-dev
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q -m "not long and not soak" -n 3
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+# Breaks that nobody chose, of the lines that changed since a commit: make mutants SINCE=HEAD~20 COUNT=60
+SINCE ?= HEAD~10
+COUNT ?= 40
+mutants: install-dev
+	$(BIN)/python -m tests.mutants.generated --since $(SINCE) --count $(COUNT)
 # HEDGEROW_SOAK_SECONDS=60 make soak: a short one.
 soak: install-dev
 	$(BIN)/python -m pytest -q -s -m soak
@@ -57,4 +71,4 @@ lock:
 	apt-get update -qq && apt-get install -y -qq chromium
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
