@@ -163,6 +163,10 @@ class Model:
         self._check_removals(hand, entry, rows)
         held = [row for row in rows if part.replaced.start <= row[3] < part.replaced.end]
         if other is not None:
+            if old is not None and (entry.read_at, entry.tally) == (old.read_at, old.tally):
+                # The target's own, once more as it is: the other's mark came with it.
+                self.check("handed-on", self._sound(entry), lambda: _told(entry))
+                return
             theirs = _rows_of(other, part.replaced)
             self.check("copied", Counter(held) == Counter(theirs), f"{_told(entry)}: {_differ(held, theirs)}")
             return
