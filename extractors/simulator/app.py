@@ -379,8 +379,9 @@ class App:
 
     def _query(self, asked: _Asked, project: _Project) -> Response:
         if self._profile.query_allowed:
-            if kind := project.query.too_heavy(asked.body, self._behaviour.faults.heavy):
-                return responses.instead(kind)
+            if heavy := project.query.too_heavy(asked.body, self._behaviour.faults.heavy):
+                self._behaviour.faults.met[heavy] += 1
+                return responses.instead(heavy.kind)
             return responses.json_answer(project.query.answer(asked.body, self._behaviour.now()))
         if self._profile.query_refused_with == 404:
             return responses.not_found("Endpoint not found.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -69,11 +70,16 @@ class Heavy:
 
 
 class Faults:
-    """Picks at most one fault per request; *heavy* is looked at by those who know what a query reads."""
+    """Picks at most one fault per request; *heavy* is looked at by those who know what a query reads.
+
+    *planned*: all of both. *met*: how often a request met each.
+    """
 
     def __init__(self, faults: Sequence[Fault], *, heavy: Sequence[Heavy] = (), seed: int = 1) -> None:
         self._faults = tuple(faults)
         self.heavy = tuple(heavy)
+        self.planned = (*self._faults, *self.heavy)
+        self.met: Counter[Fault | Heavy] = Counter()
         self._random = random.Random(seed)
 
     def pick(self, endpoint: str, number: int) -> Fault | None:
@@ -82,5 +88,6 @@ class Faults:
             if fault.endpoint not in (endpoint, "any"):
                 continue
             if number in fault.at or (fault.rate and self._random.random() < fault.rate):
+                self.met[fault] += 1
                 return fault
         return None

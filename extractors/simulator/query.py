@@ -62,8 +62,8 @@ class Query:
         self.cache[key] = (time.monotonic(), json.dumps(answer).encode())
         return answer
 
-    def too_heavy(self, body: bytes, heavy: Sequence[Heavy]) -> str | None:
-        """The answer that *body* gets instead of rows, because its HogQL reads too much; None for any other body."""
+    def too_heavy(self, body: bytes, heavy: Sequence[Heavy]) -> Heavy | None:
+        """Whose answer *body* gets instead of rows, because its HogQL reads too much; None for any other body."""
         try:
             text = str(json.loads(body)["query"]["query"])
         except (ValueError, KeyError, TypeError):
@@ -77,7 +77,7 @@ class Query:
             where = " AND ".join(f"({part})" for part in [condition, *bounds])
             counted = self.engine.query(f"SELECT count() AS n FROM events WHERE {where}", 1).rows[0][0]
             if isinstance(counted, int) and counted > one.rows:
-                return one.kind
+                return one
         return None
 
     def _hogql(self, query: Mapping[str, Any]) -> dict[str, Any]:

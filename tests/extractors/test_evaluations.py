@@ -88,7 +88,8 @@ def test_lost_answer_is_looked_up(kind, changes, tmp_path):
         client = client_of(simulator, tmp_path)
         if done:
             after = evaluations.change(client, 1, name, changes)
-            assert (after is None) == ("deleted" in changes)
+            assert after == (None if "deleted" in changes else store.rows[0])
+            assert store.rows[0].items() >= changes.items()
         else:
             with pytest.raises(errors.AnswerLost, match="does not show the change"):
                 evaluations.change(client, 1, name, changes)

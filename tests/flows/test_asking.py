@@ -112,7 +112,8 @@ def test_ignored_select_and_where_are_told(simulator, tmp_path):
     )
 
     assert done.returncode == 0
-    assert [word in done.stderr for word in ("--select: this server ignores it", "--where: this server ignores it")]
+    for option in ("--select", "--where"):
+        assert f"{option}: this server ignores it" in done.stderr
     sent = simulator.requests[before + 1].params
     assert (sent["select"], sent["where"]) == ('["event"]', "[\"event = 'x'\"]")
 

@@ -138,6 +138,7 @@ def truth_of(made: Scene) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("seed", range(12))
+@pytest.mark.chance
 def test_random_run_loses_nothing_in_silence(seed, tmp_path):
     """A dozen of the seeds below, in every test run."""
     made, sink = scene(seed), MemorySink()
@@ -147,6 +148,7 @@ def test_random_run_loses_nothing_in_silence(seed, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(12, 450))
+@pytest.mark.chance
 def test_450_random_runs_lose_nothing_in_silence(seed, tmp_path):
     """The rest of 450 seeds, in turn into a DuckDB file, a lake, and memory."""
     made = scene(seed)
@@ -158,6 +160,7 @@ def test_450_random_runs_lose_nothing_in_silence(seed, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(1000, 1050))
+@pytest.mark.chance
 def test_50_random_runs_with_kill_9_lose_nothing_in_silence(seed, tmp_path):
     """Killed at random requests and commits, then run to an end: the same promise, for a file and for a lake."""
     made, rng = scene(seed), random.Random(seed)

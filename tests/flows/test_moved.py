@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +14,7 @@ from sinks.duckdb_file import DuckDBSink
 from sinks.ledger import State
 from sinks.memory import MemorySink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
+from tests.planned import AtRequest
 
 START = datetime(2026, 3, 3, tzinfo=UTC)
 END = START + timedelta(days=1)
@@ -35,16 +35,11 @@ def sink(request, tmp_path) -> Sink:
     return MemorySink() if request.param == "memory" else DuckDBSink(tmp_path / "a.duckdb")
 
 
-def at_request(number: int, act: Callable[[], object]) -> Callable[[RequestSeen], None]:
-    """A hook that acts once, before the list request *number* is answered."""
-    return lambda seen: act() and None if (seen.endpoint, seen.number) == ("list", number) else None
-
-
 def test_event_moved_while_reading_is_landed_once(sink, tmp_path):
     """Read in one window, moved to a later one and read again there: both windows are landed again together."""
     dataset = generate(events=6_000, start=START, end=END, seed=8)
     early = dataset.events[40]
-    hook = at_request(6, lambda: move(dataset, early, START + timedelta(hours=23)))
+    hook = AtRequest(6, lambda: move(dataset, early, START + timedelta(hours=23)))
     with serve(dataset, profile=HOURLY, now=lambda: END + timedelta(days=3), on_request=hook) as simulator:
         outcome, _ = sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=END)
         again, requests = sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=END)

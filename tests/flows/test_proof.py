@@ -19,6 +19,7 @@ from sinks.duckdb_file import DuckDBSink
 from sinks.ledger import State
 from sinks.memory import MemorySink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
+from tests.planned import AtRequest
 
 NOW = datetime(2026, 3, 31, tzinfo=UTC)
 START, END = NOW - timedelta(days=20), NOW - timedelta(days=10)
@@ -124,12 +125,11 @@ def test_change_while_reading_is_read_again(dataset, tmp_path):
     sink = MemorySink()
     other = dataset.events[50]
 
-    def change(seen: RequestSeen) -> None:
-        if (seen.endpoint, seen.number) == ("list", 4):
-            dataset.add([replace(other, properties='{"new":1}', created_at=NOW)])
-            dataset.merge()
+    def change() -> None:
+        dataset.add([replace(other, properties='{"new":1}', created_at=NOW)])
+        dataset.merge()
 
-    with serve(dataset, profile=UNLIMITED, now=lambda: NOW, on_request=change) as simulator:
+    with serve(dataset, profile=UNLIMITED, now=lambda: NOW, on_request=AtRequest(4, change)) as simulator:
         load(simulator, sink, tmp_path)
 
     assert landed(sink, START, END) == truth(dataset.events, START, END)

@@ -27,6 +27,7 @@ from sinks.duckdb_file import DuckDBSink
 from sinks.ledger import State
 from sinks.memory import MemorySink
 from tests.flows.harness import landed, sync, truth
+from tests.planned import AtRequest
 from tests.second_server.rows import Row
 from tests.second_server.server import second_server
 
@@ -168,14 +169,18 @@ def test_quarantined_row_is_landed_by_a_rebuild_once_it_can_be_read(dataset, tmp
 def test_row_outside_the_range_asked_ends_the_run(dataset, tmp_path):
     """A server that ignores a bound cannot be trusted with the rest: exit 11, and its page is not landed."""
     sink = MemorySink()
-    faults = Faults([Fault("stray-row", at=(4,))])
+    faults = Faults([Fault("stray-row", at=(7,))])
     with (
         serve(dataset, profile=FREE, faults=faults, now=lambda: NOW) as simulator,
         pytest.raises(errors.UnusableAnswer, match="outside the range asked"),
     ):
         sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=END)
 
-    assert set(landed(sink, START, END)) <= set(truth(dataset.events, START, END))
+    kept = [entry for _, entry in sorted(sink.ledger(1, "events").entries.items())]
+    assert landed(sink, START, END) == [
+        row for one in kept for row in truth(dataset.events, one.covered_start, one.covered_end)
+    ]
+    assert kept
 
 
 def test_unmerged_copies_become_one_row(tmp_path):
@@ -208,11 +213,7 @@ def test_rows_that_appear_between_two_pages_are_landed_where_the_reading_comes_b
         for n in range(3)
     ]
 
-    def appear(seen) -> None:
-        if (seen.endpoint, seen.number) == ("list", 3):
-            dataset.add([*late, *edge])
-
-    sink = MemorySink()
+    sink, appear = MemorySink(), AtRequest(3, lambda: dataset.add([*late, *edge]))
     with serve(dataset, profile=FREE, now=lambda: NOW, on_request=appear) as simulator:
         sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=END)
 
