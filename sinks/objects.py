@@ -28,7 +28,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import LocalStore, S3Store
 
-from sinks import errors
+from sinks import durable, errors
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
@@ -308,7 +308,7 @@ class LocalObjects(Objects):
     def put(self, path: str, data: bytes | Path, *, create: bool = False, match: str | None = None) -> str:
         with self._translated(path), self._aside(data) as (written, lock):
             target = self.root / path
-            target.parent.mkdir(parents=True, exist_ok=True)
+            durable.make(target.parent)
             # Its version, before others can see it: linked or renamed it is the same file.
             found = self.head(f"{SCRATCH}/{written.name}")
             if create:
@@ -320,7 +320,7 @@ class LocalObjects(Objects):
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 self._compare(path, create=False, match=match)
                 written.replace(target)
-            _sync(target.parent)
+            durable.sync(target.parent)
         return found.etag if found else ""
 
     @contextmanager
@@ -344,7 +344,7 @@ class LocalObjects(Objects):
 
     def _scratch(self) -> Path:
         scratch = self.root / SCRATCH
-        scratch.mkdir(parents=True, exist_ok=True)
+        durable.make(scratch)
         return scratch
 
     def check(self) -> None:
@@ -360,14 +360,6 @@ class LocalObjects(Objects):
                 with suppress(FileNotFoundError):  # another process has just finished with it
                     if left.name != "lock" and time.time() - left.stat().st_mtime > LEFT_S:
                         left.unlink()
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class S3Objects(Objects):
