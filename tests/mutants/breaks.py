@@ -2266,4 +2266,55 @@ BREAKS = [
         "            yield sections\n            lock.close()\n            text",
         f"{DURABLE} -k budget",
     ),
+    Break(
+        "whatever lies there taken for our landing",
+        "sinks/lake.py",
+        "                if now is not None and now.footer.id == footer.id:\n",
+        "                if now is not None:\n",
+        f"{LAKE} -k 'without_a_200 and no_answer or without_a_200 and 503'",
+    ),
+    Break(
+        "landing known before its PUT",
+        "sinks/lake.py",
+        "        try:\n            known.files[path] = self._put(known, path,",
+        '        known.files[path] = File(file.etag if file else "", landing.rows.num_rows, footer)\n'
+        "        try:\n            known.files[path] = self._put(known, path,",
+        f"{LAKE} -k 'without_a_200 and 403'",
+    ),
+    Break(
+        "answer of a store shown whole",
+        "sinks/objects.py",
+        '        if answered := re.search(r"status code: (\\d{3})", text):\n'
+        '            return self._unusable(code or f"it answered {answered[1]}", _CHECK)\n',
+        "",
+        f"{OBJECTS} -k without_a_code",
+    ),
+    Break(
+        "list of a store shown whole",
+        "sinks/objects.py",
+        '|(?<=response): ", text)',
+        '", text)',
+        f"{OBJECTS} -k without_a_code",
+    ),
+    Break(
+        "answer of a store in the traceback",
+        "sinks/objects.py",
+        "            raise self._said(str(exc)) from None\n",
+        "            raise self._said(str(exc)) from exc\n",
+        f"{OBJECTS} -k without_a_code",
+    ),
+    Break(
+        "files of a run readable by others",
+        "flows/wiring.py",
+        "    os.umask(0o077)\n",
+        "",
+        "tests/flows/test_assets.py -k whoever_starts",
+    ),
+    Break(
+        "limits file readable by others",
+        "extractors/pacing.py",
+        "os.open(name, flags, 0o600)",
+        "os.open(name, flags, 0o666)",
+        f"{PACING} -k private",
+    ),
 ]
