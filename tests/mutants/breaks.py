@@ -50,6 +50,7 @@ BESIDE, OPEN, COPY, GUARD, PLAN = (
     "tests/flows/test_plan.py",
 )
 DURABLE = "tests/flows/test_durable.py"
+CLIENT = "tests/extractors/test_client.py"
 STRICT = "tests/extractors/simulator/test_strict.py"
 BREAKS = [
     # The reading rule.
@@ -800,7 +801,7 @@ BREAKS = [
     Break(
         "part taken for the whole",
         "extractors/contents.py",
-        "        if total is not None and self.size != total:\n",
+        "        if self.total is not None and self.size != self.total:\n",
         "        if False:\n",
         f"{CONTENTS} -k arrives_whole",
     ),
@@ -2316,5 +2317,134 @@ BREAKS = [
         "os.open(name, flags, 0o600)",
         "os.open(name, flags, 0o666)",
         f"{PACING} -k private",
+    ),
+    # What is told of contents, how long is waited for, and what is joined to what.
+    Break(
+        "signed address of a content shown",
+        "extractors/client.py",
+        "the store of contents, {response.url.host}, answered",
+        "the store of contents, {response.url}, answered",
+        f"{CLIENT} -k no_message",
+    ),
+    Break(
+        "address that is none shown",
+        "extractors/client.py",
+        "        except ValueError:  # whose words quote the address\n"
+        '            raise errors.UnusableAnswer("PostHog sends the content to what is no address") from None\n',
+        "        except ValueError as exc:\n"
+        '            raise errors.UnusableAnswer(f"PostHog sends the content to what is no address: {exc}") from exc\n',
+        f"{CLIENT} -k no_message",
+    ),
+    Break(
+        "libraries log signed addresses",
+        "extractors/client.py",
+        "record.levelno >= logging.WARNING",
+        "True",
+        f"{CLIENT} -k no_message",
+    ),
+    Break(
+        "every host as patiently as a known one",
+        "extractors/client.py",
+        "patience.attempts if self._answered else min(patience.first_contact_attempts, patience.attempts)",
+        "patience.attempts",
+        f"{CLIENT} -k bounded_number",
+    ),
+    Break(
+        "a known host as impatiently as a new one",
+        "extractors/client.py",
+        "patience.attempts if self._answered else min(",
+        "min(",
+        f"{CLIENT} -k bounded_number",
+    ),
+    Break(
+        "content refused for the limits asked again at once",
+        "extractors/client.py",
+        "                self._pacing.pause(self._pacing.block(request.bucket, exc.retry_after_s))\n",
+        "                self._pacing.block(request.bucket, 0.0)\n",
+        f"{CLIENT} -k 'waited_for_exactly and content and 429'",
+    ),
+    Break(
+        "a content's Retry-After kept to oneself",
+        "extractors/client.py",
+        "self._pacing.pause(self._pacing.block(request.bucket, exc.retry_after_s))\n",
+        'self._pacing.pause(Wait(exc.retry_after_s, "429"))\n',
+        f"{CLIENT} -k everyone",
+    ),
+    Break(
+        "a list's Retry-After kept to oneself",
+        "extractors/client.py",
+        "self._pacing.pause(self._pacing.block(request.bucket, exc.retry_after_s or 1.0))",
+        'self._pacing.pause(Wait(exc.retry_after_s or 1.0, "429"))',
+        f"{CLIENT} -k everyone",
+    ),
+    Break(
+        "503 with Retry-After asked again at once",
+        "extractors/client.py",
+        "        told_s = max(seconds, error.retry_after_s)\n",
+        "        told_s = seconds\n",
+        f"{CLIENT} -k waited_for_exactly",
+    ),
+    Break(
+        "Retry-After of a content slept without bound",
+        "extractors/client.py",
+        '        self._pacing.pause(Wait(told_s, f"{error}, with Retry-After"))\n',
+        "        self._sleep(told_s)\n",
+        f"{CLIENT} -k than_the_run_may",
+    ),
+    Break(
+        "Retry-After of the store ignored",
+        "extractors/client.py",
+        "                retry_after_s=decode.retry_after_s(headers),\n",
+        "",
+        f"{CLIENT} -k retry_after_of_the_store",
+    ),
+    Break(
+        "Retry-After as a date ignored",
+        "extractors/decode.py",
+        "        at = parsedate_to_datetime(text) if text else None\n",
+        "        at = None\n",
+        f"{CLIENT} -k waited_for_exactly",
+    ),
+    Break(
+        "rest from another offset",
+        "extractors/contents.py",
+        " or int(placed[1]) != self.size:",
+        ":",
+        f"{CONTENTS} -k not_joined",
+    ),
+    Break(
+        "rest that does not say where it lies",
+        "extractors/contents.py",
+        '        placed = _RANGE.match(content.headers.get("content-range", ""))\n',
+        '        placed = _RANGE.match(content.headers.get("content-range") or f"bytes {self.size}-0/{self.total}")\n',
+        f"{CONTENTS} -k not_joined",
+    ),
+    Break(
+        "rest of a content with another ETag",
+        "extractors/contents.py",
+        '        if self.size and content.headers.get("etag", self.etag) != self.etag:\n            return None\n',
+        "",
+        f"{CONTENTS} -k not_joined",
+    ),
+    Break(
+        "rest of a content of another length",
+        "extractors/contents.py",
+        "        return total if self.total in (None, total) else None\n",
+        "        return total\n",
+        f"{CONTENTS} -k not_joined",
+    ),
+    Break(
+        "some of the rest taken for all",
+        "extractors/contents.py",
+        'self.total if placed[2] == "*" else',
+        'self.size + int(content.headers["content-length"]) if placed[2] == "*" else',
+        f"{CONTENTS} -k not_joined",
+    ),
+    Break(
+        "packed rest joined to plain bytes",
+        "extractors/contents.py",
+        "content.status != 206 or content.packed or placed",
+        "content.status != 206 or placed",
+        f"{CONTENTS} -k not_joined",
     ),
 ]
