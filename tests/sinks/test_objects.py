@@ -12,7 +12,7 @@ import pytest
 from sinks import errors, objects
 from sinks.objects import Changed, Exists, LocalObjects, Missing, Objects, S3Objects, S3Options
 from tests import stores
-from tests.relay import Relay, refused, relay
+from tests.relay import Relay, Request, refused, relay
 
 
 @pytest.fixture(params=["local", "moto", "localbucket"])
@@ -188,6 +188,21 @@ def test_an_answer_without_a_code_is_not_shown(status, said, shown, between, mot
         list(store.list())
 
     assert "secret-of-the-test" not in "".join(traceback.format_exception(caught.value))
+
+
+def no_place(request: Request) -> tuple[int, bytes] | None:
+    return (206, b"2345") if "range" in request.headers else None
+
+
+@pytest.mark.parametrize("answer", [None, no_place], ids=["200 with the whole", "206 without a place"])
+def test_what_is_not_the_part_asked_for_is_an_error(answer, between, moto):
+    """A proxy that drops Range, or Content-Range: other bytes are not taken for those of the part."""
+    store = behind(between, moto)
+    store.put("x", b"0123456789")
+    between.ignored = frozenset({"range"})
+    between.answer = answer or between.answer
+    with pytest.raises(errors.SinkError):
+        store.part("x", 2, 6)
 
 
 def test_a_store_out_of_reach():
