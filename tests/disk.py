@@ -14,18 +14,18 @@ from pathlib import Path
 
 import pytest
 
+LOOK = fcntl.LOCK_SH | fcntl.LOCK_NB  # how locks are looked for; nobody else asks like this
+
 
 @dataclass(slots=True)
 class Disk:
     """*root*, which itself lasts, with what lies in it at first.
 
-    *calls*: (call, path below the root, for flock whether it was had at once) in their order. *hasty*: files that were
-    given a name before their bytes were synced. *held*: for each name that was replaced, the files locked meanwhile.
-    *before*: called with the call and its path before it is made.
+    *hasty*: files that were given a name before their bytes were synced. *held*: for each name that was given, the files
+    locked meanwhile. *before*: called with each call (fsync, flock, replace, rename, link) and its path before it is made.
     """
 
     root: Path
-    calls: list[tuple[str, str]] = field(default_factory=list)
     hasty: list[str] = field(default_factory=list)
     held: dict[str, set[str]] = field(default_factory=dict)
     before: Callable[[str, Path], object] = lambda call, path: None
@@ -54,10 +54,6 @@ class Disk:
             self.hasty.append(name)
         self.held[name] = {self._below(path) for path in self.root.rglob("*") if path.is_file() and _locked(path)}
 
-    def note(self, call: str, path: Path) -> None:
-        self.before(call, path)
-        self.calls.append((call, self._below(path)))
-
     def left(self) -> dict[str, bytes | None]:
         """What a power cut at this moment leaves: path below the root → bytes, None where they were never synced."""
         found: dict[str, bytes | None] = {}
@@ -80,13 +76,10 @@ class Disk:
 def _locked(path: Path) -> bool:
     with path.open("rb") as file:
         try:
-            fcntl.flock(file, REAL_SHARED)
+            fcntl.flock(file, LOOK)
         except BlockingIOError:
             return True
         return False
-
-
-REAL_SHARED = fcntl.LOCK_SH | fcntl.LOCK_NB
 
 
 def watched(root: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
@@ -96,21 +89,21 @@ def watched(root: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
 
     def synced(descriptor: int) -> None:
         path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-        disk.note("fsync", path)
+        disk.before("fsync", path)
         fsync(descriptor)
         disk.synced(path)
 
     def locked(file: int, operation: int) -> None:
         descriptor = file if isinstance(file, int) else file.fileno()
-        if operation != REAL_SHARED:
-            disk.note("flock", Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        if operation != LOOK:
+            disk.before("flock", Path(os.readlink(f"/proc/self/fd/{descriptor}")))
         lock(file, operation)
 
     def naming(call: str) -> None:
         real = getattr(os, call)
 
         def named(source: str | Path, target: str | Path, **more: object) -> None:
-            disk.note(call, Path(target))
+            disk.before(call, Path(target))
             disk.named(Path(source), Path(target))
             real(source, target, **more)
 
