@@ -8,6 +8,7 @@ asked; in the sweep what a smaller question may cure. A write is sent once.
 
 from __future__ import annotations
 
+import logging
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,9 @@ MAX_HOPS = 3  # redirects from the content's address to where the content lies
 
 # Retries are told through on_retry; stamina's own logging would say them twice.
 stamina.instrumentation.set_on_retry_hooks(())
+# httpx logs addresses, httpcore the headers of answers: where a content lies is said there with what opens it.
+for _library in ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy"):
+    logging.getLogger(_library).addFilter(lambda record: record.levelno >= logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +187,14 @@ class Client:
         raise errors.ServerFault(f"{fault}, four times in a row") from fault
 
     def wait(self, seconds: float, error: errors.SourceError) -> None:
-        """Pause before the caller asks again after *error*."""
-        self._on_retry(error, seconds)
-        self._sleep(seconds)
+        """Pause before the caller asks again after *error*: *seconds*, or as long as the server said, within --max-wait."""
+        if error.retry_after_s is None:
+            self._on_retry(error, seconds)
+            self._sleep(seconds)
+            return
+        told_s = max(seconds, error.retry_after_s)
+        self._on_retry(error, told_s)
+        self._pacing.pause(Wait(told_s, f"{error}, with Retry-After"))
 
     def _send(self, request: Request, *, alone: bool) -> Answer:
         patience = self.patience
@@ -242,8 +251,8 @@ class Client:
         try:
             address = urljoin(str(redirect.url), redirect.headers["Location"])
             parts = urlsplit(address)
-        except ValueError as exc:
-            raise errors.UnusableAnswer(f"PostHog sends the content to what is no address: {exc}") from exc
+        except ValueError:  # whose words quote the address
+            raise errors.UnusableAnswer("PostHog sends the content to what is no address") from None
         if parts.scheme not in ("http", "https") or (parts.scheme == "http" and redirect.url.scheme == "https"):
             raise errors.UnusableAnswer(
                 f"PostHog sends the content to {parts.scheme}://{parts.hostname}, expected https",
@@ -268,7 +277,9 @@ class Client:
                     newer=request.newer,
                 )
             raise errors.SourceUnavailable(
-                f"the store of contents, {response.url.host}, answered {response.status_code}", hint="run again later"
+                f"the store of contents, {response.url.host}, answered {response.status_code}",
+                hint="run again later",
+                retry_after_s=decode.retry_after_s(headers),
             )
         packed = headers.get("content-encoding", "identity") == "gzip"
         return Content(response.status_code, headers, self._pieces(response, gzipped=packed), packed)
@@ -303,8 +314,7 @@ class Client:
                 told_to_wait += 1
                 if request.once or exc.retry_after_s is None or told_to_wait == self.patience.attempts:
                     raise
-                self._on_retry(exc, exc.retry_after_s)
-                self._pacing.pause(Wait(exc.retry_after_s, f"{exc}, with Retry-After"))
+                self.wait(0.0, exc)
                 continue
             except errors.EndpointMissing:
                 if not untried:

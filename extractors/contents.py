@@ -86,7 +86,7 @@ def download(
                 failures += 1
                 if failures >= UNREADY_ATTEMPTS:
                     raise
-                client.wait(exc.retry_after_s or client.patience.longest_s / 10, exc)
+                client.wait(client.patience.longest_s / 10, exc)
             except (errors.BodyCut, errors.RangeTooHeavy, errors.ServerFault, errors.SourceUnavailable) as exc:
                 # Only what was never reached before is progress: a store that lies would have us go round for ever.
                 failures = 0 if coming.size > furthest else failures + 1
@@ -104,13 +104,14 @@ def download(
 
 @dataclass(slots=True)
 class _Coming:
-    """What has come of a content so far."""
+    """What has come of a content so far. *total*: its length, if the store has said so."""
 
     file: BinaryIO
     on_bytes: Callable[[int, int | None], None]
     csv: CsvRows | None
     size: int = 0
     etag: str = ""
+    total: int | None = None
     whole: bool = False
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
 
@@ -121,32 +122,45 @@ class _Coming:
 
     def take(self, content: Content) -> None:
         """Write what comes. Raises BodyCut if it is less than was announced, or not the rest that was asked."""
-        placed = _RANGE.match(content.headers.get("content-range", ""))
-        if content.status != 206:
+        if content.status == 200:
             self._start_over()
-        if content.status == 416 or (content.status == 206 and (placed is None or int(placed[1]) != self.size)):
-            self._start_over()
-            raise errors.BodyCut("the store answered with another range than was asked")
+            length = content.headers.get("content-length", "")
+            self.total = int(length) if length.isdecimal() and not content.packed else None
+        else:
+            self.total = self._total_by_rest(content)
+            if self.total is None:
+                self._start_over()
+                raise errors.BodyCut("the store answered with another range than was asked")
         etag = content.headers.get("etag", "")
         self.etag = etag if etag.startswith('"') and not content.packed else ""  # weak ones do not tell bytes apart
-        # A store may send less of the rest than was asked, so the length of its answer is not what is left.
-        length = placed[2] if content.status == 206 and placed else content.headers.get("content-length", "")
-        total = int(length) if length.isdecimal() and not content.packed else None
         for piece in content.pieces:
             self.file.write(piece)
             self.digest.update(piece)
             if self.csv:
                 self.csv.take(piece)
             self.size += len(piece)
-            self.on_bytes(self.size, total)
-        if total is not None and self.size != total:
-            raise errors.BodyCut(f"the content ended after {self.size:,} of {total:,} bytes")
+            self.on_bytes(self.size, self.total)
+        if self.total is not None and self.size != self.total:
+            raise errors.BodyCut(f"the content ended after {self.size:,} of {self.total:,} bytes")
         self.whole = True
+
+    def _total_by_rest(self, content: Content) -> int | None:
+        """The length of the whole, where *content* goes on at the byte reached and is of the same whole; else None.
+
+        A store may send less of the rest than was asked, so the length of its answer is not what is left.
+        """
+        placed = _RANGE.match(content.headers.get("content-range", ""))
+        if content.status != 206 or content.packed or placed is None or int(placed[1]) != self.size:
+            return None
+        if self.size and content.headers.get("etag", self.etag) != self.etag:
+            return None
+        total = self.total if placed[2] == "*" else int(placed[2])
+        return total if self.total in (None, total) else None
 
     def _start_over(self) -> None:
         self.file.seek(0)
         self.file.truncate()
-        self.size, self.etag, self.digest = 0, "", hashlib.sha256()
+        self.size, self.etag, self.total, self.digest = 0, "", None, hashlib.sha256()
         self.csv = CsvRows() if self.csv else None
 
 

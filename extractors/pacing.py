@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from extractors.errors import LimitsExhausted, StateUnwritable, Stopped
 from extractors.queries import Bucket
@@ -249,16 +250,15 @@ class Pacing:
     def _sections(self) -> Iterator[dict[str, _Section]]:
         with ExitStack() as held:
             with self._writing():
-                lock = held.enter_context(self._lock.open("a"))
-                os.chmod(self._lock, 0o600)
+                lock = held.enter_context(_private(self._lock, "a"))
                 fcntl.flock(lock, fcntl.LOCK_EX)
             sections = _read(self._file)
             yield sections
             text = json.dumps({name: {"at": s.at, "blocked_until": s.blocked_until} for name, s in sections.items()})
             new = self._file.with_suffix(".new")
             with self._writing():
-                new.write_text(text)
-                os.chmod(new, 0o600)
+                with _private(new, "w") as file:
+                    file.write(text)
                 new.replace(self._file)
 
     @contextmanager
@@ -285,7 +285,7 @@ class Pacing:
             taken = None
             for file in files[:1] if count == len(files) else files:
                 with self._writing():
-                    slot = file.open("a")
+                    slot = _private(file, "a")
                     try:
                         fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     except BlockingIOError:
@@ -306,6 +306,11 @@ class Pacing:
             self._allow(Wait(SLOT_POLL_S, "other requests of the project are under way"))
             self._rest(SLOT_POLL_S)
             waited_s += SLOT_POLL_S
+
+
+def _private(path: Path, mode: str) -> TextIO:
+    """*path* opened for writing; a new file is its owner's alone from the first byte, whatever the umask."""
+    return open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))  # type: ignore[return-value]
 
 
 def _read(file: Path) -> dict[str, _Section]:

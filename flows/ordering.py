@@ -81,6 +81,7 @@ def make(
                 return found
         mark = mark or desk.new_mark()
         _note(file, mark, desk.now)
+        files.sync_directory(desk.directory)  # where the file is new, its name too
         try:
             made = exports.create(client, desk.project_id, order, mark=mark, answer_s=answer_s)
         except errors.AnswerLost as exc:

@@ -5,7 +5,6 @@ What the command line and the Prefect flows call. Decides nothing about windows 
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -90,7 +89,6 @@ def _started(
 ) -> Iterator[_Started]:
     """Try the destination, ask the source, and prepare; in the end *tell* the run's report, also to the history."""
     started_at, error = now(), ""
-    os.umask(0o077)  # what a run creates (file, WAL, spool) is the user's alone
     sink = sink_of(settings, listener)
     host, event_filter = settings.source.host, filter_of(settings).identity
     # The destination is tried before the source is asked, and written when the source has let us in.

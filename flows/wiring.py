@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,7 +61,11 @@ def projects(settings: Settings) -> tuple[int, ...]:
 
 
 def sink_of(settings: Settings, listener: Listener | None = None) -> Destination:
-    """The destination. Raises SettingsError for an address that is none."""
+    """The destination. Raises SettingsError for an address that is none.
+
+    From here on what the process creates (database, WAL, objects, contents, spool) is the user's alone, under Prefect too.
+    """
+    os.umask(0o077)
     return destination_of(settings, on_wait=(listener or Listener()).busy)
 
 

@@ -195,7 +195,8 @@ class Destination(Sink, Protocol):
         """
 
     def keep(self, path: str, file: Path) -> str:
-        """Store a file byte for byte below the place of contents; the address it has there. Replaces what was there."""
+        """Store a file byte for byte and durably below the place of contents; the address it has there. Replaces what was
+        there, whole."""
 
     def hurry(self) -> None:
         """Wait for no other process any more: the run is to end."""

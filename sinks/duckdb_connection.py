@@ -11,13 +11,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from sinks import errors
+from sinks import durable, errors
 
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": "128MB",
@@ -50,7 +50,11 @@ class DuckDBFile:
     @contextmanager
     def open(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         with self._turn, _interruptible():
+            new = not self.path.exists()
             db = self._connect(read_only=read_only)
+            if new:  # DuckDB syncs the file, and not the name
+                with suppress(PermissionError):  # one may write into a directory that one may not open
+                    durable.sync(self.path.parent)
             with nullcontext() if read_only else _undisturbed():
                 try:
                     try:

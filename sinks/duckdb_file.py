@@ -6,7 +6,6 @@ Every call opens, works and closes (sinks/duckdb_connection). Compression: desig
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from sinks import duckdb_rows, duckdb_tables, errors
+from sinks import duckdb_rows, duckdb_tables, durable, errors
 from sinks.base import FORMAT, REJECTS, Change, Holding, Run, Table, after, by_stream, grouped
 from sinks.duckdb_connection import PLENTY, DuckDBFile, one, transaction
 from sinks.ledger import (
@@ -375,13 +374,9 @@ class DuckDBSink:
         home = self.path.with_name(f"{self.path.name}.exports")
         with errors.writing(home):
             target = home / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            aside = target.with_name(f".{target.name}.new")
-            with file.open("rb") as source, aside.open("wb") as sunk:
+            durable.make(target.parent)
+            with file.open("rb") as source, durable.arriving(target) as sunk:
                 shutil.copyfileobj(source, sunk)
-                sunk.flush()
-                os.fsync(sunk.fileno())
-            aside.replace(target)
         return f"{home.name}/{path}"
 
     def origin(self, project_id: int, stream: str) -> tuple[str, str] | None:

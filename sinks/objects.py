@@ -28,7 +28,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import LocalStore, S3Store
 
-from sinks import errors
+from sinks import durable, errors
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
@@ -42,6 +42,7 @@ SCRATCH = "_hedgerow/tmp"
 RETRY: RetryConfig = {"max_retries": 8, "retry_timeout": timedelta(seconds=90)}
 LEFT_S = 86_400
 BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+_CHECK = "check the address and the credentials of the destination"
 _CREDENTIALS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary keys, AWS_SESSION_TOKEN"
 
 
@@ -205,23 +206,24 @@ class Objects:
 
     @contextmanager
     def _translated(self, path: str) -> Iterator[None]:
+        """The store's errors in our terms; without their cause, which would show the whole answer in a traceback."""
         try:
             yield
-        except AlreadyExistsError as exc:
-            raise Exists(path) from exc
-        except PreconditionError as exc:
-            raise Changed(path) from exc
+        except AlreadyExistsError:
+            raise Exists(path) from None
+        except PreconditionError:
+            raise Changed(path) from None
         except FileNotFoundError as exc:
             if "NoSuchBucket" in str(exc):
                 raise self._unusable(
                     "there is no such bucket", "make it, or correct the name; hedgerow makes none"
-                ) from exc
-            raise Missing(path) from exc
+                ) from None
+            raise Missing(path) from None
         except (BaseError, OSError, ValueError) as exc:
-            raise self._said(str(exc)) from exc
+            raise self._said(str(exc)) from None
 
     def _said(self, text: str) -> errors.SinkError:
-        """The store's error in our terms. Of its answer only the code is shown: the rest may hold what was signed."""
+        """The store's error in our terms. Of its answer only status and code are shown: the rest may hold what was signed."""
         coded = re.search(r"<Code>(\w+)</Code>", text)
         code = coded[1] if coded else ""
         if code in ("ExpiredToken", "TokenRefreshRequired", "RequestExpired"):
@@ -253,10 +255,12 @@ class Objects:
             )
         if ("instance" in text.lower() and "credential" in text.lower()) or "169.254" in text:
             return self._unusable("there are no credentials", _CREDENTIALS)
+        if answered := re.search(r"status code: (\d{3})", text):
+            return self._unusable(code or f"it answered {answered[1]}", _CHECK)
         if "error sending request" in text or "dns error" in text or "onnect" in text:
             return self._unusable("the store cannot be reached", "check AWS_ENDPOINT_URL, AWS_REGION and the network")
-        first = " ".join(text.split("\n\nDebug source")[0].split())
-        return self._unusable(code or first[:200], "check the address and the credentials of the destination")
+        first = " ".join(re.split(r"\n\nDebug source|(?<=response): ", text)[0].split())
+        return self._unusable(code or first[:200], _CHECK)
 
     def _unusable(self, what: str, hint: str) -> errors.DestinationUnusable:
         return errors.DestinationUnusable(f"cannot use {self.name}: {what}", hint=hint)
@@ -308,7 +312,7 @@ class LocalObjects(Objects):
     def put(self, path: str, data: bytes | Path, *, create: bool = False, match: str | None = None) -> str:
         with self._translated(path), self._aside(data) as (written, lock):
             target = self.root / path
-            target.parent.mkdir(parents=True, exist_ok=True)
+            durable.make(target.parent)
             # Its version, before others can see it: linked or renamed it is the same file.
             found = self.head(f"{SCRATCH}/{written.name}")
             if create:
@@ -320,7 +324,7 @@ class LocalObjects(Objects):
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 self._compare(path, create=False, match=match)
                 written.replace(target)
-            _sync(target.parent)
+            durable.sync(target.parent)
         return found.etag if found else ""
 
     @contextmanager
@@ -344,7 +348,7 @@ class LocalObjects(Objects):
 
     def _scratch(self) -> Path:
         scratch = self.root / SCRATCH
-        scratch.mkdir(parents=True, exist_ok=True)
+        durable.make(scratch)
         return scratch
 
     def check(self) -> None:
@@ -360,14 +364,6 @@ class LocalObjects(Objects):
                 with suppress(FileNotFoundError):  # another process has just finished with it
                     if left.name != "lock" and time.time() - left.stat().st_mtime > LEFT_S:
                         left.unlink()
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class S3Objects(Objects):

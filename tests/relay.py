@@ -32,8 +32,9 @@ def refused(status: int, code: str) -> tuple[int, bytes]:
 
 @dataclass(slots=True)
 class Relay:
-    """*answer*: an answer instead of the server's; *ignored*: headers that do not get through; *lost*: whether the answer
-    is lost after the server has done its work; *on_put*: called before an object is put."""
+    """*answer*: an answer instead of the server's (status 0: the connection ends without one); *ignored*: headers that
+    do not get through; *lost*: whether the answer is lost after the server has done its work; *on_put*: called before
+    an object is put."""
 
     address: str
     answer: Callable[[Request], tuple[int, bytes] | None] = lambda request: None
@@ -62,6 +63,9 @@ def relay(upstream: str) -> Iterator[Relay]:
             if self.command == "PUT":
                 made.on_put(request)
             canned = made.answer(request)
+            if canned is not None and not canned[0]:
+                self._hang_up()
+                return
             if canned is not None:
                 self._send(canned[0], canned[1], {"content-type": "application/xml"})
                 return
@@ -71,12 +75,15 @@ def relay(upstream: str) -> Iterator[Relay]:
                 self.command, f"{upstream}{f'/{bucket}' if bucket else ''}{path}", content=body, headers=sent
             )
             if made.lost(request):
-                self.close_connection = True
-                self.connection.close()
+                self._hang_up()
                 return
             kept = {name: value for name, value in answer.headers.items() if name not in DROPPED}
             length = answer.headers.get("content-length") if self.command == "HEAD" else None
             self._send(answer.status_code, answer.content, kept, length=length)
+
+        def _hang_up(self) -> None:
+            self.close_connection = True
+            self.connection.close()
 
         def _send(self, status: int, body: bytes, headers: dict[str, str], length: str | None = None) -> None:
             self.send_response(status)

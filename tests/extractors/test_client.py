@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
 
 from extractors import errors
 from extractors.client import Client, Patience, Source
+from extractors.contents import download
+from extractors.exports import asset_of
 from extractors.pacing import Limit, Pacing
 from extractors.queries import Bucket, Request
 
@@ -37,9 +44,12 @@ def server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[tuple[s
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:
+        def _handle(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
             keys.append(self.headers.get("Authorization", ""))
             answer(self)
+
+        do_GET = do_POST = do_PATCH = _handle  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:
             """Quiet."""
@@ -173,17 +183,195 @@ def test_body_over_the_bound_is_given_up(tmp_path, monkeypatch):
         client(url, tmp_path).send(Request(1, "events/", Bucket.LIST, divisible=True))
 
 
-def test_transient_failure_is_tried_again_a_bounded_number_of_times(tmp_path):
-    """Once a server has answered, four attempts and no more; each is told."""
-    told: list[str] = []
-    with (
-        server(lambda handler: body(handler, b"<html>", status=502)) as (url, keys),
-        pytest.raises(errors.SourceUnavailable),
-    ):
-        client(url, tmp_path, on_retry=lambda error, wait_s: told.append(str(error))).send(ASKED)
+ATTEMPTS = [
+    pytest.param(False, FAST.first_contact_attempts, id="first contact"),
+    pytest.param(True, FAST.attempts, id="a server that has answered"),
+]
 
-    assert len(keys) == FAST.attempts or len(keys) == FAST.first_contact_attempts
-    assert len(told) == len(keys) - 1
+
+@pytest.mark.parametrize(("answered", "attempts"), ATTEMPTS)
+def test_transient_failure_is_tried_again_a_bounded_number_of_times(answered, attempts, tmp_path):
+    """All attempts where the host has answered before, few where it never has, as it may be mistyped; each is told."""
+    told: list[str] = []
+    healthy = [answered]
+    with server(lambda handler: body(handler, b"{}", status=200 if healthy[0] else 502)) as (url, keys):
+        asking = client(url, tmp_path, on_retry=lambda error, wait_s: told.append(str(error)))
+        if answered:
+            asking.send(ASKED)
+        healthy[0] = False
+        with pytest.raises(errors.SourceUnavailable):
+            asking.send(ASKED)
+
+    assert len(keys) - answered == attempts
+    assert told == ["PostHog answered 502"] * (attempts - 1)
+
+
+QUERY = Request(1, "query/", Bucket.QUERY, body=b"{}", method="POST")
+LISTED = Request(1, "evaluations/", Bucket.REST)
+CHANGE = Request(1, "evaluations/7/", Bucket.REST, body=b"{}", method="PATCH", once=True)
+
+
+def fetched(asking: Client, request: Request) -> None:
+    """As whoever asks for it does: a content to a file, everything else as it is."""
+    if request is CONTENT:
+        one = asset_of({"id": 7, "export_format": "text/csv", "filename": "a", "has_content": True})
+        with TemporaryDirectory() as directory:
+            download(asking, 1, one, Path(directory, "a.csv"))
+    else:
+        asking.send(request)
+
+
+def in_seconds(now: datetime) -> str:
+    return "40"
+
+
+def as_date(now: datetime) -> str:
+    return format_datetime(now + timedelta(seconds=40), usegmt=True)
+
+
+TOLD_TO_WAIT = [
+    *((request, status) for request in (ASKED, QUERY, LISTED, CONTENT) for status in (429, 503)),
+    (CHANGE, 429),  # after a 503 a write may have been done: it is not sent again
+]
+
+
+@dataclass(slots=True)
+class Strict:
+    """A source that refuses the first request and notes when each of them came, by a clock that only sleeping moves."""
+
+    status: int
+    told: Callable[[datetime], str]
+    now: datetime = datetime(2026, 3, 20, tzinfo=UTC)
+    begun: datetime = datetime(2026, 3, 20, tzinfo=UTC)
+    came: list[float] = field(default_factory=list)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        self.came.append((self.now - self.begun).total_seconds())
+        first = len(self.came) == 1
+        handler.send_response_only(self.status if first else 200)
+        handler.send_header("Date", format_datetime(self.now, usegmt=True))
+        if first:
+            handler.send_header("Retry-After", self.told(self.now))
+        handler.send_header("Content-Length", "2")
+        handler.end_headers()
+        handler.wfile.write(b"{}")
+
+    def asking(self, url: str, directory: Path, **more: object) -> Client:
+        budget = Pacing(
+            directory,
+            host=url,
+            key=KEY,
+            limits=dict.fromkeys(Bucket, Limit(9, 9)),
+            clock=lambda: self.now.timestamp(),
+            sleep=self.sleep,
+            **more,
+        )
+        return Client(Source(url, KEY), budget, patience=FAST, sleep=self.sleep)
+
+
+@pytest.mark.parametrize("told", [in_seconds, as_date])
+@pytest.mark.parametrize(
+    ("asked", "status"), TOLD_TO_WAIT, ids=lambda one: str(one if isinstance(one, int) else one.resource)
+)
+def test_retry_after_is_waited_for_exactly(asked, status, told, tmp_path):
+    """By whatever is asked: neither sooner nor later than the server says, and then it is served."""
+    strict = Strict(status, told)
+    with server(strict.answer) as (url, _):
+        fetched(strict.asking(url, tmp_path), asked)
+
+    assert strict.came == [0, 40]
+
+
+@pytest.mark.parametrize("asked", [ASKED, QUERY, LISTED, CONTENT], ids=lambda one: one.resource)
+def test_retry_after_of_the_limits_holds_for_everyone_with_the_key(asked, tmp_path):
+    """While one waits another, with a budget of its own in the same place, asks no sooner."""
+    strict = Strict(429, in_seconds)
+    with server(strict.answer) as (url, _):
+        neighbour = strict.asking(url, tmp_path)
+        fetched(strict.asking(url, tmp_path, on_wait=lambda wait: fetched(neighbour, asked)), asked)
+
+    assert min(strict.came[1:]) == 40
+    assert len(strict.came) == 3
+
+
+@pytest.mark.parametrize("status", [429, 503, 425], ids=["limits", "busy", "not there yet"])
+def test_retry_after_of_a_content_is_not_waited_for_longer_than_the_run_may(status, tmp_path):
+    """A run that may wait half a minute ends at once, instead of sleeping for forty seconds."""
+    strict = Strict(status, in_seconds)
+    with server(strict.answer) as (url, _), pytest.raises(errors.LimitsExhausted, match="30 s allowed"):
+        fetched(strict.asking(url, tmp_path, max_wait_s=30), CONTENT)
+
+    assert strict.now == strict.begun
+
+
+def test_retry_after_of_the_store_is_waited_for_exactly(tmp_path):
+    """The place of contents may ask for patience as well as PostHog."""
+    strict = Strict(503, in_seconds)
+    with server(strict.answer) as (store, _), server(leads_to(store)) as (url, _):
+        fetched(strict.asking(url, tmp_path), CONTENT)
+
+    assert strict.came == [0, 40]
+
+
+SIGNATURE = "0f1e2d3c4b5a"
+
+
+def leads_to(address: str) -> Callable[[BaseHTTPRequestHandler], None]:
+    signed = f"{address}?X-Amz-Credential=AKIA{SIGNATURE}&X-Amz-Signature={SIGNATURE}"
+    return lambda handler: body(handler, b"", status=302, Location=signed)
+
+
+def hangs_up(handler: BaseHTTPRequestHandler) -> None:
+    handler.close_connection = True
+
+
+def cut_short(handler: BaseHTTPRequestHandler) -> None:
+    body(handler, b"{}", Content_Length="9999")
+    handler.close_connection = True
+
+
+STORES = {
+    "refuses": lambda handler: body(handler, f"<Error>{SIGNATURE}</Error>".encode(), status=403),
+    "fails": lambda handler: body(handler, f"{handler.path}".encode(), status=500),
+    "sends on for ever": leads_to("/again"),
+    "sends to nowhere": leads_to(f"https://user:{SIGNATURE}@[broken/"),
+    "sends to an odd name": leads_to(f"https://us\u2100er:{SIGNATURE}@store.example/".encode().decode("latin-1")),
+    "sends to what is no web": leads_to(f"ftp://user:{SIGNATURE}@store.example/"),
+    "hangs up": hangs_up,
+    "is cut": cut_short,
+    "is silent": lambda handler: threading.Event().wait(0.5),
+    "serves": lambda handler: body(handler, b"{}"),
+}
+PLACES = {
+    **dict.fromkeys(STORES, "{store}/a"),
+    "is not there": "http://127.0.0.1:9/a",
+    "speaks no TLS": "https{store_without_scheme}/a",
+    "has an odd port": "http://127.0.0.1:99999/a",
+}
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_what_opens_a_content_is_in_no_message(kind, tmp_path, caplog):
+    """Neither in an error, its hint and its traceback, nor in a log of the libraries, at any level."""
+    caplog.set_level(logging.DEBUG)
+    told: list[str] = []
+    with server(STORES.get(kind, hangs_up)) as (store, keys):
+        place = PLACES[kind].format(store=store, store_without_scheme=store.removeprefix("http"))
+        with server(leads_to(place)) as (url, _):
+            try:
+                with client(url, tmp_path).content(replace(CONTENT, answer_s=0.2), headers={}) as content:
+                    list(content.pieces)
+            except errors.SourceError as exc:
+                told += [exc.hint, *traceback.format_exception(exc)]
+
+    assert bool(told) == (kind != "serves")
+    shown = "\n".join([*told, caplog.text])
+    assert SIGNATURE not in shown
+    assert KEY not in shown
+    assert not any(keys)
 
 
 def test_refusal_is_not_tried_again(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
@@ -9,6 +10,7 @@ import stat
 import unicodedata
 from dataclasses import replace
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -21,6 +23,7 @@ from extractors.simulator.dataset import Dataset
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import serve
 from extractors.simulator.storage import Storage
+from tests.extractors.test_client import body, client, server
 from tests.extractors.test_lookups import NOW, UNLIMITED, client_of
 
 
@@ -165,6 +168,51 @@ def test_content_that_changes_between_two_parts_is_fetched_anew(tmp_path):
         done = download(client, 1, exports.asset(client, 1, asset.id), tmp_path / "a.csv")
 
     assert done.sha256 == fresh.sha256 == hashlib.sha256((tmp_path / "a.csv").read_bytes()).hexdigest()
+
+
+WHOLE, CUT_AT = bytes(range(97, 122)) * 40, 400
+HONEST = {"Content-Range": f"bytes {CUT_AT}-999/1000", "ETag": '"1"'}
+LIES = [
+    pytest.param(206, HONEST, WHOLE[CUT_AT:], None, id="the rest"),
+    pytest.param(
+        206, HONEST | {"Content-Range": "bytes 400-499/*"}, WHOLE[400:500], "bytes=500-", id="some of the rest"
+    ),
+    pytest.param(200, {"ETag": '"2"'}, WHOLE, None, id="the whole, no range"),
+    pytest.param(206, HONEST | {"Content-Range": "bytes 390-999/1000"}, WHOLE[390:], "", id="another offset"),
+    pytest.param(206, HONEST | {"Content-Range": "bytes 400-899/900"}, WHOLE[400:900], "", id="another length"),
+    pytest.param(206, HONEST | {"Content-Range": "lines 4-9/10"}, WHOLE[390:], "", id="another unit"),
+    pytest.param(206, {"ETag": '"1"'}, WHOLE[390:], "", id="no place"),
+    pytest.param(206, HONEST | {"ETag": '"2"'}, WHOLE[:600], "", id="another content"),
+    pytest.param(206, HONEST | {"Content-Encoding": "gzip"}, gzip.compress(WHOLE[:600]), "", id="packed"),
+    pytest.param(416, {"Content-Range": "bytes */1000"}, b"", "", id="no such range"),
+]
+
+
+@pytest.mark.parametrize(("status", "headers", "sent", "then"), LIES)
+def test_what_is_not_the_rest_is_not_joined(status, headers, sent, then, tmp_path):
+    """After a cut only what goes on at that byte of the same content is taken; otherwise all of it is fetched anew."""
+    ranges: list[str] = []
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        asked = handler.headers.get("Range", "")
+        ranges.append(asked)
+        start = int(asked.removeprefix("bytes=").removesuffix("-") or 0)
+        if len(ranges) == 1:
+            body(handler, WHOLE[:CUT_AT], Content_Length="1000", ETag='"1"')
+            handler.close_connection = True
+        elif len(ranges) == 2:
+            body(handler, sent, status=status, **headers)
+        else:
+            place = {"Content-Range": f"bytes {start}-999/1000"} if start else {}
+            body(handler, WHOLE[start:], status=206 if start else 200, ETag='"1"', **place)
+
+    one = asset_of({"id": 7, "export_format": "image/png", "filename": "a", "has_content": True})
+    with server(answer) as (url, _):
+        done = download(client(url, tmp_path / "state"), 1, one, tmp_path / "a.png")
+
+    assert (tmp_path / "a.png").read_bytes() == WHOLE
+    assert done.sha256 == hashlib.sha256(WHOLE).hexdigest()
+    assert ranges[1:] == ["bytes=400-", *([] if then is None else [then])]
 
 
 FAILURES = [

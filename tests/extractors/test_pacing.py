@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -259,12 +260,17 @@ def test_damaged_state_counts_as_empty(tmp_path, content):
 
 
 def test_state_files_are_private_and_tell_nothing(tmp_path):
-    """Only the owner reads them, and neither name nor content shows host or key."""
-    ask(pacing(tmp_path / "new", clock := Clock()), clock)
+    """Only the owner reads them, whatever the umask, and neither name nor content shows host or key."""
+    before = os.umask(0)
+    try:
+        ask(pacing(tmp_path / "new", clock := Clock()), clock)
+    finally:
+        os.umask(before)
     files = list((tmp_path / "new").iterdir())
 
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
-    assert {file.stat().st_mode & 0o777 for file in files if file.suffix in (".json", ".lock")} == {0o600}
+    assert sorted(file.suffix for file in files) == [".json", ".lock", ".slot0"]
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
     shown = " ".join(file.name + file.read_text() for file in files)
     assert not any(secret in shown for secret in ("example", "phx", "secret", "eu."))
 

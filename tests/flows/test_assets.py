@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -121,6 +122,23 @@ def test_contents_are_kept_byte_for_byte_and_as_tables(place, store):
     ]
     assert place.rows("SELECT count, label FROM export_1_1 ORDER BY day") == [(7, "007"), (8, "x")]
     assert place.rows("SELECT sum(number) FROM export_2") == [(10,)]
+
+
+@pytest.mark.parametrize("stream", ["exports", "events"])
+def test_files_are_the_owners_alone_whoever_starts_the_run(stream, place):
+    """No command line has set the umask, as under Prefect: database, objects, contents and state are 0600 all the same."""
+    before = os.umask(0o022)
+    try:
+        if stream == "events":
+            runs.load_events(place.settings(), 1, command="sync")
+        else:
+            place.sync()
+    finally:
+        os.umask(before)
+    made = [path for path in place.directory.rglob("*") if path.is_file()]
+
+    assert len(made) >= 3
+    assert {str(path): stat.S_IMODE(path.stat().st_mode) for path in made} == dict.fromkeys(map(str, made), 0o600)
 
 
 def test_a_second_sync_fetches_nothing(place, store):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import stat
 import sys
 import threading
 import uuid
@@ -59,7 +60,10 @@ def stack(dataset: Dataset, database: Path, tmp_path_factory: pytest.TempPathFac
 
 @pytest.mark.timeout(2 * DEADLINE_S)
 def test_scheduled_run_completes(stack, dataset, database):
-    """A run that the schedule made, and nobody else, lands the source's events and leaves what people look at."""
+    """A run that the schedule made, and nobody else, lands the source's events and leaves what people look at.
+
+    Its files are the owner's alone, without a command line that sees to it.
+    """
 
     def done() -> dict[str, object] | None:
         made = [run for run in stack.runs("sync-events") if run["auto_scheduled"]]
@@ -71,6 +75,9 @@ def test_scheduled_run_completes(stack, dataset, database):
     steps = stack.ask("task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
 
     assert landed(DuckDBSink(database), START, END) == truth(dataset.events, START, END)
+    made = [database, *(path for path in (stack.home / "state").rglob("*") if path.is_file())]
+    assert len(made) > 1
+    assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o600}
     assert run["name"] == "project 1 · up to now"
     assert {one["key"]: one["type"] for one in left} == {"sync-events": "table", "project-1-events": "markdown"}
     assert {one["state_type"] for one in steps} == {"COMPLETED"}

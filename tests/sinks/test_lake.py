@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from extractors.decode import REJECTS
-from sinks import errors, lake_views
+from sinks import errors, lake_views, objects
 from sinks.base import Run
 from sinks.lake import LakeSink
 from sinks.lake_file import FILE_SCHEMA
@@ -423,6 +423,35 @@ def test_a_lost_answer_of_a_put_is_no_failure(moto):
             assert entry.generation == generation + 1
 
     assert names(stores.s3_lake(moto, bucket=bucket)) == ["b"]
+
+
+NO_200 = [
+    pytest.param(refused(503, "SlowDown"), id="503"),
+    pytest.param(refused(403, "AccessDenied"), id="403"),
+    pytest.param((0, b""), id="no answer"),
+]
+
+
+@pytest.mark.parametrize("answer", NO_200)
+def test_a_put_without_a_200_is_no_landing(answer, moto, monkeypatch):
+    """The call fails, and nobody takes the window for landed again: what was there stays, and the next try lands."""
+    backoff = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=5)}
+    monkeypatch.setattr(objects, "RETRY", {"max_retries": 1, "retry_timeout": timedelta(seconds=5), "backoff": backoff})
+    with relay(moto) as between:
+        bucket = stores.new_bucket(moto)
+        lake = prepare(stores.s3_lake(between.address, bucket=bucket))
+        lake.land([landing("a")])
+        between.answer = lambda request: answer if request.method == "PUT" else None
+        for one in (landing("b", generation=1), moved(landing(), 1)):
+            with pytest.raises(errors.SinkError):
+                lake.land([one])
+        between.answer = lambda request: None
+
+        for known in (lake, stores.s3_lake(moto, bucket=bucket)):
+            assert {start: entry.generation for start, entry in known.ledger(1, "events").entries.items()} == {DAY: 1}
+            assert names(known) == ["a"]
+        (entry,) = lake.land([landing("b", generation=1)])
+        assert (entry.generation, names(lake)) == (2, ["b"])
 
 
 def test_credentials_that_expire_keep_what_is_landed(moto):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from sinks import errors, objects
 from sinks.objects import Changed, Exists, LocalObjects, Missing, Objects, S3Objects, S3Options
 from tests import stores
-from tests.relay import Relay, refused, relay
+from tests.relay import Relay, Request, refused, relay
 
 
 @pytest.fixture(params=["local", "moto", "localbucket"])
@@ -165,6 +166,43 @@ def test_what_a_store_says_is_told_with_a_mend(code, call, between, moto):
     assert mend in caught.value.hint
     assert "secret-of-the-test" not in str(caught.value) + caught.value.hint
     assert "\n" not in str(caught.value)
+
+
+UNSAID = [
+    pytest.param(400, b"signed with secret-of-the-test", "it answered 400", id="plain text"),
+    pytest.param(418, b"<html>connect: secret-of-the-test</html>", "it answered 418", id="HTML of a proxy"),
+    pytest.param(
+        400, b"<Error><Code>A.B</Code>secret-of-the-test</Error>", "it answered 400", id="another kind of code"
+    ),
+    pytest.param(409, b'{"signed": "secret-of-the-test"}', None, id="JSON"),
+    pytest.param(200, b"secret-of-the-test", "invalid list response", id="200 and no list"),
+]
+
+
+@pytest.mark.parametrize(("status", "said", "shown"), UNSAID)
+def test_an_answer_without_a_code_is_not_shown(status, said, shown, between, moto):
+    """Neither in the message nor in a traceback: it may hold what was signed."""
+    store = behind(between, moto)
+    between.answer = lambda request: (status, said)
+    with pytest.raises(errors.SinkError, match=shown) as caught:
+        list(store.list())
+
+    assert "secret-of-the-test" not in "".join(traceback.format_exception(caught.value))
+
+
+def no_place(request: Request) -> tuple[int, bytes] | None:
+    return (206, b"2345") if "range" in request.headers else None
+
+
+@pytest.mark.parametrize("answer", [None, no_place], ids=["200 with the whole", "206 without a place"])
+def test_what_is_not_the_part_asked_for_is_an_error(answer, between, moto):
+    """A proxy that drops Range, or Content-Range: other bytes are not taken for those of the part."""
+    store = behind(between, moto)
+    store.put("x", b"0123456789")
+    between.ignored = frozenset({"range"})
+    between.answer = answer or between.answer
+    with pytest.raises(errors.SinkError):
+        store.part("x", 2, 6)
 
 
 def test_a_store_out_of_reach():
