@@ -10,6 +10,7 @@ import stat
 import unicodedata
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -110,20 +111,20 @@ def blob_of(size: int) -> Blob:
 
 
 HURDLES = [
-    pytest.param(Storage(), 1, id="none"),
-    pytest.param(Storage(cuts=[400_000, 300_000]), 3, id="cut twice, resumed"),
-    pytest.param(Storage(cuts=[400_000], ranges=False), 2, id="cut, no ranges"),
-    pytest.param(Storage(cuts=[400_000], etags=False), 2, id="cut, no ETag"),
-    pytest.param(Storage(statuses=[503, 403]), 3, id="refused at first"),
-    pytest.param(Storage(cuts=[400_000], longest_range=250_000), 4, id="less of the rest than was asked"),
-    pytest.param(Storage(hop=True), 2, id="redirected on"),
+    pytest.param(Storage, 1, id="none"),
+    pytest.param(partial(Storage, cuts=[400_000, 300_000]), 3, id="cut twice, resumed"),
+    pytest.param(partial(Storage, cuts=[400_000], ranges=False), 2, id="cut, no ranges"),
+    pytest.param(partial(Storage, cuts=[400_000], etags=False), 2, id="cut, no ETag"),
+    pytest.param(partial(Storage, statuses=[503, 403]), 3, id="refused at first"),
+    pytest.param(partial(Storage, cuts=[400_000], longest_range=250_000), 4, id="less of the rest than was asked"),
+    pytest.param(partial(Storage, hop=True), 2, id="redirected on"),
 ]
 
 
-@pytest.mark.parametrize(("storage", "asked"), HURDLES)
-def test_content_arrives_whole_and_the_key_stays(storage, asked, tmp_path):
+@pytest.mark.parametrize(("storage_of", "asked"), HURDLES)
+def test_content_arrives_whole_and_the_key_stays(storage_of, asked, tmp_path):
     """Byte for byte under its name, for the user alone; the store never sees the key or a cookie."""
-    storage.requests.clear()
+    storage = storage_of()
     store = ExportStore(storage=storage)
     blob = blob_of(1_000_000)
     asset = store.add("text/csv", NOW, content=blob)
@@ -216,17 +217,17 @@ def test_what_is_not_the_rest_is_not_joined(status, headers, sent, then, tmp_pat
 
 
 FAILURES = [
-    pytest.param(Storage(cuts=[10] * 99, ranges=False), id="cut again and again"),
-    pytest.param(Storage(statuses=[403] * 99), id="refused again and again"),
-    pytest.param(Storage(declared_extra=5), id="shorter than announced"),
+    pytest.param(partial(Storage, cuts=[10] * 99, ranges=False), id="cut again and again"),
+    pytest.param(partial(Storage, statuses=[403] * 99), id="refused again and again"),
+    pytest.param(partial(Storage, declared_extra=5), id="shorter than announced"),
 ]
 
 
-@pytest.mark.parametrize("storage", FAILURES)
-def test_content_that_does_not_arrive_leaves_nothing(storage, tmp_path):
+@pytest.mark.parametrize("storage_of", FAILURES)
+def test_content_that_does_not_arrive_leaves_nothing(storage_of, tmp_path):
     """Bounded, and no file under any name; an old one stays what it was."""
     (tmp_path / "a.csv").write_text("old")
-    store = ExportStore(storage=storage)
+    store = ExportStore(storage=storage_of())
     asset = store.add("text/csv", NOW, content=blob_of(100_000))
     with served(store) as simulator:
         client = client_of(simulator, tmp_path)
