@@ -13,6 +13,7 @@ from prefect.utilities.callables import parameter_schema
 from pydantic import SecretStr
 
 from extractors.errors import SourceUnavailable
+from extractors.pacing import Share
 from extractors.window import Range
 from flows import adapter, artifacts, backfill, evaluations, events, exports, parts, pipeline, verify
 from flows.assets import Synced
@@ -88,6 +89,42 @@ def test_parameters_are_checked_before_anything_is_asked(flow, given, said):
     """A value that cannot be used is refused in words, by the run's own validation."""
     with pytest.raises((ParameterTypeError, TypeError), match=said):
         flow.validate_parameters(given) if "until" in given or said != "until" else flow(**given)
+
+
+WAIT = {"max_wait": timedelta(minutes=7)}
+RANGE = {"since": "2026-01-01", "until": "2026-01-02"}
+BOTH = {"accept_deletions": True, "require_proof": True}
+HANDED_ON = [
+    (events.sync_events, RANGE | BOTH | {"rebuild": True}, WAIT),
+    (backfill.backfill_events, RANGE | BOTH, {}),
+    (backfill.backfill_part, RANGE | BOTH | {"project_id": 5, "name": "2 of 3", "share": 0.25}, {}),
+    (verify.verify_events, RANGE | {"accept_deletions": True, "repair": True}, WAIT),
+    (exports.sync_exports, {}, WAIT),
+    (evaluations.sync_evaluations, {"accept_deletions": True}, WAIT),
+]
+
+
+@pytest.mark.parametrize(("flow", "given", "also"), HANDED_ON, ids=lambda one: getattr(one, "name", ""))
+def test_what_a_run_is_given_reaches_the_work(flow, given, also, configured, monkeypatch):
+    """Every parameter, as it was given: range, deletions, proof, repair, rebuild, the longest wait, a part's share."""
+    heard: dict[str, object] = {}
+
+    def work(settings: object, project_id: int, *stream: str, **more: object) -> object:
+        heard.update(more, project_id=project_id)
+        raise SourceUnavailable("heard")
+
+    for name in ("runs.load_events", "runs.verify_events", "assets.sync"):
+        monkeypatch.setattr(f"flows.{name}", work)
+    more = {} if "project_id" in given else {"projects": [5]}
+    state = flow.fn(**given, **more, **{"max_wait_minutes": 7} if also else {})
+
+    assert state.message == "project 5: heard"
+    expected = (
+        {name: value for name, value in given.items() if name not in ("name", "share")} | also | {"project_id": 5}
+    )
+    if "share" in given:
+        expected["share"] = Share(f"backfill {given['name']}", given["share"])
+    assert {name: heard[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize(
