@@ -36,7 +36,7 @@ LISTS_OF_2021 = (
     *("pageview_limit1", "properties_filter", "ties_page1", "whole_seconds"),
 )
 SINGLE_OF_2021 = (
-    *("retrieve", "retrieve_include_person", "values_custom_event"),
+    *("retrieve", "retrieve_include_person"),
     *("error_other_project", "error_retrieve_bad_id", "error_retrieve_unknown"),
 )
 NOT_REPLAYED = {
