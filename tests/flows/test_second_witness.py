@@ -155,7 +155,7 @@ def moved_to_another_date(it: World) -> tuple[int, int, int]:
 
 def copied(it: World) -> tuple[int, int, int]:
     """Newer copies beside the rows that they will take the place of."""
-    it.become([*it.rows, *(changed(row, it.creation()) for row in it.rows[:6])])
+    it.become([*(changed(row, it.creation()) for row in it.rows[:6]), *it.rows])
     return 0, 0, 6
 
 
