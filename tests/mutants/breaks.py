@@ -1990,8 +1990,15 @@ BREAKS = [
     Break(
         "an empty source empties the table",
         "flows/guard.py",
-        "        if self._total and removed >= self._total:\n",
-        "        if False:\n",
+        "        if self.accept or not removed:\n",
+        "        if True:\n",
+        f"{WITNESS} -k mass_disappearance",
+    ),
+    Break(
+        "most of an old date goes unasked",
+        "flows/guard.py",
+        "        return then >= DATE_ROWS and",
+        "        return False and",
         f"{WITNESS} -k mass_disappearance",
     ),
     Break(
