@@ -2100,6 +2100,20 @@ BREAKS = [
         f"{SAMPLES} -k exports_list",
     ),
     Break(
+        "the second server makes exports of old as of today",
+        "tests/second_server/server.py",
+        "(OlderExports if older else Exports)",
+        "Exports",
+        f"{SAMPLES} -k exports_are",
+    ),
+    Break(
+        "the second server forgives an early look",
+        "tests/second_server/assets.py",
+        '            row["expires_after"] = moment(self._now())\n',
+        "",
+        f"{SAMPLES} -k exports_are",
+    ),
+    Break(
         "the second server has evaluations of old",
         "tests/second_server/api.py",
         'case _, "evaluations", _ if self._settings.older:',

@@ -265,7 +265,7 @@ class Project:
                 return Answer(200, to_json(self._exports.one(number)))
             case "GET", [number, "content"]:
                 download = request.params.get("download") == "true"
-                return Answer(302, b"", (("Location", self._exports.content_address(number, download=download)),))
+                return self._exports.content(number, download=download)
         raise not_allowed(request)
 
     def _evaluation(self, request: Request, name: list[str]) -> Answer:

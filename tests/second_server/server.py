@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from .answers import Answer, Request
 from .api import MAX_LIMIT, OLDER_MAX_LIMIT, Project, SecondServer, Settings, Throttle
-from .assets import Evaluations, Exports
+from .assets import Evaluations, Exports, OlderExports
 from .bucket import Bucket
 from .rows import Row, Store
 
@@ -150,10 +150,11 @@ def second_server(
     *now*: clock for the `Date` header, defaults, relative dates and throttles. *per_minute*, *per_hour*: None is off,
     PostHog has 240 and 1200; list and detail share one bucket, POST query has its own of the same size.
     *faults*: which answer the n-th list request (from 1) gets instead: "429", "500", "502html", "503", "504" or "cut".
-    *export_content*: what every export's content is; a store on another port serves it. *evaluations*: what differs of
-    each from an enabled judge made now. *older*: act as a server of 2023. *most_rows*: larger pages are clamped without
-    a word; None is 1,000, and 10,000 of an older one. *persons*: by distinct id. *foreign*: projects of another
-    organization. *before_answer*: called with "events" or "query" and the number (from 1) of that list or query.
+    *export_content*: what every export's content is; a store on another port serves it, an older server itself.
+    *evaluations*: what differs of each from an enabled judge made now. *older*: act as a server of 2023. *most_rows*:
+    larger pages are clamped without a word; None is 1,000, and 10,000 of an older one. *persons*: by distinct id.
+    *foreign*: projects of another organization. *before_answer*: called with "events" or "query" and the number (from
+    1) of that list or query.
     """
     clock = now or _wall_clock
     settings = Settings(
@@ -175,7 +176,7 @@ def second_server(
         settings,
         seen,
         throttles={name: Throttle(per_minute=per_minute, per_hour=per_hour) for name in ("events", "query")},
-        exports=Exports(content=export_content, bucket=bucket, now=clock),
+        exports=(OlderExports if older else Exports)(content=export_content, bucket=bucket, now=clock),
         evaluations=Evaluations(evaluations, now=clock),
     )
     try:
