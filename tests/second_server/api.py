@@ -3,10 +3,10 @@ answer out. An *older* server differs in HogQL's functions, bounds, persons, pag
 of exports and evaluations, as those of 2023 do.
 
 Knows limits, windows, errors, throttles and faults. Knows no sockets (server.py), no SQL tables (rows.py), no HogQL
-(engine.py) and no fields of exports and evaluations (assets.py). Not modelled: CSV, `personal_api_key` outside the
-header, `Start`/`End` in relative dates, the slow-down of `offset`, the cache and the `custom_event` of values, throttles
-of values, exports and evaluations. Section marks (§) are posthog-api.md's; "seen" points at posthog-observed.md or a
-sample.
+(engine.py), no CSV (as_csv.py) and no fields of exports and evaluations (assets.py). Not modelled: CSV but of the
+list, `personal_api_key` outside the header, `Start`/`End` in relative dates, the slow-down of `offset`, the cache of
+values and their `custom_event` of today, throttles of values, exports and evaluations. Section marks (§) are
+posthog-api.md's; "seen" points at posthog-observed.md or a sample.
 """
 
 import json
@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from . import as_csv
 from .answers import Answer, ApiError, Request, invalid, not_found, to_json
 from .assets import Evaluations, Exports
 from .engine import IMPLICIT_LIMIT, Engine, QueryError
@@ -29,6 +30,7 @@ from .rows import Condition, Row, Store, filters, index_day, isoformat, micros
 
 DEFAULT_LIMIT = 100  # §1.2
 MAX_LIMIT = 1000  # §0.4: larger is clamped without a word
+OLDER_CSV_LIMIT = 3_500  # seen on a server of 2023
 OLDER_MAX_LIMIT = 10_000  # seen on servers of 2023
 MAX_OFFSET = 50_000  # §1.2: what the code says; the OpenAPI text says 100,000
 MAX_RANGE = timedelta(days=366)  # §0.5
@@ -221,11 +223,13 @@ class Project:
         found = ADDRESS.fullmatch(request.path)
         if found is None or (self._settings.older and request.path.startswith("/api/environments/")):
             # Seen: environments_csv_404.json; the format is looked at first.
-            raise not_found("Not found." if request.params.get("format") == "csv" else "Endpoint not found.")
+            raise not_found("Not found." if request.wants_csv else "Endpoint not found.")
         endpoint, *name = found[2].split("/")
         fault = self._counted(request, found[2])
         if fault not in (None, "cut"):
             return _fault(fault)
+        if request.wants_csv and "json" in request.accept:  # seen: list_csv_accept_json_406.json
+            raise ApiError(406, "invalid_request", "not_acceptable", "Could not satisfy the request Accept header.")
         self._authorize(request, found[1])
         if endpoint == "query" and not self._settings.query_allowed:
             raise ApiError(
@@ -316,7 +320,7 @@ class Project:
         params, now = request.params, self._settings.now()
         order = json.loads(params.get("orderBy") or '["-timestamp"]')
         descending = order == ["-timestamp"]
-        asked = int(params.get("limit") or DEFAULT_LIMIT)
+        asked = int(params.get("limit") or self._default_limit(request))
         limit = min(asked, self._settings.most_rows) if asked > 0 else DEFAULT_LIMIT
         with_persons = self._settings.older or _persons_wanted(request)
         offset = _offset(params.get("offset", ""))
@@ -346,6 +350,9 @@ class Project:
         if rows is None:
             rows = page(after)
 
+        if request.wants_csv:
+            text = as_csv.written([body for _, body in rows[:limit]])
+            return Answer(200, text.encode(), content_type="text/csv; charset=utf-8", cut=cut)
         following = None
         if len(rows) > limit:
             # `["-timestamp", "x"]` sorts upwards and yet moves `before` (§1.4).
@@ -356,6 +363,12 @@ class Project:
         shown = b",".join(body for _, body in rows[:limit])
         body = b'{"next":%b,"results":[%b]}' % (to_json(following), shown)
         return Answer(200, body, (("X-PostHog-Warn", "https://posthog.com/docs/api/events"),), cut=cut)
+
+    def _default_limit(self, request: Request) -> int:
+        """Rows of a list that does not say how many (§1.2)."""
+        if not request.wants_csv:
+            return DEFAULT_LIMIT
+        return OLDER_CSV_LIMIT if self._settings.older else MAX_LIMIT
 
     def _bounds(self, params: Mapping[str, str], now: datetime) -> tuple[datetime, datetime]:
         """(after, before), both exclusive, with the defaults of §1.2."""

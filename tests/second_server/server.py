@@ -40,6 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
             host=self.headers.get("Host", ""),
             authorization=self.headers.get("Authorization", ""),
             body=body,
+            accept=self.headers.get("Accept", "*/*"),
         )
         self._send(self.server.respond(request))
 
