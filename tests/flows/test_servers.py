@@ -28,6 +28,7 @@ from sinks.ledger import State
 from sinks.memory import MemorySink
 from tests.flows.harness import landed, sync, truth
 from tests.planned import AtRequest
+from tests.second_server.events import rewritten
 from tests.second_server.rows import Row
 from tests.second_server.server import second_server
 
@@ -75,6 +76,10 @@ def test_both_servers_come_to_the_same_ledger(seed, year, tmp_path):
     sizes = [random.Random(seed).choice((999, 1_000, 1_001, 2_100)) for _ in range(seed % 3)]
     made = generate(events=1_500 * (seed % 4), start=START, end=END, seed=seed, tie_sizes=sizes)
     rows = [Row(e.uuid, e.event, e.distinct_id, e.timestamp, e.properties, e.elements_chain) for e in made.events]
+    if year == 2023:  # when both would show the same text: the second writes numbers anew, as those servers did
+        rows = rewritten(rows)
+        texts = zip(made.events, rows, strict=True)
+        made = Dataset([replace(event, properties=row.properties) for event, row in texts])
     first, second = MemorySink(), MemorySink()
     with serve(made, profile=FREE if year == 2026 else OLD_2023, now=lambda: NOW) as server:
         sync(server.url, server.key, first, tmp_path, since=START, until=END)

@@ -52,10 +52,15 @@ class Request:
     host: str
     authorization: str
     body: bytes = b""
+    accept: str = "*/*"
 
     @property
     def path(self) -> str:
         return urlsplit(self.target).path
+
+    @property
+    def wants_csv(self) -> bool:
+        return self.params.get("format") == "csv" or self.accept == "text/csv"
 
     @property
     def params(self) -> dict[str, str]:

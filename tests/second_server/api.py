@@ -1,11 +1,12 @@
 """PostHog Cloud of late 2026, as far as the facts go: events, values, exports, evaluations, POST query; request in,
-answer out. An *older* server differs in HogQL's functions, bounds, persons, page size and prefix, as those of 2023 do.
+answer out. An *older* server differs in HogQL's functions, bounds, persons, page size, prefix, values and what it has
+of exports and evaluations, as those of 2023 do.
 
 Knows limits, windows, errors, throttles and faults. Knows no sockets (server.py), no SQL tables (rows.py), no HogQL
-(engine.py) and no fields of exports and evaluations (assets.py). Not modelled: CSV, `personal_api_key` outside the
-header, `Start`/`End` in relative dates, the slow-down of `offset`, the cache and the `custom_event` of values, throttles
-of values, exports and evaluations. Section marks (§) are posthog-api.md's; "seen" points at posthog-observed.md or a
-sample.
+(engine.py), no CSV (as_csv.py) and no fields of exports and evaluations (assets.py). Not modelled: CSV but of the
+list, `personal_api_key` outside the header, `Start`/`End` in relative dates, the slow-down of `offset`, the cache of
+values and their `custom_event` of today, throttles of values, exports and evaluations. Section marks (§) are
+posthog-api.md's; "seen" points at posthog-observed.md or a sample.
 """
 
 import json
@@ -14,20 +15,22 @@ import re
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
+from . import as_csv
 from .answers import Answer, ApiError, Request, invalid, not_found, to_json
 from .assets import Evaluations, Exports
 from .engine import IMPLICIT_LIMIT, Engine, QueryError
-from .rows import Condition, Store, filters, index_day, isoformat, micros
+from .rows import Condition, Row, Store, filters, index_day, isoformat, micros
 
 DEFAULT_LIMIT = 100  # §1.2
 MAX_LIMIT = 1000  # §0.4: larger is clamped without a word
+OLDER_CSV_LIMIT = 3_500  # seen on a server of 2023
 OLDER_MAX_LIMIT = 10_000  # seen on servers of 2023
 MAX_OFFSET = 50_000  # §1.2: what the code says; the OpenAPI text says 100,000
 MAX_RANGE = timedelta(days=366)  # §0.5
@@ -36,6 +39,9 @@ REMEMBERED = timedelta(hours=24)  # §1.5: how long a window that worked is trie
 RUNNING_AT_ONCE = 2  # §5.4
 
 VALUES_MOST = 10  # §2.2
+COMMON_EVENTS = frozenset(
+    {"$pageview", "$pageleave", "$identify", "$screen", "$autocapture"}
+)  # seen: values_custom_event.json
 VALUES_BACK = timedelta(days=7)  # §2.2
 DEFAULT_PAGE = 100  # §3.4, §4: lists of exports and evaluations
 
@@ -91,13 +97,18 @@ class Throttle:
         self._seen.append(at)
 
 
-def moment(text: str, *, zone: ZoneInfo, now: datetime) -> datetime:
-    """Instant of an `after` or `before`; never an error: what cannot be read is now, or relative to it (§1.3)."""
+def moment(text: str, *, zone: ZoneInfo, now: datetime, older: bool) -> datetime:
+    """Instant of an `after` or `before`; never an error: what cannot be read is now, or relative to it (§1.3).
+
+    An *older* server drops an offset and takes the wall clock for UTC (seen: list_offset_timezone_dropped.json of 1.43).
+    """
     plain_day = re.fullmatch(r"(\d{4})-(\d{1,2})-(\d{1,2})", text)
     if plain_day:  # `2021-1-1` is accepted too
         text = f"{plain_day[1]}-{plain_day[2]:0>2}-{plain_day[3]:0>2}"
     try:
         at = datetime.fromisoformat(text)
+        if at.tzinfo and older:
+            return at.replace(tzinfo=UTC)
         return (at if at.tzinfo else at.replace(tzinfo=zone)).astimezone(UTC)
     except ValueError:
         pass
@@ -130,6 +141,9 @@ class Settings:
     hogql_filter_allowed: bool
     faults: Mapping[int, str]
     older: bool
+    most_rows: int
+    foreign: frozenset[int]
+    before_answer: Callable[[str, int], None]
 
     def __post_init__(self) -> None:
         unknown = set(self.faults.values()) - FAULTS
@@ -139,10 +153,14 @@ class Settings:
 
 @dataclass(slots=True)
 class SecondServer:
-    """A running server: where it is, and what it has been asked. *errors* tells what is behind each bare 500."""
+    """A running server: where it is, and what it has been asked. *errors* tells what is behind each bare 500.
+
+    *hold* exchanges all rows of the project for others.
+    """
 
     url: str
     key: str
+    hold: Callable[[Iterable[Row]], None]
     list_requests: int = 0
     query_requests: int = 0
     statuses: list[int] = field(default_factory=list)
@@ -191,6 +209,11 @@ class Project:
             self._seen.statuses.append(answer.status)
         return answer
 
+    def hold(self, rows: Iterable[Row]) -> None:
+        """Have *rows* and no others. What was answered from the cache stays there, as in PostHog."""
+        self._store.hold(rows)
+        self._engine.forget()
+
     def close(self) -> None:
         """Free both copies of the events."""
         self._engine.close()
@@ -199,11 +222,14 @@ class Project:
     def _routed(self, request: Request) -> Answer:
         found = ADDRESS.fullmatch(request.path)
         if found is None or (self._settings.older and request.path.startswith("/api/environments/")):
-            raise not_found("Endpoint not found.")
+            # Seen: environments_csv_404.json; the format is looked at first.
+            raise not_found("Not found." if request.wants_csv else "Endpoint not found.")
         endpoint, *name = found[2].split("/")
         fault = self._counted(request, found[2])
         if fault not in (None, "cut"):
             return _fault(fault)
+        if request.wants_csv and "json" in request.accept:  # seen: list_csv_accept_json_406.json
+            raise ApiError(406, "invalid_request", "not_acceptable", "Could not satisfy the request Accept header.")
         self._authorize(request, found[1])
         if endpoint == "query" and not self._settings.query_allowed:
             raise ApiError(
@@ -220,10 +246,14 @@ class Project:
             case "GET", "events", ["values"]:
                 return self._values(request)
             case "GET", "events", [event_uuid]:
-                return self._detail(event_uuid)
+                return self._detail(event_uuid, request)
+            case "GET", "exports", [] if self._settings.older:
+                raise not_allowed(request)  # seen: exports_list_405.json
             case _, "exports", _:
                 with self._lock:
                     return self._export(request, name)
+            case _, "evaluations", _ if self._settings.older:
+                raise not_found("Endpoint not found.")  # seen: evaluations_404.json
             case _, "evaluations", _:
                 with self._lock:
                     return self._evaluation(request, name)
@@ -239,7 +269,7 @@ class Project:
                 return Answer(200, to_json(self._exports.one(number)))
             case "GET", [number, "content"]:
                 download = request.params.get("download") == "true"
-                return Answer(302, b"", (("Location", self._exports.content_address(number, download=download)),))
+                return self._exports.content(number, download=download)
         raise not_allowed(request)
 
     def _evaluation(self, request: Request, name: list[str]) -> Answer:
@@ -256,12 +286,13 @@ class Project:
 
     def _counted(self, request: Request, place: str) -> str | None:
         with self._lock:
-            if place == "query":
-                self._seen.query_requests += 1
-            if place != "events" or request.method != "GET":
-                return None
-            self._seen.list_requests += 1
-            return self._settings.faults.get(self._seen.list_requests)
+            listed = place == "events" and request.method == "GET"
+            self._seen.list_requests += listed
+            self._seen.query_requests += place == "query"
+            number = self._seen.list_requests if listed else self._seen.query_requests
+        if listed or place == "query":
+            self._settings.before_answer(place, number)
+        return self._settings.faults.get(number) if listed else None
 
     def _authorize(self, request: Request, project: str) -> None:
         scheme, _, key = request.authorization.partition(" ")
@@ -271,6 +302,9 @@ class Project:
         if key.strip() != self._settings.key:
             detail = "Personal API key found in request Authorization header is invalid."
             raise ApiError(401, "authentication_error", "authentication_failed", detail)
+        if project in map(str, self._settings.foreign):  # seen: error_other_organization.json
+            detail = "You don't have access to the project."
+            raise ApiError(403, "authentication_error", "permission_denied", detail)
         if project not in ("@current", str(self._settings.project_id)):
             raise not_found("Project not found.")
 
@@ -286,9 +320,9 @@ class Project:
         params, now = request.params, self._settings.now()
         order = json.loads(params.get("orderBy") or '["-timestamp"]')
         descending = order == ["-timestamp"]
-        asked = int(params.get("limit") or DEFAULT_LIMIT)
-        most = OLDER_MAX_LIMIT if self._settings.older else MAX_LIMIT
-        limit = min(asked, most) if asked > 0 else DEFAULT_LIMIT
+        asked = int(params.get("limit") or self._default_limit(request))
+        limit = min(asked, self._settings.most_rows) if asked > 0 else DEFAULT_LIMIT
+        with_persons = self._settings.older or _persons_wanted(request)
         offset = _offset(params.get("offset", ""))
         after, before = self._bounds(params, now)
         conditions = self._conditions(params, (micros(after), micros(before)), now)
@@ -298,18 +332,27 @@ class Project:
             bounds = [Condition("us > ? AND us < ?", (low, high))]
             if self._settings.older:
                 bounds.append(Condition("index_day(us) BETWEEN ? AND ?", (index_day(low), index_day(high))))
-            return self._store.page([*bounds, *conditions], descending=descending, limit=limit + 1, offset=offset)
+            return self._store.page(
+                [*bounds, *conditions],
+                descending=descending,
+                limit=limit + 1,
+                offset=offset,
+                with_persons=with_persons,
+            )
 
         rows = None
         if descending and not self._settings.older:
             open_range = not (params.get("after") and params.get("before"))
             windows = [s for s in PROBES_S if open_range or timedelta(seconds=s) < before - after]
-            shape = ("event" in params, "distinct_id" in params, limit < MAX_LIMIT)
-            half = max(min(asked, MAX_LIMIT) // 2, 1)
+            shape = ("event" in params, "distinct_id" in params, limit < self._settings.most_rows)
+            half = max(min(asked, self._settings.most_rows) // 2, 1)
             rows = self._probed(windows, shape, half, lambda s: page(max(after, before - timedelta(seconds=s))))
         if rows is None:
             rows = page(after)
 
+        if request.wants_csv:
+            text = as_csv.written([body for _, body in rows[:limit]])
+            return Answer(200, text.encode(), content_type="text/csv; charset=utf-8", cut=cut)
         following = None
         if len(rows) > limit:
             # `["-timestamp", "x"]` sorts upwards and yet moves `before` (§1.4).
@@ -321,11 +364,19 @@ class Project:
         body = b'{"next":%b,"results":[%b]}' % (to_json(following), shown)
         return Answer(200, body, (("X-PostHog-Warn", "https://posthog.com/docs/api/events"),), cut=cut)
 
+    def _default_limit(self, request: Request) -> int:
+        """Rows of a list that does not say how many (§1.2)."""
+        if not request.wants_csv:
+            return DEFAULT_LIMIT
+        return OLDER_CSV_LIMIT if self._settings.older else MAX_LIMIT
+
     def _bounds(self, params: Mapping[str, str], now: datetime) -> tuple[datetime, datetime]:
         """(after, before), both exclusive, with the defaults of §1.2."""
 
         def given(name: str) -> datetime | None:
-            return moment(params[name], zone=self._settings.zone, now=now) if params.get(name) else None
+            if not params.get(name):
+                return None
+            return moment(params[name], zone=self._settings.zone, now=now, older=self._settings.older)
 
         before = given("before") or now + timedelta(seconds=5)
         after = given("after") or before - timedelta(hours=24)
@@ -381,24 +432,32 @@ class Project:
                 return rows
         return None
 
-    def _detail(self, event_uuid: str) -> Answer:
+    def _detail(self, event_uuid: str, request: Request) -> Answer:
         try:
             canonical = str(uuid.UUID(event_uuid))
         except ValueError:
             # Without `attr` (§2.1, seen: error_retrieve_bad_id.json).
             return Answer(400, to_json({"detail": "Invalid UUID", "code": "invalid", "type": "validation_error"}))
-        body = self._store.one(canonical)
+        body = self._store.one(canonical, with_person=_persons_wanted(request))
         if body is None:
             raise not_found(f"No events exist for event UUID {event_uuid}")
         return Answer(200, body)
 
     def _values(self, request: Request) -> Answer:
-        """Up to ten texts that a property or a column had lately, in events of the names given (§2.2)."""
+        """Up to ten texts that a property or a column had lately, in events of the names given (§2.2).
+
+        An older server names all events, wants neither name nor key, and knows a key that names the events themselves
+        (seen: values_*.json of 1.43).
+        """
         params, now = request.params, self._settings.now()
         key, names, part = params.get("key", ""), request.every("event_name"), params.get("value", "").lower()
-        if not key:
+        older = self._settings.older
+        if older and key == "custom_event":
+            found = self._store.values([Condition("1")], "event", column=True)
+            return Answer(200, to_json([{"name": name} for name in found if name not in COMMON_EVENTS]))
+        if not key and not older:
             raise invalid("You must provide a key")
-        if not names:
+        if not names and not older:
             raise invalid("You must provide event_name with a personal API key, or use the query endpoint")
         midnight = now.astimezone(self._settings.zone).replace(hour=0, minute=0, second=0, microsecond=0)
         wanted = [
@@ -408,13 +467,16 @@ class Project:
         ]
         conditions = [
             Condition("us >= ? AND us <= ?", (micros(midnight - VALUES_BACK), micros(now))),
-            Condition("event IN (SELECT value FROM json_each(?))", (json.dumps(names),)),
+            *([] if older else [Condition("event IN (SELECT value FROM json_each(?))", (json.dumps(names),))]),
             filters(wanted, lambda expression: []),
         ]
         found = self._store.values(conditions, key, column=params.get("is_column") == "true")
         matching = [text for text in found if part in text.lower()]
         shown = sorted(matching, key=len) if part else matching
-        body = {"results": [{"name": text} for text in shown[:VALUES_MOST]], "refreshing": False}
+        suggested = [{"name": text} for text in shown[:VALUES_MOST]]
+        if older:
+            return Answer(200, to_json(suggested))
+        body = {"results": suggested, "refreshing": False}
         return Answer(200, to_json(body), (("Cache-Control", "max-age=10"),))
 
     def _query(self, request: Request) -> Answer:
@@ -442,6 +504,10 @@ class Project:
         with self._lock:
             self._cached[sql] = found
         return Answer(200, to_json({**found, "is_cached": False}))
+
+
+def _persons_wanted(request: Request) -> bool:
+    return request.params.get("include_person") in ("true", "1")
 
 
 def not_allowed(request: Request) -> ApiError:

@@ -10,7 +10,7 @@ import re
 import sqlite3
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,6 +24,9 @@ VALUE_COLUMNS = {"uuid", "event", "distinct_id", "elements_chain"}
 FILTER_KEYS = {"key", "value", "operator", "type", "label"}
 LEGACY_KEYS = {"property_type", "property_type_format"}
 
+DECODER = json.JSONDecoder()
+MEMBER = re.compile(r'\s*[{,]\s*(?=")')
+COLON = re.compile(r"\s*:\s*")
 ELEMENT = re.compile(r'((?:[^;"]|"(?:[^"\\]|\\.)*")+)')
 HEAD_AND_ATTRIBUTES = re.compile(r'(.*?)(?::(?=[\w-]+=")(.*))?', re.DOTALL)
 ATTRIBUTE = re.compile(r'([^="]+)="((?:[^"\\]|\\.)*)"')
@@ -106,14 +109,17 @@ def elements(chain: str) -> list[dict[str, Any]]:
     return found
 
 
-def body(row: Row) -> bytes:
-    """*row* as the list shows it, keys in the order of §1.7; `person` is always null: nobody is identified here."""
-    return (
-        f'{{"id":{_json(row.uuid)},"distinct_id":{_json(row.distinct_id)},"properties":{row.properties},'
-        f'"event":{_json(row.event)},"timestamp":"{row.timestamp.isoformat()}","person":null,'
-        f'"elements":{_json(elements(row.elements_chain)) if row.elements_chain else "[]"},'
+def body(row: Row, properties: str) -> tuple[bytes, bytes]:
+    """*row* as the list shows it, keys in the order of §1.7: what stands before its person and what behind."""
+    before = (
+        f'{{"id":{_json(row.uuid)},"distinct_id":{_json(row.distinct_id)},"properties":{properties},'
+        f'"event":{_json(row.event)},"timestamp":"{row.timestamp.isoformat()}","person":'
+    )
+    behind = (
+        f',"elements":{_json(elements(row.elements_chain)) if row.elements_chain else "[]"},'
         f'"elements_chain":{_json(row.elements_chain)}}}'
-    ).encode()
+    )
+    return before.encode(), behind.encode()
 
 
 def filters(found: Any, matching: Callable[[str], list[int]]) -> Condition:
@@ -182,27 +188,36 @@ def property_matches(properties: str, wanted: str) -> bool:
 
 
 class Store:
-    """The events table. One connection behind a lock; rows never change after loading.
+    """The events table. One connection behind a lock.
 
-    *persons_asked*: whom a listed row belongs to is asked of Postgres, which refuses NUL.
+    *persons*: by distinct id, as the list shows them. *older*: whom a listed row belongs to is asked of Postgres, which
+    refuses NUL; properties are shown as Python writes them (seen: list_number_beyond_double.json of 1.43).
     """
 
-    def __init__(self, rows: Iterable[Row], *, persons_asked: bool = False) -> None:
+    def __init__(self, rows: Iterable[Row], *, persons: Mapping[str, Any], older: bool) -> None:
         self._lock = threading.Lock()
-        self._persons_asked = persons_asked
+        self._older = older
+        self._persons = {distinct_id: _json(person).encode() for distinct_id, person in persons.items()}
         self._db = sqlite3.connect(":memory:", check_same_thread=False)
         self._db.create_function("property_matches", 2, property_matches, deterministic=True)
         self._db.create_function("index_day", 1, index_day, deterministic=True)
         self._db.execute(
             "CREATE TABLE events (n INTEGER PRIMARY KEY, us INTEGER, uuid TEXT, event TEXT, distinct_id TEXT,"
-            " properties TEXT, elements_chain TEXT, created_us INTEGER, body BLOB)"
+            " properties TEXT, elements_chain TEXT, created_us INTEGER, before BLOB, behind BLOB)"
         )
-        self._db.executemany("INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?)", map(_record, enumerate(rows, start=1)))
         self._db.execute("CREATE INDEX by_time ON events (us)")
         self._db.execute("CREATE INDEX by_uuid ON events (uuid)")
+        self.hold(rows)
+
+    def hold(self, rows: Iterable[Row]) -> None:
+        """Have *rows* and no others from now on."""
+        with self._lock:
+            self._db.execute("DELETE FROM events")
+            records = map(self._record, enumerate(rows, start=1))
+            self._db.executemany("INSERT INTO events VALUES (?,?,?,?,?,?,?,?,?,?)", records)
 
     def page(
-        self, conditions: list[Condition], *, descending: bool, limit: int, offset: int
+        self, conditions: list[Condition], *, descending: bool, limit: int, offset: int, with_persons: bool
     ) -> list[tuple[int, bytes]]:
         """(microseconds, JSON body) of up to *limit* rows by time; equal times come in a new order each call.
 
@@ -210,33 +225,39 @@ class Store:
         """
         where = " AND ".join(part.sql for part in conditions)
         sql = (
-            f"SELECT us, body, instr(distinct_id, char(0)), properties FROM events WHERE {where}"
+            f"SELECT us, distinct_id, properties, before, behind FROM events WHERE {where}"
             f" ORDER BY us {'DESC' if descending else 'ASC'}, n * ? % {TIE_PRIME} LIMIT ? OFFSET ?"
         )
         params = [param for part in conditions for param in part.params]
         with self._lock:
             found = self._db.execute(sql, (*params, random.randrange(1, TIE_PRIME), limit, offset)).fetchall()
-        self._serve([(nul, properties) for _, _, nul, properties in found[: limit - 1]])
-        self._serve([(nul, "{}") for _, _, nul, _ in found[limit - 1 :]])
-        return [(us, shown) for us, shown, _, _ in found]
+        self._serve([(distinct_id, properties) for _, distinct_id, properties, _, _ in found[: limit - 1]])
+        self._serve([(distinct_id, "{}") for _, distinct_id, _, _, _ in found[limit - 1 :]])
+        return [
+            (us, self._shown(distinct_id, before, behind, with_persons)) for us, distinct_id, _, before, behind in found
+        ]
 
-    def _serve(self, rows: list[tuple[int, str]]) -> None:
-        for nul, properties in rows:
+    def _shown(self, distinct_id: str, before: bytes, behind: bytes, with_person: bool) -> bytes:
+        return before + (self._persons.get(distinct_id, b"null") if with_person else b"null") + behind
+
+    def _serve(self, rows: list[tuple[str, str]]) -> None:
+        for distinct_id, properties in rows:
             if not properties.startswith("{"):
                 raise ValueError("properties: expected an object")
-            if nul and self._persons_asked:
+            if self._older and "\0" in distinct_id:
                 raise ValueError("a string literal cannot contain NUL (0x00) characters")
 
-    def one(self, event_uuid: str) -> bytes | None:
+    def one(self, event_uuid: str, *, with_person: bool) -> bytes | None:
         """JSON body of the first row with *event_uuid*."""
         with self._lock:
             found = self._db.execute(
-                "SELECT body, instr(distinct_id, char(0)), properties FROM events WHERE uuid = ? LIMIT 1", (event_uuid,)
+                "SELECT distinct_id, properties, before, behind FROM events WHERE uuid = ? LIMIT 1", (event_uuid,)
             ).fetchone()
         if found is None:
             return None
-        self._serve([found[1:]])
-        return found[0]
+        distinct_id, properties, before, behind = found
+        self._serve([(distinct_id, properties)])
+        return self._shown(distinct_id, before, behind, with_person)
 
     def values(self, conditions: list[Condition], key: str, *, column: bool) -> list[str]:
         """Distinct texts of a property, or of a *column*, in the rows that meet *conditions*; null is none (§2.2).
@@ -254,7 +275,7 @@ class Store:
         return list(dict.fromkeys(_text(item) for item in items if item is not None))
 
     def json_lines(self) -> Iterator[str]:
-        """Every row as one JSON object a line, names as in the table but without the body."""
+        """Every row as one JSON object a line, names as in the table but without what the list shows."""
         with self._lock:
             table = self._db.execute(
                 "SELECT n, us, uuid, event, distinct_id, properties, elements_chain, created_us FROM events"
@@ -268,19 +289,25 @@ class Store:
         with self._lock:
             self._db.close()
 
+    def _record(self, numbered: tuple[int, Row]) -> tuple[Any, ...]:
+        n, row = numbered
+        us = micros(row.timestamp)
+        created_us = us if row.created_at is None else micros(row.created_at)
+        shown = _json(json.loads(row.properties)) if self._older else row.properties
+        ids = (row.uuid, row.event, row.distinct_id)
+        return (n, us, *ids, row.properties, row.elements_chain, created_us, *body(row, shown))
+
 
 def property_value(properties: str, key: str) -> Any:
-    """The value of *key*; what is no object has none."""
-    decoded = json.loads(properties)
-    return decoded.get(key) if isinstance(decoded, dict) else None
-
-
-def _record(numbered: tuple[int, Row]) -> tuple[Any, ...]:
-    n, row = numbered
-    us = micros(row.timestamp)
-    created_us = us if row.created_at is None else micros(row.created_at)
-    ids = (row.uuid, row.event, row.distinct_id)
-    return (n, us, *ids, row.properties, row.elements_chain, created_us, body(row))
+    """The value of *key*, an object as the text that is stored (seen: values_nested.json); what is no object has none."""
+    at = 0
+    while properties.startswith("{") and (member := MEMBER.match(properties, at)):
+        name, at = DECODER.raw_decode(properties, member.end())
+        start = COLON.match(properties, at).end()
+        value, at = DECODER.raw_decode(properties, start)
+        if name == key:
+            return properties[start:at] if isinstance(value, dict) else value
+    return None
 
 
 def _json(value: Any) -> str:

@@ -16,8 +16,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from .answers import Answer, Request
-from .api import Project, SecondServer, Settings, Throttle
-from .assets import Evaluations, Exports
+from .api import MAX_LIMIT, OLDER_MAX_LIMIT, Project, SecondServer, Settings, Throttle
+from .assets import Evaluations, Exports, OlderExports
 from .bucket import Bucket
 from .rows import Row, Store
 
@@ -40,6 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
             host=self.headers.get("Host", ""),
             authorization=self.headers.get("Authorization", ""),
             body=body,
+            accept=self.headers.get("Accept", "*/*"),
         )
         self._send(self.server.respond(request))
 
@@ -140,26 +141,43 @@ def second_server(
     export_content: bytes = b"",
     evaluations: Iterable[Mapping[str, Any]] = (),
     older: bool = False,
+    most_rows: int | None = None,
+    persons: Mapping[str, Mapping[str, Any]] | None = None,
+    foreign: Iterable[int] = (),
+    before_answer: Callable[[str, int], None] = lambda endpoint, number: None,
 ) -> Iterator[SecondServer]:
     """Serve *rows* on loopback until the block ends.
 
     *now*: clock for the `Date` header, defaults, relative dates and throttles. *per_minute*, *per_hour*: None is off,
     PostHog has 240 and 1200; list and detail share one bucket, POST query has its own of the same size.
     *faults*: which answer the n-th list request (from 1) gets instead: "429", "500", "502html", "503", "504" or "cut".
-    *export_content*: what every export's content is; a store on another port serves it. *evaluations*: what differs of
-    each from an enabled judge made now. *older*: act as a server of 2023.
+    *export_content*: what every export's content is; a store on another port serves it, an older server itself.
+    *evaluations*: what differs of each from an enabled judge made now. *older*: act as a server of 2023. *most_rows*:
+    larger pages are clamped without a word; None is 1,000, and 10,000 of an older one. *persons*: by distinct id.
+    *foreign*: projects of another organization. *before_answer*: called with "events" or "query" and the number (from
+    1) of that list or query.
     """
     clock = now or _wall_clock
     settings = Settings(
-        key, project_id, ZoneInfo(time_zone), clock, query_allowed, hogql_filter_allowed, faults or {}, older
+        key,
+        project_id,
+        ZoneInfo(time_zone),
+        clock,
+        query_allowed,
+        hogql_filter_allowed,
+        faults or {},
+        older,
+        most_rows=most_rows or (OLDER_MAX_LIMIT if older else MAX_LIMIT),
+        foreign=frozenset(foreign),
+        before_answer=before_answer,
     )
-    seen, bucket = SecondServer(url="", key=key), Bucket()
+    seen, bucket = SecondServer(url="", key=key, hold=lambda rows: project.hold(rows)), Bucket()
     project = Project(
-        Store(rows, persons_asked=older),
+        Store(rows, persons=persons or {}, older=older),
         settings,
         seen,
         throttles={name: Throttle(per_minute=per_minute, per_hour=per_hour) for name in ("events", "query")},
-        exports=Exports(content=export_content, bucket=bucket, now=clock),
+        exports=(OlderExports if older else Exports)(content=export_content, bucket=bucket, now=clock),
         evaluations=Evaluations(evaluations, now=clock),
     )
     try:

@@ -724,3 +724,57 @@ def test_older_server_has_projects_only_and_pages_of_10_000():
     with served(rows, older=True) as (_, client):
         assert client.get("/api/environments/1/events/").status_code == 404
         assert len(ids(client.get(LIST, params={**WIDE, "limit": "5000"}))) == 1100
+
+
+def test_rows_are_exchanged_while_it_runs():
+    """List, detail and query tell of the new rows alone, but for what the cache answers, until the next exchange."""
+    count = "SELECT count() FROM events"
+    with served([row(0, NOW), row(1, NOW)]) as (server, client):
+        told = [ids(client.get(LIST)), asked(client, count).json()["results"]]
+        server.hold([row(2, NOW)])
+        then = [ids(client.get(LIST)), asked(client, count).json()["results"]]
+        fresh = asked(client, count, refresh="force_blocking").json()["results"]
+        gone = client.get(f"{LIST}{uuid.UUID(int=1)}").status_code
+
+    assert sorted(told[0]) == [0, 1]
+    assert (told[1], then, fresh, gone) == ([[2]], [[2], [[2]]], [[1]], 404)
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_pages_may_be_smaller_than_anybody_says(older):
+    """A larger limit is clamped without a word, and `next` goes on from the last row shown."""
+    with served([row(i, NOW - timedelta(seconds=i)) for i in range(9)], older=older, most_rows=4) as (_, client):
+        page = client.get(LIST, params=WIDE)
+        other = client.get(page.json()["next"])
+
+    assert (ids(page), ids(other)) == ([8, 7, 6, 5], [4, 3, 2, 1])
+
+
+def test_whoever_is_told_of_a_request_acts_before_it_is_answered():
+    """The hook has the endpoint and the number of the list or query; rows that it exchanges are those of the answer."""
+    told: list[tuple[str, int]] = []
+
+    def exchange(endpoint: str, number: int) -> None:
+        told.append((endpoint, number))
+        server.hold([row(number, NOW)])
+
+    with served([], before_answer=exchange) as (server, client):
+        shown = [ids(client.get(LIST)) for _ in range(2)]
+        counted = asked(client, "SELECT count() FROM events").json()["results"]
+
+    assert (shown, counted, told) == ([[1], [2]], [[1]], [("events", 1), ("events", 2), ("query", 1)])
+
+
+@pytest.mark.parametrize(
+    ("older", "asked_for", "listed"), [(False, {}, False), (False, {"include_person": "true"}, True), (True, {}, True)]
+)
+def test_persons_are_shown_where_they_are_asked_for(older, asked_for, listed):
+    """An older server's list shows them in any case; a detail only when asked; who is not known is null."""
+    ann = {"is_identified": True, "distinct_ids": ["ann"], "properties": {"email": "ann@example.com"}}
+    rows = [row(0, NOW, distinct_id="ann"), row(1, NOW - timedelta(seconds=1))]
+    with served(rows, older=older, persons={"ann": ann}) as (_, client):
+        found = client.get(LIST, params=asked_for).json()["results"]
+        one = client.get(f"{LIST}{rows[0].uuid}", params=asked_for).json()
+
+    assert [shown["person"] for shown in found] == [ann if listed else None, None]
+    assert one["person"] == (ann if asked_for else None)
