@@ -325,7 +325,7 @@ class LakeSink:
         if file.footer.quarantine is None:
             return REJECTS.empty_table()
         try:
-            return pq.read_table(pa.BufferReader(self.objects.get(file.footer.quarantine)[0]))
+            return pq.read_table(pa.BufferReader(self.objects.get(file.footer.quarantine)[0])).cast(REJECTS)
         except Missing:
             return REJECTS.empty_table()
 
