@@ -173,17 +173,31 @@ def test_body_over_the_bound_is_given_up(tmp_path, monkeypatch):
         client(url, tmp_path).send(Request(1, "events/", Bucket.LIST, divisible=True))
 
 
-def test_transient_failure_is_tried_again_a_bounded_number_of_times(tmp_path):
-    """Once a server has answered, four attempts and no more; each is told."""
+@pytest.mark.parametrize(
+    ("answered", "attempts"),
+    [(True, FAST.attempts), (False, FAST.first_contact_attempts)],
+    ids=["has answered before", "has never answered"],
+)
+def test_transient_failure_is_tried_again_a_bounded_number_of_times(answered, attempts, tmp_path):
+    """Once a server has answered, four attempts and no more, one that never has gets two; each is told."""
     told: list[str] = []
-    with (
-        server(lambda handler: body(handler, b"<html>", status=502)) as (url, keys),
-        pytest.raises(errors.SourceUnavailable),
-    ):
-        client(url, tmp_path, on_retry=lambda error, wait_s: told.append(str(error))).send(ASKED)
+    served = [answered]  # the first request of a server that answers
 
-    assert len(keys) == FAST.attempts or len(keys) == FAST.first_contact_attempts
-    assert len(told) == len(keys) - 1
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if served.pop() if served else False:
+            body(handler, b"{}")
+        else:
+            handler.close_connection = True
+
+    with server(answer) as (url, keys):
+        asking = client(url, tmp_path, on_retry=lambda error, wait_s: told.append(str(error)))
+        if answered:
+            asking.send(ASKED)
+        with pytest.raises(errors.SourceUnavailable):
+            asking.send(ASKED)
+
+    assert len(keys) == attempts + answered
+    assert len(told) == attempts - 1
 
 
 def test_refusal_is_not_tried_again(tmp_path):

@@ -261,6 +261,24 @@ def test_merged_journal_forgets_no_newer_note(lake, monkeypatch):
         assert sink.ledger(1, "events").entries[DAY].shown is State.DISPUTED
 
 
+@pytest.mark.parametrize("searched_first", [True, False])
+def test_merged_journal_keeps_notes_searches_and_runs(searched_first, lake):
+    """Of one landing: what was found out about it, and that its date was searched, in whatever order; and all runs."""
+    lake.land([landing("a")])
+    steps = [lambda: lake.checked(1, "events", [DAY.date()], seen=lake.ledger(1, "events"))]
+    steps.insert(searched_first, lambda: lake.note([disputed(lake)]))
+    for step in steps:
+        step()
+    for number in range(60):
+        lake.record(a_run(number))
+    again = stores.local_lake(Path(lake.objects.root))
+    ledger = again.ledger(1, "events")
+
+    assert len(list(lake.objects.list("_hedgerow/journal"))) < 48
+    assert (ledger.entries[DAY].facts, ledger.unchecked) == (Facts(disputed=DAY + HOUR), frozenset())
+    assert len(again.runs(1, limit=99)) == 60
+
+
 def test_merge_forgets_no_note_about_a_landing_that_came_meanwhile(lake):
     """Another process lands the window again and disputes it: who merges the journal has not listed that landing yet."""
     (entry,) = lake.land([landing("a")])
