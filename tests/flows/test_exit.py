@@ -32,7 +32,7 @@ from sinks.errors import DestinationUnusable
 from sinks.ledger import FACTS, Changes, State
 from tests import stores
 from tests.flows.harness import UNLIMITED
-from tests.flows.places import steady
+from tests.flows.places import place, steady
 from tests.program import Command
 from tests.sinks import test_conformance
 from tests.sinks.test_conformance import landing, shifted
@@ -262,8 +262,9 @@ def test_command_ends_with_3_where_anything_is_wrong(arguments, wrong, status, f
     [(("sync", "events"), "duckdb:a.duckdb"), (("backfill",), "file:lake")],
     ids=["sync into a file", "backfill into a lake"],
 )
-def test_row_in_quarantine_is_exit_3_until_it_can_be_read(command, address, hedgerow: Command):
-    """Of the run that could not type it, and of each verify; where the source is mended, a repair lands it."""
+def test_row_in_quarantine_is_exit_3_until_it_can_be_read(command, address, hedgerow: Command, tmp_path):
+    """Of the run that could not type it, and of each verify; where the source is mended, a repair lands it. A backfill marks
+    nothing."""
     dataset, faults = Dataset(steady(AT, AT + DAY, every=HOUR)), Faults([])
     damage = Faults([Fault("naive", rate=1.0, uuid=dataset.events[5].uuid)])
     with serve(dataset, profile=UNLIMITED, faults=damage, now=lambda: NOW) as simulator:
@@ -275,6 +276,8 @@ def test_row_in_quarantine_is_exit_3_until_it_can_be_read(command, address, hedg
 
     assert [one.returncode for one in (first, found, mended)] == [3, 3, 0], first.stderr + found.stderr + mended.stderr
     assert "could not be typed: 1 row" in first.stderr
+    kind = "duckdb" if address.startswith("duckdb") else "lake"
+    assert place(kind, tmp_path).ledger(1, "events").mark == (AT + DAY if command[0] == "sync" else None)
     assert "in quarantine, and missing from the table: 1 row" in found.stderr
 
 

@@ -569,6 +569,14 @@ def test_audit_tells_what_is_really_held(sink):
     assert sink.audit(2, "events", DAY, DAY + HOUR) == {}
 
 
+def test_row_at_a_window_s_end_is_none_of_its_own(sink):
+    """What a window covers does not include its end: a row there is a stray, and told as one."""
+    sink.land([landing("a", "b", first=59)])
+
+    found = sink.audit(1, "events", DAY, DAY + 2 * HOUR)
+    assert {start: held.rows for start, held in found.items()} == {DAY: 1, None: 1}
+
+
 def test_audit_sees_damage_by_hand(tmp_path):
     """Rows deleted, doubled, changed, or added where nothing is covered."""
     sink = DuckDBSink(tmp_path / "a.duckdb")

@@ -166,6 +166,16 @@ def test_damage_by_hand_is_found_and_mended(damage, lake):
     assert again.audit(1, "events", DAY, DAY + HOUR)[DAY].digest == entry.tally.landed_digest
 
 
+def test_no_mark_over_a_window_that_nobody_remembers(lake):
+    """Its file is deleted by hand, and no cache knew it: later syncs go on from before it, and read it again."""
+    for hour in range(4):
+        lake.land([moved(landing(), hour)], mark=DAY + (hour + 1) * HOUR)
+    (file,) = Path(lake.objects.root).glob("events/**/20260131T02*.parquet")
+    file.unlink()
+
+    assert stores.local_lake(Path(lake.objects.root)).ledger(1, "events").mark == DAY + 2 * HOUR
+
+
 def test_a_damaged_file_that_nobody_remembers_is_named(lake):
     """Without cache or process that knew it, it is a foreign file."""
     lake.land([landing("a")])
