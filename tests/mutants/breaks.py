@@ -2885,4 +2885,33 @@ BREAKS = [
         "            pass\n",
         f"{GUARD} -k foresees",
     ),
+    # Filters that change under a run, moved events in a lake.
+    Break(
+        "a file forgets the filter of its run",
+        "sinks/duckdb_file.py",
+        "        self._filters[project_id, stream] = event_filter\n",
+        "        pass\n",
+        f"{BESIDE} -k 'filter_that and duckdb'",
+    ),
+    Break(
+        "a lake forgets the filter of its run",
+        "sinks/lake.py",
+        "        self._filters[project_id, stream] = event_filter\n",
+        "        pass\n",
+        f"{BESIDE} -k 'filter_that and lake'",
+    ),
+    Break(
+        "moved events not searched in a lake",
+        "sinks/lake.py",
+        "            files = [file for file in known.files.values() if file.footer.entry.start.date() == day]\n",
+        "            files = []\n",
+        "tests/flows/test_moved.py -k 'while_reading and lake'",
+    ),
+    Break(
+        "a moved event of a lake off the list at once",
+        "sinks/lake.py",
+        "        unchecked=(changed and landing.partial and landing.rows.num_rows > 0)\n        or",
+        "        unchecked=",
+        "tests/flows/test_moved.py -k 'while_reading and lake'",
+    ),
 ]
