@@ -224,12 +224,15 @@ def test_snapshots_grow(place, store):
 
 
 def test_a_snapshot_that_fails_is_named(place, store):
-    """PostHog's reason; everything else is landed."""
+    """PostHog's reason, or that what came is no table; everything else is landed."""
     store.fails = "Query has hit the max execution time"
     done = place.sync("exports", Snapshot(name="weekly", insight=7))
+    store.fails, store.made = None, {"application/json": Blob.of(b'{"no": "rows"}')}
+    other = place.sync("exports", Snapshot(name="weekly", insight=7, format="json"))
 
     assert any("weekly" in problem and "max execution time" in problem for problem in done.problems)
     assert done.contents == 3
+    assert ["weekly" in problem and "holds no table" in problem for problem in other.problems] == [True]
 
 
 def test_evaluations_keep_their_history(place, judges):
