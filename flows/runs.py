@@ -381,7 +381,7 @@ def _problems(outcome: pipeline.Outcome) -> Iterator[str]:
     told = {*outcome.unproven, *outcome.unserved}
     if unread := [start for start in outcome.unread if start not in told]:
         yield f"some microseconds could not be read whole in {_windows(unread)}; read again later"
-    for start in outcome.disputed:
+    for start in sorted({*outcome.disputed, *outcome.standing.get("witness", [])}):
         yield f"the window at {iso(start)} does not hold what the source counts, even after a second reading"
     if outcome.held:
         yield (

@@ -103,11 +103,12 @@ class Sink(Protocol):
     def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
         """Land windows, each by itself all or nothing, in order; returns the new entries.
 
-        Per window: ask ledger.follows, replace the rows, write the entry, what was removed and, with the last window, *mark*
-        (the bound of the last complete sweep), which ledger.marks_after takes or refuses. An equal landed digest rewrites
-        only the entry, unless the window is known to be damaged; otherwise a partial landing with rows leaves its date
-        unchecked. After an error the windows before the failing one are landed, it and the later ones are as before; of
-        new windows without rows, which a lake lands side by side, any may be landed, and *mark* is not.
+        Per window: ask ledger.follows, replace the rows and the rejects (also old ones without a time), write the entry,
+        what was removed and, with the last window, *mark* (the bound of the last complete sweep), which ledger.marks_after
+        takes or refuses. An equal landed digest rewrites only the entry and the rejects, unless the window is known to be
+        damaged; otherwise a partial landing with rows leaves its date unchecked. After an error the windows before the
+        failing one are landed, it and the later ones are as before; of new windows without rows, which a lake lands side
+        by side, any may be landed, and *mark* is not.
         Raises GenerationConflict, CoversLess, FilterChanged (another filter than the one prepared), DestinationBusy,
         DestinationUnusable.
         """
@@ -145,6 +146,9 @@ class Sink(Protocol):
     def rows(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
         """Landed rows of [start, end) as text columns, sorted by timestamp, uuid, event, distinct_id."""
 
+    def rejects(self, entry: Entry) -> pa.Table:
+        """Rows of a landed window that could not be typed: at, reason, text."""
+
 
 class Destination(Sink, Protocol):
     """A sink that people name by an address: what the commands need beside landing."""
@@ -172,9 +176,6 @@ class Destination(Sink, Protocol):
 
     def origin(self, project_id: int, stream: str) -> tuple[str, str] | None:
         """Host and event filter that the stream was landed with; None for one that was never landed."""
-
-    def rejects(self, entry: Entry) -> pa.Table:
-        """Rows of a landed window that could not be typed: at, reason, text."""
 
     def table(self, name: str) -> Table | None:
         """The table *name*, JSON and uuids as text; None where there is none."""

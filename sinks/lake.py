@@ -177,6 +177,13 @@ class LakeSink:
     def _stream(self, project_id: int, stream: str) -> Stream:
         return self._streams.setdefault((project_id, stream), Stream(self.objects, project_id, stream))
 
+    def _known(self, project_id: int, stream: str) -> Stream:
+        """What is known of a stream, after a first look where there was none."""
+        known = self._stream(project_id, stream)
+        if not known.files:
+            known.refresh()
+        return known
+
     def stream(self, project_id: int, stream: str) -> Stream:
         """What is known of a stream, after a look at what others have landed."""
         known = self._stream(project_id, stream)
@@ -325,7 +332,7 @@ class LakeSink:
         if file.footer.quarantine is None:
             return REJECTS.empty_table()
         try:
-            return pq.read_table(pa.BufferReader(self.objects.get(file.footer.quarantine)[0]))
+            return pq.read_table(pa.BufferReader(self.objects.get(file.footer.quarantine)[0])).cast(REJECTS)
         except Missing:
             return REJECTS.empty_table()
 
@@ -483,7 +490,8 @@ class LakeSink:
         return (host, known.rules[0]) if host is not None and known.rules is not None else None
 
     def rejects(self, entry: Entry) -> pa.Table:
-        file = self._stream(entry.project_id, entry.stream).files.get(lake_file.window_path(entry))
+        known = self._known(entry.project_id, entry.stream)
+        file = known.files.get(lake_file.window_path(entry))
         return self._rejects_of(file) if file else REJECTS.empty_table()
 
     def audit(self, project_id: int, stream: str, start: datetime, end: datetime) -> dict[datetime | None, Holding]:
@@ -522,9 +530,7 @@ class LakeSink:
 
     def _touching(self, project_id: int, start: datetime, end: datetime) -> list[File]:
         """Windows of events, which [start, end) touches."""
-        known = self._stream(project_id, "events")
-        if not known.files:
-            known.refresh()
+        known = self._known(project_id, "events")
         return [file for file in known.files.values() if _touches(file, start, end)]
 
     @contextmanager

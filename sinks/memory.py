@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sinks import errors
-from sinks.base import HASHED, IDENTITIES, Change, Holding, Run, after
+from sinks.base import HASHED, IDENTITIES, REJECTS, Change, Holding, Run, after
 from sinks.ledger import (
     Entry,
     Landing,
@@ -44,6 +44,7 @@ class MemorySink:
         self._saved: dict[Stream, int] = {}
         self._unchecked: dict[Stream, set[date]] = {}
         self._rows: dict[tuple[int, str, datetime], pa.Table] = {}
+        self._rejects: dict[tuple[int, str, datetime], pa.Table] = {}
         self._runs: list[Run] = []
         self._changes: list[Change] = []
 
@@ -100,6 +101,12 @@ class MemorySink:
                 rows = pa.concat_tables([kept.filter(pc.less(kept["timestamp"], bound)), rows])
             if changed:
                 self._rows[entry.key] = rows
+            rejects = landing.rejects.cast(REJECTS)
+            if landing.tail:
+                old = self.rejects(entry)
+                bound = pa.scalar(landing.replace_start, pa.timestamp("us", "UTC"))
+                rejects = pa.concat_tables([old.filter(pc.less(old["at"], bound)), rejects])
+            self._rejects[entry.key] = rejects
             landed.append(new)
             if landing.changes:
                 self._changes.append(Change(*entry.key, entry.read_at, landing.changes))
@@ -177,6 +184,9 @@ class MemorySink:
         low, high = (pa.scalar(at, pa.timestamp("us", "UTC")) for at in (start, end))
         inside = pc.and_(pc.greater_equal(rows["timestamp"], low), pc.less(rows["timestamp"], high))
         return rows.filter(inside).sort_by(ORDER)
+
+    def rejects(self, entry: Entry) -> pa.Table:
+        return self._rejects.get(entry.key, REJECTS.empty_table())
 
 
 def row_hash(row: dict[str, object]) -> int:

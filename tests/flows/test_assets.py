@@ -34,6 +34,7 @@ from tests import stores
 from tests.flows.harness import IMPATIENT, UNLIMITED
 
 NOW = datetime.now(UTC).replace(microsecond=0)
+STREAMS = ("exports", "evaluations")
 FREE = replace(UNLIMITED, rest_per_minute=None, rest_per_hour=None)
 SHEET = workbook(4)
 CSV = b"day,count,label\r\n2026-01-01,7,007\r\n2026-01-02,8,x\r\n"
@@ -46,12 +47,13 @@ class Place:
     address: str
     directory: Path
     simulator: Simulator
+    project_id: int = 1
 
     def settings(self, *snapshots: Snapshot) -> Settings:
         flags: dict[str, object] = {
             "source.host": self.simulator.url,
             "source.key": self.simulator.key,
-            "source.project_id": 1,
+            "source.project_id": self.project_id,
             "source.state_dir": self.directory / "state",
             "destination.address": self.address,
         }
@@ -59,7 +61,7 @@ class Place:
         return made.model_copy(update={"exports": made.exports.model_copy(update={"snapshot": snapshots})})
 
     def sync(self, stream: str = "exports", *snapshots: Snapshot, named: bool = True) -> Synced:
-        return assets.sync(self.settings(*snapshots), 1, stream, named=named)
+        return assets.sync(self.settings(*snapshots), self.project_id, stream, named=named)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         with destination_of(self.settings()).query(sql) as result:
@@ -241,12 +243,15 @@ def test_snapshots_grow(place, store):
 
 
 def test_a_snapshot_that_fails_is_named(place, store):
-    """PostHog's reason; everything else is landed."""
+    """PostHog's reason, or that what came is no table; everything else is landed."""
     store.fails = "Query has hit the max execution time"
     done = place.sync("exports", Snapshot(name="weekly", insight=7))
+    store.fails, store.made = None, {"application/json": Blob.of(b'{"no": "rows"}')}
+    other = place.sync("exports", Snapshot(name="weekly", insight=7, format="json"))
 
     assert any("weekly" in problem and "max execution time" in problem for problem in done.problems)
     assert done.contents == 3
+    assert ["weekly" in problem and "holds no table" in problem for problem in other.problems] == [True]
 
 
 def test_evaluations_keep_their_history(place, judges):
@@ -276,6 +281,39 @@ def test_evaluations_keep_their_history(place, judges):
         ("Short", True, False, None),
         ("Short", False, True, None),
     ]
+
+
+def test_two_projects_of_one_destination_do_not_touch_each_other(place, judges, store):
+    """The same ids in both: each keeps its assets, contents and tables, and what one has deleted the other still has."""
+    theirs, others = ExportStore(), EvaluationStore()
+    for one in store.assets:
+        theirs.add("text/csv", NOW, content=Blob.of(b"count\r\n1\r\n2\r\n"), filename=one.filename)
+    for row in judges.rows:
+        others.add(f"other {row['name']}", NOW)["id"] = row["id"]
+
+    def held(project_id: int) -> list[object]:
+        assets_of, judges_of = (
+            place.rows(f"SELECT * FROM {name} WHERE project_id = {project_id} ORDER BY ALL") for name in STREAMS
+        )
+        contents = [place.content(row[11]) for row in assets_of]
+        return [assets_of, judges_of, contents, place.rows(f"SELECT * FROM export_{project_id}_1 ORDER BY ALL")]
+
+    def sync(of: Place) -> list[tuple[int, ...]]:
+        return [(one.new, one.changed, one.deleted, one.contents) for one in map(of.sync, STREAMS)]
+
+    sync(place)
+    before = held(1)
+    with serve({2: Dataset([])}, profile=FREE, exports=theirs, evaluations=others) as second:
+        other = replace(place, simulator=second, project_id=2)
+        assert sync(other) == [(3, 0, 0, 3), (3, 0, 0, 0)]
+        assert list(map(len, held(2))) == [3, 3, 3, 2]
+        del others.rows[1:]
+        theirs.remove(1)
+        assert sync(other) == [(0, 0, 0, 0), (0, 0, 2, 0)]
+
+    assert sync(place) == [(0, 0, 0, 0), (0, 0, 0, 0)]
+    assert held(1) == before
+    assert place.rows("SELECT * FROM export_1 ORDER BY ALL") == before[3]
 
 
 def test_results_join_to_their_evaluation(judges, tmp_path):

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from extractors.queries import EventFilter
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.faults import Faults, Heavy
 from extractors.simulator.server import RequestSeen, Simulator, serve
@@ -21,6 +22,7 @@ from flows import copy, pipeline
 from flows.audit import Verification
 from sinks import lake_ledger
 from sinks.base import Sink
+from sinks.errors import FilterChanged
 from sinks.ledger import Damage, Entry, Landing, Note, State
 from tests.flows.harness import UNLIMITED, landed, sync, truth, verify
 from tests.flows.places import late, lose_a_row, meanwhile, place, reopened, steady
@@ -96,6 +98,30 @@ def test_copy_over_a_gap_does_not_move_the_mark(kind, tmp_path):
 
     assert outcome.complete
     assert landed(team, FIRST, clock) == truth(dataset.events, FIRST, clock)
+
+
+@in_both
+def test_filter_that_is_replaced_under_a_run_ends_it(kind, tmp_path, monkeypatch):
+    """Another run rebuilds under a new filter while this one reads: nothing of the old one lands, in a window known or new."""
+    wanted = steady(FIRST, FIRST + 2 * DAY, every=HOUR, name="wanted")
+    dataset = Dataset([*wanted, *steady(FIRST + MINUTE, FIRST + 2 * DAY, every=HOUR, name="other")])
+    sink, narrow = place(kind, tmp_path), EventFilter(("wanted",))
+    with serve(dataset, profile=UNLIMITED, now=lambda: FIRST + 9 * DAY) as simulator:
+        at = simulator.url, simulator.key
+        sync(*at, sink, tmp_path, since=FIRST, until=FIRST + DAY)
+        before = landed(sink, FIRST, FIRST + 2 * DAY)
+        other = reopened(sink)
+
+        def rebuild() -> None:
+            other.prepare(1, "events", host=simulator.url, event_filter=narrow.identity, rebuild=True)
+
+        meanwhile(monkeypatch, sink, "land", rebuild)
+        with pytest.raises(FilterChanged):
+            sync(*at, sink, tmp_path, since=FIRST, until=FIRST + 2 * DAY)
+        assert landed(sink, FIRST, FIRST + 2 * DAY) == before
+        sync(*at, other, tmp_path, since=FIRST, until=FIRST + 2 * DAY, events=narrow)
+
+    assert landed(other, FIRST, FIRST + 2 * DAY) == truth(wanted, FIRST, FIRST + 2 * DAY)
 
 
 @in_both

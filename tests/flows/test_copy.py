@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,9 +14,11 @@ from flows import copy, pipeline
 from sinks.base import Sink
 from sinks.duckdb_file import DuckDBSink
 from sinks.lake import LakeSink
-from sinks.ledger import Damage, Dispute, Facts, Note
+from sinks.ledger import Damage, Dispute, Entry, Facts, Note
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.flows.places import lose_a_row, meanwhile, place, reopened, steady
+from tests.sinks.test_conformance import DAY as LANDED_AT
+from tests.sinks.test_conformance import landing, shifted
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
@@ -87,6 +89,34 @@ def test_empty_target_takes_the_source_s_mark(two):
     assert reopened(two.there).ledger(1, "events").marks[0] == mark == END + HOUR
     assert outcome.wanted.start == mark - 10 * MINUTE
     assert landed(two.there, FIRST, END) == truth(two.dataset.events, FIRST, END)
+
+
+@pytest.mark.parametrize("kinds", [("duckdb", "lake"), ("lake", "duckdb")], ids=["file to lake", "lake to file"])
+def test_quarantine_is_copied_with_its_window(kinds, tmp_path):
+    """With time, reason and text, once; where the source can read the rows again, they leave the target's quarantine."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    here, there = place(kinds[0], tmp_path / "here"), place(kinds[1], tmp_path / "there")
+    here.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+    first = landing("a", rejects=[LANDED_AT, LANDED_AT + MINUTE, None])
+    here.land([first, shifted(landing(rejects=[None]), hours=1)], mark=LANDED_AT + 2 * HOUR)
+    done = copy.copy(1, here, there)
+    held = [reopened(there).rejects(entry) for entry in entries(there)]
+
+    assert (done.windows, done.problems, reopened(there).ledger(1, "events").mark) == (2, [], LANDED_AT + 2 * HOUR)
+    assert [sorted(map(str, one.to_pylist())) for one in held] == [
+        sorted(map(str, here.rejects(entry).to_pylist())) for entry in entries(here)
+    ]
+    assert [one.num_rows for one in held] == [entry.tally.quarantined_rows for entry in entries(there)] == [3, 1]
+
+    mended = landing("a", "b", generation=1)
+    here.land([replace(mended, entry=replace(mended.entry, read_at=LANDED_AT + HOUR))])
+    assert copy.copy(1, here, there).problems == []
+    assert [reopened(there).rejects(entry).num_rows for entry in entries(there)] == [0, 1]
+
+
+def entries(sink: Sink) -> list[Entry]:
+    return [entry for _, entry in sorted(sink.ledger(1, "events").entries.items())]
 
 
 def test_target_that_has_a_mark_keeps_it(two):

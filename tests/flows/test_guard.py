@@ -17,7 +17,7 @@ from sinks.ledger import Changes, Entry, Ledger, Removal, State, Tally
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.flows.places import place, steady
 
-DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 NOW = datetime(2026, 3, 31, 12, tzinfo=UTC)
 OLD, TODAY = NOW.replace(hour=0) - 9 * DAY, NOW.replace(hour=0)
 
@@ -193,6 +193,23 @@ def test_events_that_another_window_of_their_date_holds_are_no_removal(tmp_path)
     assert (outcome.held, outcome.complete) == ([], True)
     assert sink.ledger(1, "events").removals == ()
     assert landed(sink, OLD, OLD + DAY) == truth(dataset.events, OLD, OLD + DAY)
+
+
+def test_small_windows_of_one_run_count_together(tmp_path):
+    """Twenty hours lose all of their rows, a hundred each, and nobody counts: at most a thousand go, and the run says so."""
+    start, sink = TODAY - DAY, place("memory", tmp_path)
+    end, clock = start + 20 * HOUR, start + 21 * HOUR
+    dataset = Dataset(steady(start, end, every=HOUR / 100))
+    with serve(dataset, profile=replace(UNLIMITED, query_allowed=False), now=lambda: clock) as simulator:
+        sync(simulator.url, simulator.key, sink, tmp_path, since=start, until=end)
+        dataset.delete({event.uuid for event in dataset.events})
+        dataset.add(steady(end, end + HOUR, every=MINUTE))
+        clock += DAY
+        outcome, _ = sync(simulator.url, simulator.key, sink, tmp_path, since=None, until=None)
+
+    assert 1_000 <= len(landed(sink, start, end)) < 2_000
+    assert outcome.held
+    assert not outcome.complete
 
 
 def test_outage_without_queries_removes_nothing_and_ends_by_itself(tmp_path):

@@ -10,10 +10,9 @@ import pytest
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.server import RequestSeen, serve
 from sinks.base import Sink
-from sinks.duckdb_file import DuckDBSink
 from sinks.ledger import State
-from sinks.memory import MemorySink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
+from tests.flows.places import place
 from tests.planned import AtRequest
 
 START = datetime(2026, 3, 3, tzinfo=UTC)
@@ -30,11 +29,16 @@ def move(dataset: Dataset, event: Event, to: datetime) -> Event:
     return moved
 
 
-@pytest.fixture(params=["memory", "duckdb"])
+in_both = pytest.mark.parametrize("sink", ["duckdb", "lake"], indirect=True)
+in_lake_too = pytest.mark.parametrize("sink", ["memory", "lake"], indirect=True)
+
+
+@pytest.fixture
 def sink(request, tmp_path) -> Sink:
-    return MemorySink() if request.param == "memory" else DuckDBSink(tmp_path / "a.duckdb")
+    return place(request.param, tmp_path)
 
 
+@in_both
 def test_event_moved_while_reading_is_landed_once(sink, tmp_path):
     """Read in one window, moved to a later one and read again there: both windows are landed again together."""
     dataset = generate(events=6_000, start=START, end=END, seed=8)
@@ -44,11 +48,13 @@ def test_event_moved_while_reading_is_landed_once(sink, tmp_path):
         outcome, _ = sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=END)
         again, requests = sync(simulator.url, simulator.key, sink, tmp_path, since=START, until=END)
 
+    assert early not in dataset.events
     assert landed(sink, START, END) == truth(dataset.events, START, END)
     assert outcome.complete
     assert (again.windows, requests["list"]) == (0, 1)
 
 
+@in_both
 def test_event_moved_into_the_tail_of_an_open_window_is_landed_once(sink, tmp_path):
     """The part of today that is not read again and the tail hold the event: the window is read whole."""
     dataset = generate(events=2_000, start=START, end=START + timedelta(hours=12), seed=8)
@@ -63,6 +69,7 @@ def test_event_moved_into_the_tail_of_an_open_window_is_landed_once(sink, tmp_pa
     assert outcome.complete
 
 
+@in_lake_too
 def test_copies_in_two_windows_become_one_row(sink, tmp_path):
     """Copies that PostHog has not merged, hours apart: the later one stays, the other is counted, and the run says so."""
     dataset = generate(events=3_000, start=START, end=END, seed=8)
@@ -80,6 +87,7 @@ def test_copies_in_two_windows_become_one_row(sink, tmp_path):
     assert again.windows == 0
 
 
+@in_lake_too
 def test_event_that_never_stops_moving_is_named(sink, tmp_path):
     """What shows up elsewhere in every reading is named, and the next run looks again."""
     dataset = generate(events=3_000, start=START, end=END, seed=8)

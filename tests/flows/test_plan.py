@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -271,6 +272,49 @@ def test_again_reads_each_window_that_holds_a_moment_once():
     assert [each.reads for each in found] == [rng(1, 4), rng(12, 18)]
 
 
+@pytest.mark.parametrize(("now", "state", "reads"), [(7, State.OPEN, (1, 4)), (8, State.LANDED, (1, 6))])
+def test_again_reads_an_open_window_to_its_end_once_it_has_settled(now, state, reads):
+    """Before that as far as it is covered, and it stays open: what comes in the settle time is read by a later run."""
+    known = ledger(entry(Window(at(0), at(6)), State.OPEN, rng(1, 4), base=2))
+
+    (found,) = plan.again(known, [at(2)], now=at(now), settle=SETTLE)
+
+    assert (found.state, found.covers, found.reads) == (state, rng(*reads), rng(*reads))
+
+
+def test_again_keeps_what_a_settled_window_covers():
+    """A part of a window that was landed as one is read as that part."""
+    known = ledger(entry(Window(at(0), at(6)), State.LANDED, rng(1, 4)))
+
+    assert [one.covers for one in plan.again(known, [at(2)], now=LATER, settle=SETTLE)] == [rng(1, 4)]
+
+
+GAPS = [
+    pytest.param([], (3, 20), [(3, 20)], id="nothing landed"),
+    pytest.param([(0, 6), (6, 12), (12, 24)], (3, 20), [], id="all landed"),
+    pytest.param([(0, 6), (12, 24)], (3, 20), [(6, 12)], id="a hole"),
+    pytest.param([(6, 12)], (3, 20), [(3, 6), (12, 20)], id="before and behind"),
+    pytest.param([(0, 6), (6, 12)], (3, 12), [], id="to its very end"),
+    pytest.param([(0, 3), (20, 24)], (3, 20), [(3, 20)], id="only what touches it"),
+    pytest.param([(0, 6), (6, 9)], (0, 12), [(9, 12)], id="a window that is not read to its end"),
+    pytest.param([(12, 18), (0, 6)], (0, 24), [(6, 12), (18, 24)], id="in order, whatever the ledger's"),
+]
+
+
+@pytest.mark.parametrize(("covered", "asked", "expected"), GAPS)
+@pytest.mark.parametrize("state", State)
+def test_gaps_are_what_no_landed_window_covers(state, covered, asked, expected):
+    """In order; a stale window is still to be landed, every other one is landed, whatever stands against it."""
+    known = ledger(
+        *(entry(window_at(at(low), 6 * HOUR), state, rng(low, high)) for low, high in covered if high - low <= 6),
+        *(entry(Window(at(12), at(24)), state) for low, high in covered if high - low > 6),
+    )
+
+    found = plan.gaps(known, rng(*asked))
+
+    assert found == ([rng(*asked)] if state is State.STALE else [rng(*one) for one in expected])
+
+
 @checked
 @given(
     st.integers(0, 1438), st.integers(1, 1440), st.sampled_from(STEPS[1:]), st.sampled_from([State.OPEN, State.LANDED])
@@ -460,3 +504,49 @@ def test_dear_window_is_neither_passed_over_nor_in_the_way(allowance):
         waiting = [one for one in waiting if one.entry not in taken]
 
     assert runs <= 2 * 60 / allowance + 1
+
+
+# --- what is asked about again
+
+
+def compared(first: float, *, last: float | None = None, **more: Any) -> Entry:
+    """A settled window of six hours from *first* on that was compared at *last*."""
+    found = replace(entry(Window(at(first), at(first + 6))), **more)
+    return found if last is None else replace(found, probed=Probed(at(last), "1:1:1:1:1/1:1"))
+
+
+NEVER, LONG_AGO, LATELY = compared(12), compared(6, last=24), compared(18, last=40)
+DIFFERED = compared(0, last=30, facts=Facts(disputed=at(30)))
+TOO_HEAVY = replace(compared(0), probed=Probed(at(24), HEAVY), tried_at=at(24))
+OPEN_NOW = replace(compared(18, last=40), state=State.OPEN, base=Base(at(20), NOTHING, at(24)))
+COMPARED = [
+    pytest.param([LATELY, LONG_AGO, NEVER], None, 0, {}, [12, 6, 18], id="never, then longest ago"),
+    pytest.param([compared(6), compared(12), compared(0)], None, 0, {}, [12, 6, 0], id="of those the newest first"),
+    pytest.param([LATELY, LONG_AGO], None, 18, {}, [18], id="within the look-back"),
+    pytest.param([LATELY, LONG_AGO], None, 12, {}, [18], id="that ends where the look-back begins: not"),
+    pytest.param([NEVER, DIFFERED, LONG_AGO], None, 99, {}, [12, 0], id="never compared or differing: wherever"),
+    pytest.param([NEVER, DIFFERED, LONG_AGO], (0, 6), None, {}, [0], id="of a backfill: inside its range"),
+    pytest.param([LATELY, LONG_AGO], (0, 24), None, {}, [], id="of a backfill: not what was compared"),
+    pytest.param([LATELY, LONG_AGO, NEVER], None, 0, {6, 12}, [18], id="not what was asked already"),
+    pytest.param([LONG_AGO, OPEN_NOW], None, 0, {}, [18, 6], id="open ones first"),
+    pytest.param([OPEN_NOW], None, 99, {}, [], id="open, and before the look-back"),
+    pytest.param([OPEN_NOW], (0, 24), None, {}, [], id="open, and no look-back"),
+    pytest.param([replace(OPEN_NOW, base=None)], None, 0, {}, [], id="open without a part that stays"),
+    pytest.param([TOO_HEAVY, compared(6, last=26)], None, 0, {}, [6, 0], id="too heavy comes last"),
+    pytest.param([replace(TOO_HEAVY, tried_at=at(49))], None, 0, {}, [], id="too heavy, tried at its age"),
+]
+
+
+@pytest.mark.parametrize(("known", "range_", "since", "asked", "expected"), COMPARED)
+def test_what_is_compared_again_and_in_which_order(known, range_, since, asked, expected):
+    """The look-back of a sync, what was never compared or differed, each once and the most urgent first."""
+    found = plan.compared_again(
+        ledger(*known),
+        AGES,
+        rng=range_ and rng(*range_),
+        since=None if since is None else at(since),
+        now=at(50),
+        asked={at(first) for first in asked},
+    )
+
+    assert [(one.start - START) // HOUR for one in found] == expected

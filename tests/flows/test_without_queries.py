@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,13 +13,13 @@ from extractors import errors
 from extractors.simulator.dataset import Dataset, Event
 from extractors.simulator.faults import Fault, Faults, Heavy
 from extractors.simulator.profiles import OLD_2021, OLD_2023
-from extractors.simulator.server import RequestSeen, Simulator, serve
-from flows import cli
+from extractors.simulator.server import RequestSeen, serve
 from flows.status import Summary, summary
 from sinks.base import Sink
 from sinks.ledger import State
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.flows.places import place, reopened, steady
+from tests.program import Ended
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
@@ -30,47 +28,6 @@ OLD = replace(OLD_2023, query_allowed=False, query_refused_with=404)
 KEYLESS = replace(UNLIMITED, query_allowed=False, query_refused_with=403)
 WITHOUT = [pytest.param(OLD, id="an old server"), pytest.param(KEYLESS, id="a key without the scope")]
 in_both = pytest.mark.parametrize("kind", ["duckdb", "lake"])
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a command ended, and what it said."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-Command = Callable[..., Ended]
-
-
-@pytest.fixture
-def hedgerow(tmp_path, monkeypatch, capsys) -> Iterator[Command]:
-    """The command line in this process, in a directory of its own."""
-    monkeypatch.chdir(tmp_path)
-    before = os.umask(0o077)
-
-    def run(simulator: Simulator, *arguments: str, **more: str) -> Ended:
-        named = {
-            "POSTHOG_HOST": simulator.url,
-            "POSTHOG_PROJECT_ID": "1",
-            "POSTHOG_PERSONAL_API_KEY": simulator.key,
-            "HEDGEROW_STATE_DIR": str(tmp_path / "state"),
-            "COLUMNS": "200",
-            **more,
-        }
-        for name, value in named.items():
-            monkeypatch.setenv(name, value)
-        error = ""
-        try:
-            status = cli.app(arguments, standalone_mode=False) or 0
-        except Exception as exc:
-            status, error = cli._explained(exc)
-        said = capsys.readouterr()
-        return Ended(status, said.out, said.err + error)
-
-    yield run
-    os.umask(before)
 
 
 def lengths(sink: Sink) -> Counter[timedelta]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from extractors.decode import RAW_ROWS, REJECTS
 from sinks import duckdb_connection, errors
-from sinks.base import Change, Holding, Sink
+from sinks.base import Change, Holding, Run, Sink
 from sinks.duckdb_file import DuckDBSink
 from sinks.duckdb_rows import SUM_SQL
 from sinks.ledger import (
@@ -29,14 +31,15 @@ from sinks.ledger import (
     Note,
     Probed,
     Removal,
+    Sound,
     State,
     Stop,
     Tally,
 )
 from sinks.memory import MemorySink
 from tests import stores
+from tests.sinks import filled
 from transforms import events as rows_of
-from transforms import privacy
 
 DAY = datetime(2026, 1, 31, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -60,9 +63,18 @@ def sink(request, tmp_path) -> Sink:
 
 
 def landing(
-    *names: str, generation: int = 0, replace_start: datetime = DAY, state: State = State.LANDED, first: int = 0
+    *names: str,
+    generation: int = 0,
+    replace_start: datetime = DAY,
+    state: State = State.LANDED,
+    first: int = 0,
+    rejects: Sequence[datetime | None] = (),
+    project_id: int = 1,
 ) -> Landing:
-    """A landing of the window [DAY, DAY + 1 h) with one row per name, a minute apart from minute *first* on."""
+    """A landing of the window [DAY, DAY + 1 h) with one row per name, a minute apart from minute *first* on.
+
+    *rejects*: times of rows that could not be typed.
+    """
     raw = pa.table(
         [
             [f"00000000-0000-4000-8000-{number + first:012x}" for number in range(len(names))],
@@ -74,10 +86,17 @@ def landing(
         ],
         schema=RAW_ROWS,
     )
-    settled = rows_of.settled(rows_of.from_page(raw, project_id=1, loaded_at=DAY, rules=privacy.Rules()))
-    tally = Tally(len(names), str(settled.source), len(names), str(settled.landed_digest))
-    entry = Entry(1, "events", DAY, DAY + HOUR, DAY, DAY + HOUR, state, DAY, tally, generation)
-    return Landing(entry, settled.rows, REJECTS.empty_table(), replace_start, HOUR)
+    settled = rows_of.settled(filled.staged(raw, project_id=project_id, loaded_at=DAY))
+    source_rows, quarantined = len(names) + len(rejects), len(rejects)
+    tally = Tally(source_rows, str(settled.source), len(names), str(settled.landed_digest), quarantined)
+    entry = Entry(project_id, "events", DAY, DAY + HOUR, DAY, DAY + HOUR, state, DAY, tally, generation)
+    return Landing(entry, settled.rows, rejected(rejects), replace_start, HOUR)
+
+
+def rejected(times: Sequence[datetime | None]) -> pa.Table:
+    """Rows that could not be typed, each with its time as reason and text."""
+    texts = [str(at) for at in times]
+    return pa.table([list(times), texts, texts], schema=REJECTS)
 
 
 def shifted(made: Landing, *, hours: int) -> Landing:
@@ -90,7 +109,7 @@ def shifted(made: Landing, *, hours: int) -> Landing:
         end=entry.end + by,
         covered_start=entry.covered_start + by,
         covered_end=entry.covered_end + by,
-        tally=Tally(0, "0:0:0:0:0", 0, "0"),
+        tally=Tally(made.rejects.num_rows, "0:0:0:0:0", 0, "0", made.rejects.num_rows),
     )
     return replace(made, entry=moved, rows=made.rows.slice(0, 0), replace_start=made.replace_start + by)
 
@@ -100,10 +119,12 @@ def names(sink: Sink) -> list[str]:
 
 
 def test_landed_rows_come_back_to_the_letter(sink):
-    """Digits, duplicate keys and escapes of properties stay; the ledger has the entry, its step and its generation."""
-    (entry,) = sink.land([landing("a", "b", "c", "d")])
+    """Digits, duplicate keys and escapes of properties stay, and every column; the ledger has the entry, step, generation."""
+    made = landing("a", "b", "c", "d")
+    (entry,) = sink.land([made])
 
     assert sink.rows(1, DAY, DAY + HOUR)["properties"].to_pylist() == ODD
+    assert sink.rows(1, DAY, DAY + HOUR).select(made.rows.schema.names).to_pylist() == made.rows.to_pylist()
     ledger = sink.ledger(1, "events")
     assert ledger.entries == {DAY: entry}
     assert entry.generation == 1
@@ -157,6 +178,150 @@ def test_tail_keeps_earlier_rows(sink):
     sink.land([landing("x", generation=1, replace_start=DAY + timedelta(minutes=1), first=1, state=State.OPEN)])
 
     assert names(sink) == ["a", "x"]
+
+
+MINUTE, MICROSECOND = timedelta(minutes=1), timedelta(microseconds=1)
+EDGE = 10 * MINUTE  # into the window: where a tail begins
+BEFORE, FIRST, LATER, UNKNOWN = EDGE - MICROSECOND, EDGE, EDGE + MINUTE, None
+WHOLE, TAIL = timedelta(0), EDGE
+QUARANTINES: dict[str, tuple[list[timedelta | None], timedelta, list[timedelta | None], list[timedelta | None]]] = {
+    "whole: what is read now": ([BEFORE, LATER], WHOLE, [LATER], [LATER]),
+    "whole and none: none": ([BEFORE, LATER], WHOLE, [], []),
+    "the first ones": ([], WHOLE, [FIRST], [FIRST]),
+    "without a time: once": ([UNKNOWN], WHOLE, [UNKNOWN], [UNKNOWN]),
+    "tail: those before it stay": ([BEFORE], TAIL, [LATER], [BEFORE, LATER]),
+    "tail without any: those before it stay": ([BEFORE], TAIL, [], [BEFORE]),
+    "tail: one at its edge is read again": ([FIRST, LATER], TAIL, [FIRST], [FIRST]),
+    "tail: on both sides of its edge": ([BEFORE, FIRST], TAIL, [FIRST], [BEFORE, FIRST]),
+    "tail: without a time once": ([UNKNOWN, BEFORE], TAIL, [UNKNOWN], [BEFORE, UNKNOWN]),
+    "tail: without a time, and not read again": ([UNKNOWN], TAIL, [], []),
+}
+
+
+def quarantining(hour: int, times: Sequence[timedelta | None]) -> Landing:
+    """A landing of one hour without rows; *times*: of its rejects, into the hour."""
+    start = DAY + hour * HOUR
+    return shifted(landing(state=State.OPEN, rejects=[at if at is None else start + at for at in times]), hours=hour)
+
+
+def test_quarantine_is_replaced_with_the_rows(sink):
+    """A landing takes the rejects of the part that it replaces, and those without a time, and puts its own: none doubles.
+
+    Each case has an hour of its own, and keeps its rejects whatever the neighbours do.
+    """
+    first = [quarantining(hour, case[0]) for hour, case in enumerate(QUARANTINES.values())]
+    again = []
+    for entry, (hour, (_, part, after, left)) in zip(sink.land(first), enumerate(QUARANTINES.values()), strict=True):
+        made = quarantining(hour, after)
+        tally = quarantining(hour, left).entry.tally
+        known = replace(made.entry, generation=entry.generation, tally=tally)
+        again.append(replace(made, entry=known, replace_start=entry.start + part))
+    landed = sink.land(again)
+
+    found = {name: told_rejects(sink, entry) for name, entry in zip(QUARANTINES, landed, strict=True)}
+    assert found == {
+        name: sorted(quarantining(hour, case[3]).rejects["text"].to_pylist())
+        for hour, (name, case) in enumerate(QUARANTINES.items())
+    }
+
+
+def told_rejects(sink: Sink, entry: Entry) -> list[str]:
+    rejects = sink.rejects(entry).to_pylist()
+    assert all(str(one["at"]) == one["reason"] == one["text"] for one in rejects)
+    return sorted(one["text"] for one in rejects)
+
+
+def of_project(sink: Sink, project_id: int) -> list[object]:
+    """All that a sink says of a project."""
+    ledger = sink.ledger(project_id, "events")
+    day, after = DAY - HOUR, DAY + 25 * HOUR
+    return [
+        ledger,
+        sink.rows(project_id, day, after).to_pylist(),
+        sorted(map(str, sink.hashes(project_id, day, after).to_pylist())),
+        [told_rejects(sink, entry) for entry in ledger.entries.values()],
+        sink.audit(project_id, "events", day, after),
+        sink.changes(project_id, "events"),
+        sink.runs(project_id, limit=9),
+        sorted(map(str, sink.twice(project_id, "events", [DAY.date()]).to_pylist())),
+    ]
+
+
+def full(project_id: int, *, generation: int = 0) -> list[Landing]:
+    """Two windows with one event in both, and all that a landing can carry."""
+    one = replace(
+        landing("a", "b", generation=generation, rejects=[DAY, None], project_id=project_id),
+        changes=Changes(1, 2, 3, HOUR),
+        removed=1,
+    )
+    other = landing("a", "c", generation=generation, project_id=project_id)
+    by = [pa.scalar(HOUR, pa.duration("us"))]
+    moved_rows = other.rows.set_column(8, "timestamp", pc.add(other.rows["timestamp"], *by))
+    rows = moved_rows.cast(other.rows.schema)
+    digest = sum(rows_of.hashed(rows)["hash"].to_pylist()) % 2**64
+    later = shifted(other, hours=1)
+    tally = replace(other.entry.tally, landed_digest=str(digest))
+    return [one, replace(later, entry=replace(later.entry, tally=tally), rows=rows)]
+
+
+def everything(sink: Sink, project_id: int) -> None:
+    """All that can be done to a stream, each thing once."""
+    sink.prepare(project_id, "events", host="https://a", event_filter="", rebuild=False)
+    for number, made in enumerate(full(project_id), start=1):
+        sink.land([made], mark=DAY + number * HOUR)
+    entries = sink.ledger(project_id, "events").entries.values()
+    sink.note([agreement(entry) for entry in entries])
+    sink.note([Note(entry, DAY, Damage()) for entry in entries])
+    sink.save(project_id, "events", 10 + project_id)
+    sink.record(Run(f"run of {project_id}", "sync", project_id, "events", DAY, DAY, "done", 1, 2, 3, 0.5))
+
+
+def test_projects_of_one_destination_do_not_touch_each_other(sink):
+    """The same windows and events in two projects: whatever is done to the second, of the first everything is as it was."""
+    everything(sink, 1)
+    alone = of_project(sink, 1)
+    everything(sink, 2)
+    sink.land(full(2, generation=1), mark=DAY + 3 * HOUR)
+    sink.land([landing(generation=2, project_id=2), shifted(landing(project_id=2), hours=3)])
+    landed = sink.ledger(2, "events")
+    sink.note([Note(entry, DAY, Sound()) for entry in landed.entries.values()])
+    sink.checked(2, "events", [DAY.date()], seen=landed)
+    sink.prepare(2, "exports", host="https://a", event_filter="", rebuild=True)
+    sink.prepare(2, "events", host="https://a", event_filter="x", rebuild=True)
+    ledger = sink.ledger(2, "events")
+
+    sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+    assert of_project(sink, 1) == alone
+    assert ([entry.state for entry in ledger.entries.values()], ledger.unchecked) == ([State.STALE] * 3, frozenset())
+    assert (ledger.saved, told_rejects(sink, ledger.entries[DAY])) == (12, [])
+
+
+def test_run_under_an_older_filter_is_stopped(tmp_path):
+    """Another process rebuilds a file meanwhile: what was read under the old filter is not landed, the new one's is."""
+    sink, other = DuckDBSink(tmp_path / "a.duckdb"), DuckDBSink(tmp_path / "a.duckdb")
+    sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+    sink.land([landing("a")])
+    other.prepare(1, "events", host="https://a", event_filter="x", rebuild=True)
+    stale = sink.ledger(1, "events").entries[DAY]
+    for made in ([landing("b", generation=2)], [shifted(landing(), hours=hour) for hour in (3, 4)]):
+        with pytest.raises(errors.FilterChanged):
+            sink.land(made)
+
+    assert sink.ledger(1, "events").entries == {DAY: stale}
+    assert names(sink) == ["a"]
+    assert other.land([landing("b", generation=2)])
+
+
+def test_event_in_two_windows_stays_to_be_searched_whatever_is_landed_again(sink):
+    """A landing without new rows of one of its windows takes the date off no list: the event still stands twice."""
+    first, second = full(1)
+    sink.land([first, second])
+    sink.land([replace(first, entry=replace(first.entry, generation=1))])
+    sink.land([replace(second, entry=replace(second.entry, generation=1))])
+
+    ledger = sink.ledger(1, "events")
+    assert ledger.unchecked == {DAY.date()}
+    assert sink.twice(1, "events", sorted(ledger.unchecked)).num_rows == 2
 
 
 def test_mark_never_moves_back(sink):
@@ -402,6 +567,14 @@ def test_audit_tells_what_is_really_held(sink):
     }
     assert sink.audit(1, "events", DAY + 9 * HOUR, DAY + 10 * HOUR) == {}
     assert sink.audit(2, "events", DAY, DAY + HOUR) == {}
+
+
+def test_row_at_a_window_s_end_is_none_of_its_own(sink):
+    """What a window covers does not include its end: a row there is a stray, and told as one."""
+    sink.land([landing("a", "b", first=59)])
+
+    found = sink.audit(1, "events", DAY, DAY + 2 * HOUR)
+    assert {start: held.rows for start, held in found.items()} == {DAY: 1, None: 1}
 
 
 def test_audit_sees_damage_by_hand(tmp_path):

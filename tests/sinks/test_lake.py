@@ -166,6 +166,16 @@ def test_damage_by_hand_is_found_and_mended(damage, lake):
     assert again.audit(1, "events", DAY, DAY + HOUR)[DAY].digest == entry.tally.landed_digest
 
 
+def test_no_mark_over_a_window_that_nobody_remembers(lake):
+    """Its file is deleted by hand, and no cache knew it: later syncs go on from before it, and read it again."""
+    for hour in range(4):
+        lake.land([moved(landing(), hour)], mark=DAY + (hour + 1) * HOUR)
+    (file,) = Path(lake.objects.root).glob("events/**/20260131T02*.parquet")
+    file.unlink()
+
+    assert stores.local_lake(Path(lake.objects.root)).ledger(1, "events").mark == DAY + 2 * HOUR
+
+
 def test_a_damaged_file_that_nobody_remembers_is_named(lake):
     """Without cache or process that knew it, it is a foreign file."""
     lake.land([landing("a")])
@@ -259,6 +269,24 @@ def test_merged_journal_forgets_no_newer_note(lake, monkeypatch):
     assert len(list(lake.objects.list("_hedgerow/journal"))) < 48
     for sink in (lake, other, third, stores.local_lake(Path(lake.objects.root))):
         assert sink.ledger(1, "events").entries[DAY].shown is State.DISPUTED
+
+
+@pytest.mark.parametrize("searched_first", [True, False])
+def test_merged_journal_keeps_notes_searches_and_runs(searched_first, lake):
+    """Of one landing: what was found out about it, and that its date was searched, in whatever order; and all runs."""
+    lake.land([landing("a")])
+    steps = [lambda: lake.checked(1, "events", [DAY.date()], seen=lake.ledger(1, "events"))]
+    steps.insert(searched_first, lambda: lake.note([disputed(lake)]))
+    for step in steps:
+        step()
+    for number in range(60):
+        lake.record(a_run(number))
+    again = stores.local_lake(Path(lake.objects.root))
+    ledger = again.ledger(1, "events")
+
+    assert len(list(lake.objects.list("_hedgerow/journal"))) < 48
+    assert (ledger.entries[DAY].facts, ledger.unchecked) == (Facts(disputed=DAY + HOUR), frozenset())
+    assert len(again.runs(1, limit=99)) == 60
 
 
 def test_merge_forgets_no_note_about_a_landing_that_came_meanwhile(lake):
