@@ -10,6 +10,8 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
@@ -17,8 +19,10 @@ import pytest
 
 from extractors.simulator.dataset import generate
 from extractors.simulator.server import Simulator, serve
-from flows import report
-from tests.flows.harness import UNLIMITED
+from flows import demo, report
+from flows.settings import SettingsError
+from sinks.memory import MemorySink
+from tests.flows.harness import UNLIMITED, sync
 from tests.flows.test_cli import END, HEDGEROW, START, environment
 from tests.program import surroundings
 
@@ -91,6 +95,31 @@ def test_parquet_is_written_without_a_warning(home):
 
     assert (done.returncode, done.stderr.decode()) == (0, "1 row written to a.parquet\n")
     assert duckdb.sql(f"SELECT a, a_2 FROM '{home / 'a.parquet'}'").fetchall() == [(1, 2)]
+
+
+def test_demo_leaves_a_file_of_the_user(tmp_path):
+    """A database that no demo made is refused by name and stays as it is."""
+    with duckdb.connect(str(tmp_path / "mine.duckdb")) as db:
+        db.execute("CREATE TABLE mine AS SELECT 1 AS one")
+
+    with pytest.raises(SettingsError, match=r"mine.duckdb is there, and hedgerow demo did not make it"):
+        demo._make_way(tmp_path / "mine.duckdb")
+
+    with duckdb.connect(str(tmp_path / "mine.duckdb")) as db:
+        assert db.execute("FROM mine").fetchall() == [(1,)]
+
+
+def test_demo_sees_one_letter_that_differs(tmp_path):
+    """Its comparison is of every column: equal what was landed, unequal a source that has changed since."""
+    dataset, sink = generate(events=20, start=demo.START, end=demo.END), MemorySink()
+    with serve(dataset, profile=UNLIMITED, now=lambda: demo.END + timedelta(days=1)) as simulator:
+        sync(simulator.url, simulator.key, sink, tmp_path, since=demo.START, until=demo.END)
+    assert demo.equal(dataset, sink)
+
+    changed = dataset.events[7]
+    dataset.delete([changed.uuid])
+    dataset.add([replace(changed, distinct_id=f"{changed.distinct_id}.")])
+    assert not demo.equal(dataset, sink)
 
 
 @pytest.mark.long

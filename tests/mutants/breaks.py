@@ -3308,20 +3308,6 @@ BREAKS = [
         "        if False and retried_at(",
         f"{PLAN} -k compared_again",
     ),
-    Break(
-        "a host that never answered is asked as often as any",
-        "extractors/client.py",
-        "        attempts = patience.attempts if self._answered else min(patience.first_contact_attempts, patience.attempts)",
-        "        attempts = patience.attempts",
-        "tests/extractors/test_client.py -k transient",
-    ),
-    Break(
-        "a host that has answered is given up like one that never did",
-        "extractors/client.py",
-        "        attempts = patience.attempts if self._answered else min(patience.first_contact_attempts, patience.attempts)",
-        "        attempts = min(patience.first_contact_attempts, patience.attempts)",
-        "tests/extractors/test_client.py -k transient",
-    ),
     # Marks, quarantine by window, assets of two projects.
     Break(
         "mark with the first windows",
