@@ -1,0 +1,22 @@
+"""What a run is built of, out of the settings."""
+
+from __future__ import annotations
+
+from extractors import pacing
+from extractors.pacing import Limit
+from extractors.queries import Bucket
+from flows import wiring
+from flows.settings import Settings
+
+
+def test_each_kind_of_request_keeps_its_own_limit():
+    """The list's are the settings'; those of queries, values and the rest are PostHog's own."""
+    settings = Settings.model_validate({"source": {"requests_per_minute": 7, "requests_per_hour": 70}})
+
+    assert wiring._limits(settings) == {
+        Bucket.LIST: Limit(7, 70),
+        Bucket.QUERY: pacing.QUERY,
+        Bucket.VALUES: pacing.VALUES,
+        Bucket.REST: pacing.REST,
+    }
+    assert len({pacing.QUERY, pacing.VALUES, pacing.REST}) > 1
