@@ -106,7 +106,12 @@ def test_ui_shows_what_a_run_left(stack, tmp_path):
     run = stack.wait(ended, "the backfill ends", seconds=DEADLINE_S)
     assert run["state_type"] == "COMPLETED", run["state"]
     deployment = stack.ask("deployments/name/backfill-events/backfill-events")
-    ids = {one["key"]: one["latest_id"] for one in stack.ask("artifacts/latest/filter", {})}
+
+    def left() -> dict[str, str] | None:
+        found = {one["key"]: one["latest_id"] for one in stack.ask("artifacts/latest/filter", {})}
+        return found if {"sync-events", "project-1-events"} <= set(found) else None
+
+    ids = stack.wait(left, "a scheduled sync leaves its table", seconds=DEADLINE_S)
     pages = {
         "artifacts": (
             "/artifacts",
