@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import report
+from flows import report, status_page
 from flows.settings import SettingsError
 from flows.status import Kind, Segment, Summary, Used, cells, summary
 from flows.status_page import page
@@ -190,6 +190,14 @@ def test_page_needs_nothing_but_itself(summaries):
     assert "<script" not in text
     assert len(text) < 1_000_000
     assert re.search(r'<html lang="en">.*<title>', text)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0, "0.0 %"), (0.5, "50.0 %"), (0.9995, "99.9 %"), (1 - 1e-9, "99.9 %"), (1, "100 %")]
+)
+def test_nearly_all_is_not_all(share, text):
+    """A percentage is never rounded up to everything."""
+    assert status_page._percent(share) == text
 
 
 def test_every_day_stands_in_the_page_with_its_kind():

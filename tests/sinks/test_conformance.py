@@ -650,3 +650,27 @@ def test_rows_larger_than_the_memory_limit_are_landed(tmp_path, monkeypatch):
     assert again.ledger(1, "events").entries[DAY].generation == 3
     assert again.ledger(1, "events").mark == DAY + HOUR
     assert sorted(again.rows(1, DAY, DAY + HOUR)["properties"].to_pylist()) == sorted(large)
+
+
+@pytest.mark.parametrize("kind", ["duckdb", "lake"])
+def test_table_of_another_run_is_not_replaced(kind, tmp_path):
+    """Whoever replaces a table says which it saw: of two that saw the same one is refused, and writes nothing."""
+    sink = DuckDBSink(tmp_path / "a.duckdb") if kind == "duckdb" else stores.local_lake(tmp_path / "lake")
+    sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+    sink.replace("weekly", pa.table({"n": [1]}), version="")
+    with pytest.raises(errors.GenerationConflict):
+        sink.replace("weekly", pa.table({"n": [2]}), version="")
+
+    found = sink.table("weekly")
+    assert found is not None
+    assert found.rows.to_pylist() == [{"n": 1}]
+
+
+def test_failure_says_what_was_landed_before_it(sink):
+    """Of two windows the second is refused: the first stays, and the error brings its entry."""
+    sink.land([shifted(landing(), hours=1)])
+    with pytest.raises(errors.GenerationConflict) as raised:
+        sink.land([landing("a"), shifted(landing(), hours=1)])
+
+    assert [entry.start for entry in raised.value.landed] == [DAY]
+    assert names(sink) == ["a"]

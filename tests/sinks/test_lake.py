@@ -20,9 +20,24 @@ from extractors.decode import REJECTS
 from sinks import errors, lake_views, objects
 from sinks.base import Run
 from sinks.lake import LakeSink
-from sinks.lake_file import FILE_SCHEMA
+from sinks.lake_file import FILE_SCHEMA, Truncated, read_footer
 from sinks.lake_ledger import Line, Stream
-from sinks.ledger import Agreement, Changes, Damage, Dispute, Entry, Facts, Landing, Note, Probed, Sound, State, Stop
+from sinks.ledger import (
+    Agreed,
+    Agreement,
+    Base,
+    Changes,
+    Damage,
+    Dispute,
+    Entry,
+    Facts,
+    Landing,
+    Note,
+    Probed,
+    Sound,
+    State,
+    Stop,
+)
 from sinks.objects import LocalObjects, Missing
 from tests import stores
 from tests.relay import refused, relay
@@ -93,15 +108,33 @@ def test_files_prune_on_time_event_and_person(lake):
 
 
 def test_a_footer_has_the_whole_entry(lake):
-    """Another process knows everything from the files alone: state, probe, changes, mark."""
-    made = landing("a", state=State.OPEN)
-    entry = replace(made.entry, probed=Probed(DAY, "1:2/3:4"))
+    """Another process knows everything from the files alone: state, base, answers, facts, changes, mark."""
+    made, half = landing("a", state=State.OPEN), DAY + HOUR / 2
+    entry = replace(
+        made.entry,
+        probed=Probed(DAY, "1:2/3:4"),
+        agreed=Agreed("1:2/3:4", half),
+        base=Base(half, made.entry.tally, DAY),
+        facts=Facts(unread=DAY, held=half),
+    )
     lake.land([replace(made, entry=entry, changes=Changes(1, 2, 3, HOUR))], mark=DAY + HOUR)
     again = stores.local_lake(Path(lake.objects.root))
 
     assert again.ledger(1, "events") == lake.ledger(1, "events")
     assert again.ledger(1, "events").entries[DAY] == replace(entry, generation=1)
     assert [change.changes for change in again.changes(1, "events")] == [Changes(1, 2, 3, HOUR)]
+
+
+def test_a_footer_longer_than_what_was_read_says_how_much_it_needs(lake):
+    """The last bytes alone are asked for; where they are too few the number that is enough is told."""
+    lake.land([landing("a", "b")])
+    (path,) = Path(lake.objects.root).glob("events/**/*.parquet")
+    content = path.read_bytes()
+    with pytest.raises(Truncated) as raised:
+        read_footer(content[-64:])
+
+    assert 64 < raised.value.length < len(content)
+    assert read_footer(content[-raised.value.length :]) == read_footer(content)
 
 
 def test_a_directory_with_other_files_is_refused(tmp_path):
