@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +42,43 @@ def hedgerow(tmp_path, monkeypatch, capsys) -> Iterator[Command]:
 
     yield run
     os.umask(before)
+
+
+@pytest.fixture
+def main(capsys, monkeypatch) -> Iterator[Callable[[Sequence[str], Path, Mapping[str, str]], Ended]]:
+    """The whole program, from its entry point to its exit status, in this process: arguments, directory, environment.
+
+    What it changes of the process is put back. A start of its own costs a second, and imports are not what it tests.
+    """
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    directory, environment, umask, term = (
+        os.getcwd(),
+        dict(os.environ),
+        os.umask(0o022),
+        signal.getsignal(signal.SIGTERM),
+    )
+
+    def back() -> None:
+        os.chdir(directory)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.umask(umask)
+        signal.signal(signal.SIGTERM, term)
+
+    def run(arguments: Sequence[str], home: Path, variables: Mapping[str, str]) -> Ended:
+        os.chdir(home)
+        os.environ.clear()
+        os.environ.update(variables)
+        given = sys.argv
+        sys.argv = ["hedgerow", *arguments]
+        try:
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        finally:
+            sys.argv = given
+            back()
+        said = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), said.out, said.err)
+
+    yield run
+    back()
