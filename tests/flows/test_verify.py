@@ -13,7 +13,7 @@ import pytest
 
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.server import Simulator, serve
-from flows import runs
+from flows import runs, wiring
 from flows.audit import Verification
 from flows.runs import Report
 from flows.settings import EventsSettings, load
@@ -22,7 +22,7 @@ from sinks.errors import DestinationUnusable
 from sinks.ledger import State
 from tests.flows.harness import UNLIMITED, landed, truth
 
-NOW = datetime.now(UTC).replace(microsecond=0)
+NOW = datetime(2026, 3, 10, 14, 30, tzinfo=UTC)
 DAYS = 60
 START = (NOW - timedelta(days=DAYS)).replace(hour=0, minute=0, second=0)
 END = START + timedelta(days=DAYS - 1)
@@ -35,8 +35,14 @@ def dataset() -> Dataset:
 
 @pytest.fixture
 def simulator(dataset: Dataset) -> Iterator[Simulator]:
-    with serve(dataset, profile=UNLIMITED) as running:
+    with serve(dataset, profile=UNLIMITED, now=lambda: NOW) as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The local time, which is the source's: no test depends on the day on which it runs."""
+    monkeypatch.setattr(wiring, "now", lambda: NOW)
 
 
 class Place:
@@ -381,7 +387,7 @@ def test_detail_names_a_doubled_row(dataset, place):
 
 def test_source_without_queries_cannot_be_compared(dataset, tmp_path):
     """Damage is still found; that the source was not compared is no success."""
-    with serve(dataset, profile=replace(UNLIMITED, query_allowed=False)) as simulator:
+    with serve(dataset, profile=replace(UNLIMITED, query_allowed=False), now=lambda: NOW) as simulator:
         place = Place(simulator, tmp_path)
         since = END - timedelta(days=2)
         place.backfill(since=since)
@@ -401,12 +407,12 @@ def test_year_of_ten_thousand_windows_is_verified_by_a_few_dozen_requests(tmp_pa
     start, hours = START - timedelta(days=370), 10_080
     end = start + timedelta(hours=hours)
     dataset = generate(events=60_000, start=start, end=end, seed=17)
-    with serve(dataset, profile=replace(UNLIMITED, query_allowed=False)) as simulator:
+    with serve(dataset, profile=replace(UNLIMITED, query_allowed=False), now=lambda: NOW) as simulator:
         place = Place(simulator, tmp_path)
         runs.load_events(place.settings, 1, command="backfill", since=start.isoformat(), until=end.isoformat())
     before = place.generations()
     port = int(simulator.url.rsplit(":", 1)[1])
-    with serve(dataset, profile=UNLIMITED, port=port) as simulator:
+    with serve(dataset, profile=UNLIMITED, now=lambda: NOW, port=port) as simulator:
         clean, report = runs.verify_events(place.settings, 1)
         asked = dict(simulator.statuses)
         dataset.add([replace(dataset.events[9], uuid="bbbbbbbb-0000-4000-8000-00000000ffff")])
