@@ -17,6 +17,7 @@ from sinks.lake import LakeSink
 from sinks.ledger import Damage, Dispute, Facts, Note
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.flows.places import lose_a_row, meanwhile, place, reopened, steady
+from tests.sinks.formats.make import HOST, landing
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
@@ -157,6 +158,19 @@ def test_copied_facts_are_told(two):
     assert done.standing == [FIRST]
     assert "in dispute where they come from" in str(done.problems)
     assert reopened(two.there).ledger(1, "events").entries[FIRST].facts == Facts(disputed=END)
+
+
+def test_rows_in_quarantine_go_along(two):
+    """What could not be typed stands in the target as in the source, as received, and is counted there."""
+    two.here.prepare(1, "events", host=HOST, event_filter="", rebuild=False)
+    (entry,) = two.here.land([landing(0, 3, rejects=2)])
+    done = copy.copy(1, two.here, two.there)
+    target = reopened(two.there)
+    (copied,) = target.ledger(1, "events").entries.values()
+    rejects = target.rejects(copied).to_pylist()
+
+    assert (done.windows, done.problems, copied.tally) == (1, [], entry.tally)
+    assert (len(rejects), rejects) == (2, two.here.rejects(entry).to_pylist())
 
 
 def test_copy_carries_no_damage_that_was_healed_since(two):
