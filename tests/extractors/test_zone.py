@@ -40,6 +40,14 @@ def exact(pages: Pages) -> int:
     )
 
 
+def hours_of(events: Sequence[Event]) -> dict[datetime, HourCount]:
+    """What /query says of each hour."""
+    hours: dict[datetime, list[str]] = {}
+    for event in events:
+        hours.setdefault(event.timestamp.replace(minute=0, second=0, microsecond=0), []).append(event.uuid)
+    return {hour: HourCount(len(found), min(found)) for hour, found in hours.items()}
+
+
 LONDON, AZORES = "Europe/London", "Atlantic/Azores"
 AROUND = [
     pytest.param(
@@ -139,10 +147,7 @@ def test_proven_time_is_shared_by_sweeps(tmp_path):
 def test_counts_by_query_prove_the_first_row_of_a_full_page(tmp_path):
     """No request more where the hours agree; where they do not, the row is asked for."""
     events = spread(2_300, SPRING, SPRING + 2 * DAY)
-    hours: dict[datetime, list[str]] = {}
-    for event in events:
-        hours.setdefault(event.timestamp.replace(minute=0, second=0, microsecond=0), []).append(event.uuid)
-    counted = {hour: HourCount(len(found), min(found)) for hour, found in hours.items()}
+    counted = hours_of(events)
     asked = []
     for known in (counted, {hour: HourCount(count.rows + 1, count.least_uuid) for hour, count in counted.items()}):
         pages = Pages(events)
@@ -150,6 +155,14 @@ def test_counts_by_query_prove_the_first_row_of_a_full_page(tmp_path):
         asked.append(exact(pages))
 
     assert asked == [0, 2]
+
+
+def test_one_hour_that_differs_proves_no_page(tmp_path):
+    """A page over the switch: its hours of winter are as /query counts them, those of summer are not."""
+    events = events_at(spread(300, SPRING - 5 * DAY, SPRING - HOUR), spread(40, SPRING + HOUR, SPRING + 10 * HOUR))
+
+    with pytest.raises(errors.TimeZoneFault):
+        sweep(reader_of(Pages(events, zone=LONDON), tmp_path), SPRING - 6 * DAY, SPRING + DAY, hours=hours_of(events))
 
 
 def test_row_that_was_deleted_meanwhile_is_no_fault(tmp_path):

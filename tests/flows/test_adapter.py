@@ -93,11 +93,12 @@ def test_parameters_are_checked_before_anything_is_asked(flow, given, said):
 
 WAIT = {"max_wait": timedelta(minutes=7)}
 RANGE = {"since": "2026-01-01", "until": "2026-01-02"}
-BOTH = {"accept_deletions": True, "require_proof": True}
+PART = {"project_id": 5, "name": "2 of 3", "share": 0.25}
+FLAGS = [{"accept_deletions": accepted, "require_proof": not accepted} for accepted in (True, False)]
 HANDED_ON = [
-    (events.sync_events, RANGE | BOTH | {"rebuild": True}, WAIT),
-    (backfill.backfill_events, RANGE | BOTH, {}),
-    (backfill.backfill_part, RANGE | BOTH | {"project_id": 5, "name": "2 of 3", "share": 0.25}, {}),
+    *((events.sync_events, RANGE | flags | {"rebuild": True}, WAIT) for flags in FLAGS),
+    *((backfill.backfill_events, RANGE | flags, {}) for flags in FLAGS),
+    *((backfill.backfill_part, RANGE | flags | PART, {}) for flags in FLAGS),
     (verify.verify_events, RANGE | {"accept_deletions": True, "repair": True}, WAIT),
     (exports.sync_exports, {}, WAIT),
     (evaluations.sync_evaluations, {"accept_deletions": True}, WAIT),

@@ -27,7 +27,9 @@ from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from extractors.simulator.storage import Storage
-from tests.flows.harness import UNLIMITED
+from flows.cli import app
+from sinks.duckdb_file import DuckDBSink
+from tests.flows.harness import UNLIMITED, sync
 from tests.flows.test_cli import HEDGEROW, environment
 
 START, END = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 5, tzinfo=UTC)
@@ -239,6 +241,25 @@ def test_event_that_changed_is_told_field_by_field(tmp_path):
     assert done.returncode == 3
     assert done.stdout.startswith("properties: source '{\"changed\":1}', landed")
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_event_is_compared_with_the_landed_row_of_its_own_time(tmp_path, monkeypatch, capsys):
+    """One uuid on two days is two events: whichever the source shows equals the row of its day."""
+    first = in_range()[5]
+    both = [first, replace(first, timestamp=first.timestamp + timedelta(days=1), properties='{"n":2}')]
+    dataset, sink = Dataset(both), DuckDBSink(tmp_path / "posthog.duckdb")
+    monkeypatch.chdir(tmp_path)
+    with serve(dataset, profile=FREE) as running:
+        for name, value in environment(running, tmp_path).items():
+            monkeypatch.setenv(name, value)
+        sync(running.url, running.key, sink, tmp_path, since=START, until=END)
+        ended = []
+        for shown in both:
+            dataset.delete([first.uuid])
+            dataset.add([shown])
+            ended.append(app(["events", "get", first.uuid, "--diff"], standalone_mode=False))
+
+    assert (ended, capsys.readouterr().out) == ([None] * 2, "no difference: the landed row equals the event\n" * 2)
 
 
 def test_values_are_suggested_in_three_forms(simulator, tmp_path):

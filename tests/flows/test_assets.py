@@ -351,14 +351,15 @@ def test_a_server_without_exports(tmp_path):
     assert all("too old" in said for said in skipped)
 
 
-def test_other_tables_are_not_replaced(simulator, tmp_path):
-    """A table of the user's with the name of a snapshot: refused, and left."""
+@pytest.mark.parametrize("name", ["weekly", "Weekly"])
+def test_other_tables_are_not_replaced(name, simulator, tmp_path):
+    """A table of the user's with the name of a snapshot, in whatever case: refused, and left."""
     import duckdb
 
     place = Place(f"duckdb:{tmp_path / 'here'}", tmp_path, simulator)
     place.sync()
     with duckdb.connect(str(tmp_path / "here")) as db:
-        db.execute("CREATE TABLE weekly AS SELECT 1 AS mine")
+        db.execute(f"CREATE TABLE {name} AS SELECT 1 AS mine")
     with pytest.raises(Exception, match="weekly that is not hedgerow's"):
         place.sync("exports", Snapshot(name="weekly", insight=7))
 

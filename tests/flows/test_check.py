@@ -1,13 +1,21 @@
-"""What `hedgerow check` advises: a scope only where a scope helps."""
+"""What `hedgerow check` advises: a scope only where a scope helps, and the clock where it is wrong."""
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from extractors.simulator.dataset import Dataset
+from extractors.simulator.server import serve
+from flows import check
 from flows.check import Verdict, listing
+from flows.settings import load
 from tests.extractors.test_client import body, client, server
+from tests.flows.harness import UNLIMITED
+
+MINUTE = timedelta(minutes=1)
 
 ANSWERS = [
     pytest.param(200, "", "", Verdict.OK, "", id="answers"),
@@ -32,3 +40,21 @@ def test_list_that_does_not_answer_is_mended_by_what_helps(status, code, detail,
     assert mend in finding.mend
     assert bool(mend) == bool(finding.mend)
     assert ("too old" in finding.found) == (verdict is Verdict.SKIP)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "verdict", "words"),
+    [
+        pytest.param(5 * MINUTE, Verdict.WARN, "ahead of", id="ahead"),
+        pytest.param(-5 * MINUTE, Verdict.WARN, "behind", id="behind"),
+        pytest.param(-MINUTE, Verdict.OK, "behind", id="a minute behind"),
+    ],
+)
+def test_clock_that_is_wrong_either_way_is_told(ahead, verdict, words, tmp_path):
+    """Relative times are taken from it: by how much it is wrong is said, and what sets it."""
+    with serve(Dataset(), profile=UNLIMITED, now=lambda: datetime.now(UTC) - ahead) as source:
+        flags = {"source.host": source.url, "source.key": source.key, "source.state_dir": tmp_path}
+        settings = load(flags | {"destination.address": f"file:{tmp_path / 'lake'}"}, directory=tmp_path).settings
+        (clock,) = [one for one in check.check(settings, 1) if one.name == "clock"]
+
+    assert (clock.verdict, words in clock.found, "NTP" in clock.mend) == (verdict, True, verdict is Verdict.WARN)

@@ -8,15 +8,17 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pytest
 
+from extractors.errors import SourceUnavailable
 from extractors.simulator.dataset import generate
 from extractors.simulator.profiles import OLD_2021
 from extractors.simulator.server import RequestSeen, Simulator, serve
+from flows.cli import app
 from sinks.duckdb_file import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
 from tests.program import surroundings
@@ -82,6 +84,43 @@ def test_sync_lands_the_range_and_the_second_nothing(simulator, tmp_path):
     assert json.loads(first.stdout)["runs"][0]["rows"] == len(DATASET)
     assert [json.loads(second.stdout)["runs"][0][key] for key in ("rows", "windows", "requests")] == [0, 0, 2]
     assert landed(DuckDBSink(tmp_path / "posthog.duckdb"), START, END) == truth(DATASET.events, START, END)
+
+
+SEVEN = ("--max-wait", "7m")
+SPAN = {"since": "2026-03-01", "until": "2026-03-05"}
+LONG = {"max_wait": timedelta(minutes=7)}
+HANDED_ON = [
+    (("sync", "events", *RANGE, "--rebuild", "--accept-deletions"), SPAN | LONG, {"rebuild", "accept_deletions"}),
+    (("sync", "events", *RANGE, "--require-proof"), SPAN | LONG, {"require_proof"}),
+    (("backfill", *RANGE, "--accept-deletions"), SPAN | LONG, {"accept_deletions"}),
+    (("backfill", *RANGE, "--require-proof"), SPAN | LONG, {"require_proof"}),
+    (("verify", *RANGE, "--repair"), SPAN | LONG, {"repair"}),
+    (("verify", *RANGE, "--accept-deletions"), SPAN | LONG, {"accept_deletions"}),
+    (("verify", *RANGE, "--detail"), SPAN | LONG, {"detail"}),
+    (("sync", "exports", "--accept-deletions"), LONG, {"accept_deletions", "named"}),
+    (("sync", "evaluations"), LONG, {"named"}),
+]
+
+
+@pytest.mark.parametrize(("command", "given", "switches"), HANDED_ON, ids=lambda one: " ".join(one))
+def test_what_the_command_line_is_given_reaches_the_work(command, given, switches, tmp_path, monkeypatch):
+    """Range, longest wait and every switch, each as it was given and no other one."""
+    heard: dict[str, object] = {}
+
+    def work(settings: object, project_id: int, *stream: str, **more: object) -> object:
+        heard.update(more)
+        raise SourceUnavailable("heard")
+
+    for name in ("runs.load_events", "runs.verify_events", "assets.sync"):
+        monkeypatch.setattr(f"flows.{name}", work)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POSTHOG_PROJECT_ID", "1")
+    monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", "phx_a")
+    with pytest.raises(SourceUnavailable, match="heard"):
+        app([*command, *SEVEN, "--quiet"], standalone_mode=False)
+
+    assert {name: heard[name] for name in given} == given
+    assert {name for name, value in heard.items() if value is True} == switches
 
 
 def test_ctrl_c_keeps_what_is_committed_and_says_so(simulator, held, tmp_path):

@@ -143,9 +143,13 @@ def test_later_copy_is_known_by_what_its_text_means(profile, tmp_path):
     assert not outcome.undecided
 
 
-def test_copies_on_two_pages_are_compared(tmp_path):
-    """A page may end between two copies of one moment."""
-    world = World(copied(200, every=1), MemorySink(), tmp_path, profile=replace(UNLIMITED, page_cap=7))
+@pytest.mark.parametrize("differ", ["properties", "elements_chain"])
+def test_copies_on_two_pages_are_compared(differ, tmp_path):
+    """A page may end between two copies of one moment, whatever of their content it is that differs."""
+    dataset = copied(200, every=1)
+    if differ == "elements_chain":
+        dataset = Dataset([replace(one, properties="{}", elements_chain=one.properties) for one in dataset.events])
+    world = World(dataset, MemorySink(), tmp_path, profile=replace(UNLIMITED, page_cap=7))
     outcome = world.sync()
 
     assert world.right

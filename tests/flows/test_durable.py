@@ -226,3 +226,22 @@ def test_order_is_noted_durably_before_it_is_sent(disk, monkeypatch):
 
     (noted,) = seen[0].values()
     assert marks[0].encode() in (noted or b"")
+
+
+def test_order_that_goes_out_again_bears_its_first_mark(tmp_path, monkeypatch):
+    """The list may show the first one late: it is found by the mark all the same, until the order counts as a new wish."""
+    marks: list[str] = []
+
+    def sent(client: Client, project_id: int, order: NewExport, *, mark: str, answer_s: float) -> None:
+        marks.append(mark)
+        raise AnswerLost("x")
+
+    monkeypatch.setattr(exports, "create", sent)
+    for look in ("marked", "found_again"):
+        monkeypatch.setattr(exports, look, lambda *asked, **more: None)
+    for at in (NOW, NOW + timedelta(hours=23), NOW + timedelta(hours=48)):
+        desk = ordering.Desk(tmp_path, "https://a", 1, at)
+        with pytest.raises(AnswerLost):
+            ordering.make(None, NewExport("text/csv", insight=7), desk, answer_s=1, pause=print, tell=print)
+
+    assert marks[0] == marks[1] != marks[2]

@@ -104,6 +104,13 @@ def spooled(directory: Path) -> pa.Table:
         return spool.take()
 
 
+def test_rows_wait_beside_the_destination_and_nowhere_else(tmp_path, monkeypatch):
+    """The system's place for temporary files, which may be memory or full, gets none of them."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+
+    assert spooled(tmp_path).equals(ROWS)
+
+
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: errno.errorcode[number])
 @pytest.mark.parametrize(
     "step", ["tempfile.TemporaryFile", "pyarrow.ipc.new_file", "mmap.mmap", "pyarrow.ipc.open_file"]

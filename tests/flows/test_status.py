@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,7 @@ from flows.settings import SettingsError
 from flows.status import Kind, Segment, Summary, Used, cells, summary
 from flows.status_page import page
 from sinks.base import Change, Run
-from sinks.ledger import Changes, Entry, Ledger, State, Tally
+from sinks.ledger import HEAVY, Changes, Entry, Ledger, Probed, State, Tally
 from tests.entries import own
 
 START, DAY, HOUR = datetime(2026, 1, 30, tzinfo=UTC), timedelta(days=1), timedelta(hours=1)
@@ -122,6 +123,25 @@ def test_freshness_counts_from_the_last_complete_sweep():
     assert told(day(0)).freshness == 2 * HOUR
     assert summary(1, "events", Ledger(marks=(NOW + HOUR,)), now=NOW).freshness is None
     assert summary(1, "events", Ledger(), now=NOW).freshness is None
+
+
+def test_window_that_was_too_heavy_is_not_compared():
+    """A query without an answer compares nothing, also where it is the only one or the last."""
+    light, heavy = (
+        replace(one, probed=Probed(one.end, values)) for one, values in ((day(0), "11:0:0:0:0"), (day(1), HEAVY))
+    )
+    one, none = told(light, heavy), told(heavy)
+
+    assert (one.compared_at, one.compared_until, one.uncompared) == (light.end, light.end, 1)
+    assert (none.compared_at, none.compared_until, none.uncompared) == (None, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(1.0, "100 %"), (0.99999, "99.9 %"), (0.5, "50.0 %"), (0.0004, "0.1 %"), (1e-9, "0.1 %")]
+)
+def test_share_is_never_rounded_to_all_or_nothing(share, text):
+    """Where a minute of a year differs, neither is all of it verified, nor is nothing different."""
+    assert report.percent(share) == text
 
 
 def run(error: str = "") -> Run:

@@ -19,6 +19,7 @@ from sinks import duckdb_connection, errors
 from sinks.base import Change, Holding, Run, Sink
 from sinks.duckdb_file import DuckDBSink
 from sinks.duckdb_rows import SUM_SQL
+from sinks.lake import LakeSink
 from sinks.ledger import (
     Agreed,
     Agreement,
@@ -112,6 +113,16 @@ def shifted(made: Landing, *, hours: int) -> Landing:
         tally=Tally(made.rejects.num_rows, "0:0:0:0:0", 0, "0", made.rejects.num_rows),
     )
     return replace(made, entry=moved, rows=made.rows.slice(0, 0), replace_start=made.replace_start + by)
+
+
+def opened_anew(sink: Sink) -> Sink:
+    """The same destination, as another process has it."""
+    match sink:
+        case DuckDBSink():
+            return DuckDBSink(sink.path)
+        case LakeSink():
+            return LakeSink(sink.objects)
+    return sink
 
 
 def names(sink: Sink) -> list[str]:
@@ -600,12 +611,26 @@ def test_audit_sees_damage_by_hand(tmp_path):
     assert sink.audit(1, "events", DAY, DAY + 9 * HOUR) == whole | {None: Holding(1, "")}
 
 
-def test_changes_are_kept_in_order(sink):
-    """What landings found changed is history; landings without changes leave none."""
-    sink.land([landing("a")])
-    sink.land([replace(landing("b", generation=1), changes=Changes(1, 2, 3, HOUR))])
+def test_audit_counts_strays_of_the_range_alone(tmp_path):
+    """A row by hand behind the covered part of a window: one of the hours that hold it, none of the others."""
+    sink = DuckDBSink(tmp_path / "a.duckdb")
+    sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+    made = landing("a")
+    sink.land([replace(made, entry=replace(made.entry, end=DAY + 24 * HOUR), step=24 * HOUR)])
+    with duckdb.connect(str(sink.path)) as db:
+        db.execute("INSERT INTO events SELECT * REPLACE (timestamp + INTERVAL 2 HOUR AS timestamp) FROM events")
 
-    assert sink.changes(1, "events") == [Change(1, "events", DAY, DAY, Changes(1, 2, 3, HOUR))]
+    found = [sink.audit(1, "events", DAY + hour * HOUR, DAY + (hour + 1) * HOUR).get(None) for hour in range(4)]
+    assert found == [None, None, Holding(1, ""), None]
+
+
+def test_changes_are_kept_in_order(sink):
+    """What landings found changed is history, lateness of days included; landings without changes leave none."""
+    sink.land([landing("a")])
+    sink.land([replace(landing("b", generation=1), changes=Changes(1, 2, 3, 50 * HOUR))])
+
+    assert sink.changes(1, "events") == [Change(1, "events", DAY, DAY, Changes(1, 2, 3, 50 * HOUR))]
+    assert opened_anew(sink).changes(1, "events") == sink.changes(1, "events")
 
 
 def test_rewrite_replaces_rows_that_the_ledger_calls_equal(tmp_path):

@@ -62,6 +62,23 @@ def test_what_is_shown_as_deleted_is_deleted_once():
     assert not again
 
 
+@pytest.mark.parametrize(
+    ("said", "at"),
+    [
+        ("2026-03-01T00:00:00Z", AT),
+        ("2026-03-01T02:00:00+02:00", AT),
+        ("2026-03-01T00:00:00", AT),
+        ("soon", None),
+        (None, None),
+    ],
+)
+def test_time_of_a_change_is_the_moment_the_source_names(said, at):
+    """Whatever zone it is written in; none is UTC, and what is no time is null."""
+    (row,) = read(None, shown("a", updated_at=said)).table.to_pylist()
+
+    assert row["updated_at"] == at
+
+
 MANY = [f"{number:02}" for number in range(20)]
 
 

@@ -1,0 +1,97 @@
+"""What a run is asked for and what is set reaches the work and the budget, to the letter."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from extractors.pacing import Limit, Pacing
+from extractors.queries import Bucket
+from extractors.simulator.dataset import Dataset
+from extractors.simulator.server import Simulator, serve
+from flows import pipeline, runs, wiring
+from flows.settings import Settings, load
+from sinks.duckdb_file import DuckDBSink
+from tests.flows.harness import UNLIMITED
+
+START, NOW = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 20, tzinfo=UTC)
+DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
+SET = """
+[source]
+requests_per_minute = 7
+requests_per_hour = 400
+in_flight = 3
+[events]
+settle = "13m"
+lookback = "5d"
+reread_at = ["2h"]
+"""
+
+
+def settings_of(source: Simulator, directory: Path) -> Settings:
+    (directory / "hedgerow.toml").write_text(SET)
+    flags = {
+        "source.host": source.url,
+        "source.key": source.key,
+        "source.project_id": "1",
+        "source.state_dir": directory / "state",
+        "destination.address": f"duckdb:{directory / 'a.duckdb'}",
+    }
+    return load(flags, directory=directory).settings
+
+
+class Heard(Exception):
+    """Raised in the place of the work, with its order."""
+
+
+def heard(order: pipeline.Order, **more: object) -> None:
+    raise Heard(order, more)
+
+
+@pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "not"])
+@pytest.mark.parametrize("work", ["sync", "backfill", "verify"])
+def test_order_says_what_was_asked_and_what_is_set(work, accepted, tmp_path, monkeypatch):
+    """Range, deletions, repair, marks, and the settings of events; the share of the limits for reading again."""
+    for name in ("pipeline.run", "audit.run"):
+        monkeypatch.setattr(f"flows.{name}", heard)
+    span = {"since": START.isoformat(), "until": (START + DAY).isoformat(), "accept_deletions": accepted}
+    with serve(Dataset(), profile=UNLIMITED, now=lambda: NOW) as source:
+        settings = settings_of(source, tmp_path)
+        if work == "verify":
+            sink = DuckDBSink(tmp_path / "a.duckdb")
+            sink.prepare(1, "events", host=source.url, event_filter="", rebuild=False)
+            act = partial(runs.verify_events, repair=accepted, detail=not accepted)
+        else:
+            act = partial(runs.load_events, command=work)
+        with pytest.raises(Heard) as raised:
+            act(settings, 1, **span)
+    order, more = raised.value.args
+
+    assert (order.since, order.until, order.accept_deletions) == (START, START + DAY, accepted)
+    assert (order.settle, order.marks) == (13 * MINUTE, work == "sync")
+    if work == "verify":
+        assert (more["repair"], more["detail"]) == (accepted, not accepted)
+    else:
+        assert (order.lookback, order.reread_at, order.reread_requests) == (5 * DAY, (2 * timedelta(hours=1),), 100)
+
+
+@pytest.mark.parametrize("longest_s", [None, 0.0, 90.0], ids=["any", "none", "90 s"])
+def test_budget_is_that_of_the_settings_and_waits_as_long_as_it_may(longest_s, tmp_path, monkeypatch):
+    """No wait at all is another thing than any."""
+    built: dict[str, object] = {}
+
+    def noted(*given: object, **named: object) -> Pacing:
+        built.update(named)
+        return Pacing(*given, **named)
+
+    monkeypatch.setattr(wiring, "Pacing", noted)
+    longest = None if longest_s is None else timedelta(seconds=longest_s)
+    with serve(Dataset(), profile=UNLIMITED) as source:
+        settings = settings_of(source, tmp_path)
+        with wiring.client_of(settings, listener=wiring.Listener(), max_wait=longest) as (_, budget):
+            assert budget.max_wait_s == longest_s
+
+    assert (built["limits"][Bucket.LIST], built["in_flight"]) == (Limit(7, 400), 3)
