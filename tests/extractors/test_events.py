@@ -277,7 +277,7 @@ def test_fault_that_passes_loses_nothing_and_marks_nothing_unread(failing, most,
 
 @pytest.mark.parametrize("failing", [range(1, 5), {1, 2, 3, 4, 6}], ids=["the wait", "and once more"])
 def test_microsecond_is_asked_again_before_it_is_called_unread(failing, tmp_path):
-    """A full wait in vain is one bad answer to what cannot be divided."""
+    """A full wait in vain is one bad answer to what cannot be divided: it is waited for once more, not counted as a bad row."""
     pages, waits, asked = Pages(at_times(START)), Waits(), Range(START, START + MICROSECOND)
     pages.fails_at = failing
     reader = reader_of(pages, tmp_path, patience=Patience(), sleep=waits)
@@ -286,6 +286,7 @@ def test_microsecond_is_asked_again_before_it_is_called_unread(failing, tmp_path
 
     passages = swept(reader, asked)
 
+    assert waits.seconds == [5.0, 20.0, 35.0, 5.0]
     assert len(uuids(passages)) == 1
     assert not any(passage.unread for passage in passages)
 
