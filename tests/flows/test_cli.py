@@ -102,7 +102,11 @@ HANDED_ON = [
 ]
 
 
-@pytest.mark.parametrize(("command", "given", "switches"), HANDED_ON, ids=lambda one: " ".join(one))
+@pytest.mark.parametrize(
+    ("command", "given", "switches"),
+    HANDED_ON,
+    ids=lambda one: " ".join(sorted(one) if isinstance(one, set | frozenset) else one),
+)
 def test_what_the_command_line_is_given_reaches_the_work(command, given, switches, tmp_path, monkeypatch):
     """Range, longest wait and every switch, each as it was given and no other one."""
     heard: dict[str, object] = {}
