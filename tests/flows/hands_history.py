@@ -344,6 +344,8 @@ class History:
         for kind in ("sync", "accept"):
             self._ends(self.start(kind))
         self._check(self.model.check_end)
+        if self.model.unread_tail():
+            self._ends(self.start("sync"))
         if self.model.unmerged:
             self.pass_time(26 * 60, 0)
             self._ends(self.start("sync"))

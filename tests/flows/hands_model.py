@@ -139,6 +139,13 @@ class Model:
             gap = _gap(self.ledger.entries.values(), Range(old_mark, mark))
             self.check("mark-gap", gap is None, f"mark {iso(mark)} over {iso(gap) if gap else ''}, not covered")
 
+    def unread_tail(self) -> bool:
+        """Whether an open window ends before now: the guard held it, and a repair reads what was covered, no more."""
+        now = self._source.now
+        return any(
+            one.state is State.OPEN and one.covered_end < min(one.end, now) for one in self.ledger.entries.values()
+        )
+
     def _lost(self, start: datetime) -> bool:
         """The window's object was taken away, and its ledger entry with it."""
         damage = self.damage.get(start)
