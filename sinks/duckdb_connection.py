@@ -29,6 +29,7 @@ OFFLINE: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": False,
 }
 PLENTY = "80%"  # of the machine's memory, DuckDB's own default
+MADE_WITHIN_S = 5.0  # a file without a header for so long is no new database
 LOCK_POLL_S = 0.1
 HEADER_BYTES = 3 * 4096  # DuckDB's main header and its two database headers, before the blocks
 
@@ -65,7 +66,8 @@ class DuckDBFile:
                     raise _translated(exc, self.path) from exc
 
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        deadline = time.monotonic() + self.lock_timeout_s
+        begun = time.monotonic()
+        deadline = begun + self.lock_timeout_s
         told = False
         while True:
             # Readers keep DuckDB's own memory and thread settings: the bounds are those of landing.
@@ -77,6 +79,9 @@ class DuckDBFile:
                 error = _translated(exc, self.path)
                 if isinstance(error, errors.MemoryExhausted) and self.memory_limit != PLENTY:
                     self.memory_limit = PLENTY  # a write-ahead log of large rows is replayed when opening
+                    continue
+                if _being_made(self.path, exc) and time.monotonic() < begun + MADE_WITHIN_S:
+                    time.sleep(LOCK_POLL_S)  # another process is just making it
                     continue
                 if not isinstance(error, errors.DestinationBusy) or time.monotonic() > deadline:
                     raise error from exc
@@ -157,6 +162,21 @@ def transaction(db: duckdb.DuckDBPyConnection) -> Iterator[None]:
         db.execute("ROLLBACK")
         raise
     db.execute("COMMIT")
+
+
+def _being_made(path: Path, exc: duckdb.Error) -> bool:
+    """Whether the file was refused for its header and has none yet, or has one by now.
+
+    DuckDB makes the file before it locks it: for a moment others meet a file that is no database.
+    """
+    if not any(words in str(exc) for words in ("not a valid DuckDB database", "database does not exist")):
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError:
+        return False
+    return not any(head) or head[8:12] == b"DUCK"
 
 
 def _translated(exc: duckdb.Error, path: Path) -> errors.SinkError:

@@ -9,6 +9,8 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +20,9 @@ import pytest
 
 from extractors.simulator.dataset import generate
 from extractors.simulator.server import Simulator, serve
+from sinks.duckdb_connection import DuckDBFile
 from sinks.duckdb_file import DuckDBSink
+from sinks.errors import DestinationUnusable
 from tests.flows.harness import UNLIMITED, landed, truth
 from tests.program import surroundings
 
@@ -188,3 +192,32 @@ def test_created_files_are_the_users_alone(simulator, tmp_path):
     modes = {str(path.relative_to(tmp_path)): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
     assert {mode for path, mode in modes.items() if not (tmp_path / path).is_dir()} == {0o600}, modes
     assert {mode for path, mode in modes.items() if (tmp_path / path).is_dir()} <= {0o700}, modes
+
+
+@pytest.mark.parametrize(
+    ("begun", "read_only"),
+    [(b"", True), (bytes(4096), True), (bytes(4096), False)],
+    ids=["no byte yet", "no header yet", "no header yet, to write"],
+)
+def test_file_that_another_process_is_making_is_waited_for(begun, read_only, tmp_path):
+    """DuckDB makes a file before it locks it: whoever comes in between meets no database, for a moment."""
+    with duckdb.connect(str(tmp_path / "made.duckdb")) as db:
+        db.execute("CREATE TABLE mine AS SELECT 1 AS one")
+    path = tmp_path / "a.duckdb"
+    path.write_bytes(begun)
+    made = threading.Timer(0.3, lambda: (tmp_path / "made.duckdb").replace(path))
+    made.start()
+    with DuckDBFile(path, lock_timeout_s=30, on_wait=print).open(read_only=read_only) as db:
+        assert db.execute("FROM mine").fetchall() == [(1,)]
+    made.join()
+
+
+def test_file_that_stays_without_a_header_is_no_database(tmp_path, monkeypatch):
+    """It is waited for a few seconds only, whatever the lock's timeout."""
+    monkeypatch.setattr("sinks.duckdb_connection.MADE_WITHIN_S", 0.3)
+    (tmp_path / "a.duckdb").write_bytes(bytes(4096))
+    file, begun = DuckDBFile(tmp_path / "a.duckdb", lock_timeout_s=30, on_wait=print), time.monotonic()
+
+    with pytest.raises(DestinationUnusable, match="not a valid DuckDB"), file.open():
+        raise AssertionError("not reached")
+    assert time.monotonic() - begun < 10
