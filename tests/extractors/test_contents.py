@@ -155,7 +155,7 @@ def test_only_the_rest_is_asked_after_a_cut(tmp_path):
 
 
 def test_content_that_changes_between_two_parts_is_fetched_anew(tmp_path):
-    """Another ETag: nothing of the old content stays."""
+    """Another ETag: nothing of the old content stays, and the store, told which was meant, sends all at once."""
     store = ExportStore(storage=Storage(cuts=[400_000]))
     asset = store.add("text/csv", NOW, content=blob_of(1_000_000))
     fresh = Blob(b"other\n", 900_000, version=2)
@@ -169,6 +169,7 @@ def test_content_that_changes_between_two_parts_is_fetched_anew(tmp_path):
         done = download(client, 1, exports.asset(client, 1, asset.id), tmp_path / "a.csv")
 
     assert done.sha256 == fresh.sha256 == hashlib.sha256((tmp_path / "a.csv").read_bytes()).hexdigest()
+    assert len(store.storage.requests) == 2
 
 
 WHOLE, CUT_AT = bytes(range(97, 122)) * 40, 400
