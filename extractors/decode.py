@@ -183,17 +183,20 @@ def _error_detail(body: bytes) -> tuple[str, str]:
     return (named + (error.detail or ""))[:200], error.code or ""
 
 
+LONGEST_WAIT_S = 3600.0  # the longest of PostHog's limits is by the hour
+
+
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a Retry-After header (whole seconds or an HTTP date, RFC 9110 §10.2.3)."""
+    """Seconds of a Retry-After header (whole seconds or an HTTP date, RFC 9110 §10.2.3), an hour at most: then we ask."""
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
-        return float(text)
+        return min(float(text), LONGEST_WAIT_S)
     try:
         at = parsedate_to_datetime(text) if text else None
         sent = served_at(headers)
     except ValueError:
         return None
-    return max(0.0, (at - sent).total_seconds()) if at and at.tzinfo and sent else None
+    return min(max(0.0, (at - sent).total_seconds()), LONGEST_WAIT_S) if at and at.tzinfo and sent else None
 
 
 def served_at(headers: Mapping[str, str]) -> datetime | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -52,15 +53,28 @@ def arriving(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
             part.replace(path)
         except BaseException:
-            part.unlink(missing_ok=True)
+            if _is_at(file, part):
+                part.unlink()
             raise
     sync_directory(path.parent)
 
 
+UNABLE = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)  # what file systems say that sync no directories
+
+
 def sync_directory(directory: Path) -> None:
-    """Make the names in *directory* durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    """Make the names in *directory* durable, where its file system can. Raises OSError.
+
+    One may write into a directory that one may not open: its names are left to the system.
+    """
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return
     try:
         os.fsync(descriptor)
+    except OSError as exc:
+        if exc.errno not in UNABLE:
+            raise
     finally:
         os.close(descriptor)

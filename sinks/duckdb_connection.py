@@ -6,6 +6,7 @@ busy file is tried again until the lock timeout.
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import threading
@@ -51,11 +52,9 @@ class DuckDBFile:
     @contextmanager
     def open(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         with self._turn, _interruptible():
-            new = not self.path.exists()
+            if not read_only:
+                self._make()
             db = self._connect(read_only=read_only)
-            if new:  # DuckDB syncs the file, and not the name
-                with suppress(PermissionError):  # one may write into a directory that one may not open
-                    durable.sync(self.path.parent)
             with nullcontext() if read_only else _undisturbed():
                 try:
                     try:
@@ -64,6 +63,32 @@ class DuckDBFile:
                         db.close()
                 except duckdb.Error as exc:
                     raise _translated(exc, self.path) from exc
+
+    def _make(self) -> None:
+        """Make an empty database where none is, whole and durably named, unless another process was first.
+
+        DuckDB looks whether the file is there, makes it, locks it and writes its headers, without a look in between: of
+        two processes the later would empty what the first has committed. What cannot be made here DuckDB tells.
+        """
+        with suppress(OSError):
+            where = self.path.resolve()  # behind a link, too
+            if where.exists():
+                return
+            made, lock = (where.with_name(f".{where.name}.{word}") for word in ("new", "lock"))
+            with durable.locked(lock):
+                try:
+                    made.unlink(missing_ok=True)  # what a killed process left
+                    duckdb.connect(str(made), config=OFFLINE).close()
+                    with made.open("rb") as file:
+                        os.fsync(file.fileno())
+                    with suppress(FileExistsError):
+                        os.link(made, where)
+                except duckdb.Error as exc:
+                    raise _translated(exc, self.path) from exc
+                finally:
+                    made.unlink(missing_ok=True)
+                    lock.unlink()
+            durable.sync(where.parent)
 
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         begun = time.monotonic()

@@ -340,3 +340,11 @@ def test_query_answer_that_proves_nothing_is_an_error(answer, error):
     """A count out of a cache or of a part is worse than none."""
     with pytest.raises(error):
         decode.query_rows(answer)
+
+
+@pytest.mark.parametrize(
+    "text", ["7200", "9" * 400, "Sat, 01 Jan 2090 00:00:00 GMT"], ids=["two hours", "more than a number", "a date"]
+)
+def test_retry_after_is_an_hour_at_most(text):
+    """No answer can make a run wait for a day, or name a time that no clock has."""
+    assert decode.retry_after_s({"retry-after": text, "date": "Mon, 30 Nov 2026 00:00:00 GMT"}) == 3600

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +25,7 @@ from extractors.simulator.blobs import Blob
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import serve
 from flows import ordering, report
+from sinks import durable
 from sinks.base import Run
 from sinks.duckdb_file import DuckDBSink
 from sinks.ledger import Agreement, Note
@@ -245,3 +249,50 @@ def test_order_that_goes_out_again_bears_its_first_mark(tmp_path, monkeypatch):
             ordering.make(None, NewExport("text/csv", insight=7), desk, answer_s=1, pause=print, tell=print)
 
     assert marks[0] == marks[1] != marks[2]
+
+
+@pytest.mark.parametrize("arriving", [durable.arriving, files.arriving], ids=["of a destination", "of a download"])
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError("gone"), KeyboardInterrupt()], ids=lambda error: type(error).__name__
+)
+def test_file_that_does_not_arrive_leaves_nothing(arriving, error, tmp_path):
+    """Whatever ends the writing is raised as it is, once; no name stays, and a file of that name is what it was."""
+    (tmp_path / "a").write_text("old")
+
+    def fail() -> None:
+        with arriving(tmp_path / "a") as file:
+            file.write(b"half")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "old"}
+
+
+@pytest.mark.parametrize("arriving", [durable.arriving, files.arriving], ids=["of a destination", "of a download"])
+def test_name_aside_that_somebody_removes_is_told(arriving, tmp_path):
+    """A cleaner at work in the same directory: an error that names it, and no second try inside the block."""
+
+    def clean_up() -> None:
+        with arriving(tmp_path / "a"):
+            for path in tmp_path.iterdir():
+                path.unlink()
+
+    with pytest.raises(FileNotFoundError):
+        clean_up()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "passes"), [(errno.EINVAL, True), (errno.EIO, False)], ids=["unable", "failing"])
+@pytest.mark.parametrize("sync", [durable.sync, files.sync_directory], ids=["of a destination", "of a download"])
+def test_file_system_that_syncs_no_directories_is_used(sync, number, passes, tmp_path, monkeypatch):
+    """Some mounts refuse it: names are left to them. A disk that fails is told."""
+
+    def refused(handle: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refused)
+    with nullcontext() if passes else pytest.raises(OSError, match="Input/output"):
+        sync(tmp_path)

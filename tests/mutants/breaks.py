@@ -2456,8 +2456,8 @@ BREAKS = [
     Break(
         "new directory not synced",
         "sinks/durable.py",
-        "        sync(directory.parent)\n",
-        "        pass\n",
+        "    sync(directory.parent)\n",
+        "    pass\n",
         f"{DURABLE} -k power_cut",
     ),
     Break(
@@ -2505,15 +2505,15 @@ BREAKS = [
     Break(
         "content of another run taken for one's own",
         "sinks/durable.py",
-        "                if os.path.samestat(os.fstat(file.fileno()), path.lstat()):\n",
-        "                if True:\n",
+        "            if _is_at(file, path):\n",
+        "            if True:\n",
         f"{DURABLE} -k 'another_writer and kept'",
     ),
     Break(
         "name of a new database not synced",
         "sinks/duckdb_connection.py",
-        "            if new:  # DuckDB",
-        "            if False:  # DuckDB",
+        "            durable.sync(where.parent)\n",
+        "            pass\n",
         f"{DURABLE} -k new_database",
     ),
     Break(
@@ -4055,6 +4055,42 @@ BREAKS = [
         "if _being_made(self.path, exc) and time.monotonic()",
         "if False and time.monotonic()",
         "tests/sinks/test_duckdb_failures.py -k is_making",
+    ),
+    Break(
+        "a database of another process is emptied",
+        "sinks/duckdb_connection.py",
+        "                        os.link(made, where)\n",
+        "                        made.replace(where)\n",
+        "tests/sinks/test_duckdb_failures.py -k made_first",
+    ),
+    Break(
+        "a mount that syncs no directories is refused",
+        "sinks/durable.py",
+        "        if exc.errno not in UNABLE:\n",
+        "        if exc.errno:\n",
+        "tests/flows/test_durable.py -k 'syncs_no_directories and destination'",
+    ),
+    Break(
+        "a disk that fails to sync a name is passed over",
+        "sinks/durable.py",
+        "        if exc.errno not in UNABLE:\n",
+        "        if False:\n",
+        "tests/flows/test_durable.py -k 'syncs_no_directories and destination'",
+    ),
+    Break(
+        "what somebody removed is written a second time",
+        "sinks/durable.py",
+        "            if _is_at(file, path):\n                yield file\n                return\n",
+        "            try:\n                if _is_at(file, path):\n                    yield file\n                    return\n"
+        "            except FileNotFoundError:\n                pass\n",
+        "tests/flows/test_durable.py -k 'somebody_removes and destination'",
+    ),
+    Break(
+        "a wait without a bound",
+        "extractors/decode.py",
+        "        return min(float(text), LONGEST_WAIT_S)\n",
+        "        return float(text)\n",
+        f"{DECODE} -k hour_at_most",
     ),
 ]
 

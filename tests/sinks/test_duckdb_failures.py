@@ -221,3 +221,20 @@ def test_file_that_stays_without_a_header_is_no_database(tmp_path, monkeypatch):
     with pytest.raises(DestinationUnusable, match="not a valid DuckDB"), file.open():
         raise AssertionError("not reached")
     assert time.monotonic() - begun < 10
+
+
+def test_database_that_another_process_made_first_is_not_emptied(tmp_path, monkeypatch):
+    """Two begin with the same new file: what the first has committed stays, whenever the second comes to make it."""
+    path, connect = tmp_path / "a.duckdb", duckdb.connect
+    first = "import duckdb, sys; duckdb.connect(sys.argv[1]).execute('CREATE TABLE mine AS SELECT 1 AS one')"
+
+    def late(file: str, **more: object) -> duckdb.DuckDBPyConnection:
+        if not path.exists():
+            subprocess.run([sys.executable, "-c", first, str(path)], check=True)
+        return connect(file, **more)
+
+    monkeypatch.setattr(duckdb, "connect", late)
+    with DuckDBFile(path, lock_timeout_s=30, on_wait=print).open() as db:
+        assert db.execute("FROM mine").fetchall() == [(1,)]
+
+    assert [file.name for file in tmp_path.iterdir()] == ["a.duckdb"]
