@@ -30,7 +30,6 @@ OFFLINE: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": False,
 }
 PLENTY = "80%"  # of the machine's memory, DuckDB's own default
-MADE_WITHIN_S = 5.0  # a file without a header for so long is no new database
 LOCK_POLL_S = 0.1
 HEADER_BYTES = 3 * 4096  # DuckDB's main header and its two database headers, before the blocks
 
@@ -52,28 +51,31 @@ class DuckDBFile:
     @contextmanager
     def open(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         with self._turn, _interruptible():
-            if not read_only:
-                self._make()
+            new = not read_only and self._make()
             db = self._connect(read_only=read_only)
             with nullcontext() if read_only else _undisturbed():
                 try:
                     try:
+                        if new:
+                            with errors.writing(self.path):
+                                durable.sync(self.path.resolve().parent)
                         yield db
                     finally:
                         db.close()
                 except duckdb.Error as exc:
                     raise _translated(exc, self.path) from exc
 
-    def _make(self) -> None:
-        """Make an empty database where none is, whole and durably named, unless another process was first.
+    def _make(self) -> bool:
+        """Make an empty database where none is, unless another process was first; whether none was there.
 
         DuckDB looks whether the file is there, makes it, locks it and writes its headers, without a look in between: of
-        two processes the later would empty what the first has committed. What cannot be made here DuckDB tells.
+        two processes the later would empty what the first has committed. What cannot be made here, or not be linked,
+        DuckDB makes, or says why not.
         """
         with suppress(OSError):
             where = self.path.resolve()  # behind a link, too
             if where.exists():
-                return
+                return False
             made, lock = (where.with_name(f".{where.name}.{word}") for word in ("new", "lock"))
             with durable.locked(lock):
                 try:
@@ -88,11 +90,10 @@ class DuckDBFile:
                 finally:
                     made.unlink(missing_ok=True)
                     lock.unlink()
-            durable.sync(where.parent)
+        return True
 
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        begun = time.monotonic()
-        deadline = begun + self.lock_timeout_s
+        deadline = time.monotonic() + self.lock_timeout_s
         told = False
         while True:
             # Readers keep DuckDB's own memory and thread settings: the bounds are those of landing.
@@ -104,9 +105,6 @@ class DuckDBFile:
                 error = _translated(exc, self.path)
                 if isinstance(error, errors.MemoryExhausted) and self.memory_limit != PLENTY:
                     self.memory_limit = PLENTY  # a write-ahead log of large rows is replayed when opening
-                    continue
-                if _being_made(self.path, exc) and time.monotonic() < begun + MADE_WITHIN_S:
-                    time.sleep(LOCK_POLL_S)  # another process is just making it
                     continue
                 if not isinstance(error, errors.DestinationBusy) or time.monotonic() > deadline:
                     raise error from exc
@@ -187,21 +185,6 @@ def transaction(db: duckdb.DuckDBPyConnection) -> Iterator[None]:
         db.execute("ROLLBACK")
         raise
     db.execute("COMMIT")
-
-
-def _being_made(path: Path, exc: duckdb.Error) -> bool:
-    """Whether the file was refused for its header and has none yet, or has one by now.
-
-    DuckDB makes the file before it locks it: for a moment others meet a file that is no database.
-    """
-    if not any(words in str(exc) for words in ("not a valid DuckDB database", "database does not exist")):
-        return False
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-    except OSError:
-        return False
-    return not any(head) or head[8:12] == b"DUCK"
 
 
 def _translated(exc: duckdb.Error, path: Path) -> errors.SinkError:

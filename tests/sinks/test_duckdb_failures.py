@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
@@ -9,8 +10,6 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -194,35 +193,6 @@ def test_created_files_are_the_users_alone(simulator, tmp_path):
     assert {mode for path, mode in modes.items() if (tmp_path / path).is_dir()} <= {0o700}, modes
 
 
-@pytest.mark.parametrize(
-    ("begun", "read_only"),
-    [(b"", True), (bytes(4096), True), (bytes(4096), False)],
-    ids=["no byte yet", "no header yet", "no header yet, to write"],
-)
-def test_file_that_another_process_is_making_is_waited_for(begun, read_only, tmp_path):
-    """DuckDB makes a file before it locks it: whoever comes in between meets no database, for a moment."""
-    with duckdb.connect(str(tmp_path / "made.duckdb")) as db:
-        db.execute("CREATE TABLE mine AS SELECT 1 AS one")
-    path = tmp_path / "a.duckdb"
-    path.write_bytes(begun)
-    made = threading.Timer(0.3, lambda: (tmp_path / "made.duckdb").replace(path))
-    made.start()
-    with DuckDBFile(path, lock_timeout_s=30, on_wait=print).open(read_only=read_only) as db:
-        assert db.execute("FROM mine").fetchall() == [(1,)]
-    made.join()
-
-
-def test_file_that_stays_without_a_header_is_no_database(tmp_path, monkeypatch):
-    """It is waited for a few seconds only, whatever the lock's timeout."""
-    monkeypatch.setattr("sinks.duckdb_connection.MADE_WITHIN_S", 0.3)
-    (tmp_path / "a.duckdb").write_bytes(bytes(4096))
-    file, begun = DuckDBFile(tmp_path / "a.duckdb", lock_timeout_s=30, on_wait=print), time.monotonic()
-
-    with pytest.raises(DestinationUnusable, match="not a valid DuckDB"), file.open():
-        raise AssertionError("not reached")
-    assert time.monotonic() - begun < 10
-
-
 def test_database_that_another_process_made_first_is_not_emptied(tmp_path, monkeypatch):
     """Two begin with the same new file: what the first has committed stays, whenever the second comes to make it."""
     path, connect = tmp_path / "a.duckdb", duckdb.connect
@@ -238,3 +208,30 @@ def test_database_that_another_process_made_first_is_not_emptied(tmp_path, monke
         assert db.execute("FROM mine").fetchall() == [(1,)]
 
     assert [file.name for file in tmp_path.iterdir()] == ["a.duckdb"]
+
+
+def test_file_system_without_hard_links_is_used(tmp_path, monkeypatch):
+    """There DuckDB makes the file itself."""
+    monkeypatch.setattr(os, "link", refuse(errno.EPERM))
+    with DuckDBFile(tmp_path / "a.duckdb", lock_timeout_s=30, on_wait=print).open() as db:
+        db.execute("CREATE TABLE mine AS SELECT 1 AS one")
+
+    assert [file.name for file in tmp_path.iterdir()] == ["a.duckdb"]
+
+
+def test_disk_that_cannot_keep_the_name_is_told(tmp_path, monkeypatch):
+    """Before anything is landed, as the destination's error; the file is let go of."""
+    file = DuckDBFile(tmp_path / "a.duckdb", lock_timeout_s=1, on_wait=print)
+    with monkeypatch.context() as broken:
+        broken.setattr("sinks.durable.sync", refuse(errno.EIO))
+        with pytest.raises(DestinationUnusable, match="Input/output error"), file.open():
+            raise AssertionError("not reached")
+
+    subprocess.run([sys.executable, "-c", f"import duckdb; duckdb.connect({str(file.path)!r})"], check=True)
+
+
+def refuse(number: int) -> Callable[..., None]:
+    def refused(*given: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return refused
