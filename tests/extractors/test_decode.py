@@ -43,6 +43,9 @@ STATUSES = [
     pytest.param(404, problem("no such dashboard"), errors.RequestRefused, "", id="404 other"),
     *[pytest.param(s, b"", errors.UnusableAnswer, "POSTHOG_HOST", id=str(s)) for s in (301, 302, 307, 308)],
     *[pytest.param(s, problem("no"), errors.RequestRefused, "", id=str(s)) for s in (204, 400, 402, 405, 422)],
+    pytest.param(
+        405, problem("no", "method_not_allowed"), errors.RequestRefused, "", id="405 of what every server has"
+    ),
     *[pytest.param(s, problem("no"), errors.NotReady, "", id=str(s)) for s in (409, 425)],
     pytest.param(429, problem("throttled"), errors.LimitsExhausted, "", id="429"),
     *[pytest.param(s, problem("heavy"), errors.RangeTooHeavy, "", id=str(s)) for s in (504, 512, 513)],
@@ -96,6 +99,14 @@ def test_what_a_server_is_too_old_for_is_said_so(status, answer, error):
     assert type(raised.value) is error
     assert "POSTHOG_HOST" not in raised.value.hint
     assert "upgrade PostHog" in raised.value.hint
+
+
+def test_a_405_that_is_not_of_posthog_makes_no_server_old():
+    """A proxy's 405 is a refusal, whatever was asked."""
+    with pytest.raises(errors.RequestRefused) as raised:
+        decode.checked(405, {}, problem("no"), newer="evaluations")
+
+    assert type(raised.value) is errors.RequestRefused
 
 
 UNNAMED = [
@@ -180,6 +191,8 @@ TIMES = [
     pytest.param("2026-01-31T17:45:00.500000+05:45", AT, id="east of UTC"),
     pytest.param("2026-01-31T01:00:00.500000-11:00", AT, id="west of UTC"),
     pytest.param("1969-12-31T23:59:59.999999Z", datetime(1969, 12, 31, 23, 59, 59, 999_999, UTC), id="before 1970"),
+    pytest.param("0001-01-01T00:00:00Z", datetime.min.replace(tzinfo=UTC), id="the first"),
+    pytest.param("9999-12-31T23:59:59.999999Z", datetime.max.replace(tzinfo=UTC), id="the last"),
 ]
 
 
@@ -213,7 +226,8 @@ BAD = [
     pytest.param("17", "object", id="a number for a row"),
     pytest.param("[1, 2]", "object", id="an array for a row"),
     pytest.param(row(DEEP), "deep", id="deep nesting"),
-    pytest.param(row(id="", timestamp="0001-01-01T00:00:00+01:00"), "uuid", id="year 0"),
+    pytest.param(row(timestamp="0001-01-01T00:00:00+01:00"), "years 1 to 9999", id="year 0"),
+    pytest.param(row(timestamp="9999-12-31T23:59:59.999999-01:00"), "years 1 to 9999", id="year 10000"),
 ]
 
 
