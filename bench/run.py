@@ -24,8 +24,8 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from extractors import decode
-from extractors.decode import REJECTS
+from extractors.http import decode
+from extractors.http.decode import REJECTS
 from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.profiles import CLOUD
 from extractors.simulator.rows import row

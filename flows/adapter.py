@@ -29,7 +29,7 @@ from prefect.exceptions import FailedRun, MissingContextError
 from prefect.states import Completed, Failed
 
 from extractors.errors import SourceError
-from extractors.pacing import Wait
+from extractors.http.pacing import Wait
 from extractors.window import counted, iso
 from flows import artifacts, automations, pipeline, projects, report, wiring
 from flows.artifacts import Told

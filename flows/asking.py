@@ -12,8 +12,8 @@ from uuid import UUID
 
 import typer
 
-from extractors.client import Client
-from extractors.pacing import Wait
+from extractors.http.client import Client
+from extractors.http.pacing import Wait
 from flows import report, wiring
 from flows.settings import Settings, SettingsError, load
 from flows.wiring import Listener

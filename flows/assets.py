@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from extractors import contents, evaluations, exports, files
-from extractors.client import Client
+from extractors import files
 from extractors.errors import AccessDenied, EndpointMissing, LimitsExhausted, RequestRefused, SourceError
-from extractors.exports import Asset, NewExport
+from extractors.http.client import Client
+from extractors.lists import contents, evaluations, exports
+from extractors.lists.exports import Asset, NewExport
 from extractors.window import counted
 from flows import ordering
 from flows.crossing import until_done

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from extractors import probe
-from extractors.events import EventsReader
-from extractors.probe import Answers, Outside, Seen
+from extractors.reading import probe
+from extractors.reading.events import EventsReader
+from extractors.reading.probe import Answers, Outside, Seen
 from extractors.window import DAY, MICROSECOND, Range, counted, iso, midnight
 from flows import plan
 from flows.crossing import Retried, until_done

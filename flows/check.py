@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
-from extractors import decode, errors, queries
-from extractors.client import Client
-from extractors.events import EventsReader
+from extractors import errors, queries
+from extractors.http import decode
+from extractors.http.client import Client
 from extractors.queries import EventFilter
+from extractors.reading.events import EventsReader
+from extractors.reading.zone import ZoneCheck
 from extractors.window import Range
-from extractors.zone import ZoneCheck
 from flows import pipeline, wiring
 from flows.settings import Settings, SettingsError
 from flows.wiring import Listener

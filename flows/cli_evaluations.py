@@ -12,7 +12,7 @@ from flows.settings import SettingsError
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from extractors.lookups import Row
+    from extractors.lists.lookups import Row
     from flows.asking import Asking
 
 app = typer.Typer(
@@ -34,7 +34,7 @@ def list_evaluations(
     verbose: Verbose = False,
 ) -> None:
     """List the evaluations, newest first. Deleted ones are not shown by PostHog."""
-    from extractors import evaluations
+    from extractors.lists import evaluations
     from flows import report
     from flows.asking import asking
 
@@ -62,7 +62,7 @@ def get_evaluation(
     verbose: Verbose = False,
 ) -> None:
     """Print one evaluation as PostHog shows it."""
-    from extractors import evaluations
+    from extractors.lists import evaluations
     from flows import report
     from flows.asking import asking, uuid_of
 
@@ -87,7 +87,7 @@ def update(
     verbose: Verbose = False,
 ) -> None:
     """Change an evaluation. Reads it first and sends only what differs."""
-    from extractors import evaluations
+    from extractors.lists import evaluations
     from flows.asking import asking, json_of, text_of, uuid_of
 
     wanted_id = uuid_of(name)
@@ -140,7 +140,7 @@ def delete(
     verbose: Verbose = False,
 ) -> None:
     """Delete an evaluation softly. restore brings it back."""
-    from extractors import evaluations
+    from extractors.lists import evaluations
     from flows.asking import asking, uuid_of
 
     wanted = uuid_of(name)
@@ -161,7 +161,8 @@ def restore(
     verbose: Verbose = False,
 ) -> None:
     """Bring a deleted evaluation back."""
-    from extractors import errors, evaluations
+    from extractors import errors
+    from extractors.lists import evaluations
     from flows.asking import asking, uuid_of
 
     wanted = uuid_of(name)
@@ -180,7 +181,7 @@ def _change(
     at: Asking, name: UUID, row: Row, changes: dict[str, Any], told: str, *, yes: bool, json_output: bool
 ) -> None:
     """Say it, ask, do it, and show the row as it then is."""
-    from extractors import evaluations
+    from extractors.lists import evaluations
     from flows.asking import agreed
 
     called = f" {row['name']!r}" if row.get("name") else ""

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from extractors.events import EventsReader, Passage
     from extractors.queries import Filters, Request
+    from extractors.reading.events import EventsReader, Passage
     from extractors.window import Range
     from flows.asking import Asking
 
@@ -63,9 +63,9 @@ def list_events(
     verbose: Verbose = False,
 ) -> None:
     """Print the events that pass filters, none left out. Oldest first; with --offset or as CSV one page of PostHog's."""
-    from extractors import lookups
-    from extractors.events import EventsReader
+    from extractors.lists import lookups
     from extractors.queries import EventFilter
+    from extractors.reading.events import EventsReader
     from flows.asking import asking
 
     if json_output and format_ is Format.CSV:
@@ -210,7 +210,7 @@ def _texts(rows: pa.Table) -> Iterator[str]:
 
 
 def _text(name: str, value: Any) -> str:
-    from extractors import scan
+    from extractors.http import scan
 
     if name == "properties":
         return scan.quoted_words(value)
@@ -219,8 +219,8 @@ def _text(name: str, value: Any) -> str:
 
 def _page(at: Asking, request: Request, *, csv: bool, problems: list[str]) -> list[str]:
     """One page as PostHog gives it, and what that means; *problems* and what is wrong with it."""
-    from extractors import decode
-    from extractors.contents import CsvRows
+    from extractors.http import decode
+    from extractors.lists.contents import CsvRows
 
     body = at.client.send(request).body
     if csv:
@@ -272,7 +272,8 @@ def get_event(
     verbose: Verbose = False,
 ) -> None:
     """Print one event, or compare it with what is landed. Exit 3 with --diff if it differs."""
-    from extractors import lookups, scan
+    from extractors.http import scan
+    from extractors.lists import lookups
     from flows.asking import asking, uuid_of
 
     name = uuid_of(uuid)
@@ -296,7 +297,7 @@ def get_event(
 
 def _differences(at: Asking, name: UUID, body: bytes) -> Mapping[str, str]:
     """What of the landed row is not as the source shows it; empty if nothing."""
-    from extractors import decode
+    from extractors.http import decode
     from flows import wiring
 
     page = decode.page(b'{"next":null,"results":[' + body + b"]}")
@@ -326,7 +327,7 @@ def _cut(value: object) -> str:
 
 
 def _event_rows(body: bytes) -> list[Mapping[str, object]]:
-    from extractors import scan
+    from extractors.http import scan
 
     return [{name: _plain(text) for name, text in scan.members(body.decode()).items()}]
 
@@ -338,7 +339,7 @@ def _plain(text: str) -> str:
 
 def _one(at: Asking, request: Request, format_: Format, rows: Any) -> None:
     """An answer as JSON as it came, or as CSV: ours, as PostHog's renderer gives nothing for what is no list (§1.8)."""
-    from extractors import scan
+    from extractors.http import scan
     from flows import report
 
     body = at.client.send(request).body
@@ -367,7 +368,7 @@ def values(
     verbose: Verbose = False,
 ) -> None:
     """Suggest values of a property. At most ten, of the last seven days: no inventory."""
-    from extractors import lookups
+    from extractors.lists import lookups
     from flows import report
     from flows.asking import asking, json_of
 

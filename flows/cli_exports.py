@@ -18,7 +18,7 @@ from flows.options import INCOMPLETE, Destination, Json, Project, Quiet, Verbose
 from flows.settings import SettingsError, duration, instant
 
 if TYPE_CHECKING:
-    from extractors.exports import Asset, NewExport
+    from extractors.lists.exports import Asset, NewExport
     from flows.asking import Asking
 
 app = typer.Typer(
@@ -51,7 +51,7 @@ def list_exports(
     verbose: Verbose = False,
 ) -> None:
     """List the exports of the key's owner, newest first. Each once, also while others are made."""
-    from extractors import exports, lookups
+    from extractors.lists import exports, lookups
     from flows import report
     from flows.asking import asking
 
@@ -74,7 +74,7 @@ def list_exports(
 
 
 def _short(one: Asset) -> str:
-    from extractors.exports import FORMATS
+    from extractors.lists.exports import FORMATS
 
     return next((short for short, long in FORMATS.items() if long == one.export_format), one.export_format)
 
@@ -84,7 +84,7 @@ def _minute(at: datetime | None) -> str:
 
 
 def _state(one: Asset) -> str:
-    from extractors.exports import failure
+    from extractors.lists.exports import failure
 
     if one.has_content:
         return "ready"
@@ -102,7 +102,7 @@ def get_export(
     verbose: Verbose = False,
 ) -> None:
     """Print one export as PostHog shows it."""
-    from extractors import exports
+    from extractors.lists import exports
     from flows import report
     from flows.asking import asking
 
@@ -130,7 +130,7 @@ def create(
     verbose: Verbose = False,
 ) -> None:
     """Order an export at PostHog, once. A lost answer makes no second one."""
-    from extractors import exports
+    from extractors.lists import exports
     from flows import ordering, report, wiring
     from flows.asking import agreed, asking
 
@@ -198,7 +198,7 @@ def _later(given: str | None, now: datetime) -> datetime | None:
 def _order(
     kind: Kind, insight: int | None, dashboard: int | None, context: str | None, *, expires_after: datetime | None
 ) -> NewExport:
-    from extractors.exports import FORMATS, NewExport
+    from extractors.lists.exports import FORMATS, NewExport
     from flows.asking import json_of
 
     if context is not None:
@@ -230,8 +230,8 @@ def download(
     verbose: Verbose = False,
 ) -> None:
     """Fetch the content of an export to a file, whole or not at all. Exit 3 if the source may have cut it."""
-    from extractors import contents, exports
     from extractors.errors import SourceUnavailable
+    from extractors.lists import contents, exports
     from flows import report
     from flows.asking import asking
     from flows.destinations import check_output

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from extractors import probe
-from extractors.events import EventsReader, Sample
-from extractors.pace import MAX_SPAN
-from extractors.pacing import Limit, finished_in_s
-from extractors.probe import Part
+from extractors.http.pacing import Limit, finished_in_s
 from extractors.queries import Bucket
+from extractors.reading import probe
+from extractors.reading.events import EventsReader, Sample
+from extractors.reading.pace import MAX_SPAN
+from extractors.reading.probe import Part
+from extractors.reading.zone import HourCount
 from extractors.window import Range
-from extractors.zone import HourCount
 from flows import pipeline, plan
 from flows.plan import PAGE_ROWS, Sweep, Target
 from flows.runs import asked_range

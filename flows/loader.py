@@ -18,11 +18,11 @@ from typing import Protocol, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extractors.decode import REJECTS
-from extractors.events import EventsReader, Passage
+from extractors.http.decode import REJECTS
 from extractors.queries import EventFilter
+from extractors.reading.events import EventsReader, Passage
+from extractors.reading.zone import HourCount
 from extractors.window import DAY, Range, midnight
-from extractors.zone import HourCount
 from flows import plan
 from flows.guard import Guard
 from flows.plan import Sweep, Target

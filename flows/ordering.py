@@ -18,9 +18,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from extractors import errors, exports, files
-from extractors.client import Client
-from extractors.exports import Asset, NewExport
+from extractors import errors, files
+from extractors.http.client import Client
+from extractors.lists import exports
+from extractors.lists.exports import Asset, NewExport
 from flows.settings import SettingsError
 
 REMEMBERED = timedelta(days=1)

@@ -21,7 +21,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Cancelling
 
-from extractors import pacing
+from extractors.http import pacing
 from extractors.window import iso
 from flows import adapter, runs, wiring
 from flows.adapter import Ended

@@ -12,10 +12,10 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from extractors.events import EventsReader
-from extractors.probe import BATCH_ROWS
+from extractors.reading.events import EventsReader
+from extractors.reading.probe import BATCH_ROWS
+from extractors.reading.zone import HourCount
 from extractors.window import MICROSECOND, Range, midnight
-from extractors.zone import HourCount
 from flows import plan
 from flows.crossing import Retried, until_done
 from flows.guard import Guard

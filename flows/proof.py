@@ -12,11 +12,11 @@ from datetime import datetime
 
 import pyarrow as pa
 
-from extractors import probe
-from extractors.events import EventsReader
-from extractors.probe import Answers, Part, Seen
+from extractors.reading import probe
+from extractors.reading.events import EventsReader
+from extractors.reading.probe import Answers, Part, Seen
+from extractors.reading.zone import HourCount
 from extractors.window import MICROSECOND, Range, Window
-from extractors.zone import HourCount
 from flows import plan
 from flows.guard import Trial
 from flows.loader import STREAM, Loader, Order, Outcome

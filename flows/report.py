@@ -29,7 +29,7 @@ from rich.progress import (
 from rich.table import Table
 
 from extractors import files
-from extractors.pacing import Wait
+from extractors.http.pacing import Wait
 from extractors.window import counted, iso, spoken
 from flows import audit, pipeline
 from flows.assets import Synced

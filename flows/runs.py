@@ -11,11 +11,11 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from extractors import pacing
-from extractors.client import Client
-from extractors.events import EventsReader
-from extractors.pacing import Pacing, Share
+from extractors.http import pacing
+from extractors.http.client import Client
+from extractors.http.pacing import Pacing, Share
 from extractors.queries import Bucket
+from extractors.reading.events import EventsReader
 from extractors.window import Range, counted, iso, spoken
 from flows import audit, pipeline, plan
 from flows.settings import Settings, SettingsError, instant

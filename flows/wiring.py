@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from extractors import pacing
-from extractors.client import Client, Source
-from extractors.events import EventsReader
-from extractors.pacing import Limit, Pacing, Share, Wait
+from extractors.http import pacing
+from extractors.http.client import Client, Source
+from extractors.http.pacing import Limit, Pacing, Share, Wait
 from extractors.queries import Bucket, EventFilter
+from extractors.reading.events import EventsReader
 from flows import pipeline
 from flows.crossing import Retried
 from flows.destinations import destination_of

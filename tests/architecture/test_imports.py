@@ -84,7 +84,7 @@ def test_second_server_stands_alone(file):
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("httpx", {"extractors/client.py"}),
+        ("httpx", {"extractors/http/client.py"}),
         ("polars", {f"transforms/{name}.py" for name in ("copies", "digest", "events", "privacy", "tables")}),
     ],
 )

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from types import FunctionType
 
-from extractors import decode, scan
 from extractors.errors import SourceError
+from extractors.http import decode, scan
 
 CORPUS = Path(__file__).parent / "corpus"
 

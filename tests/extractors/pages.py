@@ -14,10 +14,10 @@ from zoneinfo import ZoneInfo
 
 import httpx
 
-from extractors.client import Client, Patience, Source
-from extractors.events import EventsReader
-from extractors.pacing import Limit, Pacing
+from extractors.http.client import Client, Patience, Source
+from extractors.http.pacing import Limit, Pacing
 from extractors.queries import Bucket, EventFilter
+from extractors.reading.events import EventsReader
 from extractors.simulator.dataset import Event
 from extractors.window import MICROSECOND, Range
 

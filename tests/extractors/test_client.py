@@ -20,10 +20,10 @@ import httpx
 import pytest
 
 from extractors import errors
-from extractors.client import Client, Patience, Source
-from extractors.contents import download
-from extractors.exports import asset_of
-from extractors.pacing import Limit, Pacing
+from extractors.http.client import Client, Patience, Source
+from extractors.http.pacing import Limit, Pacing
+from extractors.lists.contents import download
+from extractors.lists.exports import asset_of
 from extractors.queries import Bucket, Request
 
 KEY = "phx_secret"
@@ -174,7 +174,7 @@ def test_body_that_is_not_whole_is_an_error(answer, tmp_path):
 
 def test_body_over_the_bound_is_given_up(tmp_path, monkeypatch):
     """A body that inflates beyond the bound is cut off while it comes."""
-    monkeypatch.setattr("extractors.client.MAX_BODY_BYTES", 10_000)
+    monkeypatch.setattr("extractors.http.client.MAX_BODY_BYTES", 10_000)
     bomb = gzip.compress(b" " * 10_000_000)
     with (
         server(lambda handler: body(handler, bomb, Content_Encoding="gzip")) as (url, _),

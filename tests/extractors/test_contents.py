@@ -15,9 +15,10 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 
-from extractors import contents, errors, exports, files
-from extractors.contents import CsvRows, download, safe_name, sheet_rows
-from extractors.exports import FORMATS, asset_of
+from extractors import errors, files
+from extractors.lists import contents, exports
+from extractors.lists.contents import CsvRows, download, safe_name, sheet_rows
+from extractors.lists.exports import FORMATS, asset_of
 from extractors.simulator.assets import ExportStore, workbook
 from extractors.simulator.blobs import Blob
 from extractors.simulator.dataset import Dataset
@@ -252,7 +253,7 @@ NOT_THERE = [
 @pytest.mark.parametrize(("profile", "error"), NOT_THERE)
 def test_every_way_of_not_being_ready_is_understood(profile, error, tmp_path, monkeypatch):
     """Whatever the server's version says, it is an error of its own and no file."""
-    monkeypatch.setattr("extractors.client.Client.wait", lambda self, seconds, error: None)
+    monkeypatch.setattr("extractors.http.client.Client.wait", lambda self, seconds, error: None)
     store = ExportStore()
     failed = "the work failed" if error is errors.RequestRefused or profile.export_failed == 404 else None
     asset = store.add("text/csv", NOW, content=None, exception=failed)
@@ -265,7 +266,9 @@ def test_every_way_of_not_being_ready_is_understood(profile, error, tmp_path, mo
 
 def test_content_that_is_there_a_moment_later_is_fetched(tmp_path, monkeypatch):
     """The asset says it has a content, its address does not know it yet: asked again."""
-    monkeypatch.setattr("extractors.client.Client.wait", lambda self, seconds, error: setattr(asset, "looks_left", 0))
+    monkeypatch.setattr(
+        "extractors.http.client.Client.wait", lambda self, seconds, error: setattr(asset, "looks_left", 0)
+    )
     store = ExportStore()
     asset = store.add("text/csv", NOW, looks_left=1)
     one = asset_of({"id": asset.id, "export_format": "text/csv", "filename": "a", "has_content": "true"})

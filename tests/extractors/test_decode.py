@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extractors import decode, errors, scan
+from extractors import errors
+from extractors.http import decode, scan
 
 AT = datetime(2026, 1, 31, 12, 0, 0, 500_000, tzinfo=UTC)
 UUID = "01890a5d-ac96-774b-bcce-b302099a8057"

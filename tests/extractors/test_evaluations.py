@@ -6,7 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from extractors import errors, evaluations
+from extractors import errors
+from extractors.lists import evaluations
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.evaluations import EvaluationStore
 from extractors.simulator.faults import Fault, Faults

@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from extractors import errors, exports
-from extractors.exports import FORMATS, NewExport, asset_of
+from extractors import errors
+from extractors.lists import exports
+from extractors.lists.exports import FORMATS, NewExport, asset_of
 from extractors.simulator.assets import STUCK, ExportStore
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.faults import Fault, Faults

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from extractors import errors, lookups
-from extractors.client import Client, Patience, Source
-from extractors.events import EventsReader
-from extractors.lookups import Listed, every
-from extractors.pacing import Limit, Pacing
+from extractors import errors
+from extractors.http.client import Client, Patience, Source
+from extractors.http.pacing import Limit, Pacing
+from extractors.lists import lookups
+from extractors.lists.lookups import Listed, every
 from extractors.queries import Bucket, EventFilter, Filters
+from extractors.reading.events import EventsReader
 from extractors.simulator.assets import ExportStore
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.profiles import CLOUD, OLD_2023

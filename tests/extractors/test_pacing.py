@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extractors.errors import LimitsExhausted
-from extractors.pacing import HOUR_S, MARGIN_S, MINUTE_S, Limit, Pacing, Share, Wait, due_in_s
+from extractors.http.pacing import HOUR_S, MARGIN_S, MINUTE_S, Limit, Pacing, Share, Wait, due_in_s
 from extractors.queries import Bucket
 
 WIDE = Limit(10_000, 10_000)

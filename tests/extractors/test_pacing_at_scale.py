@@ -16,9 +16,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from extractors.client import Client, Source
 from extractors.errors import LimitsExhausted
-from extractors.pacing import QUERY, REST, VALUES, Limit, Pacing
+from extractors.http.client import Client, Source
+from extractors.http.pacing import QUERY, REST, VALUES, Limit, Pacing
 from extractors.queries import Bucket, EventFilter, Request, events_page
 from extractors.window import Range
 from tests.extractors.virtual_time import VirtualTime

@@ -18,11 +18,13 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from extractors import decode, errors, probe, queries
-from extractors.client import Client, Source
-from extractors.pacing import Limit, Pacing
-from extractors.probe import Answers, Part, Probe, Seen
+from extractors import errors, queries
+from extractors.http import decode
+from extractors.http.client import Client, Source
+from extractors.http.pacing import Limit, Pacing
 from extractors.queries import Bucket, Dialect, EventFilter
+from extractors.reading import probe
+from extractors.reading.probe import Answers, Part, Probe, Seen
 from extractors.simulator.dataset import Dataset, Event
 from extractors.simulator.faults import Fault, Faults, Heavy
 from extractors.simulator.profiles import OLD_2023

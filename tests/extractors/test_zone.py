@@ -11,9 +11,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from extractors import errors
+from extractors.reading.zone import HourCount, Spans
 from extractors.simulator.dataset import Event
 from extractors.window import DAY, MICROSECOND, Range
-from extractors.zone import HourCount, Spans
 from tests.extractors.pages import Pages, at_times, reader_of, spread
 
 HOUR = timedelta(hours=1)

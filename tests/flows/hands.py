@@ -25,11 +25,11 @@ from unittest import mock
 
 import httpx
 
-from extractors.client import Client
-from extractors.client import Source as Address
-from extractors.events import EventsReader
-from extractors.pacing import Limit, Pacing
+from extractors.http.client import Client
+from extractors.http.client import Source as Address
+from extractors.http.pacing import Limit, Pacing
 from extractors.queries import Bucket, EventFilter, Request
+from extractors.reading.events import EventsReader
 from extractors.window import Range
 from flows import audit, copy, pipeline
 from flows.pipeline import STREAM

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from extractors import pacing
-from extractors.client import Client, Patience, Source
-from extractors.events import EventsReader
-from extractors.pacing import Limit, Pacing
+from extractors.http import pacing
+from extractors.http.client import Client, Patience, Source
+from extractors.http.pacing import Limit, Pacing
 from extractors.queries import Bucket, EventFilter
+from extractors.reading.events import EventsReader
 from extractors.simulator.dataset import Event
 from extractors.simulator.profiles import CLOUD
 from flows import audit, pipeline

@@ -13,7 +13,7 @@ from prefect.utilities.callables import parameter_schema
 from pydantic import SecretStr
 
 from extractors.errors import SourceUnavailable
-from extractors.pacing import Share
+from extractors.http.pacing import Share
 from extractors.window import Range
 from flows import adapter, artifacts, backfill, evaluations, events, exports, parts, pipeline, verify
 from flows.assets import Synced

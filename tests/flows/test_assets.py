@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from extractors.client import Client
 from extractors.errors import AccessDenied
+from extractors.http.client import Client
 from extractors.simulator.assets import XLSX, ExportStore, workbook
 from extractors.simulator.blobs import Blob
 from extractors.simulator.dataset import Dataset, Event

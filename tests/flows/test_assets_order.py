@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from extractors import exports, files
+from extractors import files
+from extractors.lists import exports
 from extractors.simulator.assets import ExportStore
 from extractors.simulator.blobs import Blob
 from extractors.simulator.dataset import Dataset

@@ -13,12 +13,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from extractors import contents, exports, files
-from extractors.client import Client
-from extractors.decode import REJECTS
+from extractors import files
 from extractors.errors import AnswerLost
-from extractors.exports import NewExport
-from extractors.pacing import Limit, Pacing
+from extractors.http.client import Client
+from extractors.http.decode import REJECTS
+from extractors.http.pacing import Limit, Pacing
+from extractors.lists import contents, exports
+from extractors.lists.exports import NewExport
 from extractors.queries import Bucket
 from extractors.simulator.assets import ExportStore
 from extractors.simulator.blobs import Blob

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 from extractors.errors import SourceError, StateUnwritable, Stopped
-from extractors.pacing import Limit, Pacing
+from extractors.http.pacing import Limit, Pacing
 from extractors.queries import Bucket, EventFilter, events_page
 from extractors.window import Range
 from flows import pipeline

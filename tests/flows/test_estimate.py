@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from extractors.pacing import Limit, finished_in_s
+from extractors.http.pacing import Limit, finished_in_s
 from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.profiles import Profile
 from extractors.simulator.server import Simulator, serve

@@ -13,7 +13,7 @@ import pytest
 from prefect.client.schemas.objects import StateType
 
 from extractors.errors import SourceUnavailable
-from extractors.probe import Outside
+from extractors.reading.probe import Outside
 from extractors.simulator.assets import ExportStore
 from extractors.simulator.blobs import Blob
 from extractors.simulator.dataset import Dataset

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from extractors import queries
-from extractors.events import EventsReader
 from extractors.queries import EPOCH, LAST_BOUND, EventFilter
+from extractors.reading.events import EventsReader
 from extractors.simulator.dataset import MICROSECOND, Dataset, Event
 from extractors.simulator.profiles import OLD_2023, SELF_HOSTED, SERVER_2023_12
 from extractors.simulator.server import serve

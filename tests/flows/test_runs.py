@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from extractors.pacing import Limit, Pacing
+from extractors.http.pacing import Limit, Pacing
 from extractors.queries import Bucket
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import Simulator, serve

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from extractors import pacing
-from extractors.client import Client, Source
-from extractors.events import EventsReader
-from extractors.pacing import Limit, Pacing
+from extractors.http import pacing
+from extractors.http.client import Client, Source
+from extractors.http.pacing import Limit, Pacing
 from extractors.queries import Bucket, EventFilter
+from extractors.reading.events import EventsReader
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.profiles import Profile

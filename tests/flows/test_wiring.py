@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from extractors import pacing
-from extractors.pacing import Limit
+from extractors.http import pacing
+from extractors.http.pacing import Limit
 from extractors.queries import Bucket
 from flows import wiring
 from flows.settings import Settings

@@ -71,7 +71,7 @@ def test_excused_breaks_find_their_places():
 @pytest.mark.long
 def test_break_that_is_seen_and_one_that_is_not(tmp_path):
     """In a real file with its real tests: a turned comparison dies, a remark lives."""
-    copy, file = Copy.into(tmp_path), "extractors/pace.py"
+    copy, file = Copy.into(tmp_path), "extractors/reading/pace.py"
     whole = (ROOT / file).read_bytes()
     nothing = Mutant("call", 1, 0, 0, b"# a remark\n")
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from extractors.decode import RAW_ROWS, REJECTS
+from extractors.http.decode import RAW_ROWS, REJECTS
 from sinks import duckdb_connection, errors
 from sinks.base import Change, Holding, Run, Sink
 from sinks.duckdb_file import DuckDBSink

@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from extractors.decode import REJECTS
+from extractors.http.decode import REJECTS
 from sinks import errors, lake_views, objects
 from sinks.base import Run
 from sinks.lake import LakeSink

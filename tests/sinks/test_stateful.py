@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from extractors.decode import RAW_ROWS, REJECTS
+from extractors.http.decode import RAW_ROWS, REJECTS
 from extractors.window import DAY, MICROSECOND, midnight
 from sinks import errors
 from sinks.base import Run, Sink

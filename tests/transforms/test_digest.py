@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extractors.decode import RAW_ROWS
+from extractors.http.decode import RAW_ROWS
 from sinks.duckdb_rows import SUM_SQL
 from transforms import digest, privacy
 from transforms.digest import MODULUS, SourceDigest

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extractors.decode import RAW_ROWS
+from extractors.http.decode import RAW_ROWS
 from sinks.ledger import Tally
 from transforms import digest, privacy
 from transforms.events import STAGED, Settled, from_page, settled, superseded

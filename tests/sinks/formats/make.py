@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from extractors.decode import RAW_ROWS, REJECTS
+from extractors.http.decode import RAW_ROWS, REJECTS
 from sinks.base import FORMAT, Run
 from sinks.duckdb_file import DuckDBSink
 from sinks.ledger import Agreement, Base, Changes, Damage, Dispute, Entry, Landing, Note, State, Tally

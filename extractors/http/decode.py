@@ -21,7 +21,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extractors import errors, scan
+from extractors import errors
+from extractors.http import scan
 
 RAW_ROWS = pa.schema(
     [

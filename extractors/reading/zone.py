@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extractors.decode import Page
 from extractors.errors import TimeZoneFault
+from extractors.http.decode import Page
 from extractors.window import DAY, MICROSECOND, Range, iso
 
 HOUR = timedelta(hours=1)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from extractors.decode import Page
+from extractors.http.decode import Page
 from extractors.queries import Narrowing, uuid_between
 
 MAX_DEPTH = 24

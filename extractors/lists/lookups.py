@@ -13,10 +13,11 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from extractors import decode, errors, queries
-from extractors.client import Client
-from extractors.events import EventsReader, Passage
+from extractors import errors, queries
+from extractors.http import decode
+from extractors.http.client import Client
 from extractors.queries import QUIET, Bucket, EventFilter, Filters, Request
+from extractors.reading.events import EventsReader, Passage
 from extractors.window import DAY, Range, window_at
 
 PAGE_ROWS = 100

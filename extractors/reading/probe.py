@@ -17,11 +17,12 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extractors import decode, errors, queries
-from extractors.client import Client
+from extractors import errors, queries
+from extractors.http import decode
+from extractors.http.client import Client
 from extractors.queries import EPOCH, QUERY_MAX_ROWS, QUIET, Dialect, EventFilter, Grid, Request
+from extractors.reading.zone import HourCount
 from extractors.window import DAY, MICROSECOND, Range, Window, midnight
-from extractors.zone import HourCount
 
 MODULUS = 2**64
 MAX_SPAN = timedelta(days=365)

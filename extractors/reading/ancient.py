@@ -12,10 +12,10 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extractors import rows as rows_of
-from extractors import ties
-from extractors.decode import RAW_ROWS, REJECTS, Page
+from extractors.http.decode import RAW_ROWS, REJECTS, Page
 from extractors.queries import ALL_TIME, EPOCH, Narrowing
+from extractors.reading import rows as rows_of
+from extractors.reading import ties
 from extractors.window import Range
 
 BEFORE = Range(ALL_TIME.start, EPOCH)

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
-from extractors import errors, lookups
-from extractors.client import Client
-from extractors.lookups import Row
+from extractors import errors
+from extractors.http.client import Client
+from extractors.lists import lookups
+from extractors.lists.lookups import Row
 from extractors.queries import Bucket, Request
 
 

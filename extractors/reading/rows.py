@@ -7,7 +7,8 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extractors import decode, errors
+from extractors import errors
+from extractors.http import decode
 from extractors.window import Range
 
 

@@ -21,8 +21,9 @@ import httpx
 import stamina
 from isal import isal_zlib
 
-from extractors import decode, errors
-from extractors.pacing import Pacing, Wait
+from extractors import errors
+from extractors.http import decode
+from extractors.http.pacing import Pacing, Wait
 from extractors.queries import Request
 
 MAX_BODY_BYTES = 64 * 2**20  # design.md, reading rule 4

@@ -14,8 +14,9 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from extractors import errors, lookups
-from extractors.client import Client
+from extractors import errors
+from extractors.http.client import Client
+from extractors.lists import lookups
 from extractors.queries import Bucket, Request, instant
 
 FORMATS: Mapping[str, str] = {

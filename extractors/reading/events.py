@@ -15,15 +15,17 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extractors import ancient, decode, errors, queries, ties
-from extractors import rows as rows_of
-from extractors.ancient import Ancient
-from extractors.client import Client, Heard, one_clock
-from extractors.pace import MAX_SPAN, Pace
-from extractors.probe import Probe
+from extractors import errors, queries
+from extractors.http import decode
+from extractors.http.client import Client, Heard, one_clock
 from extractors.queries import EPOCH, LAST_BOUND, QUIET, EventFilter, Filters, Narrowing, Request
+from extractors.reading import ancient, ties
+from extractors.reading import rows as rows_of
+from extractors.reading.ancient import Ancient
+from extractors.reading.pace import MAX_SPAN, Pace
+from extractors.reading.probe import Probe
+from extractors.reading.zone import HourCount, Spans, ZoneCheck, check_cursor
 from extractors.window import MICROSECOND, Range, iso
-from extractors.zone import HourCount, Spans, ZoneCheck, check_cursor
 
 LIMIT = 10_000  # servers of 2023 give that many at a time; today's clamp to 1,000, silently, so asking for more is free
 ASK_WHETHER_IT_ANSWERS = 8  # failures in a row after which a question without rows tells a fault from an outage
