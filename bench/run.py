@@ -29,7 +29,7 @@ from extractors.http.decode import REJECTS
 from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.profiles import CLOUD
 from extractors.simulator.rows import row
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import Entry, Landing, State, Tally
 from transforms import events as rows_of
 from transforms import privacy

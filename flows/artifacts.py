@@ -15,7 +15,7 @@ from flows.assets import Synced
 from flows.audit import Verification
 from flows.runs import Report, in_history
 from flows.status import Kind, Segment, Summary, cells
-from sinks.base import Run
+from sinks.sink import Run
 
 DIFFERENCE, GAP = "hedgerow.difference", "hedgerow.gap"
 _PICTURE = {kind: mark for kind, (mark, _) in report.CELLS.items()}

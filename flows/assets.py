@@ -28,8 +28,8 @@ from flows.crossing import until_done
 from flows.runs import INTERRUPTED, in_history
 from flows.settings import Settings, Snapshot
 from flows.wiring import Listener, client_of, now, sink_of
-from sinks.base import Destination, Run, Table
 from sinks.errors import DestinationUnusable, SinkError
+from sinks.sink import Destination, Run, Table
 from transforms import evaluations as evaluation_rows
 from transforms import exports as export_rows
 from transforms import tables

@@ -23,8 +23,8 @@ from flows.guard import Guard
 from flows.loader import STREAM, Loader, Order, Outcome, Progress
 from flows.proof import Prover, Rehearsal, agrees, answered, equals, part_of
 from flows.spool import Spool
-from sinks.base import Holding, Sink
 from sinks.ledger import Entry, Landing, Ledger, State
+from sinks.sink import Holding, Sink
 from transforms import events as rows_of
 from transforms.events import STAGED
 

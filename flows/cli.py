@@ -411,12 +411,12 @@ def attach(
     """Write a DuckDB file with views over a lake. For analysts: many can open it while syncs go on; no credentials in it."""
     from flows import report
     from flows.destinations import lake_of
-    from sinks import lake_views
+    from sinks.lake import views
 
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise SettingsError(f"cannot write {output}", hint="give the path of a file in a directory that exists")
     lake = lake_of(_settings(destination, project).settings)
-    statements = lake_views.attach(lake, output)
+    statements = views.attach(lake, output)
     if json_output:
         report.as_json({"output": str(output), "sql": statements})
         return

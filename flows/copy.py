@@ -13,9 +13,9 @@ from datetime import UTC, date, datetime, timedelta
 from extractors.window import counted, iso
 from flows.guard import Guard
 from flows.loader import STREAM, Progress
-from sinks.base import Destination, Holding, after
 from sinks.errors import CoversLess, DestinationUnusable, GenerationConflict
 from sinks.ledger import Entry, Landing, Ledger
+from sinks.sink import Destination, Holding, after
 from transforms import events as rows_of
 from transforms.schema import EVENTS
 

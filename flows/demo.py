@@ -15,8 +15,8 @@ from extractors.window import Range, counted
 from flows import pipeline, report, runs, wiring
 from flows.runs import Report
 from flows.settings import Settings, SettingsError, loopback
-from sinks.base import Destination
 from sinks.errors import DestinationUnusable
+from sinks.sink import Destination
 
 EVENTS = 20_000
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 8, tzinfo=UTC)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr
 
 from flows.settings import Settings, SettingsError
-from sinks.base import Destination
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
+from sinks.sink import Destination
 
 if TYPE_CHECKING:  # a DuckDB file needs none of the libraries of a lake, which are 20 MB of memory
-    from sinks.lake import LakeSink
-    from sinks.objects import S3Objects
+    from sinks.lake.sink import LakeSink
+    from sinks.objects.base import S3Objects
 
 EXPECTED = "expected duckdb:PATH, s3://bucket/prefix or file:DIR, such as duckdb:posthog.duckdb"
 
@@ -33,8 +33,8 @@ def destination_of(
         path = _duckdb_path(address, rest)
         return DuckDBSink(path, lock_timeout_s=settings.duckdb.lock_timeout.total_seconds(), on_wait=on_wait)
     if scheme in ("file", "s3"):
-        from sinks.lake import LakeSink
-        from sinks.objects import LocalObjects
+        from sinks.lake.sink import LakeSink
+        from sinks.objects.base import LocalObjects
 
         objects = LocalObjects(_directory(address, rest), address) if scheme == "file" else _bucket(settings, address)
         return LakeSink(objects)
@@ -59,7 +59,7 @@ def _same(one: Path, other: Path) -> bool:
 
 def lake_of(settings: Settings) -> LakeSink:
     """The settings' destination, which has to be a lake. Raises SettingsError."""
-    from sinks.lake import LakeSink
+    from sinks.lake.sink import LakeSink
 
     sink = destination_of(settings)
     if not isinstance(sink, LakeSink):
@@ -104,7 +104,7 @@ def _check_parent(path: Path) -> None:
 
 
 def _bucket(settings: Settings, address: str) -> S3Objects:
-    from sinks.objects import BUCKET, S3Objects, S3Options
+    from sinks.objects.base import BUCKET, S3Objects, S3Options
 
     rest = address.removeprefix("s3:")
     if not rest.startswith("//"):

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
 from extractors.window import DAY, midnight
-from sinks.base import Change
 from sinks.ledger import Entry, Ledger, Removal
+from sinks.sink import Change
 
 MOST_ROWS, MOST_SHARE = 1_000, 0.10
 DATE_ROWS, DATE_SHARE = 100, 0.5

@@ -170,7 +170,7 @@ class Outcome:
 
 
 class Lander(Protocol):
-    """The part of a sink that loading needs; contracts: sinks.base.Sink."""
+    """The part of a sink that loading needs; contracts: sinks.sink.Sink."""
 
     def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]: ...
 

@@ -23,8 +23,8 @@ from flows.loader import STREAM, Committed, Loader, Order, Outcome, Progress
 from flows.plan import Target
 from flows.proof import Prover
 from flows.spool import Spool
-from sinks.base import Sink
 from sinks.ledger import Ledger
+from sinks.sink import Sink
 from transforms.events import STAGED
 
 __all__ = ["STREAM", "Committed", "Group", "Order", "Outcome", "Progress", "batches", "parts", "run", "steps"]

@@ -21,7 +21,6 @@ from flows import plan
 from flows.guard import Trial
 from flows.loader import STREAM, Loader, Order, Outcome
 from flows.plan import Sweep, Target
-from sinks.base import Sink
 from sinks.ledger import (
     Agreement,
     Damage,
@@ -37,6 +36,7 @@ from sinks.ledger import (
     TooHeavy,
     Unserved,
 )
+from sinks.sink import Sink
 from transforms import events as rows_of
 
 MOVED_ROUNDS = 3  # an event that still moves is left to the next run, and named

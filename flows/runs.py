@@ -20,8 +20,8 @@ from extractors.window import Range, counted, iso, spoken
 from flows import audit, pipeline, plan
 from flows.settings import Settings, SettingsError, instant
 from flows.wiring import Listener, filter_of, now, reader_of, sink_of
-from sinks.base import Destination, Run
 from sinks.errors import DestinationUnusable, SinkError
+from sinks.sink import Destination, Run
 
 EARLIEST = "earliest"
 NAMED = 20  # microseconds that one line names

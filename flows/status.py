@@ -12,8 +12,8 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from extractors.window import DAY, midnight
-from sinks.base import Change, Run
 from sinks.ledger import HEAVY, Entry, Ledger, State
+from sinks.sink import Change, Run
 
 
 class Kind(StrEnum):

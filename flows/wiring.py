@@ -18,7 +18,7 @@ from flows.crossing import Retried
 from flows.destinations import destination_of
 from flows.settings import KEY_HELP, Settings, SettingsError
 from flows.status import Summary, Used, summary
-from sinks.base import Destination
+from sinks.sink import Destination
 
 RUNS_SHOWN = 10
 

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sinks import errors
-from sinks.base import HASHED, IDENTITIES, REJECTS, Change, Holding, Run, after
 from sinks.ledger import (
     Entry,
     Landing,
@@ -25,6 +24,7 @@ from sinks.ledger import (
     off_the_list,
     recent,
 )
+from sinks.sink import HASHED, IDENTITIES, REJECTS, Change, Holding, Run, after
 
 Stream = tuple[int, str]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -32,7 +32,7 @@ ORDER = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinc
 
 
 class MemorySink:
-    """Obeys the contract of sinks.base.Sink in memory."""
+    """Obeys the contract of sinks.sink.Sink in memory."""
 
     def __init__(self) -> None:
         self._hosts: dict[int, str] = {}

@@ -15,8 +15,8 @@ import boto3
 import httpx
 from botocore.config import Config
 
-from sinks.lake import LakeSink
-from sinks.objects import LocalObjects, S3Objects, S3Options
+from sinks.lake.sink import LakeSink
+from sinks.objects.base import LocalObjects, S3Objects, S3Options
 
 KEYS = ("AKIATEST", "secret-of-the-test")
 REGION = "eu-central-1"

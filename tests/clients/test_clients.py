@@ -26,7 +26,7 @@ import pytest
 from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.profiles import CLOUD
 from extractors.simulator.server import Simulator, serve
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import landed, truth
 from tests.flows.test_asking import hedgerow
 

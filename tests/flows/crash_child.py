@@ -30,8 +30,8 @@ import httpx
 
 from flows.destinations import destination_of
 from flows.settings import load
-from sinks.base import Destination
 from sinks.ledger import Entry, Landing
+from sinks.sink import Destination
 from tests.flows.harness import sync
 
 

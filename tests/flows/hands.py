@@ -34,9 +34,9 @@ from extractors.window import Range
 from flows import audit, copy, pipeline
 from flows.pipeline import STREAM
 from sinks import ledger
-from sinks.base import Destination, Run, Sink
 from sinks.errors import SinkError
 from sinks.ledger import Entry, Landing
+from sinks.sink import Destination, Run, Sink
 from tests.flows.hands_places import Place
 from tests.flows.harness import IMPATIENT, SETTLE
 
@@ -378,10 +378,10 @@ SMALL: dict[str, object] = {
     "flows.guard.MOST_ROWS": 12,
     "flows.loader._ahead": _in_line,
     "flows.copy.BATCH_WINDOWS": 4,
-    "sinks.lake.time": HERE,
-    "sinks.lake_ledger.time": HERE,
-    "sinks.lake_ledger.JOURNAL_OBJECTS": 6,
-    "sinks.lake_ledger.AT_ONCE": 2,
+    "sinks.lake.sink.time": HERE,
+    "sinks.lake.stream.time": HERE,
+    "sinks.lake.stream.JOURNAL_OBJECTS": 6,
+    "sinks.lake.stream.AT_ONCE": 2,
 }
 """The engine's sizes for histories of a few days and a few hundred events, and what would make them unrepeatable."""
 

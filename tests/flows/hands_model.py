@@ -16,8 +16,8 @@ from extractors.simulator.dataset import Event
 from extractors.window import Range, iso
 from flows import guard
 from flows.pipeline import STREAM
-from sinks.base import Holding
 from sinks.ledger import Entry, Ledger, State
+from sinks.sink import Holding
 from tests.flows.hands import Call, Part, Report, Task
 from tests.flows.hands_places import Place, held_open
 from tests.flows.hands_source import Source

@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sinks import lake_file
-from sinks.base import REJECTS, Sink
-from sinks.duckdb_file import DuckDBSink
-from sinks.lake import LakeSink
+from sinks.duckdb_file.sink import DuckDBSink
+from sinks.lake import window_file
+from sinks.lake.sink import LakeSink
 from sinks.ledger import Entry
 from sinks.memory import MemorySink
-from sinks.objects import Missing, Objects
+from sinks.objects.base import Missing, Objects
+from sinks.sink import REJECTS, Sink
 from tests import stores
 
 KINDS = ("memory", "duckdb", "lake", "s3")
@@ -76,7 +76,7 @@ class Place:
             return _damage_file(Path(self.where), entry, how, rng)
         sink = self.open()
         assert isinstance(sink, LakeSink)
-        return _damage_object(sink.objects, lake_file.window_path(entry), how, rng)
+        return _damage_object(sink.objects, window_file.window_path(entry), how, rng)
 
     def content(self, entry: Entry) -> object:
         """What is held of a window, to be put back with `restore`."""
@@ -87,7 +87,7 @@ class Place:
                 return db.execute(f"SELECT * FROM events WHERE {OF}", _of(entry)).to_arrow_table()
         sink = self.open()
         assert isinstance(sink, LakeSink)
-        return sink.objects.get(lake_file.window_path(entry))[0]
+        return sink.objects.get(window_file.window_path(entry))[0]
 
     def restore(self, entry: Entry, content: object) -> None:
         """Somebody puts back by hand what was held of a window."""
@@ -102,7 +102,7 @@ class Place:
             return
         sink = self.open()
         assert isinstance(sink, LakeSink)
-        sink.objects.put(lake_file.window_path(entry), content)
+        sink.objects.put(window_file.window_path(entry), content)
 
 
 OF = "project_id = ? AND timestamp >= ? AND timestamp < ?"
@@ -174,7 +174,7 @@ def _damage_object(objects: Objects, path: str, how: str, rng: random.Random) ->
     sunk = pa.BufferOutputStream()
     with pq.ParquetWriter(sunk, rows.schema, compression="zstd") as writer:
         writer.write_table(damaged(rows, how, rng))
-        writer.add_key_value_metadata({lake_file.KEY: file.metadata.metadata[lake_file.KEY]})
+        writer.add_key_value_metadata({window_file.KEY: file.metadata.metadata[window_file.KEY]})
     objects.put(path, sunk.getvalue().to_pybytes())
     return True
 

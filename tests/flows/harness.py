@@ -18,7 +18,7 @@ from extractors.reading.events import EventsReader
 from extractors.simulator.dataset import Event
 from extractors.simulator.profiles import CLOUD
 from flows import audit, pipeline
-from sinks.base import Sink
+from sinks.sink import Sink
 
 UNLIMITED = replace(CLOUD, per_minute=None, per_hour=None, query_per_minute=None, query_per_hour=None)
 IMPATIENT = Patience(

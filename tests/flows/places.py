@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from extractors.simulator.dataset import Event
-from sinks.base import Sink
-from sinks.duckdb_file import DuckDBSink
-from sinks.lake import LakeSink
+from sinks.duckdb_file.sink import DuckDBSink
+from sinks.lake.sink import LakeSink
 from sinks.memory import MemorySink
+from sinks.sink import Sink
 from tests import stores
 
 

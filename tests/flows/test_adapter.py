@@ -22,8 +22,8 @@ from flows.automations import unstarted, zombies
 from flows.runs import Report
 from flows.settings import SettingsError
 from flows.status import Kind, Segment
-from sinks.base import Run
 from sinks.ledger import State
+from sinks.sink import Run
 from tests.flows.test_status import day as landed_day
 from tests.flows.test_status import told as summary_of
 

@@ -30,8 +30,8 @@ from flows import adapter, assets, ordering
 from flows.destinations import destination_of
 from flows.evaluations import sync_evaluations
 from flows.settings import SettingsError, Snapshot, load
-from sinks.base import Table
 from sinks.errors import DestinationUnusable, GenerationConflict
+from sinks.sink import Table
 from tests.flows.test_assets import CSV, FREE, NOW, Place
 from tests.program import surroundings
 

@@ -20,10 +20,10 @@ from extractors.simulator.faults import Faults, Heavy
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows import copy, pipeline
 from flows.audit import Verification
-from sinks import lake_ledger
-from sinks.base import Sink
 from sinks.errors import FilterChanged
+from sinks.lake import stream
 from sinks.ledger import Damage, Entry, Landing, Note, State
+from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth, verify
 from tests.flows.places import late, lose_a_row, meanwhile, place, reopened, steady
 
@@ -319,7 +319,7 @@ def test_two_runs_over_a_lake_that_is_slow_to_list_both_end(tmp_path, monkeypatc
     """The other run lands eight windows first: the slower one lists the lake anew after a conflict, and goes on."""
     listings = [0]
     clock = SimpleNamespace(monotonic=lambda: 60.0 * listings[0], time=time.time, time_ns=time.time_ns)
-    monkeypatch.setattr(lake_ledger, "time", clock)
+    monkeypatch.setattr(stream, "time", clock)
     dataset = Dataset(steady(FIRST, FIRST + 8 * DAY, every=3 * HOUR))
     sink = place("lake", tmp_path)
     listed = sink.objects.list

@@ -19,7 +19,7 @@ from extractors.simulator.dataset import generate
 from extractors.simulator.profiles import OLD_2021
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.cli import app
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
 from tests.program import surroundings
 

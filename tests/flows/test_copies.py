@@ -19,9 +19,9 @@ from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows import copy, pipeline, status
 from flows.audit import Verification
 from flows.status import Kind
-from sinks.base import Sink
 from sinks.ledger import Entry, State
 from sinks.memory import MemorySink
+from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, tuples, verify
 from tests.flows.places import place
 from tests.second_server.rows import Row

@@ -11,10 +11,10 @@ import pytest
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import serve
 from flows import copy, pipeline
-from sinks.base import Sink
-from sinks.duckdb_file import DuckDBSink
-from sinks.lake import LakeSink
+from sinks.duckdb_file.sink import DuckDBSink
+from sinks.lake.sink import LakeSink
 from sinks.ledger import Damage, Dispute, Entry, Facts, Note
+from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.flows.places import lose_a_row, meanwhile, place, reopened, steady
 from tests.sinks.test_conformance import DAY as LANDED_AT

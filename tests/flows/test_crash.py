@@ -13,8 +13,8 @@ import pytest
 
 from extractors.simulator.dataset import generate
 from extractors.simulator.server import serve
-from sinks.base import Sink
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
+from sinks.sink import Sink
 from tests import stores
 from tests.flows.harness import UNLIMITED, landed, truth
 

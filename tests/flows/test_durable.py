@@ -27,10 +27,10 @@ from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import serve
 from flows import ordering, report
 from sinks import durable
-from sinks.base import Run
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import Agreement, Note
-from sinks.objects import SCRATCH, Changed, LocalObjects
+from sinks.objects.base import SCRATCH, Changed, LocalObjects
+from sinks.sink import Run
 from tests import stores
 from tests.disk import Disk, watched
 from tests.extractors.test_lookups import UNLIMITED, client_of

@@ -20,7 +20,7 @@ from flows.estimate import Estimate
 from flows.plan import Sweep, Target
 from flows.settings import Settings, load
 from flows.wiring import Listener
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import FilterChanged
 from sinks.ledger import State
 from tests.flows.harness import UNLIMITED

@@ -28,7 +28,7 @@ from flows.parts import Part
 from flows.pipeline import Outcome
 from flows.settings import load
 from sinks.errors import DestinationUnusable
-from sinks.lake import LakeSink
+from sinks.lake.sink import LakeSink
 from sinks.ledger import FACTS, Changes, State
 from tests import stores
 from tests.flows.harness import UNLIMITED

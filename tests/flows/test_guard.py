@@ -12,8 +12,8 @@ from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import serve
 from flows import pipeline
 from flows.guard import Guard, Trial
-from sinks.base import Change, Sink
 from sinks.ledger import Changes, Entry, Ledger, Removal, State, Tally
+from sinks.sink import Change, Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.flows.places import place, steady
 

@@ -23,11 +23,11 @@ from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import Simulator, serve
 from flows import copy, runs
 from flows.settings import Settings, load
-from sinks import lake_views
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import DestinationUnusable
-from sinks.lake import LakeSink
-from sinks.lake_file import read_footer
+from sinks.lake import views
+from sinks.lake.sink import LakeSink
+from sinks.lake.window_file import read_footer
 from sinks.ledger import State
 from tests import stores
 from tests.flows.harness import UNLIMITED, landed, sync, truth
@@ -96,9 +96,9 @@ def assert_glob_is_the_truth(place: Place, dataset: Dataset) -> None:
     """By a plain read of all files, without hedgerow's ledger: what any tool sees."""
     lake = place.lake()
     columns = ["uuid", "event", "distinct_id", "timestamp", "properties", "elements_chain"]
-    with lake_views.reading(lake.objects, ":memory:") as db:
+    with views.reading(lake.objects, ":memory:") as db:
         db.execute("SET TimeZone = 'UTC'")
-        pattern = lake_views.glob_of(lake.objects)
+        pattern = views.glob_of(lake.objects)
         rows = db.sql(f"SELECT {', '.join(columns)} FROM read_parquet('{pattern}') ORDER BY timestamp, 1, 2, 3").pl()
     wanted = pl.DataFrame(truth(dataset.events, START, END), schema=rows.schema, orient="row")
     assert rows.sort("timestamp", "uuid", "event", "distinct_id").equals(wanted)

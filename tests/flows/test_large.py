@@ -10,7 +10,7 @@ import pytest
 
 from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.server import serve
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.second_server.rows import Row
 from tests.second_server.server import second_server

@@ -13,7 +13,7 @@ from extractors.simulator.dataset import generate
 from extractors.simulator.server import serve
 from flows import runs, wiring
 from flows.settings import load
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
 
 START, NOW = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)

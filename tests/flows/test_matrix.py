@@ -19,9 +19,9 @@ from extractors.simulator.faults import KINDS, ROW_KINDS, Fault, Faults
 from extractors.simulator.profiles import CLOUD, OLD_2023, SELF_HOSTED, Profile
 from extractors.simulator.server import serve
 from flows.pipeline import Outcome
-from sinks.base import Sink
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from sinks.memory import MemorySink
+from sinks.sink import Sink
 from tests import stores
 from tests.flows.harness import landed, sync, truth
 

@@ -9,8 +9,8 @@ import pytest
 
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.server import RequestSeen, serve
-from sinks.base import Sink
 from sinks.ledger import State
+from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.flows.places import place
 from tests.planned import AtRequest

@@ -14,8 +14,8 @@ from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows import pipeline
 from flows.audit import Verification
-from sinks.base import Sink
 from sinks.ledger import State
+from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth, verify
 from tests.flows.places import late, lose_a_row, place, reopened, steady
 

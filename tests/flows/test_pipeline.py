@@ -18,7 +18,7 @@ from extractors.queries import EventFilter
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.faults import KINDS, Fault, Faults
 from extractors.simulator.server import serve
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import State
 from sinks.memory import MemorySink
 from tests.flows.harness import UNLIMITED, landed, sync, truth

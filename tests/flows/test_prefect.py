@@ -21,7 +21,7 @@ from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.server import serve
 from flows.artifacts import Alert
 from flows.local import ROOT, NotReady, Stack
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
 from tests.flows.test_prefect_crash import launch
 from tests.flows.test_status_browser import CHROMIUM, FLAGS

@@ -20,10 +20,10 @@ from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
 from flows.automations import HEARTBEAT, WITHIN
 from flows.local import Stack
-from sinks.base import Sink
-from sinks.duckdb_file import DuckDBSink
-from sinks.lake import LakeSink
-from sinks.objects import LocalObjects
+from sinks.duckdb_file.sink import DuckDBSink
+from sinks.lake.sink import LakeSink
+from sinks.objects.base import LocalObjects
+from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, truth
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]

@@ -16,7 +16,7 @@ from extractors.simulator.dataset import generate
 from extractors.simulator.server import Simulator, serve
 from flows import adapter, backfill, evaluations, events, exports, projects, verify
 from flows.assets import Synced
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import DestinationBusy, DestinationUnusable, HostChanged
 from tests.flows.harness import UNLIMITED, landed, truth
 

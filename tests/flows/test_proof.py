@@ -14,10 +14,10 @@ from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows import pipeline
-from sinks.base import Sink
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import State
 from sinks.memory import MemorySink
+from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.planned import AtRequest
 

@@ -14,7 +14,7 @@ from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import Simulator, serve
 from flows import pipeline, runs, wiring
 from flows.settings import Settings, load
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED
 
 START, NOW = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 20, tzinfo=UTC)

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from flows import audit, pipeline
-from sinks.base import Sink
 from sinks.ledger import State
 from sinks.memory import MemorySink
+from sinks.sink import Sink
 from tests.flows.harness import landed, sync, verify
 from tests.flows.places import place
 from tests.second_server import Row, SecondServer, second_server

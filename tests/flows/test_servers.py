@@ -23,7 +23,7 @@ from extractors.simulator.profiles import (
     Profile,
 )
 from extractors.simulator.server import serve
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import State
 from sinks.memory import MemorySink
 from tests.flows.harness import landed, sync, truth

@@ -19,7 +19,7 @@ from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
 from flows import runs
 from flows.settings import load
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
 
 ROOT = Path(__file__).parents[2]

@@ -15,8 +15,8 @@ from flows import report, status_page
 from flows.settings import SettingsError
 from flows.status import Kind, Segment, Summary, Used, cells, summary
 from flows.status_page import page
-from sinks.base import Change, Run
 from sinks.ledger import HEAVY, Changes, Entry, Ledger, Probed, State, Tally
+from sinks.sink import Change, Run
 from tests.entries import own
 
 START, DAY, HOUR = datetime(2026, 1, 30, tzinfo=UTC), timedelta(days=1), timedelta(hours=1)

@@ -17,7 +17,7 @@ from flows import runs, wiring
 from flows.audit import Verification
 from flows.runs import Report
 from flows.settings import EventsSettings, load
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import DestinationUnusable
 from sinks.ledger import State
 from tests.flows.harness import UNLIMITED, landed, truth

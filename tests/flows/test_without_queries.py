@@ -15,8 +15,8 @@ from extractors.simulator.faults import Fault, Faults, Heavy
 from extractors.simulator.profiles import OLD_2021, OLD_2023
 from extractors.simulator.server import RequestSeen, serve
 from flows.status import Summary, summary
-from sinks.base import Sink
 from sinks.ledger import State
+from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.flows.places import place, reopened, steady
 from tests.program import Ended

@@ -1,4 +1,4 @@
-"""One suite for every sink: the contract of sinks/base.py."""
+"""One suite for every sink: the contract of sinks/sink.py."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ import pyarrow.compute as pc
 import pytest
 
 from extractors.http.decode import RAW_ROWS, REJECTS
-from sinks import duckdb_connection, errors
-from sinks.base import Change, Holding, Run, Sink
-from sinks.duckdb_file import DuckDBSink
-from sinks.duckdb_rows import SUM_SQL
-from sinks.lake import LakeSink
+from sinks import errors
+from sinks.duckdb_file import connection
+from sinks.duckdb_file.sink import DuckDBSink
+from sinks.lake.sink import LakeSink
 from sinks.ledger import (
     Agreed,
     Agreement,
@@ -38,6 +37,8 @@ from sinks.ledger import (
     Tally,
 )
 from sinks.memory import MemorySink
+from sinks.queries import SUM_SQL
+from sinks.sink import Change, Holding, Run, Sink
 from tests import stores
 from tests.sinks import filled
 from transforms import events as rows_of
@@ -660,7 +661,7 @@ def test_equal_digest_rewrites_only_the_ledger(tmp_path):
 
 def test_rows_larger_than_the_memory_limit_are_landed(tmp_path, monkeypatch):
     """Large rows stay in DuckDB's memory whatever its bound: landed all the same, each once, and read again."""
-    monkeypatch.setitem(duckdb_connection.CONFIG, "memory_limit", "24MB")
+    monkeypatch.setitem(connection.CONFIG, "memory_limit", "24MB")
     sink = DuckDBSink(tmp_path / "a.duckdb")
     sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
     random = Random(1)

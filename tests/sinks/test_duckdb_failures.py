@@ -19,8 +19,8 @@ import pytest
 
 from extractors.simulator.dataset import generate
 from extractors.simulator.server import Simulator, serve
-from sinks.duckdb_connection import DuckDBFile
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.connection import DuckDBFile
+from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import DestinationUnusable
 from tests.flows.harness import UNLIMITED, landed, truth
 from tests.program import surroundings

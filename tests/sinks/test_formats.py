@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sinks.base import FORMAT
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import State
+from sinks.sink import FORMAT
 from tests.sinks.formats import make
 
 FILES = sorted(make.HERE.glob("*.duckdb"))

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from extractors.http.decode import REJECTS
-from sinks import errors, lake_views, objects
-from sinks.base import Run
-from sinks.lake import LakeSink
-from sinks.lake_file import FILE_SCHEMA, Truncated, read_footer
-from sinks.lake_ledger import Line, Stream
+from sinks import errors
+from sinks.lake import views
+from sinks.lake.sink import LakeSink
+from sinks.lake.stream import Line, Stream
+from sinks.lake.window_file import FILE_SCHEMA, Truncated, read_footer
 from sinks.ledger import (
     Agreed,
     Agreement,
@@ -38,7 +38,9 @@ from sinks.ledger import (
     State,
     Stop,
 )
-from sinks.objects import LocalObjects, Missing
+from sinks.objects import base
+from sinks.objects.base import LocalObjects, Missing
+from sinks.sink import Run
 from tests import stores
 from tests.relay import refused, relay
 from tests.sinks.test_conformance import DAY, HOUR, landing, names
@@ -66,7 +68,7 @@ def prepare(lake: LakeSink, *, rebuild: bool = False, event_filter: str = "") ->
 
 
 def glob_of(lake: LakeSink) -> str:
-    return lake_views.glob_of(lake.objects)
+    return views.glob_of(lake.objects)
 
 
 def test_a_plain_glob_is_right_everywhere(lake):
@@ -497,7 +499,7 @@ NO_200 = [
 def test_a_put_without_a_200_is_no_landing(answer, moto, monkeypatch):
     """The call fails, and nobody takes the window for landed again: what was there stays, and the next try lands."""
     backoff = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=5)}
-    monkeypatch.setattr(objects, "RETRY", {"max_retries": 1, "retry_timeout": timedelta(seconds=5), "backoff": backoff})
+    monkeypatch.setattr(base, "RETRY", {"max_retries": 1, "retry_timeout": timedelta(seconds=5), "backoff": backoff})
     with relay(moto) as between:
         bucket = stores.new_bucket(moto)
         lake = prepare(stores.s3_lake(between.address, bucket=bucket))
@@ -573,8 +575,8 @@ def test_the_slower_writer_leaves_no_quarantine(shared):
 
 def test_a_large_window_goes_up_from_disk(shared, monkeypatch):
     """Beyond what is held in memory the file is written first; it is the same."""
-    monkeypatch.setattr("sinks.lake.BUFFERED_BYTES", 10)
-    monkeypatch.setattr("sinks.objects.MULTIPART_BYTES", 100)
+    monkeypatch.setattr("sinks.lake.sink.BUFFERED_BYTES", 10)
+    monkeypatch.setattr("sinks.objects.base.MULTIPART_BYTES", 100)
     lake = prepare(shared())
     lake.land([landing("a", "b")])
     lake.land([landing("c", generation=1)])
@@ -588,7 +590,7 @@ def test_a_large_window_goes_up_from_disk(shared, monkeypatch):
 def test_sql_has_the_tables_of_a_duckdb_file(whole, shared, monkeypatch):
     """Rows, ledger, runs, changes and quarantine, also for an empty lake, without httpfs; large files are read in parts."""
     if not whole:
-        monkeypatch.setattr(lake_views, "WHOLE_BYTES", 0)
+        monkeypatch.setattr(views, "WHOLE_BYTES", 0)
     lake = prepare(shared())
     tables = ("events", "hedgerow.windows", "hedgerow.runs", "hedgerow.changes", "hedgerow.quarantine")
     for rows in (0, 1):
@@ -611,7 +613,7 @@ def test_views_follow_the_lake(empty, tmp_path):
     if not empty:
         lake.land([landing("a")])
     file = tmp_path / "views.duckdb"
-    lake_views.attach(lake, file)
+    views.attach(lake, file)
     lake.land([landing("b", generation=0 if empty else 1)])
     with duckdb.connect(str(file), read_only=True) as one, duckdb.connect(str(file), read_only=True) as two:
         found = [db.sql("SELECT event, uuid, properties->>'big' AS big FROM events").fetchall() for db in (one, two)]
@@ -624,7 +626,7 @@ def test_views_follow_the_lake(empty, tmp_path):
 def test_printed_views_work_elsewhere(lake):
     """The SQL that is printed makes the same views in any DuckDB; the ledger comes from the footers."""
     lake.land([landing("a", "b"), moved(landing(), 1)])
-    statements = lake_views.attach(lake, Path(lake.objects.root).parent / "views.duckdb")
+    statements = views.attach(lake, Path(lake.objects.root).parent / "views.duckdb")
     with duckdb.connect() as db:
         db.execute(statements)
         assert db.sql("SELECT count(*) FROM events").fetchall() == [(2,)]
@@ -637,7 +639,7 @@ def test_no_credentials_in_views(moto, tmp_path):
     """Neither in the file nor in what is printed."""
     lake = prepare(stores.s3_lake(moto))
     lake.land([landing("a")])
-    statements = lake_views.attach(lake, tmp_path / "views.duckdb")
+    statements = views.attach(lake, tmp_path / "views.duckdb")
 
     for secret in stores.KEYS:
         assert secret not in statements
@@ -651,9 +653,9 @@ def test_attach_replaces_only_views(lake, tmp_path):
     with duckdb.connect(str(file)) as db:
         db.execute("CREATE TABLE precious AS SELECT 1 AS a")
     with pytest.raises(errors.DestinationUnusable, match=r"mine\.duckdb"):
-        lake_views.attach(lake, file)
-    lake_views.attach(lake, tmp_path / "views.duckdb")
-    lake_views.attach(lake, tmp_path / "views.duckdb")
+        views.attach(lake, file)
+    views.attach(lake, tmp_path / "views.duckdb")
+    views.attach(lake, tmp_path / "views.duckdb")
 
     with duckdb.connect(str(file), read_only=True) as db:
         assert db.sql("FROM precious").fetchall() == [(1,)]
@@ -663,7 +665,7 @@ def test_attached_ledger_is_the_one_that_runs_know(lake, tmp_path):
     """States and facts as `ledger` gives them: after a note, after damage and its end, after a rebuild, merged or not."""
     file = tmp_path / "views.duckdb"
     lake.land([landing("a", "b"), moved(landing("c"), 1), moved(landing("d"), 2), moved(landing("e"), 3)])
-    lake_views.attach(lake, file)
+    views.attach(lake, file)
 
     def entries() -> list[Entry]:
         return [entry for _, entry in sorted(lake.ledger(1, "events").entries.items())]
@@ -702,12 +704,12 @@ def test_attached_ledger_is_the_one_that_runs_know(lake, tmp_path):
 
 def test_a_full_disk_is_told_as_one(lake, monkeypatch):
     """A large window waits in a file before it goes up: where there is no room, exit 12 says what to free."""
-    monkeypatch.setattr("sinks.lake.BUFFERED_BYTES", 0)
+    monkeypatch.setattr("sinks.lake.sink.BUFFERED_BYTES", 0)
 
     def full(*args: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("sinks.lake_file.write", full)
+    monkeypatch.setattr("sinks.lake.window_file.write", full)
     with pytest.raises(errors.DestinationUnusable, match="No space left") as told:
         lake.land([landing("a")])
 

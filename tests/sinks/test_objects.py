@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sinks import errors, objects
-from sinks.objects import Changed, Exists, LocalObjects, Missing, Objects, S3Objects, S3Options
+from sinks import errors
+from sinks.objects import base
+from sinks.objects.base import Changed, Exists, LocalObjects, Missing, Objects, S3Objects, S3Options
 from tests import stores
 from tests.relay import Relay, Request, refused, relay
 
@@ -38,9 +39,7 @@ def behind(made: Relay, moto: str) -> S3Objects:
 def soon(monkeypatch):
     """Retries as in earnest, but quickly."""
     backoff = {"init_backoff": timedelta(milliseconds=5), "max_backoff": timedelta(milliseconds=20)}
-    monkeypatch.setattr(
-        objects, "RETRY", {"max_retries": 4, "retry_timeout": timedelta(seconds=10), "backoff": backoff}
-    )
+    monkeypatch.setattr(base, "RETRY", {"max_retries": 4, "retry_timeout": timedelta(seconds=10), "backoff": backoff})
 
 
 def test_what_is_put_comes_back(store):
@@ -120,8 +119,8 @@ def test_a_store_without_if_match_is_found_out(between, moto):
 @pytest.mark.parametrize("local", [True, False])
 def test_large_objects_go_up_in_parts(local, store, tmp_path, monkeypatch):
     """From memory or from a file; conditions are looked at before."""
-    monkeypatch.setattr(objects, "MULTIPART_BYTES", 2**20)
-    monkeypatch.setattr(objects, "PART_BYTES", 5 * 2**20)
+    monkeypatch.setattr(base, "MULTIPART_BYTES", 2**20)
+    monkeypatch.setattr(base, "PART_BYTES", 5 * 2**20)
     data = os.urandom(12 * 2**20)
     source: bytes | Path = data
     if local:
@@ -249,7 +248,7 @@ def test_a_killed_put_leaves_no_object(tmp_path):
     """What was written aside is seen by no listing, and removed in time."""
     store = LocalObjects(tmp_path, "file:x")
     store.put("a/x.parquet", b"1")
-    aside = tmp_path / objects.SCRATCH / "left"
+    aside = tmp_path / base.SCRATCH / "left"
     aside.write_bytes(b"half")
     os.utime(aside, (0, 0))
     store.check()

@@ -17,8 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from extractors.http.decode import RAW_ROWS, REJECTS
 from extractors.window import DAY, MICROSECOND, midnight
 from sinks import errors
-from sinks.base import Run, Sink
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import (
     Agreement,
     Base,
@@ -36,6 +35,7 @@ from sinks.ledger import (
     TooHeavy,
 )
 from sinks.memory import MemorySink
+from sinks.sink import Run, Sink
 from tests import stores
 from tests.sinks import filled
 from transforms import events as rows_of

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extractors.http.decode import RAW_ROWS
-from sinks.duckdb_rows import SUM_SQL
+from sinks.queries import SUM_SQL
 from transforms import digest, privacy
 from transforms.digest import MODULUS, SourceDigest
 from transforms.events import from_page

@@ -13,9 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from extractors.http.decode import RAW_ROWS, REJECTS
-from sinks.base import FORMAT, Run
-from sinks.duckdb_file import DuckDBSink
+from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import Agreement, Base, Changes, Damage, Dispute, Entry, Landing, Note, State, Tally
+from sinks.sink import FORMAT, Run
 from transforms import events as rows_of
 from transforms import privacy
 

@@ -18,9 +18,9 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from sinks import duckdb_rows, duckdb_tables, durable, errors
-from sinks.base import FORMAT, REJECTS, Change, Holding, Run, Table, after, by_stream, grouped
-from sinks.duckdb_connection import PLENTY, DuckDBFile, one, transaction
+from sinks import durable, errors, queries
+from sinks.duckdb_file import tables
+from sinks.duckdb_file.connection import PLENTY, DuckDBFile, one, transaction
 from sinks.ledger import (
     FACTS,
     OWN,
@@ -45,6 +45,7 @@ from sinks.ledger import (
     off_the_list,
     recent,
 )
+from sinks.sink import FORMAT, REJECTS, Change, Holding, Run, Table, after, by_stream, grouped
 
 SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS hedgerow;
@@ -249,7 +250,7 @@ class DuckDBSink:
 
     def twice(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
         with self._file.open(read_only=True) as db:
-            return duckdb_rows.twice(db, project_id, days)
+            return queries.twice(db, project_id, days)
 
     def note(self, notes: Sequence[Note]) -> list[Note]:
         left: list[Note] = []
@@ -280,13 +281,13 @@ class DuckDBSink:
 
     def hashes(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
         with self._file.open(read_only=True) as db:
-            return duckdb_rows.hashes(db, project_id, start, end)
+            return queries.hashes(db, project_id, start, end)
 
     def audit(self, project_id: int, stream: str, start: datetime, end: datetime) -> dict[datetime | None, Holding]:
         if not self.path.exists():
             return {}
         with self._file.open(read_only=True) as db:
-            return duckdb_rows.audit(db, project_id, stream, start, end) if _format(db) else {}
+            return queries.audit(db, project_id, stream, start, end) if _format(db) else {}
 
     def changes(self, project_id: int, stream: str) -> list[Change]:
         if not self.path.exists():
@@ -349,13 +350,13 @@ class DuckDBSink:
 
     def rows(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
         with self._file.open(read_only=True) as db:
-            return duckdb_rows.rows(db, project_id, start, end)
+            return queries.rows(db, project_id, start, end)
 
     def table(self, name: str) -> Table | None:
         if not self.path.exists():
             return None
         with self._file.open(read_only=True) as db:
-            return duckdb_tables.read(db, name) if _format(db) else None
+            return tables.read(db, name) if _format(db) else None
 
     def replace(
         self,
@@ -368,7 +369,7 @@ class DuckDBSink:
     ) -> None:
         with self._file.open() as db, transaction(db):
             self._migrate(db)
-            duckdb_tables.replace(db, name, rows, version=version, json=json, views=views or {})
+            tables.replace(db, name, rows, version=version, json=json, views=views or {})
 
     def keep(self, path: str, file: Path) -> str:
         home = self.path.with_name(f"{self.path.name}.exports")
@@ -402,8 +403,8 @@ class DuckDBSink:
     def query(self, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
         if not self.path.exists():
             raise errors.DestinationUnusable(f"no such file: {self.path}", hint="run hedgerow sync first")
-        with self._file.open(read_only=True) as db, duckdb_rows.refusals():
-            yield duckdb_rows.executed(db, sql)
+        with self._file.open(read_only=True) as db, queries.refusals():
+            yield queries.executed(db, sql)
 
     def _migrate(self, db: duckdb.DuckDBPyConnection) -> None:
         """Create the tables of this format; a newer format is refused, an older one is added to."""

@@ -19,9 +19,9 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sinks import errors, lake_file
-from sinks.base import Run
-from sinks.lake_file import Footer, Truncated, Unreadable
+from sinks import errors
+from sinks.lake import window_file
+from sinks.lake.window_file import Footer, Truncated, Unreadable
 from sinks.ledger import (
     GRAVITY,
     NO_FACTS,
@@ -39,7 +39,8 @@ from sinks.ledger import (
     marks_kept,
     recent,
 )
-from sinks.objects import Exists, Found, Missing, Objects
+from sinks.objects.base import Exists, Found, Missing, Objects
+from sinks.sink import Run
 
 HOME = "_hedgerow"
 AT_ONCE = 16  # requests side by side: small objects, so latency is all that counts
@@ -127,7 +128,7 @@ def line_of(footer_id: str, entry: Entry, note: Note, before: Line | None) -> Li
         at=time.time(),
         n=entry.noted,
         gravity=GRAVITY.index(type(note.finding)),
-        facts=lake_file.facts_text(entry.facts),
+        facts=window_file.facts_text(entry.facts),
         damaged_n=damaged_n,
         damaged_at=damaged_at,
         sound_n=sound_n,
@@ -204,7 +205,7 @@ class Stream:
         return file.footer.unchecked and file.footer.id not in self.checked
 
     def ledger(self) -> Ledger:
-        """As sinks.base.Sink.ledger; refresh first."""
+        """As sinks.sink.Sink.ledger; refresh first."""
         entries = {file.footer.entry.start: self.entry(file) for file in self.files.values()}
         marks = [mark for file in self.files.values() for mark in file.footer.marks]
         days = {file.footer.entry.start.date() for file in self.files.values() if self.unchecked(file)}
@@ -259,7 +260,7 @@ class Stream:
     def _list_windows(self) -> dict[str, Found]:
         found = {}
         for one in self.objects.list(f"{self.name}/project_id={self.project_id}"):
-            if lake_file.is_window_path(one.path):
+            if window_file.is_window_path(one.path):
                 found[one.path] = one
             elif one.path.endswith(".parquet"):
                 raise self._foreign(one.path)
@@ -279,12 +280,14 @@ class Stream:
 
     def _opened(self, found: Found) -> tuple[str, File]:
         try:
-            tail = self.objects.tail(found.path, size=found.size, length=lake_file.TAIL_BYTES)
+            tail = self.objects.tail(found.path, size=found.size, length=window_file.TAIL_BYTES)
             try:
-                footer, rows = lake_file.read_footer(tail)
+                footer, rows = window_file.read_footer(tail)
             except Truncated as exc:
-                footer, rows = lake_file.read_footer(self.objects.tail(found.path, size=found.size, length=exc.length))
-            if lake_file.window_path(footer.entry) != found.path:
+                footer, rows = window_file.read_footer(
+                    self.objects.tail(found.path, size=found.size, length=exc.length)
+                )
+            if window_file.window_path(footer.entry) != found.path:
                 raise Unreadable("a copy of another window")
         except Missing:  # replaced and deleted meanwhile: as if it had not been listed
             footer, rows = self._remembered(found.path), -1
@@ -412,7 +415,7 @@ class Stream:
             table = pq.read_table(pa.BufferReader(self.objects.get(self._cache_path)[0]))
             for path, etag, rows, text in zip(*(table[name].to_pylist() for name in CACHE_SCHEMA.names), strict=True):
                 self._cached[path] = etag
-                self.files.setdefault(path, File(etag, rows, lake_file.loaded(text)))
+                self.files.setdefault(path, File(etag, rows, window_file.loaded(text)))
         except (Missing, Unreadable, pa.ArrowException, OSError, KeyError):
             return  # it is only a cache
 
@@ -424,7 +427,7 @@ class Stream:
             return
         columns = list(
             zip(
-                *((path, file.etag, file.rows, lake_file.dumped(file.footer)) for path, file in sound.items()),
+                *((path, file.etag, file.rows, window_file.dumped(file.footer)) for path, file in sound.items()),
                 strict=True,
             )
         )
@@ -463,7 +466,7 @@ def _started(line: Line) -> object:
 def noted(entry: Entry, line: Line) -> Entry:
     """The entry as its landing wrote it, with what the journal's *line* adds."""
     probed = Probed(line.probed_at, line.probed or "") if line.probed_at else None
-    state, facts, agreed = lake_file.own_state(
+    state, facts, agreed = window_file.own_state(
         line.state,
         {name: at for name, at in line.facts.items() if name != "damaged"},
         older=line.n < 0,

@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from sinks import errors
-from sinks.base import HASHED, IDENTITIES, Holding
+from sinks.sink import HASHED, IDENTITIES, Holding
 
 TABLES = "the tables: events, hedgerow.windows, hedgerow.runs, hedgerow.changes, hedgerow.quarantine"
 
@@ -73,7 +73,7 @@ UNION ALL SELECT NULL, asked, '' FROM held WHERE window_start IS NULL AND asked 
 
 
 def twice(db: duckdb.DuckDBPyConnection, project_id: int, days: Iterable[date]) -> pa.Table:
-    """As sinks.base.Sink.twice."""
+    """As sinks.sink.Sink.twice."""
     found: list[pa.Table] = []
     for day in sorted(days):
         start = datetime(day.year, day.month, day.day, tzinfo=UTC)
@@ -83,13 +83,13 @@ def twice(db: duckdb.DuckDBPyConnection, project_id: int, days: Iterable[date]) 
 
 
 def hashes(db: duckdb.DuckDBPyConnection, project_id: int, start: datetime, end: datetime) -> pa.Table:
-    """As sinks.base.Sink.hashes."""
+    """As sinks.sink.Sink.hashes."""
     asked = {"project": project_id, "start": start, "end": end}
     return db.sql(HASHES, params=asked).to_arrow_table().cast(HASHED)
 
 
 def rows(db: duckdb.DuckDBPyConnection, project_id: int, start: datetime, end: datetime) -> pa.Table:
-    """As sinks.base.Sink.rows."""
+    """As sinks.sink.Sink.rows."""
     return db.sql(
         "SELECT * REPLACE (uuid::VARCHAR AS uuid, properties::VARCHAR AS properties, "
         "person_properties::VARCHAR AS person_properties) FROM events "
@@ -120,7 +120,7 @@ def executed(db: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyConnecti
 def audit(
     db: duckdb.DuckDBPyConnection, project_id: int, stream: str, start: datetime, end: datetime
 ) -> dict[datetime | None, Holding]:
-    """As sinks.base.Sink.audit."""
+    """As sinks.sink.Sink.audit."""
     asked = {"project": project_id, "stream": stream, "start": start, "end": end}
     return {
         window_start.astimezone(UTC) if window_start else None: Holding(rows, digest)

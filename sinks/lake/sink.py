@@ -23,10 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sinks import duckdb_rows, errors, lake_file, lake_views
-from sinks.base import FORMAT, IDENTITIES, REJECTS, Change, Holding, Run, Table, after, by_stream, grouped
-from sinks.lake_file import FILE_SCHEMA, Footer
-from sinks.lake_ledger import AT_ONCE, GRAVE, HOME, File, Line, Stream, carried, line_of, stored_run
+from sinks import errors, queries
+from sinks.lake import views as lake_views
+from sinks.lake import window_file
+from sinks.lake.stream import AT_ONCE, GRAVE, HOME, File, Line, Stream, carried, line_of, stored_run
+from sinks.lake.window_file import FILE_SCHEMA, Footer
 from sinks.ledger import (
     Entry,
     Landing,
@@ -39,7 +40,8 @@ from sinks.ledger import (
     off_the_list,
     recent,
 )
-from sinks.objects import SCRATCH, Changed, Exists, LocalObjects, Missing, Objects
+from sinks.objects.base import SCRATCH, Changed, Exists, LocalObjects, Missing, Objects
+from sinks.sink import FORMAT, IDENTITIES, REJECTS, Change, Holding, Run, Table, after, by_stream, grouped
 
 FORMAT_PATH = f"{HOME}/format"
 CONTENTS = "exports/contents"
@@ -234,7 +236,7 @@ class LakeSink:
 
     def _land(self, known: Stream, landing: Landing, *, mark: datetime | None) -> Entry:
         """One window, by one PUT."""
-        entry, path = landing.entry, lake_file.window_path(landing.entry)
+        entry, path = landing.entry, window_file.window_path(landing.entry)
         file = known.files.get(path)
         if _generation(known, file) != entry.generation:
             file = known.look(path)
@@ -346,7 +348,7 @@ class LakeSink:
             known.read_journal()
             lines = []
             for note in some:
-                file = known.files.get(lake_file.window_path(note.known))
+                file = known.files.get(window_file.window_path(note.known))
                 new = follows(known.entry(file), note) if file is not None else None
                 if file is None or not isinstance(new, Entry):
                     left.append(note)
@@ -362,7 +364,7 @@ class LakeSink:
     @staticmethod
     def _stands(known: Stream, note: Note, written: set[str]) -> bool:
         """Whether a grave note is about the landing that is there: one that was replaced meanwhile takes it along."""
-        path = lake_file.window_path(note.known)
+        path = window_file.window_path(note.known)
         before = known.files.get(path)
         if before is None or before.footer.id not in written:
             return True  # left out already
@@ -426,24 +428,24 @@ class LakeSink:
         for day in sorted(days):
             files = [file for file in known.files.values() if file.footer.entry.start.date() == day]
             with self._events(project_id, files, IDENTITIES.names) as db:
-                found.append(duckdb_rows.twice(db, project_id, [day]))
+                found.append(queries.twice(db, project_id, [day]))
         return pa.concat_tables(found)
 
     def hashes(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
         with self._events(project_id, self._touching(project_id, start, end)) as db:
-            return duckdb_rows.hashes(db, project_id, start, end)
+            return queries.hashes(db, project_id, start, end)
 
     def rows(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
         with self._events(project_id, self._touching(project_id, start, end)) as db:
-            return duckdb_rows.rows(db, project_id, start, end)
+            return queries.rows(db, project_id, start, end)
 
     def table(self, name: str) -> Table | None:
         try:
             data, etag = self.objects.get(table_path(name))
-            return Table(lake_file.read(data), etag)
+            return Table(window_file.read(data), etag)
         except Missing:
             return None
-        except lake_file.Unreadable as exc:
+        except window_file.Unreadable as exc:
             raise errors.DestinationUnusable(
                 f"{self.name}: {table_path(name)} cannot be read", hint="bring it back from a backup, or delete it"
             ) from exc
@@ -460,14 +462,14 @@ class LakeSink:
         sunk = pa.BufferOutputStream()
         # JSON is text in Parquet, and views are made where the lake is queried: the footer says what they are. Its id
         # makes two versions of the same rows two.
-        notes = lake_file.TableNotes(uuid.uuid4().hex, list(json), dict(views or {}))
-        pq.write_table(lake_file.noted(rows, notes), sunk, compression="zstd")
+        notes = window_file.TableNotes(uuid.uuid4().hex, list(json), dict(views or {}))
+        pq.write_table(window_file.noted(rows, notes), sunk, compression="zstd")
         try:
             self.objects.put(table_path(name), sunk.getvalue().to_pybytes(), create=not version, match=version or None)
         except (Exists, Changed) as exc:
             raise errors.GenerationConflict(f"table {name}", expected=0, found=1) from exc
 
-    def tables(self) -> dict[str, tuple[str, lake_file.TableNotes]]:
+    def tables(self) -> dict[str, tuple[str, window_file.TableNotes]]:
         """Tables beside the events, by name: where they are, and what their footers say."""
         found = {}
         for place in ("exports", "evaluations"):
@@ -475,9 +477,9 @@ class LakeSink:
                 name = one.path.rpartition("/")[2].removesuffix(".parquet")
                 name = "exports" if one.path == table_path("exports") else name
                 if one.path == table_path(name):
-                    tail = self.objects.tail(one.path, size=one.size, length=lake_file.TAIL_BYTES)
-                    with suppress(lake_file.Unreadable, lake_file.Truncated):
-                        found[name] = one.path, lake_file.read_notes(tail)
+                    tail = self.objects.tail(one.path, size=one.size, length=window_file.TAIL_BYTES)
+                    with suppress(window_file.Unreadable, window_file.Truncated):
+                        found[name] = one.path, window_file.read_notes(tail)
         return found
 
     def keep(self, path: str, file: Path) -> str:
@@ -491,7 +493,7 @@ class LakeSink:
 
     def rejects(self, entry: Entry) -> pa.Table:
         known = self._known(entry.project_id, entry.stream)
-        file = known.files.get(lake_file.window_path(entry))
+        file = known.files.get(window_file.window_path(entry))
         return self._rejects_of(file) if file else REJECTS.empty_table()
 
     def audit(self, project_id: int, stream: str, start: datetime, end: datetime) -> dict[datetime | None, Holding]:
@@ -522,7 +524,7 @@ class LakeSink:
         with _duckdb() as db:
             db.register("landed", pa.concat_tables(tables))
             asked = {"project": files[0].footer.entry.project_id, "start": start, "end": end}
-            result = db.execute(duckdb_rows.HELD, asked).fetchall()
+            result = db.execute(queries.HELD, asked).fetchall()
         held: dict[datetime | None, Holding] = {
             at.astimezone(UTC): Holding(rows, digest) for at, rows, digest, _ in result
         }
@@ -550,15 +552,15 @@ class LakeSink:
         """A window's rows. Raises GenerationConflict when the object was replaced since it was looked at."""
         entry = file.footer.entry
         try:
-            data, etag = self.objects.get(lake_file.window_path(entry))
+            data, etag = self.objects.get(window_file.window_path(entry))
         except Missing:
             data, etag = b"", ""
         if etag != file.etag:
             raise _conflict(entry, entry.generation + 1)
         try:
-            rows = lake_file.read(data)
+            rows = window_file.read(data)
             return rows.select(FILE_SCHEMA.names).cast(FILE_SCHEMA)
-        except (lake_file.Unreadable, KeyError, pa.ArrowException):
+        except (window_file.Unreadable, KeyError, pa.ArrowException):
             return FILE_SCHEMA.empty_table()  # damaged: it holds no row that anyone could read
 
     def _all_read(self, files: Sequence[File]) -> list[pa.Table]:
@@ -569,8 +571,8 @@ class LakeSink:
     def query(self, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
         if not self.exists():
             raise errors.DestinationUnusable(f"there is no lake yet: {self.name}", hint="run hedgerow sync first")
-        with lake_views.connected(self) as db, duckdb_rows.refusals():
-            yield duckdb_rows.executed(db, sql)
+        with lake_views.connected(self) as db, queries.refusals():
+            yield queries.executed(db, sql)
 
 
 def table_path(name: str) -> str:
@@ -594,13 +596,13 @@ def _written(rows: pa.Table, footer: Footer, directory: Path) -> Iterator[bytes 
     """A window's file: in memory, or on disk when it is large."""
     if rows.nbytes <= BUFFERED_BYTES:
         sunk = pa.BufferOutputStream()
-        lake_file.write(rows, footer, sunk)
+        window_file.write(rows, footer, sunk)
         yield sunk.getvalue().to_pybytes()
         return
     with ExitStack() as held:
         with errors.writing(directory):
             file = held.enter_context(tempfile.NamedTemporaryFile(dir=directory, prefix="window-"))
-            lake_file.write(rows, footer, Path(file.name))
+            window_file.write(rows, footer, Path(file.name))
         yield Path(file.name)
 
 

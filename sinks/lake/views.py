@@ -19,12 +19,12 @@ import fsspec
 import pyarrow as pa
 
 from sinks import errors
-from sinks.base import Change, Run
 from sinks.ledger import FACTS, SHOWN, Entry, State
-from sinks.objects import LocalObjects, Objects, S3Objects
+from sinks.objects.base import LocalObjects, Objects, S3Objects
+from sinks.sink import Change, Run
 
 if TYPE_CHECKING:
-    from sinks.lake import LakeSink
+    from sinks.lake.sink import LakeSink
 
 COLUMNS = {
     "project_id": "BIGINT",

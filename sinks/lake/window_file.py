@@ -15,7 +15,6 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sinks.base import FORMAT
 from sinks.ledger import (
     FACTS,
     OWN,
@@ -30,6 +29,7 @@ from sinks.ledger import (
     Tally,
     of_older,
 )
+from sinks.sink import FORMAT
 
 KEY = b"hedgerow"
 FACTS_SINCE = 3  # the format in which facts stand beside the state
