@@ -11,7 +11,7 @@ demo: install
 	$(BIN)/hedgerow demo
 # A local Prefect server, worker and schedule against the bundled simulator, until Ctrl-C.
 prefect: install
-	$(BIN)/python -m flows.local
+	$(BIN)/python -m flows.orchestration.local
 test: install-dev
 	$(BIN)/python -m pytest -q -m "not long and not soak" -n 3 --durations=10
 # Make -j2 test-long runs them side by side: many hands last about as long as the two after them.

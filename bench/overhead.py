@@ -24,7 +24,7 @@ from extractors.simulator.dataset import generate  # noqa: E402
 from extractors.simulator.faults import Fault, Faults  # noqa: E402
 from extractors.simulator.profiles import CLOUD  # noqa: E402
 from extractors.simulator.server import serve  # noqa: E402
-from flows.local import Stack  # noqa: E402
+from flows.orchestration.local import Stack  # noqa: E402
 
 PROFILE = replace(CLOUD, per_minute=None, per_hour=None, query_per_minute=None, query_per_hour=None)
 START = datetime(2025, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Prefect flow of a backfill, alone or in parts; the work is flows.runs' and flows.parts'.
+"""Prefect flow of a backfill, alone or in parts; the work is flows.runs.loads' and flows.orchestration.parts'.
 
 Run by hand: `python -m flows.backfill 2025-01-01 2026-01-01`.
 """
@@ -10,13 +10,13 @@ import argparse
 from prefect import flow, runtime
 
 from extractors.errors import SourceError
-from flows import adapter, artifacts, parts
-from flows.adapter import Ended
-from flows.parameters import ProjectId, Since, Until, Workers
-from flows.parameters import Share as ShareOf
-from flows.parts import Part
-from flows.runs import Report
-from flows.settings import SettingsError
+from flows.orchestration import adapter, artifacts, parts
+from flows.orchestration.adapter import Ended
+from flows.orchestration.parameters import ProjectId, Since, Until, Workers
+from flows.orchestration.parameters import Share as ShareOf
+from flows.orchestration.parts import Part
+from flows.runs.loads import Report
+from flows.settings.model import SettingsError
 from sinks.errors import SinkError
 
 

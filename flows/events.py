@@ -1,4 +1,4 @@
-"""Prefect flow of the scheduled events sync; the work is flows.runs'. Run by hand: `python -m flows.events`."""
+"""Prefect flow of the scheduled events sync; the work is flows.runs.loads'. Run by hand: `python -m flows.events`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from datetime import timedelta
 
 from prefect import flow, runtime
 
-from flows import adapter, runs
-from flows.adapter import Ended
-from flows.parameters import Minutes, ProjectId, Since, Until
-from flows.runs import Report
-from flows.settings import Settings
+from flows.orchestration import adapter
+from flows.orchestration.adapter import Ended
+from flows.orchestration.parameters import Minutes, ProjectId, Since, Until
+from flows.runs import loads
+from flows.runs.loads import Report
+from flows.settings.model import Settings
 
 
 def _name() -> str:
@@ -41,7 +42,7 @@ def sync_events(
     """
 
     def load(settings: Settings, project_id: int, done: list[Report]) -> None:
-        runs.load_events(
+        loads.load_events(
             settings,
             project_id,
             command="sync",

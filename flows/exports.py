@@ -6,11 +6,12 @@ from datetime import timedelta
 
 from prefect import flow
 
-from flows import adapter, assets
-from flows.adapter import Ended
-from flows.assets import Synced
-from flows.parameters import Minutes, ProjectId
-from flows.settings import Settings
+from flows.assets import streams
+from flows.assets.streams import Synced
+from flows.orchestration import adapter
+from flows.orchestration.adapter import Ended
+from flows.orchestration.parameters import Minutes, ProjectId
+from flows.settings.model import Settings
 
 
 def _name() -> str:
@@ -29,10 +30,10 @@ def sync_exports(projects: list[ProjectId] | None = None, max_wait_minutes: Minu
     def load(settings: Settings, project_id: int, done: list[Synced]) -> None:
         def work() -> None:
             done.append(
-                assets.sync(
+                streams.sync(
                     settings,
                     project_id,
-                    assets.EXPORTS,
+                    streams.EXPORTS,
                     named=True,
                     max_wait=timedelta(minutes=max_wait_minutes),
                     listener=adapter.listener(project_id),

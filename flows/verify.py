@@ -1,4 +1,4 @@
-"""Prefect flow of the daily verification; the work is flows.audit's. Run by hand: `python -m flows.verify`."""
+"""Prefect flow of the daily verification; the work is flows.landing.audit's. Run by hand: `python -m flows.verify`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from datetime import timedelta
 
 from prefect import flow, runtime
 
-from flows import adapter, runs
-from flows.adapter import Ended
-from flows.artifacts import Verified
-from flows.parameters import Minutes, ProjectId, Since, Until
-from flows.settings import Settings
+from flows.orchestration import adapter
+from flows.orchestration.adapter import Ended
+from flows.orchestration.artifacts import Verified
+from flows.orchestration.parameters import Minutes, ProjectId, Since, Until
+from flows.runs import loads
+from flows.settings.model import Settings
 
 
 def _name() -> str:
@@ -40,7 +41,7 @@ def verify_events(
 
     def verify(settings: Settings, project_id: int, done: list[Verified]) -> None:
         def work() -> None:
-            found, report = runs.verify_events(
+            found, report = loads.verify_events(
                 settings,
                 project_id,
                 since=since,

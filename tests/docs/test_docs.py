@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.settings import ENVIRONMENT, load, open_keys
+from flows.settings.model import ENVIRONMENT, load, open_keys
 from tests.program import surroundings
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +84,8 @@ def test_first_run_tells_what_to_set(tmp_path):
 
 def test_help_does_not_import_prefect(tmp_path):
     """--help is quick: Prefect stays unimported."""
-    code = "import sys, flows.cli; sys.exit(any(name.split('.')[0] in ('prefect', 'duckdb', 'polars') for name in sys.modules))"
+    heavy = "name.split('.')[0] in ('prefect', 'duckdb', 'polars')"
+    code = f"import sys, flows.cli.app; sys.exit(any({heavy} for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from extractors.simulator.server import Simulator
-from flows import cli
+from flows.cli import app
 from tests.program import Command, Ended
 
 
@@ -34,9 +34,9 @@ def hedgerow(tmp_path, monkeypatch, capsys) -> Iterator[Command]:
             monkeypatch.setenv(name, value)
         error = ""
         try:
-            status = cli.app(arguments, standalone_mode=False) or 0
+            status = app.app(arguments, standalone_mode=False) or 0
         except Exception as exc:
-            status, error = cli._explained(exc)
+            status, error = app._explained(exc)
         said = capsys.readouterr()
         return Ended(status, said.out, said.err + error)
 
@@ -73,7 +73,7 @@ def main(capsys, monkeypatch) -> Iterator[Callable[[Sequence[str], Path, Mapping
         sys.argv = ["hedgerow", *arguments]
         try:
             with pytest.raises(SystemExit) as ended:
-                cli.main()
+                app.main()
         finally:
             sys.argv = given
             back()

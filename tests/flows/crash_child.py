@@ -28,8 +28,8 @@ from pathlib import Path
 
 import httpx
 
-from flows.destinations import destination_of
-from flows.settings import load
+from flows.runs.destinations import destination_of
+from flows.settings.model import load
 from sinks.ledger import Entry, Landing
 from sinks.sink import Destination
 from tests.flows.harness import sync

@@ -31,8 +31,8 @@ from extractors.http.pacing import Limit, Pacing
 from extractors.queries import Bucket, EventFilter, Request
 from extractors.reading.events import EventsReader
 from extractors.window import Range
-from flows import audit, copy, pipeline
-from flows.pipeline import STREAM
+from flows.landing import audit, copy, pipeline
+from flows.landing.pipeline import STREAM
 from sinks import ledger
 from sinks.errors import SinkError
 from sinks.ledger import Entry, Landing
@@ -371,13 +371,13 @@ def _in_line(items: Iterator[object], **options: object) -> Iterator[Iterator[ob
 
 
 SMALL: dict[str, object] = {
-    "flows.plan.WINDOW_ROWS": 30,
-    "flows.plan.OVERRUN_ROWS": 60,
-    "flows.plan.FIRST_RANGE": timedelta(days=2),
-    "flows.pipeline.BATCH_ROWS": 60,
-    "flows.guard.MOST_ROWS": 12,
-    "flows.loader._ahead": _in_line,
-    "flows.copy.BATCH_WINDOWS": 4,
+    "flows.landing.plan.WINDOW_ROWS": 30,
+    "flows.landing.plan.OVERRUN_ROWS": 60,
+    "flows.landing.plan.FIRST_RANGE": timedelta(days=2),
+    "flows.landing.pipeline.BATCH_ROWS": 60,
+    "flows.landing.guard.MOST_ROWS": 12,
+    "flows.landing.sweep._ahead": _in_line,
+    "flows.landing.copy.BATCH_WINDOWS": 4,
     "sinks.lake.sink.time": HERE,
     "sinks.lake.stream.time": HERE,
     "sinks.lake.stream.JOURNAL_OBJECTS": 6,

@@ -17,7 +17,7 @@ from extractors.queries import Bucket, EventFilter
 from extractors.reading.events import EventsReader
 from extractors.simulator.dataset import Event
 from extractors.simulator.profiles import CLOUD
-from flows import audit, pipeline
+from flows.landing import audit, pipeline
 from sinks.sink import Sink
 
 UNLIMITED = replace(CLOUD, per_minute=None, per_hour=None, query_per_minute=None, query_per_hour=None)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from flows import runs
-from flows.settings import load
+from flows.runs import loads
+from flows.settings.model import load
 
 if __name__ == "__main__":
     url, key, directory, seconds = sys.argv[1:]
@@ -26,7 +26,7 @@ if __name__ == "__main__":
     settings, me = load(flags, directory=Path(directory)).settings, psutil.Process()
     deadline = time.monotonic() + float(seconds)
     while time.monotonic() < deadline:
-        report = runs.load_events(settings, 1, command="sync")
+        report = loads.load_events(settings, 1, command="sync")
         memory = me.memory_info().rss
         held = {
             "rows": report.rows,

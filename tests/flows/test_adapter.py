@@ -15,13 +15,15 @@ from pydantic import SecretStr
 from extractors.errors import SourceUnavailable
 from extractors.http.pacing import Share
 from extractors.window import Range
-from flows import adapter, artifacts, backfill, evaluations, events, exports, parts, pipeline, verify
-from flows.assets import Synced
-from flows.audit import Verification
-from flows.automations import unstarted, zombies
-from flows.runs import Report
-from flows.settings import SettingsError
-from flows.status import Kind, Segment
+from flows import backfill, evaluations, events, exports, verify
+from flows.assets.streams import Synced
+from flows.landing import pipeline
+from flows.landing.audit import Verification
+from flows.orchestration import adapter, artifacts, parts
+from flows.orchestration.automations import unstarted, zombies
+from flows.report.status import Kind, Segment
+from flows.runs.loads import Report
+from flows.settings.model import SettingsError
 from sinks.ledger import State
 from sinks.sink import Run
 from tests.flows.test_status import day as landed_day
@@ -114,7 +116,7 @@ def test_what_a_run_is_given_reaches_the_work(flow, given, also, configured, mon
         heard.update(more, project_id=project_id)
         raise SourceUnavailable("heard")
 
-    for name in ("runs.load_events", "runs.verify_events", "assets.sync"):
+    for name in ("runs.loads.load_events", "runs.loads.verify_events", "assets.streams.sync"):
         monkeypatch.setattr(f"flows.{name}", work)
     more = {} if "project_id" in given else {"projects": [5]}
     state = flow.fn(**given, **more, **{"max_wait_minutes": 7} if also else {})
@@ -298,7 +300,7 @@ def test_parts_have_equal_shares_that_leave_a_quarter(configured, monkeypatch):
     """All parts of all projects together keep to three quarters of the limits."""
     configured.setenv("POSTHOG_PROJECT_ID", "1,2")
     ranges = [Range(NOW, NOW + DAY), Range(NOW + DAY, NOW + 2 * DAY)]
-    monkeypatch.setattr("flows.runs.parts_of", lambda settings, project_id, **more: ranges[: 3 - project_id])
+    monkeypatch.setattr("flows.runs.loads.parts_of", lambda settings, project_id, **more: ranges[: 3 - project_id])
     found = parts.cut(adapter.settings(), "7d", "now", workers=2, accept_deletions=False)
 
     assert [(part.project_id, part.name) for part in found] == [(1, "1 of 3"), (1, "2 of 3"), (2, "3 of 3")]

@@ -27,7 +27,7 @@ from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from extractors.simulator.storage import Storage
-from flows.cli import app
+from flows.cli.app import app
 from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED, sync
 from tests.flows.test_cli import HEDGEROW, environment

@@ -26,10 +26,11 @@ from extractors.simulator.dataset import Dataset, Event
 from extractors.simulator.evaluations import EvaluationStore
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import Simulator, serve
-from flows import assets, runs
-from flows.assets import Synced
-from flows.destinations import destination_of
-from flows.settings import Settings, SettingsError, Snapshot, load
+from flows.assets import streams
+from flows.assets.streams import Synced
+from flows.runs import loads
+from flows.runs.destinations import destination_of
+from flows.settings.model import Settings, SettingsError, Snapshot, load
 from tests import stores
 from tests.flows.harness import IMPATIENT, UNLIMITED
 
@@ -61,7 +62,7 @@ class Place:
         return made.model_copy(update={"exports": made.exports.model_copy(update={"snapshot": snapshots})})
 
     def sync(self, stream: str = "exports", *snapshots: Snapshot, named: bool = True) -> Synced:
-        return assets.sync(self.settings(*snapshots), self.project_id, stream, named=named)
+        return streams.sync(self.settings(*snapshots), self.project_id, stream, named=named)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         with destination_of(self.settings()).query(sql) as result:
@@ -132,7 +133,7 @@ def test_files_are_the_owners_alone_whoever_starts_the_run(stream, place):
     before = os.umask(0o022)
     try:
         if stream == "events":
-            runs.load_events(place.settings(), 1, command="sync")
+            loads.load_events(place.settings(), 1, command="sync")
         else:
             place.sync()
     finally:
@@ -191,7 +192,7 @@ def test_an_export_becomes_ready(place, store):
 
 def test_what_cannot_be_fetched_is_named_and_comes_later(place, store, monkeypatch):
     """A store that answers 500 for one content: the others are landed, the run is incomplete, the next one has it."""
-    monkeypatch.setattr("flows.wiring.Client", partial(Client, patience=IMPATIENT))
+    monkeypatch.setattr("flows.runs.wiring.Client", partial(Client, patience=IMPATIENT))
     store.storage.statuses = [500] * 8
     first = place.sync()
     store.storage.statuses = []
@@ -324,7 +325,7 @@ def test_results_join_to_their_evaluation(judges, tmp_path):
     for kind in ("duckdb", "file"):
         with serve(Dataset([event]), profile=UNLIMITED, evaluations=judges) as simulator:
             place = Place(f"{kind}:{tmp_path / kind}", tmp_path, simulator)
-            runs.load_events(place.settings(), 1, command="sync")
+            loads.load_events(place.settings(), 1, command="sync")
             place.sync("evaluations")
 
         assert place.rows("SELECT name, result, reasoning FROM evaluation_results") == [("Helpful", "true", "because")]
@@ -392,7 +393,7 @@ def test_a_killed_sync_goes_on(place, store):
     for number in range(6):
         store.add("text/csv", NOW - timedelta(minutes=number), content=Blob.of(CSV))
     code = (
-        "import sys\nfrom pathlib import Path\nfrom flows import assets\nfrom flows.settings import load\n"
+        "import sys\nfrom pathlib import Path\nfrom flows import assets\nfrom flows.settings.model import load\n"
         "flags = dict(one.split('=', 1) for one in sys.argv[1:])\n"
         "assets.sync(load(flags, directory=Path('.')).settings, 1, 'exports', named=True)"
     )

@@ -26,10 +26,11 @@ from extractors.simulator.blobs import Blob
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.evaluations import EvaluationStore
 from extractors.simulator.server import Simulator, serve
-from flows import adapter, assets, ordering
-from flows.destinations import destination_of
+from flows.assets import ordering, streams
 from flows.evaluations import sync_evaluations
-from flows.settings import SettingsError, Snapshot, load
+from flows.orchestration import adapter
+from flows.runs.destinations import destination_of
+from flows.settings.model import SettingsError, Snapshot, load
 from sinks.errors import DestinationUnusable, GenerationConflict
 from sinks.sink import Table
 from tests.flows.test_assets import CSV, FREE, NOW, Place
@@ -95,7 +96,7 @@ def before_call(place, monkeypatch) -> Callable[[str, Callable[[], object]], Non
         def sink_of(*_: Any) -> Any:
             return Heard(destination_of(place.settings()), before)
 
-        monkeypatch.setattr(assets, "sink_of", sink_of)
+        monkeypatch.setattr(streams, "sink_of", sink_of)
 
     return arrange
 
@@ -135,7 +136,7 @@ def test_an_older_reading_does_not_replace_a_newer_one(call, place, judges, befo
 def test_clocks_of_machines_do_not_matter(skew, place, judges, monkeypatch):
     """A run on a machine whose clock is a day off, then one on another: times are the server's."""
     with monkeypatch.context() as patch:
-        patch.setattr(assets, "now", lambda: datetime.now(UTC) + skew)
+        patch.setattr(streams, "now", lambda: datetime.now(UTC) + skew)
         place.sync("evaluations")
     judges.rows[0]["name"] = "Later"
     place.sync("evaluations")
@@ -237,14 +238,14 @@ def test_history_is_sound_however_two_runs_meet(meetings):
 
     def sync() -> None:
         flags: dict[str, object] = {"source.host": "http://127.0.0.1:1", "source.key": "phx_a"}
-        assets.sync(load(flags).settings, 1, "evaluations", named=True)
+        streams.sync(load(flags).settings, 1, "evaluations", named=True)
 
     with pytest.MonkeyPatch.context() as patch:
         sink = Heard(tables, lambda name, given: pause() if name in ("table", "replace") else None)
-        patch.setattr(assets, "sink_of", lambda *_: sink)
-        patch.setattr(assets, "client_of", client_of)
-        patch.setattr(assets.evaluations, "evaluations", listed)
-        patch.setattr(assets, "now", skewed)
+        patch.setattr(streams, "sink_of", lambda *_: sink)
+        patch.setattr(streams, "client_of", client_of)
+        patch.setattr(streams.evaluations, "evaluations", listed)
+        patch.setattr(streams, "now", skewed)
         one, other = Racer(sync), Racer(sync)
         racers |= {racer.thread.ident or 0: racer for racer in (one, other)}
         for (runner, count), (number, what, seconds) in meetings:
@@ -281,7 +282,7 @@ def test_an_empty_list_deletes_no_evaluation(place, judges):
     judges.add("Fresh", NOW)
     runs = [place.sync("evaluations") for _ in range(2)]
     kept = place.rows("SELECT count(*) FROM evaluations WHERE valid_to IS NULL AND NOT deleted")
-    accepted = assets.sync(place.settings(), 1, "evaluations", named=True, accept_deletions=True)
+    accepted = streams.sync(place.settings(), 1, "evaluations", named=True, accept_deletions=True)
     after = place.sync("evaluations")
     said = (
         "the source does not show 3 of {} evaluations any more: kept; "
@@ -310,7 +311,7 @@ def test_deletions_are_accepted_on_the_command_line(place, judges):
         HEDGEROW_STATE_DIR=str(place.directory / "state"),
         HEDGEROW_DESTINATION=place.address,
     )
-    command = [sys.executable, "-m", "flows.cli", "sync", "evaluations"]
+    command = [sys.executable, "-m", "flows.cli.app", "sync", "evaluations"]
     ended = [
         subprocess.run(
             [*command, *more], env=environment, cwd=place.directory, capture_output=True, text=True, check=False
@@ -417,7 +418,7 @@ def test_a_snapshot_is_whole_whenever_its_run_was_killed(calls, place, store, mo
                 raise Killed
 
         with monkeypatch.context() as patch:
-            patch.setattr(assets, "sink_of", lambda *_, fresh=fresh: Heard(destination_of(fresh.settings()), before))
+            patch.setattr(streams, "sink_of", lambda *_, fresh=fresh: Heard(destination_of(fresh.settings()), before))
             try:
                 fresh.sync("exports", WEEKLY)
             except Killed:
@@ -452,8 +453,8 @@ def test_a_snapshot_that_was_not_ready_is_landed_later(place, store, monkeypatch
     """A run that gives up waiting, and one that cannot fetch: a later one lands it, before it takes its own."""
     store.made["text/csv"] = Blob.of(CSV)
     store.looks = 10**6
-    monkeypatch.setattr(assets.exports, "finished", partial(exports.finished, longest=timedelta(0)))
-    monkeypatch.setattr(assets.time, "sleep", lambda wait_s: None)
+    monkeypatch.setattr(streams.exports, "finished", partial(exports.finished, longest=timedelta(0)))
+    monkeypatch.setattr(streams.time, "sleep", lambda wait_s: None)
     first = place.sync("exports", WEEKLY)
     monkeypatch.undo()
     store.looks, store.assets[0].looks_left = 0, 0
@@ -505,7 +506,7 @@ def test_the_history_does_not_hide_what_ended_a_run(place, monkeypatch):
         if name in ("replace", "record"):
             raise DestinationUnusable(f"no {name}")
 
-    monkeypatch.setattr(assets, "sink_of", lambda *_: Heard(destination_of(place.settings()), fails))
+    monkeypatch.setattr(streams, "sink_of", lambda *_: Heard(destination_of(place.settings()), fails))
     with pytest.raises(DestinationUnusable, match="no replace"):
         place.sync("evaluations")
 
@@ -548,7 +549,7 @@ def test_no_place_for_contents_is_named(place, store, monkeypatch):
     store.add("text/csv", NOW, content=Blob.of(CSV))
     place.sync("evaluations")
     (place.directory / "taken").write_text("")
-    monkeypatch.setattr(assets, "sink_of", lambda *_: _with_spool(place, place.directory / "taken"))
+    monkeypatch.setattr(streams, "sink_of", lambda *_: _with_spool(place, place.directory / "taken"))
     with pytest.raises(DestinationUnusable, match="taken"):
         place.sync()
 

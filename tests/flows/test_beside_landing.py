@@ -18,8 +18,8 @@ from extractors.queries import EventFilter
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.faults import Faults, Heavy
 from extractors.simulator.server import RequestSeen, Simulator, serve
-from flows import copy, pipeline
-from flows.audit import Verification
+from flows.landing import copy, pipeline
+from flows.landing.audit import Verification
 from sinks.errors import FilterChanged
 from sinks.lake import stream
 from sinks.ledger import Damage, Entry, Landing, Note, State

@@ -9,9 +9,9 @@ import pytest
 
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import serve
-from flows import check
-from flows.check import Verdict, listing
-from flows.settings import load
+from flows.runs import check
+from flows.runs.check import Verdict, listing
+from flows.settings.model import load
 from tests.extractors.test_client import body, client, server
 from tests.flows.harness import UNLIMITED
 

@@ -18,7 +18,7 @@ from extractors.errors import SourceUnavailable
 from extractors.simulator.dataset import generate
 from extractors.simulator.profiles import OLD_2021
 from extractors.simulator.server import RequestSeen, Simulator, serve
-from flows.cli import app
+from flows.cli.app import app
 from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
 from tests.program import surroundings
@@ -115,7 +115,7 @@ def test_what_the_command_line_is_given_reaches_the_work(command, given, switche
         heard.update(more)
         raise SourceUnavailable("heard")
 
-    for name in ("runs.load_events", "runs.verify_events", "assets.sync"):
+    for name in ("runs.loads.load_events", "runs.loads.verify_events", "assets.streams.sync"):
         monkeypatch.setattr(f"flows.{name}", work)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("POSTHOG_PROJECT_ID", "1")

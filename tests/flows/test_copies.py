@@ -16,9 +16,10 @@ import pytest
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.profiles import OLD_2023, SERVER_2023_12, Profile
 from extractors.simulator.server import RequestSeen, Simulator, serve
-from flows import copy, pipeline, status
-from flows.audit import Verification
-from flows.status import Kind
+from flows.landing import copy, pipeline
+from flows.landing.audit import Verification
+from flows.report import status
+from flows.report.status import Kind
 from sinks.ledger import Entry, State
 from sinks.memory import MemorySink
 from sinks.sink import Sink

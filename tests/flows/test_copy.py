@@ -10,7 +10,7 @@ import pytest
 
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import serve
-from flows import copy, pipeline
+from flows.landing import copy, pipeline
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.lake.sink import LakeSink
 from sinks.ledger import Damage, Dispute, Entry, Facts, Note

@@ -25,7 +25,8 @@ from extractors.simulator.assets import ExportStore
 from extractors.simulator.blobs import Blob
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import serve
-from flows import ordering, report
+from flows.assets import ordering
+from flows.report import terminal
 from sinks import durable
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import Agreement, Note
@@ -60,12 +61,12 @@ def downloaded(root: Path, content: bytes) -> Path:
 
 
 def page(root: Path, content: bytes) -> Path:
-    report.write_page(content.decode(), root / "a.html")
+    terminal.write_page(content.decode(), root / "a.html")
     return root / "a.html"
 
 
 def table(root: Path, content: bytes) -> Path:
-    report.write_parquet(pa.table({"a": [content.decode()]}), root / "a.parquet")
+    terminal.write_parquet(pa.table({"a": [content.decode()]}), root / "a.parquet")
     return root / "a.parquet"
 
 

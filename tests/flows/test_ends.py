@@ -21,9 +21,9 @@ from extractors.errors import SourceError, StateUnwritable, Stopped
 from extractors.http.pacing import Limit, Pacing
 from extractors.queries import Bucket, EventFilter, events_page
 from extractors.window import Range
-from flows import pipeline
-from flows.loader import _ahead
-from flows.spool import Spool
+from flows.landing import pipeline
+from flows.landing.spool import Spool
+from flows.landing.sweep import _ahead
 from sinks.errors import DestinationUnusable, GenerationConflict
 from sinks.ledger import Entry, Landing
 from sinks.memory import MemorySink

@@ -15,11 +15,12 @@ from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.profiles import Profile
 from extractors.simulator.server import Simulator, serve
 from extractors.window import Range, Window
-from flows import estimate, report, runs
-from flows.estimate import Estimate
-from flows.plan import Sweep, Target
-from flows.settings import Settings, load
-from flows.wiring import Listener
+from flows.landing.plan import Sweep, Target
+from flows.report import terminal
+from flows.runs import estimate, loads
+from flows.runs.estimate import Estimate
+from flows.runs.wiring import Listener
+from flows.settings.model import Settings, load
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import FilterChanged
 from sinks.ledger import State
@@ -69,7 +70,7 @@ def test_plan_says_what_the_sync_then_does(dataset, since, until, tmp_path):
         cost = sum(simulator.statuses.values())
         untouched = not (tmp_path / "a.duckdb").exists()
         before = simulator.count("list")
-        done = runs.load_events(of, 1, command="backfill", since=since.isoformat(), until=until.isoformat())
+        done = loads.load_events(of, 1, command="backfill", since=since.isoformat(), until=until.isoformat())
         asked = simulator.count("list") - before
         again = planned(of, since, until)
 
@@ -86,7 +87,7 @@ def test_landed_windows_are_not_counted_again(tmp_path):
     dataset, middle, end = made(8_000, 10), START + 5 * DAY, START + 10 * DAY
     with serve(dataset, profile=UNLIMITED, now=lambda: NOW) as simulator:
         of = settings(simulator, tmp_path)
-        runs.load_events(of, 1, command="backfill", since=START.isoformat(), until=middle.isoformat())
+        loads.load_events(of, 1, command="backfill", since=START.isoformat(), until=middle.isoformat())
         said = planned(of, START, end)
 
     assert said.rows == sum(event.timestamp >= middle for event in dataset.events)
@@ -100,10 +101,10 @@ def test_windows_that_wait_to_be_landed_again_are_part_of_the_plan(first, tmp_pa
     since, until = START + first * DAY, START + (first + 1) * DAY
     with serve(dataset, profile=UNLIMITED, now=lambda: NOW) as simulator:
         of = settings(simulator, tmp_path)
-        runs.load_events(of, 1, command="backfill", since=START.isoformat(), until=end.isoformat())
+        loads.load_events(of, 1, command="backfill", since=START.isoformat(), until=end.isoformat())
         DuckDBSink(tmp_path / "a.duckdb").prepare(1, "events", host=of.source.host, event_filter="", rebuild=True)
         said = planned(of, since, until)
-        done = runs.load_events(of, 1, command="sync", since=since.isoformat(), until=until.isoformat())
+        done = loads.load_events(of, 1, command="sync", since=since.isoformat(), until=until.isoformat())
 
     assert (said.rows, sum(said.windows.values()), said.landed_windows) == (len(dataset), done.windows, 0)
     assert done.rows == len(dataset)
@@ -112,12 +113,12 @@ def test_windows_that_wait_to_be_landed_again_are_part_of_the_plan(first, tmp_pa
 def test_plan_refuses_what_the_sync_refuses(tmp_path):
     """Under another filter than the landed one there is nothing to plan: exit 2, as for the sync."""
     with serve(made(300, 2), profile=UNLIMITED, now=lambda: NOW) as simulator:
-        runs.load_events(settings(simulator, tmp_path), 1, command="backfill", since=START.isoformat())
+        loads.load_events(settings(simulator, tmp_path), 1, command="backfill", since=START.isoformat())
         changed = settings(simulator, tmp_path, events__include=("$pageview",))
         with pytest.raises(FilterChanged):
             planned(changed, START, START + DAY)
         with pytest.raises(FilterChanged):
-            runs.load_events(changed, 1, command="backfill", since=START.isoformat())
+            loads.load_events(changed, 1, command="backfill", since=START.isoformat())
 
 
 def test_filter_is_part_of_the_plan(tmp_path):
@@ -144,7 +145,7 @@ def test_source_without_queries_leaves_rows_unknown_unless_a_page_holds_them(pro
     assert (said.rows, said.list_requests is None, said.seconds is None) == (rows, rows is None, rows is None)
     assert (said.windows, said.if_empty) == ({86400: 3}, 3)
     assert (said.query_requests, said.queries_refused) == (0, True)
-    assert json.dumps(report.planned(said), default=report.plain)
+    assert json.dumps(terminal.planned(said), default=terminal.plain)
 
 
 def sweep(days: int, step: timedelta = DAY) -> Sweep:

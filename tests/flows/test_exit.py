@@ -20,13 +20,18 @@ from extractors.simulator.dataset import Dataset
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
 from extractors.window import Range
-from flows import adapter, assets, backfill, cli, copy, demo, parts, runs
-from flows.assets import Synced
-from flows.audit import Difference, Verification
-from flows.copy import Copied
-from flows.parts import Part
-from flows.pipeline import Outcome
-from flows.settings import load
+from flows import backfill
+from flows.assets import streams as assets
+from flows.assets.streams import Synced
+from flows.cli import app, demo
+from flows.landing import copy
+from flows.landing.audit import Difference, Verification
+from flows.landing.copy import Copied
+from flows.landing.pipeline import Outcome
+from flows.orchestration import adapter, parts
+from flows.orchestration.parts import Part
+from flows.runs import loads
+from flows.settings.model import load
 from sinks.errors import DestinationUnusable
 from sinks.lake.sink import LakeSink
 from sinks.ledger import FACTS, Changes, State
@@ -86,7 +91,7 @@ def test_each_reason_makes_a_run_incomplete(reason):
     given, words = PROBLEMS[reason]
     outcome = Outcome(**given)
 
-    (line,) = runs._problems(outcome)
+    (line,) = loads._problems(outcome)
     assert words in line
     assert not outcome.complete
 
@@ -96,7 +101,7 @@ def test_what_is_no_fault_leaves_a_run_complete(case):
     """Notes are no problems."""
     outcome = Outcome(**NO_PROBLEMS[case])
 
-    assert list(runs._problems(outcome)) == []
+    assert list(loads._problems(outcome)) == []
     assert outcome.complete
 
 
@@ -178,7 +183,7 @@ def test_each_reason_makes_a_copy_incomplete():
 
 # --- what the commands make of it
 
-REPORT = runs.Report(
+REPORT = loads.Report(
     project_id=1,
     stream="events",
     since=AT,
@@ -247,24 +252,24 @@ def test_command_ends_with_3_where_anything_is_wrong(arguments, wrong, status, t
     monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", "phx_x")
     monkeypatch.setenv("POSTHOG_PROJECT_ID", "1,2")
 
-    def load_events(settings: object, project_id: int, *, tell: Callable[[runs.Report], None], **more: object) -> None:
+    def load_events(settings: object, project_id: int, *, tell: Callable[[loads.Report], None], **more: object) -> None:
         tell(replace(REPORT, project_id=project_id, problems=("bad",) if project_id in wrong.get("events", ()) else ()))
 
     def synced(settings: object, project_id: int, stream: str, **more: object) -> Synced:
         return Synced(project_id, stream, problems=["bad"] if project_id in wrong.get(stream, ()) else [])
 
-    def verified(settings: object, project_id: int, **more: object) -> tuple[Verification, runs.Report]:
+    def verified(settings: object, project_id: int, **more: object) -> tuple[Verification, loads.Report]:
         return Verification(windows=1, stale=project_id in wrong.get("verify", ())), REPORT
 
     def copied(project_id: int, *named: object, **more: object) -> Copied:
         return Copied(project_id, standing=[AT] if project_id in wrong.get("copy", ()) else [])
 
-    monkeypatch.setattr(runs, "load_events", load_events)
+    monkeypatch.setattr(loads, "load_events", load_events)
     monkeypatch.setattr(assets, "sync", synced)
-    monkeypatch.setattr(runs, "verify_events", verified)
+    monkeypatch.setattr(loads, "verify_events", verified)
     monkeypatch.setattr(copy, "copy", copied)
     monkeypatch.setattr(demo, "demo", lambda output, **more: "demo" not in wrong)
-    ended = cli.app([*arguments], standalone_mode=False) or 0
+    ended = app.app([*arguments], standalone_mode=False) or 0
     told = capsys.readouterr()
 
     in_the_result = arguments[0] == "demo" or {"verify", "--json"} <= {*arguments}
@@ -330,7 +335,7 @@ def test_history_that_cannot_be_written_ends_the_run(command, error, hedgerow: C
             assert hedgerow(simulator, "backfill", *RANGE, HEDGEROW_DESTINATION="file:lake").returncode == 0
         monkeypatch.setattr(LakeSink, "record", full)
         if error is not None:
-            monkeypatch.setattr("flows.pipeline.run", fails)
+            monkeypatch.setattr("flows.landing.pipeline.run", fails)
         streams = ["events", *RANGE] if command == "sync" else []
         done = hedgerow(simulator, command, *streams, HEDGEROW_DESTINATION="file:lake")
 
@@ -378,7 +383,7 @@ def test_part_that_left_a_hole_is_named(lake):
 
 def test_backfill_in_parts_that_left_a_hole_fails(lake, monkeypatch):
     """Each part said that it was done, the ledger says otherwise: the flow fails and names what is missing."""
-    monkeypatch.setattr("flows.runs.parts_of", lambda *asked, **named: [Range(START, START + DAY)])
+    monkeypatch.setattr("flows.runs.loads.parts_of", lambda *asked, **named: [Range(START, START + DAY)])
     monkeypatch.setattr(parts, "on_workers", lambda cut: {part.title: parts.DONE for part in cut})
     monkeypatch.setattr(adapter, "table", lambda rows: None)
     state = backfill.backfill_events.fn("2026-01-31", "2026-02-01", workers=2)

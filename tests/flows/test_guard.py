@@ -10,8 +10,8 @@ import pytest
 
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import serve
-from flows import pipeline
-from flows.guard import Guard, Trial
+from flows.landing import pipeline
+from flows.landing.guard import Guard, Trial
 from sinks.ledger import Changes, Entry, Ledger, Removal, State, Tally
 from sinks.sink import Change, Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth

@@ -21,8 +21,9 @@ import pytest
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import Simulator, serve
-from flows import copy, runs
-from flows.settings import Settings, load
+from flows.landing import copy
+from flows.runs import loads
+from flows.settings.model import Settings, load
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import DestinationUnusable
 from sinks.lake import views
@@ -88,8 +89,8 @@ def simulator(dataset: Dataset) -> Iterator[Simulator]:
         yield running
 
 
-def backfill(settings: Settings) -> runs.Report:
-    return runs.load_events(settings, 1, command="backfill", since=START.isoformat(), until=END.isoformat())
+def backfill(settings: Settings) -> loads.Report:
+    return loads.load_events(settings, 1, command="backfill", since=START.isoformat(), until=END.isoformat())
 
 
 def assert_glob_is_the_truth(place: Place, dataset: Dataset) -> None:
@@ -115,14 +116,14 @@ def test_a_lake_ends_as_the_source_is(place, dataset, simulator):
     late = [replace(event, uuid=f"bbbbbbbb-{event.uuid[9:]}") for event in dataset.events[:300:10]]
     dataset.add(late)
     dataset.delete({event.uuid for event in dataset.events[1000:1020]})
-    report = runs.load_events(settings, 1, command="sync")
+    report = loads.load_events(settings, 1, command="sync")
     assert (report.late, report.deleted > 0, report.problems) == (30, True, ())
 
     lake = place.lake()
     victim = next(one for one in lake.objects.list("events") if "T000000Z" in one.path and one.size > 10_000)
     lake.objects.delete(victim.path)
-    named, _ = runs.verify_events(settings, 1)
-    mended, _ = runs.verify_events(settings, 1, repair=True)
+    named, _ = loads.verify_events(settings, 1)
+    mended, _ = loads.verify_events(settings, 1, repair=True)
     assert ([one.held_rows for one in named.differences], named.good, mended.good) == ([0], False, True)
     window_end = NOW + timedelta(days=1)
     assert landed(place.lake(), START, window_end) == truth(dataset.events, START, window_end)

@@ -11,8 +11,8 @@ import pytest
 
 from extractors.simulator.dataset import generate
 from extractors.simulator.server import serve
-from flows import runs, wiring
-from flows.settings import load
+from flows.runs import loads, wiring
+from flows.settings.model import load
 from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
 
@@ -43,7 +43,7 @@ def test_backfill_under_a_limit_is_never_refused_and_wastes_little(tmp_path):
         settings = load(
             flags | {"source.host": simulator.url, "source.key": simulator.key}, directory=tmp_path
         ).settings
-        report = runs.load_events(
+        report = loads.load_events(
             settings,
             1,
             command="backfill",

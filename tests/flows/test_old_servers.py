@@ -13,7 +13,7 @@ from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.profiles import OLD_2023, SERVER_2023_12, Profile
 from extractors.simulator.server import Simulator, serve
 from extractors.window import midnight
-from flows import audit, pipeline
+from flows.landing import audit, pipeline
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import State
 from tests.flows.harness import landed, sync, tuples, verify

@@ -12,8 +12,8 @@ import pytest
 
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import RequestSeen, Simulator, serve
-from flows import pipeline
-from flows.audit import Verification
+from flows.landing import pipeline
+from flows.landing.audit import Verification
 from sinks.ledger import State
 from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth, verify

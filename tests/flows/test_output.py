@@ -19,8 +19,9 @@ import pytest
 
 from extractors.simulator.dataset import generate
 from extractors.simulator.server import Simulator, serve
-from flows import demo, report
-from flows.settings import SettingsError
+from flows.cli import demo
+from flows.report import terminal
+from flows.settings.model import SettingsError
 from sinks.memory import MemorySink
 from tests.flows.harness import UNLIMITED, sync
 from tests.flows.test_cli import END, HEDGEROW, START, environment
@@ -236,8 +237,8 @@ def test_terminal_gets_no_commands_out_of_data(home, capsys):
     """Control characters of event names are spelled out in tables, results, notes and errors; emoji and codes stay."""
     table = hedgerow(home, "sql", f"SELECT '{HOSTILE}' AS \"a{HOSTILE}\", ':heart: 👩‍💻' AS b")
     error = hedgerow(home, "sql", f'SELECT * FROM "{HOSTILE}"')
-    report.say(HOSTILE)
-    report.note(HOSTILE)
+    terminal.say(HOSTILE)
+    terminal.note(HOSTILE)
     said = capsys.readouterr()
 
     assert table.stdout.decode().count(SPELLED) == 2

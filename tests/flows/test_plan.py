@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extractors.window import DAY, STEPS, Range, Window, midnight, window_at, windows_of
-from flows import plan
-from flows.plan import WINDOW_ROWS, Target
+from flows.landing import plan
+from flows.landing.plan import WINDOW_ROWS, Target
 from sinks.ledger import HEAVY, Base, Entry, Facts, Ledger, Probed, State, Tally
 from tests.entries import own
 

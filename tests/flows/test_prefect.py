@@ -19,8 +19,8 @@ import pytest
 
 from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.server import serve
-from flows.artifacts import Alert
-from flows.local import ROOT, NotReady, Stack
+from flows.orchestration.artifacts import Alert
+from flows.orchestration.local import ROOT, NotReady, Stack
 from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
 from tests.flows.test_prefect_crash import launch
@@ -172,12 +172,15 @@ def test_automations_are_made_once_and_tell_of_differences(stack):
     try:
         stack.command(sys.executable, "-c", block)
         said = [
-            stack.command(sys.executable, "-m", "flows.automations", "--notify", "custom-webhook/team") for _ in (1, 2)
+            stack.command(sys.executable, "-m", "flows.orchestration.automations", "--notify", "custom-webhook/team")
+            for _ in (1, 2)
         ]
         with pytest.raises(NotReady, match="there is no block slack-webhook/none"):
-            stack.command(sys.executable, "-m", "flows.automations", "--notify", "slack-webhook/none")
+            stack.command(sys.executable, "-m", "flows.orchestration.automations", "--notify", "slack-webhook/none")
         with pytest.raises(NotReady, match="does not notify"):
-            stack.command(sys.executable, "-m", "flows.automations", "--notify", "secret/posthog-personal-api-key")
+            stack.command(
+                sys.executable, "-m", "flows.orchestration.automations", "--notify", "secret/posthog-personal-api-key"
+            )
         alert = Alert("hedgerow.difference", 1, "events", ("the window at noon differs",), START, END)
         event = {
             "occurred": datetime.now(UTC).isoformat(),

@@ -18,8 +18,8 @@ import pytest
 from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
-from flows.automations import HEARTBEAT, WITHIN
-from flows.local import Stack
+from flows.orchestration.automations import HEARTBEAT, WITHIN
+from flows.orchestration.local import Stack
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.lake.sink import LakeSink
 from sinks.objects.base import LocalObjects
@@ -267,7 +267,7 @@ def test_silent_run_is_buried_where_the_automations_missed_it(workers, dataset, 
     listed = workers.ask("automations/filter", {})
     for one in listed:
         workers.prefect("automation", "pause", "--id", one["id"])
-    look = "from datetime import timedelta; from uuid import uuid4; from flows.automations import bury; "
+    look = "from datetime import timedelta; from uuid import uuid4; from flows.orchestration.automations import bury; "
     look += "print([str(found) for found in bury(uuid4(), after=timedelta(seconds=45))])"
     slower = Faults([Fault("slow-first-byte", rate=1.0, seconds=7.0)])
     try:

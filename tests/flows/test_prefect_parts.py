@@ -14,7 +14,7 @@ import pytest
 from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
-from flows.local import Stack, free_port
+from flows.orchestration.local import Stack, free_port
 from tests.flows.harness import UNLIMITED
 from tests.flows.test_prefect_crash import END, RANGE, START, Run, launch, opened, whole
 

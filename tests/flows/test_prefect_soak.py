@@ -21,7 +21,7 @@ import pytest
 from extractors.simulator.dataset import generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
-from flows.local import NotReady, Stack, free_port
+from flows.orchestration.local import NotReady, Stack, free_port
 from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
 from tests.flows.test_soak import fill

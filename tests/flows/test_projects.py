@@ -14,8 +14,10 @@ from prefect.client.schemas.objects import StateType
 from extractors.errors import AccessDenied, LimitsExhausted
 from extractors.simulator.dataset import generate
 from extractors.simulator.server import Simulator, serve
-from flows import adapter, backfill, evaluations, events, exports, projects, verify
-from flows.assets import Synced
+from flows import backfill, evaluations, events, exports, verify
+from flows.assets.streams import Synced
+from flows.orchestration import adapter
+from flows.runs import projects
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import DestinationBusy, DestinationUnusable, HostChanged
 from tests.flows.harness import UNLIMITED, landed, truth

@@ -13,7 +13,7 @@ import pytest
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import RequestSeen, Simulator, serve
-from flows import pipeline
+from flows.landing import pipeline
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import State
 from sinks.memory import MemorySink

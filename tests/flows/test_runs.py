@@ -12,8 +12,9 @@ from extractors.http.pacing import Limit, Pacing
 from extractors.queries import Bucket
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import Simulator, serve
-from flows import pipeline, runs, wiring
-from flows.settings import Settings, load
+from flows.landing import pipeline
+from flows.runs import loads, wiring
+from flows.settings.model import Settings, load
 from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED
 
@@ -55,7 +56,7 @@ def heard(order: pipeline.Order, **more: object) -> None:
 @pytest.mark.parametrize("work", ["sync", "backfill", "verify"])
 def test_order_says_what_was_asked_and_what_is_set(work, accepted, tmp_path, monkeypatch):
     """Range, deletions, repair, marks, and the settings of events; the share of the limits for reading again."""
-    for name in ("pipeline.run", "audit.run"):
+    for name in ("landing.pipeline.run", "landing.audit.run"):
         monkeypatch.setattr(f"flows.{name}", heard)
     span = {"since": START.isoformat(), "until": (START + DAY).isoformat(), "accept_deletions": accepted}
     with serve(Dataset(), profile=UNLIMITED, now=lambda: NOW) as source:
@@ -63,9 +64,9 @@ def test_order_says_what_was_asked_and_what_is_set(work, accepted, tmp_path, mon
         if work == "verify":
             sink = DuckDBSink(tmp_path / "a.duckdb")
             sink.prepare(1, "events", host=source.url, event_filter="", rebuild=False)
-            act = partial(runs.verify_events, repair=accepted, detail=not accepted)
+            act = partial(loads.verify_events, repair=accepted, detail=not accepted)
         else:
-            act = partial(runs.load_events, command=work)
+            act = partial(loads.load_events, command=work)
         with pytest.raises(Heard) as raised:
             act(settings, 1, **span)
     order, more = raised.value.args

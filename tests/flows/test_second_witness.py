@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import audit, pipeline
+from flows.landing import audit, pipeline
 from sinks.ledger import State
 from sinks.memory import MemorySink
 from sinks.sink import Sink

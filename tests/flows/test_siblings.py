@@ -24,7 +24,7 @@ from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.profiles import Profile
 from extractors.simulator.server import RequestSeen, Simulator, serve
-from flows import audit, copy, pipeline
+from flows.landing import audit, copy, pipeline
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import FilterChanged
 from sinks.ledger import Entry, State

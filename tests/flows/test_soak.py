@@ -17,8 +17,8 @@ import pytest
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
-from flows import runs
-from flows.settings import load
+from flows.runs import loads
+from flows.settings.model import load
 from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
 
@@ -86,6 +86,6 @@ def last_sync(url: str, key: str, directory: Path) -> None:
         "source.requests_per_hour": 10**6,
         "destination.address": f"duckdb:{directory / 'a.duckdb'}",
     }
-    report = runs.load_events(load(flags, directory=directory).settings, 1, command="sync")
+    report = loads.load_events(load(flags, directory=directory).settings, 1, command="sync")
     assert report.problems == ()
     assert not [note for note in report.notes if "left to the next run" in note]

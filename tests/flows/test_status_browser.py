@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.status_page import page
+from flows.report.status_page import page
 from tests.flows.test_status import NOW, many, told
 
 CHROMIUM = Path("/usr/bin/chromium")

@@ -14,8 +14,8 @@ import pytest
 
 from extractors.simulator.dataset import generate
 from extractors.simulator.server import RequestSeen, serve
-from flows import crossing
-from flows.crossing import Crossings
+from flows.landing import crossing
+from flows.landing.crossing import Crossings
 from sinks.errors import GenerationConflict
 from sinks.ledger import Entry, Landing
 from sinks.memory import MemorySink
@@ -84,7 +84,7 @@ def test_two_syncs_at_once_both_end_well(kind, profile, tmp_path):
         command = [
             sys.executable,
             "-m",
-            "flows.cli",
+            "flows.cli.app",
             "sync",
             "events",
             "--since",

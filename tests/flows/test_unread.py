@@ -11,7 +11,7 @@ import pytest
 from extractors.simulator.dataset import MICROSECOND, Dataset, Event, generate
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import serve
-from flows import pipeline
+from flows.landing import pipeline
 from sinks.memory import MemorySink
 from tests.flows.harness import UNLIMITED, landed, sync, truth, verify
 

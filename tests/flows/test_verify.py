@@ -13,10 +13,10 @@ import pytest
 
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.server import Simulator, serve
-from flows import runs, wiring
-from flows.audit import Verification
-from flows.runs import Report
-from flows.settings import EventsSettings, load
+from flows.landing.audit import Verification
+from flows.runs import loads, wiring
+from flows.runs.loads import Report
+from flows.settings.model import EventsSettings, load
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import DestinationUnusable
 from sinks.ledger import State
@@ -62,10 +62,10 @@ class Place:
         self.sink = DuckDBSink(directory / "a.duckdb")
 
     def backfill(self, *, since: datetime = START) -> Report:
-        return runs.load_events(self.settings, 1, command="backfill", since=since.isoformat(), until=END.isoformat())
+        return loads.load_events(self.settings, 1, command="backfill", since=since.isoformat(), until=END.isoformat())
 
     def sync(self, *, rebuild: bool = False) -> Report:
-        return runs.load_events(self.settings, 1, command="sync", rebuild=rebuild)
+        return loads.load_events(self.settings, 1, command="sync", rebuild=rebuild)
 
     def filter(self, *names: str) -> None:
         self.settings = self.settings.model_copy(update={"events": EventsSettings(include=names)})
@@ -79,7 +79,7 @@ class Place:
         since: str | None = None,
         until: str | None = None,
     ) -> Verification:
-        found, _ = runs.verify_events(
+        found, _ = loads.verify_events(
             self.settings,
             1,
             since=since,
@@ -160,7 +160,7 @@ def test_what_the_source_changed_is_right_after_a_sync_and_a_repair(dataset, pla
 def test_untouched_range_is_verified_by_a_few_requests_and_no_reading(place, simulator):
     """Nothing differs, nothing is read again."""
     before = place.generations()
-    found, report = runs.verify_events(place.settings, 1)
+    found, report = loads.verify_events(place.settings, 1)
 
     assert (found.good, found.differences, found.compared) == (True, [], DAYS - 1)
     assert report.requests <= 4
@@ -409,14 +409,14 @@ def test_year_of_ten_thousand_windows_is_verified_by_a_few_dozen_requests(tmp_pa
     dataset = generate(events=60_000, start=start, end=end, seed=17)
     with serve(dataset, profile=replace(UNLIMITED, query_allowed=False), now=lambda: NOW) as simulator:
         place = Place(simulator, tmp_path)
-        runs.load_events(place.settings, 1, command="backfill", since=start.isoformat(), until=end.isoformat())
+        loads.load_events(place.settings, 1, command="backfill", since=start.isoformat(), until=end.isoformat())
     before = place.generations()
     port = int(simulator.url.rsplit(":", 1)[1])
     with serve(dataset, profile=UNLIMITED, now=lambda: NOW, port=port) as simulator:
-        clean, report = runs.verify_events(place.settings, 1)
+        clean, report = loads.verify_events(place.settings, 1)
         asked = dict(simulator.statuses)
         dataset.add([replace(dataset.events[9], uuid="bbbbbbbb-0000-4000-8000-00000000ffff")])
-        differing, _ = runs.verify_events(place.settings, 1)
+        differing, _ = loads.verify_events(place.settings, 1)
 
     print(f"{report.requests} requests, {report.seconds:.1f} s for {clean.windows:,} windows: {asked}")
     assert (len(before), clean.compared, clean.good) == (hours, hours, True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from extractors.http import pacing
 from extractors.http.pacing import Limit
 from extractors.queries import Bucket
-from flows import wiring
-from flows.settings import Settings
+from flows.runs import wiring
+from flows.settings.model import Settings
 
 
 def test_each_kind_of_request_keeps_its_own_limit():

@@ -14,7 +14,7 @@ from extractors.simulator.dataset import Dataset, Event
 from extractors.simulator.faults import Fault, Faults, Heavy
 from extractors.simulator.profiles import OLD_2021, OLD_2023
 from extractors.simulator.server import RequestSeen, serve
-from flows.status import Summary, summary
+from flows.report.status import Summary, summary
 from sinks.ledger import State
 from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth

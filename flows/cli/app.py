@@ -1,0 +1,609 @@
+"""The command line: reads flags, runs the pipeline without Prefect, turns outcomes into exit statuses (contract.md §3)."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli import evaluations, exports
+from flows.cli import events as cli_events
+from flows.cli.options import (
+    ACCESS,
+    BUG,
+    DESTINATION,
+    DONE,
+    INCOMPLETE,
+    INTERRUPTED,
+    SOURCE,
+    USAGE,
+    AcceptDeletions,
+    Destination,
+    Json,
+    MaxWait,
+    Project,
+    Quiet,
+    QuietResult,
+    RequireProof,
+    Since,
+    Until,
+    Verbose,
+    visible,
+)
+from flows.settings.model import Loaded, SettingsError, duration, load
+
+app = typer.Typer(
+    name="hedgerow",
+    help="Moves PostHog events into DuckDB or S3 Parquet: none lost, none doubled, proven.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(cli_events.app, name="events")
+app.add_typer(exports.app, name="exports")
+app.add_typer(evaluations.app, name="evaluations")
+
+
+STREAMS = ("events", "exports", "evaluations")
+
+
+def _settings(destination: str | None = None, project: str | None = None) -> Loaded:
+    return load({"destination.address": destination, "source.project_id": project})
+
+
+def _run(
+    command: str,
+    loaded: Loaded,
+    *,
+    streams: Sequence[str] = ("events",),
+    named: bool = True,
+    since: str | None,
+    until: str | None,
+    rebuild: bool,
+    accept_deletions: bool,
+    require_proof: bool,
+    max_wait: str | None,
+    json_output: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Load *streams* of every project. *named*: the user asked for each of them."""
+    from flows.assets import streams as assets
+    from flows.report import terminal
+    from flows.runs import loads, projects, wiring
+
+    longest = _longest(max_wait)
+    reports: list[loads.Report] = []
+    synced: list[assets.Synced] = []
+
+    def load_project(project_id: int) -> None:
+        with terminal.progress(project_id, quiet=quiet, verbose=verbose) as listener:
+            if "events" in streams:
+                loads.load_events(
+                    loaded.settings,
+                    project_id,
+                    command=command,
+                    since=since,
+                    until=until,
+                    rebuild=rebuild,
+                    accept_deletions=accept_deletions,
+                    require_proof=require_proof,
+                    max_wait=longest,
+                    listener=listener,
+                    tell=reports.append,
+                )
+            for stream in (one for one in streams if one != "events"):
+                synced.append(
+                    assets.sync(
+                        loaded.settings,
+                        project_id,
+                        stream,
+                        named=named,
+                        accept_deletions=accept_deletions,
+                        max_wait=longest,
+                        listener=listener,
+                    )
+                )
+
+    failures: dict[int, Exception] = {}
+    try:
+        failures = projects.each(wiring.projects(loaded.settings), load_project)
+    finally:  # also of a run that is interrupted: what it landed stays
+        terminal.loaded(reports, failures, synced=synced, json_output=json_output, quiet=quiet)
+    _raise(failures, of=wiring.projects(loaded.settings))
+    if any(done.problems for done in reports) or any(done.problems for done in synced):
+        raise typer.Exit(INCOMPLETE)
+
+
+def _raise(failures: Mapping[int, Exception], *, of: Sequence[int]) -> None:
+    """End with the first failure, if there is one; where there are several projects, each is named with its own before."""
+    from flows.report import terminal
+
+    for project_id, failure in failures.items() if len(of) > 1 else ():
+        terminal.note(f"project {project_id}: {failure}", style="red")
+    for failure in failures.values():
+        raise failure
+
+
+def _longest(max_wait: str | None) -> timedelta | None:
+    try:
+        return duration(max_wait) if max_wait else None
+    except ValueError as exc:
+        raise SettingsError(f"--max-wait: {exc}") from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"hedgerow {version('hedgerow')}\n")
+        raise typer.Exit(DONE)
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Moves PostHog events into DuckDB or S3 Parquet: none lost, none doubled, proven."""
+
+
+@app.command()
+def sync(
+    streams: Annotated[
+        list[str] | None, typer.Argument(help="events, exports, evaluations; all when none is named.")
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Land everything again, after a change of the filter.")
+    ] = False,
+    accept_deletions: AcceptDeletions = False,
+    require_proof: RequireProof = False,
+    max_wait: MaxWait = None,
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Bring the destination up to date from its ledger. At first: the last 30 days."""
+    for stream in streams or []:
+        if stream not in STREAMS:
+            raise SettingsError(f"unknown stream {stream!r}", hint=f"expected {', '.join(STREAMS)}")
+    loaded = _settings(destination, project)
+    _run(
+        "sync",
+        loaded,
+        streams=[stream for stream in STREAMS if not streams or stream in streams],
+        named=bool(streams),
+        since=since,
+        until=until,
+        rebuild=rebuild,
+        accept_deletions=accept_deletions,
+        require_proof=require_proof,
+        max_wait=max_wait,
+        json_output=json_output,
+        quiet=quiet,
+        verbose=verbose,
+    )
+
+
+@app.command()
+def backfill(
+    since: Annotated[str, typer.Option(help="Start: ISO 8601 (no zone = UTC), 90d, or earliest.")],
+    until: Annotated[str, typer.Option(help="End, not included: ISO 8601, 1h, or now.")] = "now",
+    accept_deletions: AcceptDeletions = False,
+    require_proof: RequireProof = False,
+    max_wait: MaxWait = None,
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Fill what is not landed of a past range. Safe beside a sync; resumes."""
+    loaded = _settings(destination, project)
+    _run(
+        "backfill",
+        loaded,
+        since=since,
+        until=until,
+        rebuild=False,
+        accept_deletions=accept_deletions,
+        require_proof=require_proof,
+        max_wait=max_wait,
+        json_output=json_output,
+        quiet=quiet,
+        verbose=verbose,
+    )
+
+
+@app.command()
+def verify(
+    since: Since = None,
+    until: Until = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Read again and replace the windows that differ.")] = False,
+    accept_deletions: AcceptDeletions = False,
+    detail: Annotated[bool, typer.Option("--detail", help="Name the events that differ; reads their windows.")] = False,
+    max_wait: MaxWait = None,
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Name every difference between source, ledger and destination (exit 3); with --repair read only those windows again."""
+    from flows.landing import audit
+    from flows.report import terminal
+    from flows.runs import loads, projects, wiring
+
+    settings = _settings(destination, project).settings
+    longest = _longest(max_wait)
+    found: dict[int, tuple[audit.Verification, loads.Report]] = {}
+
+    def verify_project(project_id: int) -> None:
+        with terminal.progress(project_id, quiet=quiet, verbose=verbose) as listener:
+            found[project_id] = loads.verify_events(
+                settings,
+                project_id,
+                since=since,
+                until=until,
+                repair=repair,
+                accept_deletions=accept_deletions,
+                detail=detail,
+                max_wait=longest,
+                listener=listener,
+            )
+
+    failures = projects.each(wiring.projects(settings), verify_project)
+    terminal.verified(found, failures, repair=repair, json_output=json_output, quiet=quiet)
+    _raise(failures, of=wiring.projects(settings))
+    if not all(verification.good for verification, _ in found.values()):
+        raise typer.Exit(INCOMPLETE)
+
+
+@app.command()
+def plan(
+    since: Since = None,
+    until: Until = None,
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: QuietResult = False,
+    verbose: Verbose = False,
+) -> None:
+    """Say what a sync would ask and land, and how long. Windows, rows, requests, hours under the limits, bytes; lands nothing."""
+    from flows.report import terminal
+    from flows.runs import estimate, wiring
+
+    settings = _settings(destination, project).settings
+    found: list[estimate.Estimate] = []
+    for project_id in wiring.projects(settings):
+        queued = sum(one.list_requests or 0 for one in found)
+        listener = terminal.waits(verbose=verbose)
+        found.append(
+            estimate.of_project(settings, project_id, since=since, until=until, listener=listener, queued=queued)
+        )
+    if json_output:
+        terminal.as_json({"plans": [terminal.planned(one) for one in found]})
+    else:
+        terminal.show_plans(found)
+
+
+@app.command()
+def check(
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Try settings, key and destination, and say mends. Lands nothing."""
+    from flows.report import terminal
+    from flows.runs import check as checks
+    from flows.runs import wiring
+
+    settings = _settings(destination, project).settings
+    found = {
+        project_id: list(checks.check(settings, project_id, listener=terminal.waits(verbose=verbose)))
+        for project_id in wiring.projects(settings)
+    }
+    if json_output:
+        terminal.as_json(
+            {"projects": [{"project_id": one, "checks": list(map(checks.described, found[one]))} for one in found]}
+        )
+    elif not quiet:
+        for project_id, findings in found.items():
+            terminal.say(f"project {project_id} at {settings.source.host}")
+            terminal.show_findings(findings)
+    failed = next((finding.error for findings in found.values() for finding in findings if finding.error), None)
+    if failed is not None:
+        raise failed
+
+
+@app.command()
+def status(
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with a calendar and charts.")] = None,
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: QuietResult = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show coverage, freshness, lateness, budget, runs. Asks PostHog nothing."""
+    from flows.report import status_page, terminal
+    from flows.runs import wiring
+    from flows.runs.destinations import check_output
+
+    settings = _settings(destination, project).settings
+    summaries = wiring.summaries(settings)
+    if html is not None:
+        check_output(settings, html)
+        text = status_page.page(summaries, destination=settings.destination.address, made_at=wiring.now())
+        terminal.write_page(text, html)
+        if not quiet:
+            terminal.note(f"written to {html}")
+    if json_output:
+        told = [terminal.as_status(one) for one in summaries]
+        terminal.as_json({"destination": settings.destination.address, "streams": told})
+    elif html is None:
+        if not summaries:
+            terminal.say("nothing landed yet: run hedgerow sync")
+        for one in summaries:
+            terminal.show_status(one)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="SQL for DuckDB; the table is events.")],
+    csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
+    parquet: Annotated[Path | None, typer.Option("--parquet", help="Write a Parquet file.")] = None,
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: QuietResult = False,
+    verbose: Verbose = False,
+) -> None:
+    """Run a query on the destination and print it. The file is opened for reading only."""
+    from extractors.window import counted
+    from flows.report import terminal
+    from flows.runs import wiring
+    from flows.runs.destinations import check_output
+
+    if sum((csv, json_output, parquet is not None)) > 1:
+        raise SettingsError("more than one form of output", hint="choose one of --csv, --json and --parquet")
+    settings = _settings(destination, project).settings
+    if parquet is not None:
+        check_output(settings, parquet)
+    with wiring.sink_of(settings).query(query) as result:
+        if parquet is not None:
+            with warnings.catch_warnings(
+                action="ignore", category=UserWarning
+            ):  # DuckDB: the rows are copied once more
+                table = result.to_arrow_table()
+            rows_written = terminal.write_parquet(table, parquet)
+            if not quiet:
+                terminal.note(f"{counted(rows_written, 'row')} written to {parquet}")
+            return
+        names = terminal.distinct([column[0] for column in result.description or []])
+        rows = result.fetchall()
+    if json_output:
+        terminal.as_json([dict(zip(names, row, strict=True)) for row in rows])
+    elif csv:
+        terminal.write_csv(names, rows)
+    else:
+        terminal.show_table(names, rows)
+
+
+@app.command()
+def attach(
+    output: Annotated[Path, typer.Option(help="The file to write; an old one is replaced.")] = Path("views.duckdb"),
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a DuckDB file with views over a lake. For analysts: many can open it while syncs go on; no credentials in it."""
+    from flows.report import terminal
+    from flows.runs.destinations import lake_of
+    from sinks.lake import views
+
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise SettingsError(f"cannot write {output}", hint="give the path of a file in a directory that exists")
+    lake = lake_of(_settings(destination, project).settings)
+    statements = views.attach(lake, output)
+    if json_output:
+        terminal.as_json({"output": str(output), "sql": statements})
+        return
+    if not quiet:
+        terminal.note(f"written to {output}: open it, or run this in your own DuckDB")
+    terminal.say(statements)
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Option("--from", help="Where windows are landed: duckdb:PATH, s3://…, file:DIR.")],
+    target: Annotated[str, typer.Option("--to", help="Where they go.")],
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Copy landed windows between destinations and verify. Does not ask PostHog; resumes."""
+    from flows.landing import copy as copying
+    from flows.report import terminal
+    from flows.runs.destinations import destination_of
+
+    settings = _settings(None, project).settings
+    origin, goal = destination_of(settings, source), destination_of(settings, target)
+    if origin.name == goal.name and origin.home == goal.home:
+        raise SettingsError("--from and --to are the same destination", hint="name two")
+    found = []
+    for project_id in settings.source.project_id or origin.projects():
+        with terminal.progress(project_id, quiet=quiet, verbose=verbose) as listener:
+            found.append(copying.copy(project_id, origin, goal, on_progress=listener.copied))
+    if not found:
+        raise SettingsError(f"{source} holds nothing yet", hint="run hedgerow sync first, or name another --from")
+    terminal.copied(found, json_output=json_output, quiet=quiet)
+    if any(one.problems for one in found):
+        raise typer.Exit(INCOMPLETE)
+
+
+@app.command()
+def settings(
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: QuietResult = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show what is in force and where it came from. Secrets are masked."""
+    from flows.report import terminal
+    from flows.settings.model import shown
+
+    lines = shown(_settings(destination, project))
+    if json_output:
+        terminal.as_json({name: {"value": value, "from": origin} for name, value, origin in lines})
+    else:
+        terminal.show_table(
+            ["setting", "value", "from"], [(name, _in_words(value), origin) for name, value, origin in lines]
+        )
+
+
+def _in_words(value: object) -> object:
+    """A setting for people, as hedgerow.toml has it."""
+    if isinstance(value, list):
+        return ", ".join(str(_in_words(one)) for one in value) or "–"
+    if isinstance(value, dict):
+        return " ".join(f"{name}={one}" for name, one in value.items())
+    return "–" if value is None else str(value).lower() if isinstance(value, bool) else value
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="File to write; an old one is replaced.")] = Path("demo.duckdb"),
+    quiet: Quiet = False,
+) -> None:
+    """See the main job, without PostHog. Syncs simulated events over real HTTP into a DuckDB file, compares, queries."""
+    from flows.cli.demo import demo as run_demo
+
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise SettingsError(f"cannot write {output}", hint="give the path of a file in a directory that exists")
+    if not run_demo(output, quiet=quiet):
+        raise typer.Exit(INCOMPLETE)
+
+
+@app.command()
+def simulator(
+    port: Annotated[int, typer.Option(help="Port on loopback; 0 takes a free one.", min=0, max=65535)] = 8765,
+    events: Annotated[int, typer.Option(help="Events to make, over the last 30 days.", min=0)] = 50_000,
+    profile: Annotated[str, typer.Option(help="Which server to act as: cloud, self_hosted, old_2023, …")] = "cloud",
+    seed: Annotated[int, typer.Option(help="The same seed makes the same events.")] = 1,
+) -> None:
+    """Run the bundled PostHog simulator for your tests. Until Ctrl-C; prints the settings to use."""
+    from extractors.simulator.dataset import generate
+    from extractors.simulator.profiles import PROFILES
+    from extractors.simulator.server import run
+    from flows.runs import wiring
+
+    if profile not in PROFILES:
+        raise SettingsError(f"unknown profile {profile!r}", hint=f"expected one of {', '.join(PROFILES)}")
+    end = wiring.now()
+    made = generate(events=events, start=end - timedelta(days=30), end=end, seed=seed)
+    try:
+        run(port=port, profile=PROFILES[profile], dataset=made, key="phx_simulator")
+    except OSError as exc:
+        raise SettingsError(f"cannot listen on port {port}: {exc.strerror}", hint="choose another --port") from exc
+
+
+def main() -> None:
+    """Entry point: every known error is one or two lines on stderr and its exit status; the rest is a bug here."""
+    verbose = "-v" in sys.argv or "--verbose" in sys.argv
+    # Asked to stop by systemd, Docker or Prefect: the same as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.umask(0o077)  # whatever is written is the user's alone
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")  # no event name may end a command
+    try:
+        status = app(standalone_mode=False) or DONE
+        if status == INTERRUPTED:  # typer swallows the KeyboardInterrupt and its message
+            raise KeyboardInterrupt
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        sys.exit(status)
+    except SystemExit as exc:
+        # For a reader that has gone, typer and rich end with 1.
+        if not isinstance(exc.__context__, BrokenPipeError):
+            raise
+        _fall_silent()
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted; everything committed stays, the next run goes on from there", INTERRUPTED)
+    except BrokenPipeError:
+        _fall_silent()
+    except Exception as exc:
+        if type(exc).__name__ == "NoArgsIsHelpError":  # typer exports neither the class nor its base
+            sys.stdout.write(f"{exc.format_message()}\n")  # type: ignore[attr-defined]
+            sys.exit(USAGE)
+        code, text = _explained(exc)
+        if verbose or code == BUG:
+            sys.stderr.write(visible(traceback.format_exc()))
+        _fail(text, code)
+
+
+def _fall_silent() -> None:
+    """End well: whoever read the output has had enough of it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(DONE)
+
+
+def _explained(exc: Exception) -> tuple[int, str]:
+    """Exit status and message of an error."""
+    from extractors.errors import AccessDenied, BadQuestion, SourceError
+    from extractors.files import Busy
+    from extractors.queries import in_words
+    from sinks.errors import BadQuery, FilterChanged, HostChanged, SinkError
+
+    format_message = getattr(exc, "format_message", None)  # typer's usage errors, whose base class it does not export
+    if format_message is not None:
+        return USAGE, f"{format_message()}\n  hedgerow --help shows commands and options"
+    hint = getattr(exc, "hint", "")
+    text = in_words(str(exc)) if isinstance(exc, FilterChanged) else str(exc)
+    text = f"{text}\n  {hint}" if hint else text
+    if isinstance(exc, SettingsError | BadQuery | BadQuestion | Busy | FilterChanged | HostChanged):
+        return USAGE, text
+    if isinstance(exc, AccessDenied):
+        return ACCESS, text
+    if isinstance(exc, SourceError):
+        return SOURCE, text
+    if isinstance(exc, SinkError):
+        return DESTINATION, text
+    return BUG, f"this is a bug in hedgerow: {type(exc).__name__}: {exc}"
+
+
+def _fail(text: str, code: int) -> None:
+    sys.stderr.write(f"hedgerow: {visible(text)}\n")
+    if threading.active_count() > 1:
+        # The reading thread may be in the middle of an answer; a library that is torn down under it would abort.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

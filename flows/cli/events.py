@@ -1,0 +1,392 @@
+"""`hedgerow events …`: looks at events at the source; lands nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.options import INCOMPLETE, Destination, Json, Project, Quiet, Since, Until, Verbose
+from flows.settings.model import SettingsError, instant
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    import pyarrow as pa
+
+    from extractors.queries import Filters, Request
+    from extractors.reading.events import EventsReader, Passage
+    from extractors.window import Range
+    from flows.cli.asking import Asking
+
+app = typer.Typer(
+    help="Look at events at the source, land nothing.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+DEFAULT_SPAN = timedelta(hours=24)  # PostHog's own without `after` (facts/posthog-api.md §1.2)
+COLUMNS = ("event", "distinct_id", "timestamp", "properties", "elements_chain")
+
+
+class Format(StrEnum):
+    JSON = "json"
+    CSV = "csv"
+
+
+AsFormat = Annotated[Format, typer.Option("--format", help="json, or csv as PostHog makes it.")]
+Properties = Annotated[str | None, typer.Option("--properties", help="Filters as JSON, or @FILE.")]
+
+
+@app.command("list")
+def list_events(
+    since: Since = None,
+    until: Until = None,
+    event: Annotated[str | None, typer.Option("--event", help="Name of the events.")] = None,
+    distinct_id: Annotated[str | None, typer.Option("--distinct-id", help="Distinct id of the events.")] = None,
+    person_id: Annotated[str | None, typer.Option("--person-id", help="Uuid of the person.")] = None,
+    properties: Properties = None,
+    select: Annotated[str | None, typer.Option("--select", help="HogQL expressions, a JSON array.")] = None,
+    where: Annotated[str | None, typer.Option("--where", help="HogQL conditions, a JSON array.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest first.")] = None,
+    offset: Annotated[int | None, typer.Option("--offset", min=0, help="One page as PostHog gives it.")] = None,
+    format_: AsFormat = Format.JSON,
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Print the events that pass filters, none left out. Oldest first; with --offset or as CSV one page of PostHog's."""
+    from extractors.lists import lookups
+    from extractors.queries import EventFilter
+    from extractors.reading.events import EventsReader
+    from flows.cli.asking import asking
+
+    if json_output and format_ is Format.CSV:
+        raise SettingsError("more than one form of output", hint="choose one of --json and --format csv")
+    filters = _filters(event, distinct_id, person_id, properties, select=select, where=where)
+    with asking(project, destination, quiet=quiet) as at:
+        reader = EventsReader(at.client, at.project_id, events=EventFilter(), filters=filters)
+        wanted = _range(at, reader, since, until)
+        rng = reader.reachable(wanted)
+        problems = _left_out(wanted, rng)
+        by_page = format_ is Format.CSV or offset is not None
+        if filters.select or filters.where or by_page:
+            rng, more = _since_1970(reader, rng)
+            problems += more
+        if rng is None:
+            raise SettingsError("; ".join(problems), hint="see docs/lookups.md")
+        if filters.properties or filters.person_id is not None or filters.select or filters.where:
+            lookups.tried(at.client, at.project_id, filters)
+        if filters.select:
+            chosen = lookups.selected(at.client, at.project_id, rng, filters, limit=limit or 100)
+            if chosen is not None:
+                at.note(f"--select: one page of at most {limit or 100} rows as PostHog gives it; more may follow")
+                _raw(chosen)
+                return
+            at.note("--select: this server ignores it, ordinary rows follow")
+        if filters.where and lookups.ignores_where(at.client, at.project_id, rng, filters):
+            at.note("--where: this server ignores it, the rows are not narrowed by it")
+        if by_page:
+            request = lookups.page_request(
+                at.project_id, rng, filters, limit=limit, offset=offset, csv=format_ is Format.CSV
+            )
+            problems = _page(at, request, csv=format_ is Format.CSV, problems=problems)
+        else:
+            problems = _stream(lookups.passages(reader, rng), limit, problems)
+    _end(problems)
+
+
+def _filters(
+    event: str | None,
+    distinct_id: str | None,
+    person_id: str | None,
+    properties: str | None,
+    *,
+    select: str | None,
+    where: str | None,
+) -> Filters:
+    from extractors.queries import Filters
+    from flows.cli.asking import names_of, text_of
+
+    try:
+        return Filters(
+            event,
+            distinct_id,
+            person_id,
+            text_of(properties) if properties else "",
+            names_of("--select", select),
+            names_of("--where", where),
+        )
+    except (ValueError, RecursionError) as exc:
+        raise SettingsError(f"--properties is no JSON of filters: {exc}", hint="see docs/lookups.md") from exc
+
+
+def _range(at: Asking, reader: EventsReader, since: str | None, until: str | None) -> Range:
+    """The range to look at; without *since* the last 24 hours, as at PostHog."""
+    from extractors.window import Range, iso
+    from flows.runs import wiring
+
+    now = wiring.now()
+    end = instant(until, now=now) if until else now
+    if since is None:
+        at.note(f"no --since: the 24 hours before {iso(end)}")
+        start = end - DEFAULT_SPAN
+    elif since.strip() == "earliest":
+        start = min(reader.earliest() or end, end) - timedelta(microseconds=1)
+    else:
+        start = instant(since, now=now)
+    if start >= end:
+        raise SettingsError(f"--since {since} is not before --until {until or 'now'}")
+    return Range(start, end)
+
+
+def _left_out(wanted: Range, rng: Range | None) -> list[str]:
+    """What of the range this server cannot be asked for, in words."""
+    from extractors.window import iso
+
+    if rng == wanted:
+        return []
+    told = "events so far away cannot be asked for on this server; not listed: "
+    if rng is None:
+        return [f"{told}{wanted}"]
+    parts = ((wanted.start, rng.start), (rng.end, wanted.end))
+    return [f"{told}{iso(start)} .. {iso(end)}" for start, end in parts if start < end]
+
+
+def _since_1970(reader: EventsReader, rng: Range | None) -> tuple[Range | None, list[str]]:
+    """The range for one page as PostHog gives it, which has no bound before 1970, and what it leaves out."""
+    from extractors.queries import EPOCH
+    from extractors.window import Range, counted
+
+    if rng is None or rng.start >= EPOCH:
+        return rng, []
+    missed = reader.before_1970(rng).rows.num_rows
+    told = f"{counted(missed, 'event')} before 1970: no page of PostHog's can be asked for there; listed without --offset, "
+    problems = [f"{told}--select, --where and --format csv"] if missed or rng.end <= EPOCH else []
+    return (Range(EPOCH, rng.end) if rng.end > EPOCH else None), problems
+
+
+def _stream(passages: Iterable[Passage], limit: int | None, problems: list[str]) -> list[str]:
+    """Write one document with the rows as they come; *problems* and what is wrong with them. Cut short it is no JSON."""
+    from extractors.window import iso
+
+    written = unread = 0
+    sys.stdout.write('{"results":[')
+    for passage in passages:
+        rows = passage.rows if limit is None else passage.rows.slice(0, limit - written)
+        for text in _texts(rows):
+            sys.stdout.write((",\n" if written else "\n") + text)
+            written += 1
+        unread += passage.rejects.num_rows
+        problems += [f"{iso(moment)}: more events than could be told apart" for moment in passage.unproven]
+        problems += [f"{iso(moment)}: PostHog cannot serve an event of this microsecond" for moment in passage.unread]
+        if limit is not None and written >= limit:
+            break
+    if unread:
+        problems.append(f"{unread} rows cannot be read as events and are left out")
+    sys.stdout.write(f'\n],"problems":{json.dumps(problems, ensure_ascii=False)}}}\n')
+    return problems
+
+
+def _texts(rows: pa.Table) -> Iterator[str]:
+    """Each row as JSON; the properties to the letter, but for numbers that JSON has no word for: those become texts."""
+    named = {
+        "id": "uuid",
+        "distinct_id": "distinct_id",
+        "properties": "properties",
+        "event": "event",
+        "timestamp": "timestamp",
+        "elements_chain": "elements_chain",
+    }
+    for values in zip(*(rows[column].to_pylist() for column in named.values()), strict=True):
+        yield "{" + ",".join(f'"{name}":{_text(name, one)}' for name, one in zip(named, values, strict=True)) + "}"
+
+
+def _text(name: str, value: Any) -> str:
+    from extractors.http import scan
+
+    if name == "properties":
+        return scan.quoted_words(value)
+    return json.dumps(value if isinstance(value, str) else value.isoformat(), ensure_ascii=False)
+
+
+def _page(at: Asking, request: Request, *, csv: bool, problems: list[str]) -> list[str]:
+    """One page as PostHog gives it, and what that means; *problems* and what is wrong with it."""
+    from extractors.http import decode
+    from extractors.lists.contents import CsvRows
+
+    body = at.client.send(request).body
+    if csv:
+        counted = CsvRows()
+        counted.take(body)
+        _raw(body)
+        at.note(
+            f"PostHog's own CSV: one page, {counted.rows:,} rows, at most 1,000 on today's servers; more may follow. "
+            "Its columns differ from page to page, and types are lost"
+        )
+        return problems
+    page = decode.page(body)
+    texts = list(_texts(page.rows))
+    if page.rejects.num_rows:
+        problems.append(f"{page.rejects.num_rows} rows cannot be read as events and are left out")
+    told = json.dumps(problems, ensure_ascii=False)
+    sys.stdout.write('{"results":[\n' + ",\n".join(texts) + f'\n],"problems":{told}}}\n')
+    more = "more follow" if page.more else "no more follow"
+    at.note(
+        f"--offset: one page of {len(texts):,} rows, {more}. Events of one moment have no order between pages: "
+        "some may come twice and others never; without --offset none is left out"
+    )
+    return problems
+
+
+def _raw(body: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(body if body.endswith(b"\n") or not body else body + b"\n")
+
+
+def _end(problems: Sequence[str]) -> None:
+    from flows.report import terminal
+
+    for problem in problems:
+        terminal.note(f"incomplete: {problem}", style="yellow")
+    if problems:
+        raise typer.Exit(INCOMPLETE)
+
+
+@app.command("get")
+def get_event(
+    uuid: Annotated[str, typer.Argument(help="Uuid of the event.")],
+    diff: Annotated[bool, typer.Option("--diff", help="Compare with the landed row.")] = False,
+    format_: AsFormat = Format.JSON,
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Print one event, or compare it with what is landed. Exit 3 with --diff if it differs."""
+    from extractors.http import scan
+    from extractors.lists import lookups
+    from flows.cli.asking import asking, uuid_of
+
+    name = uuid_of(uuid)
+    with asking(project, destination, quiet=quiet) as at:
+        if not diff:
+            _one(at, lookups.event_request(at.project_id, name, csv=False), format_, _event_rows)
+            return
+        found = at.client.send(lookups.event_request(at.project_id, name, csv=False)).body
+        differences = _differences(at, name, found)
+    if json_output:
+        landed = json.dumps(differences, ensure_ascii=False)
+        sys.stdout.write(f'{{"event":{scan.quoted_words(found.decode())},"differences":{landed}}}\n')
+    else:
+        for field, told in differences.items():
+            sys.stdout.write(f"{field}: {told}\n")
+        if not differences:
+            sys.stdout.write("no difference: the landed row equals the event\n")
+    if differences:
+        raise typer.Exit(INCOMPLETE)
+
+
+def _differences(at: Asking, name: UUID, body: bytes) -> Mapping[str, str]:
+    """What of the landed row is not as the source shows it; empty if nothing."""
+    from extractors.http import decode
+    from flows.runs import wiring
+
+    page = decode.page(b'{"next":null,"results":[' + body + b"]}")
+    if not page.rows.num_rows:
+        raise SettingsError(f"event {name} cannot be read as an event: {page.rejects['reason'][0].as_py()}")
+    shown = page.rows.to_pylist()[0]
+    columns = ", ".join("properties::VARCHAR" if column == "properties" else column for column in COLUMNS)
+    # A uuid and a number: nothing to bind.
+    query = f"SELECT {columns} FROM events WHERE uuid = '{name}' AND project_id = {at.project_id}"  # noqa: S608
+    with wiring.sink_of(at.settings).query(query) as result:
+        landed = [dict(zip(COLUMNS, row, strict=True)) for row in result.fetchall()]
+    alike = [row for row in landed if all(row[column] == shown[column] for column in ("event", "distinct_id"))]
+    if not alike:
+        return {"row": f"not landed: {len(landed)} rows have this uuid, none is this event"}
+    # One uuid may be on events of several days (§6): the nearest in time is the one meant.
+    nearest = min(alike, key=lambda row: abs(row["timestamp"] - shown["timestamp"]))
+    return {
+        column: f"source {_cut(shown[column])}, landed {_cut(nearest[column])}"
+        for column in COLUMNS
+        if nearest[column] != shown[column]
+    }
+
+
+def _cut(value: object) -> str:
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _event_rows(body: bytes) -> list[Mapping[str, object]]:
+    from extractors.http import scan
+
+    return [{name: _plain(text) for name, text in scan.members(body.decode()).items()}]
+
+
+def _plain(text: str) -> str:
+    """The JSON of a cell: texts bare, everything else as it was sent."""
+    return str(json.loads(text)) if text[:1] == '"' else "" if text == "null" else text
+
+
+def _one(at: Asking, request: Request, format_: Format, rows: Any) -> None:
+    """An answer as JSON as it came, or as CSV: ours, as PostHog's renderer gives nothing for what is no list (§1.8)."""
+    from extractors.http import scan
+    from flows.report import terminal
+
+    body = at.client.send(request).body
+    if format_ is Format.JSON:
+        _raw(scan.quoted_words(body.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
+        return
+    found = rows(body)
+    names = list(found[0]) if found else []
+    terminal.write_csv(names, [[row[name] for name in names] for row in found])
+
+
+@app.command()
+def values(
+    key: Annotated[str, typer.Argument(help="Property, or column with --column; custom_event: event names.")],
+    event: Annotated[list[str] | None, typer.Option("--event", help="Name of the events; may be repeated.")] = None,
+    value: Annotated[str | None, typer.Option("--value", help="Part of the value, in any case.")] = None,
+    column: Annotated[bool, typer.Option("--column", help="A column of the events, such as distinct_id.")] = False,
+    properties: Annotated[
+        str | None, typer.Option("--properties", help="Further filters: a JSON object, property to value.")
+    ] = None,
+    format_: Annotated[Format | None, typer.Option("--format", help="json or csv.")] = None,
+    destination: Destination = None,
+    project: Project = None,
+    json_output: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Suggest values of a property. At most ten, of the last seven days: no inventory."""
+    from extractors.lists import lookups
+    from flows.cli.asking import asking, json_of
+    from flows.report import terminal
+
+    more = json_of("--properties", properties) if properties else {}
+    if not isinstance(more, dict):
+        raise SettingsError("--properties is no JSON object", hint="expected property to value")
+    with asking(project, destination, quiet=quiet) as at:
+        request = lookups.values_request(
+            at.project_id, key, events=event or [], value=value, column=column, properties=more, csv=False
+        )
+        found = lookups.values_of(at.client.send(request).body)
+        if found.refreshing:
+            at.note("PostHog gave older values while it looks again: ask once more for fresh ones")
+    if json_output or format_ is Format.JSON:
+        document = {"results": [{"name": one} for one in found.values], "refreshing": found.refreshing}
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    elif format_ is Format.CSV:
+        terminal.write_csv(["name"], [[one] for one in found.values])
+    else:
+        for one in found.values:
+            terminal.say(str(one))

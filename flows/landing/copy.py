@@ -1,0 +1,281 @@
+"""`hedgerow copy`: landed windows from one destination to another, without asking PostHog.
+
+Each window is compared with its ledger entry before it is copied and after it has landed, so that damage is not handed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+
+from extractors.window import counted, iso
+from flows.landing.guard import Guard
+from flows.landing.sweep import STREAM, Progress
+from sinks.errors import CoversLess, DestinationUnusable, GenerationConflict
+from sinks.ledger import Entry, Landing, Ledger
+from sinks.sink import Destination, Holding, after
+from transforms import events as rows_of
+from transforms.schema import EVENTS
+
+BATCH_ROWS, BATCH_WINDOWS = 200_000, 256  # what is held in memory, and compared, at once
+
+
+@dataclass(slots=True)
+class Copied:
+    """What was copied of one project. *kept*: windows that the target has, as new or newer.
+
+    *broken*: of these, windows that the target knows to be damaged, and of which it has a newer reading; *behind*: of
+    these, windows that cover less than the source's: their newer reading stays, and what it does not cover is not copied.
+    *doubled*: dates with an event in two windows, because the source moved it. *damaged*: windows whose rows are not what
+    the source's ledger says, left out; *narrower*: windows that cover less than the target does, left out; *held*: windows
+    that would remove too much from the target, left out; *moved_on*: windows that another run landed meanwhile;
+    *differing*: windows that do not hold in the target what was put there. *standing*: copied windows that the source of
+    the copy itself calls disputed, held or unread.
+    """
+
+    project_id: int
+    windows: int = 0
+    rows: int = 0
+    kept: int = 0
+    behind: list[datetime] = field(default_factory=list)
+    broken: list[datetime] = field(default_factory=list)
+    doubled: list[date] = field(default_factory=list)
+    damaged: list[datetime] = field(default_factory=list)
+    narrower: list[datetime] = field(default_factory=list)
+    held: list[datetime] = field(default_factory=list)
+    differing: list[datetime] = field(default_factory=list)
+    standing: list[datetime] = field(default_factory=list)
+    moved_on: list[datetime] = field(default_factory=list)
+
+    @property
+    def left_out(self) -> bool:
+        return bool(self.damaged or self.behind or self.narrower or self.held or self.moved_on)
+
+    @property
+    def problems(self) -> list[str]:
+        """What is not as it should be, in words."""
+        told = []
+        if self.damaged:
+            told.append(
+                f"{_named(self.damaged)} not copied: the rows are not what was landed (hedgerow verify --repair)"
+            )
+        if self.broken:
+            told.append(
+                f"{_named(self.broken)} damaged in the target, and older here: hedgerow verify --repair reads them again"
+            )
+        if self.behind:
+            told.append(
+                f"{_named(self.behind)} copied in no part: the target's own is newer and covers less; "
+                "hedgerow backfill fills the rest"
+            )
+        if self.doubled:
+            days = ", ".join(map(str, self.doubled))
+            told.append(
+                f"an event stands in two windows of {days}: the source moved it; the target's next sync mends it"
+            )
+        if self.narrower:
+            told.append(
+                f"{_named(self.narrower)} not copied: they cover less than the target does, whose rows stay as they are"
+            )
+        if self.held:
+            told.append(
+                f"{_named(self.held)} not copied: too many rows would go from the target; if they were deleted on purpose, "
+                "run hedgerow sync --accept-deletions there"
+            )
+        if self.moved_on:
+            told.append(f"{_named(self.moved_on)} not copied: landed by another run meanwhile; copy again")
+        if self.standing:
+            told.append(f"{_named(self.standing)} copied as they are: in dispute where they come from")
+        if self.differing:
+            told.append(f"{_named(self.differing)} not in the target as copied")
+        return told
+
+
+def copy(
+    project_id: int,
+    source: Destination,
+    target: Destination,
+    *,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Copied:
+    """Land in *target* every window of *source* that it lacks or has as it was before. Can be interrupted and goes on.
+
+    Raises SinkError; what is landed stays.
+    """
+    done = Copied(project_id)
+    origin = source.origin(project_id, STREAM)
+    if origin is None:
+        raise DestinationUnusable(
+            f"{source.name} holds nothing of project {project_id}",
+            hint="hedgerow status shows what a destination holds",
+        )
+    host, event_filter = origin
+    target.prepare(project_id, STREAM, host=host, event_filter=event_filter, rebuild=False)
+    theirs, ours = source.ledger(project_id, STREAM), target.ledger(project_id, STREAM)
+    entries = [entry for _, entry in sorted(theirs.entries.items()) if _wanted(entry, ours)]
+    done.kept = len(theirs.entries) - len(entries)
+    wanted = {entry.start for entry in entries}
+    done.behind = [
+        start
+        for start, entry in sorted(theirs.entries.items())
+        if start not in wanted and _covers_more(entry, ours.entries[start])
+    ]
+    _check_steps(theirs, ours, entries, source=source, target=target)
+    guard = Guard(accept=False)
+    guard.look(ours, target.changes(project_id, STREAM))
+    # The source's time: that of the latest reading on either side.
+    known = [*theirs.entries.values(), *ours.entries.values()]
+    now = max((entry.read_at for entry in known), default=datetime.now(UTC))
+    for batch in _batches(entries):
+        landings = []
+        for entry in _sound(source, batch, done):
+            try:
+                landing = _landing(entry, source, target, ours, theirs.steps.get(entry.start.date()))
+                after(ours.entries.get(entry.start), landing)
+            except CoversLess:
+                done.narrower.append(entry.start)
+                continue
+            except GenerationConflict:  # the source of the copy was synced meanwhile
+                done.moved_on.append(entry.start)
+                continue
+            if guard.stops(entry.start, landing.removed, now=now):
+                done.held.append(entry.start)
+                continue
+            landing = replace(landing, removed_at=now)
+            guard.landed(landing.entry, landing.removed, at=now)
+            landings.append(landing)
+        landed = _landed(target, landings, done)
+        done.windows += len(landed)
+        done.rows += sum(entry.tally.landed_rows for entry in landed)
+        done.standing += [entry.start for entry in landed if _stands(entry)]
+        done.differing += _differing(target, landed)
+        on_progress(Progress(done.windows, len(entries), done.rows, batch[-1].covered_end))
+    done.broken = [start for start in ours.entries if start not in wanted and ours.entries[start].facts.damaged]
+    _hand_mark_on(theirs, target, done)
+    if days := target.ledger(project_id, STREAM).unchecked:
+        moments: list[datetime] = target.twice(project_id, STREAM, days)["timestamp"].to_pylist()
+        done.doubled = sorted({at.date() for at in moments})
+    return done
+
+
+def _landed(target: Destination, landings: Sequence[Landing], done: Copied) -> list[Entry]:
+    """Land windows; one that another run lands meanwhile is left to that run and named."""
+    landed: list[Entry] = []
+    rest = list(landings)
+    while rest:
+        try:
+            landed += target.land(rest)
+            return landed
+        except (GenerationConflict, CoversLess) as exc:
+            landed += exc.landed
+            starts = {entry.start for entry in exc.landed}
+            rest = [landing for landing in rest if landing.entry.start not in starts]
+            done.moved_on.append(rest.pop(0).entry.start)
+    return landed
+
+
+def _hand_mark_on(theirs: Ledger, target: Destination, done: Copied) -> None:
+    """Give a target that has no mark the source's, where the copy left no window out.
+
+    It goes with the last window that it covers, landed once more as it is.
+    """
+    ours = target.ledger(done.project_id, STREAM)
+    if ours.marks or theirs.mark is None or done.left_out or done.differing or not ours.entries:
+        return
+    within = [entry for entry in ours.entries.values() if entry.start < theirs.mark]
+    if set(theirs.entries) - set(ours.entries) or not within:
+        return
+    last = max(within, key=lambda entry: entry.start)
+    if not last.facts.damaged:
+        own = _landing(last, target, target, ours, ours.steps.get(last.start.date()))
+        with suppress(GenerationConflict):  # a sync of the target is at work: its mark is the better one
+            target.land([own], mark=theirs.mark)
+
+
+def _wanted(entry: Entry, ours: Ledger) -> bool:
+    """Whether the window is newer than the target's, or the target's own reading of it is damaged."""
+    known = ours.entries.get(entry.start)
+    if known is None or known.read_at < entry.read_at:
+        return True
+    return known.facts.damaged is not None and known.read_at == entry.read_at
+
+
+def _covers_more(entry: Entry, known: Entry) -> bool:
+    return entry.covered_start < known.covered_start or entry.covered_end > known.covered_end
+
+
+def _stands(entry: Entry) -> bool:
+    facts = entry.facts
+    return bool(facts.disputed or facts.held or facts.unread or facts.witness)
+
+
+def _check_steps(
+    theirs: Ledger, ours: Ledger, entries: Sequence[Entry], *, source: Destination, target: Destination
+) -> None:
+    """A date is cut into windows once and for all, so two ledgers that cut it otherwise cannot be joined."""
+    for day in sorted({entry.start.date() for entry in entries}):
+        if day in ours.steps and ours.steps[day] != theirs.steps.get(day):
+            raise DestinationUnusable(
+                f"{day} is cut into other windows in {target.name} than in {source.name}",
+                hint="copy into another destination; nothing of this one was changed",
+            )
+
+
+def _sound(source: Destination, batch: Sequence[Entry], done: Copied) -> list[Entry]:
+    """Windows of *batch* that hold what the ledger says; the others are noted."""
+    wrong = set(_differing(source, batch))
+    done.damaged += sorted(wrong)
+    return [entry for entry in batch if entry.start not in wrong]
+
+
+def _differing(sink: Destination, entries: Sequence[Entry]) -> list[datetime]:
+    if not entries:
+        return []
+    held = sink.audit(entries[0].project_id, STREAM, entries[0].start, entries[-1].end)
+    return [
+        entry.start
+        for entry in entries
+        if held.get(entry.start) != Holding(entry.tally.landed_rows, entry.tally.landed_digest)
+    ]
+
+
+def _landing(entry: Entry, source: Destination, target: Destination, ours: Ledger, step: timedelta | None) -> Landing:
+    known = ours.entries.get(entry.start)
+    rows = EVENTS.empty_table()
+    if entry.tally.landed_rows:
+        held = source.rows(entry.project_id, entry.covered_start, entry.covered_end)
+        rows = held.select(EVENTS.names).cast(EVENTS)
+    removed = 0
+    if known is not None and known.tally.landed_rows:
+        before = target.hashes(entry.project_id, entry.covered_start, entry.covered_end)
+        removed = rows_of.difference(before, rows_of.hashed(rows)).deleted.num_rows
+    return Landing(
+        # Its rows were counted just now: what an older note says of them does not go along.
+        entry=replace(entry, generation=known.generation if known else 0, facts=replace(entry.facts, damaged=None)),
+        rows=rows,
+        rejects=source.rejects(entry),
+        replace_start=entry.covered_start,
+        step=step or entry.end - entry.start,
+        rewrite=True,
+        removed=removed,
+    )
+
+
+def _batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    batch: list[Entry] = []
+    rows = 0
+    for entry in entries:
+        if batch and (rows + entry.tally.landed_rows > BATCH_ROWS or len(batch) == BATCH_WINDOWS):
+            yield batch
+            batch, rows = [], 0
+        batch.append(entry)
+        rows += entry.tally.landed_rows
+    if batch:
+        yield batch
+
+
+def _named(starts: Sequence[datetime]) -> str:
+    shown = ", ".join(iso(start) for start in starts[:3])
+    return f"{counted(len(starts), 'window')} ({shown}{', …' if len(starts) > 3 else ''})"

@@ -1,0 +1,139 @@
+"""Destinations by their addresses (contract.md §2): duckdb:PATH, s3://bucket/prefix, file:DIR."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+
+from flows.settings.model import Settings, SettingsError
+from sinks.duckdb_file.sink import DuckDBSink
+from sinks.sink import Destination
+
+if TYPE_CHECKING:  # a DuckDB file needs none of the libraries of a lake, which are 20 MB of memory
+    from sinks.lake.sink import LakeSink
+    from sinks.objects.base import S3Objects
+
+EXPECTED = "expected duckdb:PATH, s3://bucket/prefix or file:DIR, such as duckdb:posthog.duckdb"
+
+
+def destination_of(
+    settings: Settings, address: str | None = None, *, on_wait: Callable[[str], None] = lambda holder: None
+) -> Destination:
+    """The sink at *address*, or at the one of the settings. Raises SettingsError for what is no destination.
+
+    *on_wait* hears of a process that holds the destination.
+    """
+    address = settings.destination.address if address is None else address
+    scheme, _, rest = address.partition(":")
+    if scheme == "duckdb":
+        path = _duckdb_path(address, rest)
+        return DuckDBSink(path, lock_timeout_s=settings.duckdb.lock_timeout.total_seconds(), on_wait=on_wait)
+    if scheme in ("file", "s3"):
+        from sinks.lake.sink import LakeSink
+        from sinks.objects.base import LocalObjects
+
+        objects = LocalObjects(_directory(address, rest), address) if scheme == "file" else _bucket(settings, address)
+        return LakeSink(objects)
+    raise SettingsError(f"unknown destination {address!r}", hint=EXPECTED)
+
+
+def check_output(settings: Settings, output: Path) -> None:
+    """Raises SettingsError if writing *output* would destroy the destination: its file, or the file's write-ahead log."""
+    scheme, _, rest = settings.destination.address.partition(":")
+    if scheme != "duckdb":
+        return
+    path = Path(rest)
+    if any(_same(output, one) for one in (path, path.with_name(path.name + ".wal"))):
+        raise SettingsError(f"{output} is the destination itself: nothing was written", hint="name another file")
+
+
+def _same(one: Path, other: Path) -> bool:
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
+
+
+def lake_of(settings: Settings) -> LakeSink:
+    """The settings' destination, which has to be a lake. Raises SettingsError."""
+    from sinks.lake.sink import LakeSink
+
+    sink = destination_of(settings)
+    if not isinstance(sink, LakeSink):
+        raise SettingsError(
+            f"{settings.destination.address} is no lake", hint="expected --destination s3://bucket/prefix or file:DIR"
+        )
+    return sink
+
+
+def _duckdb_path(address: str, rest: str) -> Path:
+    if not rest or rest.startswith("//"):
+        raise SettingsError(f"unknown destination {address!r}", hint=EXPECTED)
+    path = Path(rest)
+    if rest == ":memory:" or path.is_dir():
+        raise SettingsError(
+            f"destination {address!r} is {'a directory' if path.is_dir() else 'gone when the run ends'}",
+            hint="expected duckdb: and the path of a file, such as duckdb:posthog.duckdb",
+        )
+    _check_parent(path)
+    return path
+
+
+def _directory(address: str, rest: str) -> Path:
+    path = Path(rest.removeprefix("//"))
+    if not rest.strip("/") or (rest.startswith("//") and not rest.startswith("///")):
+        raise SettingsError(f"destination {address!r} names no directory", hint="expected file:DIR, such as file:lake")
+    if re.search(r"[*?\[]", rest):
+        raise SettingsError(
+            f"destination {address!r} cannot be read by a glob", hint="expected a name without * ? and ["
+        )
+    if path.exists() and not path.is_dir():
+        raise SettingsError(f"destination {address!r} is a file", hint="expected file: and the path of a directory")
+    _check_parent(path)
+    return path
+
+
+def _check_parent(path: Path) -> None:
+    if not path.absolute().parent.is_dir():
+        raise SettingsError(
+            f"no such directory: {path.absolute().parent}", hint="make it, or choose another destination"
+        )
+
+
+def _bucket(settings: Settings, address: str) -> S3Objects:
+    from sinks.objects.base import BUCKET, S3Objects, S3Options
+
+    rest = address.removeprefix("s3:")
+    if not rest.startswith("//"):
+        raise SettingsError(f"unknown destination {address!r}", hint=EXPECTED)
+    bucket, _, prefix = rest.removeprefix("//").partition("/")
+    if not re.fullmatch(BUCKET, bucket) or ".." in bucket:
+        raise SettingsError(
+            f"destination {address!r} names no bucket" if not bucket else f"{bucket!r} is no name of a bucket",
+            hint="expected s3://bucket/prefix; bucket: 3 to 63 small letters, digits, dots and hyphens",
+        )
+    if re.search(r"[\x00-\x1f\x7f?#*\\]|//|(^|/)\.\.?(/|$)", prefix):
+        raise SettingsError(
+            f"destination {address!r}: the prefix cannot be used",
+            hint="expected names between single slashes, without ? # * \\ and control characters",
+        )
+    target = settings.destination
+    return S3Objects(
+        bucket,
+        prefix.strip("/"),
+        S3Options(
+            access_key_id=_secret(target.access_key_id),
+            secret_access_key=_secret(target.secret_access_key),
+            session_token=_secret(target.session_token),
+            region=target.region,
+            endpoint=target.endpoint,
+            virtual_host=None if target.addressing == "auto" else target.addressing == "virtual",
+        ),
+    )
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value is not None else None

@@ -1,0 +1,169 @@
+"""Builds the parts of a run out of the settings. The clock is read here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from extractors.http import pacing
+from extractors.http.client import Client, Source
+from extractors.http.pacing import Limit, Pacing, Share, Wait
+from extractors.queries import Bucket, EventFilter
+from extractors.reading.events import EventsReader
+from flows.landing import pipeline
+from flows.landing.crossing import Retried
+from flows.report.status import Summary, Used, summary
+from flows.runs.destinations import destination_of
+from flows.settings.model import KEY_HELP, Settings, SettingsError
+from sinks.sink import Destination
+
+RUNS_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Whom a run tells what happens: progress and requests so far, what each commit made durable, waits for the limits,
+    retries, a busy destination. *within* does the work of each group of windows, as flows.landing.pipeline.run says."""
+
+    progress: Callable[[pipeline.Progress, int], None] = lambda progress, requests: None
+    committed: Callable[[pipeline.Committed], None] = lambda committed: None
+    within: Callable[[pipeline.Group, Callable[[], None]], None] = pipeline.at_once
+    wait: Callable[[Wait], None] = lambda wait: None
+    retry: Retried = lambda error, wait_s: None
+    busy: Callable[[str], None] = lambda holder: None
+
+    def copied(self, at: pipeline.Progress) -> None:
+        """Progress of work that asks the source nothing."""
+        self.progress(at, 0)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def projects(settings: Settings) -> tuple[int, ...]:
+    """The projects to load. Raises SettingsError that tells a newcomer what to set."""
+    missing = []
+    if settings.source.key is None:
+        missing.append("POSTHOG_PERSONAL_API_KEY")
+    if not settings.source.project_id:
+        missing.append("POSTHOG_PROJECT_ID")
+    if missing:
+        raise SettingsError(
+            f"not set, in the environment or in .env: {' and '.join(missing)}",
+            hint=f"{KEY_HELP}; the project id stands under Settings → Project; EU cloud: also set "
+            "POSTHOG_HOST=https://eu.posthog.com. Without PostHog: hedgerow demo",
+        )
+    return settings.source.project_id
+
+
+def sink_of(settings: Settings, listener: Listener | None = None) -> Destination:
+    """The destination. Raises SettingsError for an address that is none.
+
+    From here on what the process creates (database, WAL, objects, contents, spool) is the user's alone, under Prefect too.
+    """
+    os.umask(0o077)
+    return destination_of(settings, on_wait=(listener or Listener()).busy)
+
+
+@contextmanager
+def reader_of(
+    settings: Settings,
+    project_id: int,
+    *,
+    listener: Listener,
+    max_wait: timedelta | None,
+    share: Share | None = None,
+) -> Iterator[tuple[EventsReader, Client, Pacing]]:
+    """A reader of the project's events, with its client and budget, or a *share* of that."""
+    with client_of(settings, listener=listener, max_wait=max_wait, share=share) as (client, budget):
+        yield EventsReader(client, project_id, events=filter_of(settings)), client, budget
+
+
+@contextmanager
+def client_of(
+    settings: Settings, *, listener: Listener, max_wait: timedelta | None, share: Share | None = None
+) -> Iterator[tuple[Client, Pacing]]:
+    """A client of the source, with the budget of its key, or a *share* of it."""
+    source = settings.source
+    assert source.key is not None
+    key = source.key.get_secret_value()
+    try:
+        budget = _pacing(settings, key, listener=listener, max_wait=max_wait, share=share)
+    except OSError as exc:
+        raise SettingsError(
+            f"cannot write the state directory {source.state_dir}: {exc.strerror}",
+            hint="set HEDGEROW_STATE_DIR to a directory that can be written",
+        ) from exc
+    client = Client(Source(source.host, key), budget, on_retry=listener.retry)
+    try:
+        yield client, budget
+    finally:
+        client.close()
+
+
+def _pacing(
+    settings: Settings, key: str, *, listener: Listener, max_wait: timedelta | None, share: Share | None = None
+) -> Pacing:
+    """The budget that every process of the key shares."""
+    source = settings.source
+    return Pacing(
+        source.state_dir,
+        host=source.host,
+        key=key,
+        limits=_limits(settings),
+        in_flight=source.in_flight,
+        share=share,
+        max_wait_s=max_wait.total_seconds() if max_wait is not None else None,
+        on_wait=listener.wait,
+    )
+
+
+def _limits(settings: Settings) -> dict[Bucket, Limit]:
+    """The limits in force: the list's are settings, the others PostHog's own."""
+    listed = Limit(settings.source.requests_per_minute, settings.source.requests_per_hour)
+    return {
+        Bucket.LIST: listed,
+        Bucket.QUERY: pacing.QUERY,
+        Bucket.VALUES: pacing.VALUES,
+        Bucket.REST: pacing.REST,
+    }
+
+
+def filter_of(settings: Settings) -> EventFilter:
+    return EventFilter(settings.events.include, settings.events.exclude)
+
+
+def summaries(settings: Settings) -> list[Summary]:
+    """What the destination holds of every project that is set, or else of every project it knows. Asks PostHog nothing."""
+    sink = sink_of(settings)
+    return [summary_of(settings, sink, project_id) for project_id in settings.source.project_id or sink.projects()]
+
+
+def summary_of(settings: Settings, sink: Destination, project_id: int) -> Summary:
+    """What *sink* holds of one project's events, and what the key has used of its limits. Asks PostHog nothing."""
+    return summary(
+        project_id,
+        pipeline.STREAM,
+        sink.ledger(project_id, pipeline.STREAM),
+        now=now(),
+        changes=sink.changes(project_id, pipeline.STREAM),
+        runs=sink.runs(project_id, limit=RUNS_SHOWN),
+        budget=_used(settings),
+    )
+
+
+def _used(settings: Settings) -> list[Used]:
+    """What the key has used of its limits; empty where no key is set or nothing was asked yet."""
+    if settings.source.key is None or not settings.source.state_dir.is_dir():
+        return []
+    key = settings.source.key.get_secret_value()
+    budget, limits = _pacing(settings, key, listener=Listener(), max_wait=None), _limits(settings)
+    return [
+        Used(str(bucket), minute, limits[bucket].per_minute, hour, limits[bucket].per_hour)
+        for bucket in (Bucket.LIST, Bucket.QUERY)
+        for minute, hour in [budget.used(bucket)]
+    ]
