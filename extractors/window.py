@@ -108,3 +108,6 @@ def dates(rng: Range) -> Iterator[date]:
     while midnight(day) < rng.end:
         yield day
         day += DAY
+
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

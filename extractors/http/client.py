@@ -24,7 +24,7 @@ from isal import isal_zlib
 from extractors import errors
 from extractors.http import decode
 from extractors.http.pacing import Pacing, Wait
-from extractors.queries import Request
+from extractors.request import Request
 
 MAX_BODY_BYTES = 64 * 2**20  # design.md, reading rule 4
 PREFIXES = ("environments", "projects")

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TextIO
 
 from extractors.errors import LimitsExhausted, StateUnwritable, Stopped
-from extractors.queries import Bucket
+from extractors.request import Bucket
 
 MINUTE_S, HOUR_S = 60.0, 3600.0
 # The server stamps a request later than we do, by the way there; a second more on each window absorbs the difference

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from extractors import errors, files
 from extractors.http.client import Client, Content
 from extractors.lists.exports import FORMATS, Asset
-from extractors.queries import Bucket, Request
+from extractors.request import Bucket, Request
 
 ROW_CAPS = (300_000, 50_000, 10_000)  # today's, and those of older servers; the file is cut there without a word (§3.6)
 NAME_BYTES = 150

@@ -15,7 +15,7 @@ from extractors import errors
 from extractors.http.client import Client
 from extractors.lists import lookups
 from extractors.lists.lookups import Row
-from extractors.queries import Bucket, Request
+from extractors.request import Bucket, Request
 
 
 def evaluations(client: Client, project_id: int) -> Iterator[Row]:

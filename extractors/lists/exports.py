@@ -17,7 +17,7 @@ from typing import Any
 from extractors import errors
 from extractors.http.client import Client
 from extractors.lists import lookups
-from extractors.queries import Bucket, Request, instant
+from extractors.request import Bucket, Request, instant
 
 FORMATS: Mapping[str, str] = {
     "csv": "text/csv",

@@ -13,11 +13,12 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from extractors import errors, queries
+from extractors import errors
+from extractors.filters import EventFilter, Filters
 from extractors.http import decode
 from extractors.http.client import Client
-from extractors.queries import QUIET, Bucket, EventFilter, Filters, Request
 from extractors.reading.events import EventsReader, Passage
+from extractors.request import QUIET, Bucket, Request, events_page
 from extractors.window import DAY, Range, window_at
 
 PAGE_ROWS = 100
@@ -129,7 +130,7 @@ def tried(client: Client, project_id: int, filters: Filters) -> None:
 
     Raises BadQuestion.
     """
-    request = queries.events_page(project_id, QUIET, limit=1, events=EventFilter(), filters=filters)
+    request = events_page(project_id, QUIET, limit=1, events=EventFilter(), filters=filters)
     request = replace(request, patient=False)
     for wait_s in (*client.patience.server_error_waits_s[:1], None):
         try:
@@ -139,7 +140,7 @@ def tried(client: Client, project_id: int, filters: Filters) -> None:
             if wait_s is not None:
                 client.wait(wait_s, exc)
                 continue
-            plain = queries.events_page(project_id, QUIET, limit=1, events=EventFilter())
+            plain = events_page(project_id, QUIET, limit=1, events=EventFilter())
             client.send(replace(plain, divisible=False))
             raise errors.BadQuestion(
                 f"{exc} to these filters, and none without them",
@@ -149,7 +150,7 @@ def tried(client: Client, project_id: int, filters: Filters) -> None:
 
 def selected(client: Client, project_id: int, rng: Range, filters: Filters, *, limit: int) -> bytes | None:
     """The answer to `select` where the server takes it; None where ordinary rows come."""
-    request = queries.events_page(project_id, rng, limit=limit, events=EventFilter(), filters=filters)
+    request = events_page(project_id, rng, limit=limit, events=EventFilter(), filters=filters)
     body = client.send(replace(request, divisible=False, by_user=True)).body
     rows = document(body).get("results")
     return None if isinstance(rows, list) and all(isinstance(row, dict) for row in rows) else body
@@ -158,7 +159,7 @@ def selected(client: Client, project_id: int, rng: Range, filters: Filters, *, l
 def ignores_where(client: Client, project_id: int, rng: Range, filters: Filters) -> bool:
     """Whether rows come although none can pass; False also where the range is empty."""
     never = replace(filters, where=("1 = 2",), select=())
-    request = queries.events_page(project_id, rng, limit=1, events=EventFilter(), filters=never)
+    request = events_page(project_id, rng, limit=1, events=EventFilter(), filters=never)
     try:
         return decode.page(client.send(replace(request, divisible=False, patient=False)).body).received > 0
     except errors.ServerFault:
@@ -169,7 +170,7 @@ def page_request(
     project_id: int, rng: Range, filters: Filters, *, limit: int | None, offset: int | None, csv: bool
 ) -> Request:
     """One page as PostHog gives it, ascending; with `offset` and as CSV if wanted. No *limit*: the server's own."""
-    request = queries.events_page(project_id, rng, limit=limit or 0, events=EventFilter(), filters=filters)
+    request = events_page(project_id, rng, limit=limit or 0, events=EventFilter(), filters=filters)
     params = [(name, value) for name, value in request.params if name != "limit" or limit is not None]
     if offset is not None:
         params.append(("offset", str(offset)))

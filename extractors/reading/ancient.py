@@ -12,11 +12,12 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from extractors.filters import Narrowing
 from extractors.http.decode import RAW_ROWS, REJECTS, Page
-from extractors.queries import ALL_TIME, EPOCH, Narrowing
 from extractors.reading import rows as rows_of
 from extractors.reading import ties
-from extractors.window import Range
+from extractors.request import ALL_TIME
+from extractors.window import EPOCH, Range
 
 BEFORE = Range(ALL_TIME.start, EPOCH)
 Ask = Callable[[Range, Narrowing | None], Page | None]

@@ -15,17 +15,18 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extractors import errors, queries
+from extractors import errors
+from extractors.filters import EventFilter, Filters, Narrowing, uuid_between
 from extractors.http import decode
 from extractors.http.client import Client, Heard, one_clock
-from extractors.queries import EPOCH, LAST_BOUND, QUIET, EventFilter, Filters, Narrowing, Request
 from extractors.reading import ancient, ties
 from extractors.reading import rows as rows_of
 from extractors.reading.ancient import Ancient
 from extractors.reading.pace import MAX_SPAN, Pace
 from extractors.reading.probe import Probe
 from extractors.reading.zone import HourCount, Spans, ZoneCheck, check_cursor
-from extractors.window import MICROSECOND, Range, iso
+from extractors.request import LAST_BOUND, QUIET, Request, events_page, newest_event
+from extractors.window import EPOCH, MICROSECOND, Range, iso
 
 LIMIT = 10_000  # servers of 2023 give that many at a time; today's clamp to 1,000, silently, so asking for more is free
 ASK_WHETHER_IT_ANSWERS = 8  # failures in a row after which a question without rows tells a fault from an outage
@@ -122,9 +123,9 @@ class EventsReader:
             self.tried = True
             # An answer that fails says nothing of the others: reading meets it again, where it matters.
             with suppress(errors.ServerFault, errors.RangeTooHeavy, errors.BodyCut, errors.RequestRefused):
-                self._decoded(queries.newest_event(self._project_id))
+                self._decoded(newest_event(self._project_id))
                 return self._told()
-        request = queries.events_page(self._project_id, QUIET, limit=1, events=EventFilter())
+        request = events_page(self._project_id, QUIET, limit=1, events=EventFilter())
         request = replace(request, divisible=False)
         try:
             self._decoded(request)
@@ -178,7 +179,7 @@ class EventsReader:
         asked = Range(start, min(max(rng.end, start + MICROSECOND), start + MAX_SPAN))
         before, body = self._client.received_bytes, b""
         while not body:
-            request = queries.events_page(
+            request = events_page(
                 self._project_id, asked, limit=SAMPLE_ROWS, events=self._events, hogql=self.learned.hogql_filter
             )
             try:
@@ -396,7 +397,7 @@ class EventsReader:
         Not *divisible*: less cannot be asked, so every transient failure is retried as it is. Else a 500 is waited for
         only while none has outlived that: RangeTooHeavy says that less is to be asked.
         """
-        request = queries.events_page(
+        request = events_page(
             self._project_id,
             asked,
             limit=limit,
@@ -495,7 +496,7 @@ class EventsReader:
         """Whether this server takes HogQL in filters, by a question that finds no row; a refusal is remembered."""
         if not self._sliced:
             try:
-                self._page(QUIET, 1, Narrowing(hogql=queries.uuid_between("8", None)))
+                self._page(QUIET, 1, Narrowing(hogql=uuid_between("8", None)))
                 self._sliced = True
             except (*NOT_SERVED, errors.RequestRefused):
                 self.learned.hogql_filter = False

@@ -17,12 +17,14 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extractors import errors, queries
+from extractors import errors, hogql
+from extractors.filters import EventFilter
+from extractors.hogql import QUERY_MAX_ROWS, Dialect, Grid
 from extractors.http import decode
 from extractors.http.client import Client
-from extractors.queries import EPOCH, QUERY_MAX_ROWS, QUIET, Dialect, EventFilter, Grid, Request
 from extractors.reading.zone import HourCount
-from extractors.window import DAY, MICROSECOND, Range, Window, midnight
+from extractors.request import QUIET, Request
+from extractors.window import DAY, EPOCH, MICROSECOND, Range, Window, midnight
 
 MODULUS = 2**64
 MAX_SPAN = timedelta(days=365)
@@ -193,7 +195,7 @@ class Probe:
 
     def first_time(self) -> tuple[datetime | None] | None:
         """Time of the first event, itself None for an empty project; None without an answer."""
-        rows = self._undivided(partial(queries.earliest, self._project_id, events=self._events))
+        rows = self._undivided(partial(hogql.earliest, self._project_id, events=self._events))
         if rows is None:
             return None
         micros, count = rows[0]
@@ -201,7 +203,7 @@ class Probe:
 
     def identities(self, rng: Range) -> int | None:
         """How many distinct (uuid, event, distinct_id, timestamp) *rng* holds; None without an answer."""
-        rows = self._undivided(partial(queries.identity_count, self._project_id, rng, events=self._events))
+        rows = self._undivided(partial(hogql.identity_count, self._project_id, rng, events=self._events))
         return None if rows is None else int(rows[0][0] or 0)
 
     def contents(self, rows: pa.Table) -> pa.Table:
@@ -231,7 +233,7 @@ class Probe:
         """The answer about *rows*, which ascend; None without one. Raises BodyCut where it may be cut."""
         first, last = rows["timestamp"][0].as_py(), rows["timestamp"][-1].as_py()
         uuids, rng = sorted(set(rows["uuid"].to_pylist())), Range(first, last + MICROSECOND)
-        question = partial(queries.contents, self._project_id, rng, uuids, limit=CONTENTS_ROWS, events=self._events)
+        question = partial(hogql.contents, self._project_id, rng, uuids, limit=CONTENTS_ROWS, events=self._events)
         answer = self._ask(question, alone=True)
         if answer is None:
             return None
@@ -259,14 +261,14 @@ class Probe:
         merged = list(joined(ranges))
         if not merged:
             return []
-        rows = self._undivided(partial(queries.outside, self._project_id, _few(merged), events=self._events))
+        rows = self._undivided(partial(hogql.outside, self._project_id, _few(merged), events=self._events))
         if rows is None:
             return None
         places = ("before", "between", "after")
         return [Outside(places[int(w or 0)], int(k or 0), _time(a), _time(b)) for w, k, a, b in rows]
 
     def _hour_counts(self, rng: Range) -> Mapping[datetime, HourCount] | None:
-        question = partial(queries.hour_counts, self._project_id, rng, events=self._events)
+        question = partial(hogql.hour_counts, self._project_id, rng, events=self._events)
         try:
             rows = self._ask(question) if rng.duration > DAY else self._undivided(question)
         except TOO_HEAVY:
@@ -317,7 +319,7 @@ class Probe:
         grid = replace(grid_of(parts), splits=splits)
         ranges = list(joined(part.covers for part in parts))
         limit = len(parts) + 1 + len(splits)
-        rows = self._ask(partial(queries.probe, self._project_id, grid, ranges, limit=limit, events=self._events))
+        rows = self._ask(partial(hogql.probe, self._project_id, grid, ranges, limit=limit, events=self._events))
         if rows is None:
             return Answers({}, {}, unanswered=frozenset(part.window.start for part in parts))
         if len(rows) >= limit:
@@ -394,7 +396,7 @@ class Probe:
 
     def _answers(self) -> bool:
         """Whether the source answers a question that reads no row; asked patiently."""
-        question = partial(queries.identity_count, self._project_id, QUIET, events=self._events)
+        question = partial(hogql.identity_count, self._project_id, QUIET, events=self._events)
         return self._ask(question, divisible=False) is not None
 
     def _fail(self, exc: errors.SourceError) -> None:

@@ -14,8 +14,8 @@ from uuid import UUID
 
 import pyarrow as pa
 
+from extractors.filters import Narrowing, uuid_between
 from extractors.http.decode import Page
-from extractors.queries import Narrowing, uuid_between
 
 MAX_DEPTH = 24
 CUTS = (

@@ -575,7 +575,7 @@ def _explained(exc: Exception) -> tuple[int, str]:
     """Exit status and message of an error."""
     from extractors.errors import AccessDenied, BadQuestion, SourceError
     from extractors.files import Busy
-    from extractors.queries import in_words
+    from extractors.filters import in_words
     from sinks.errors import BadQuery, FilterChanged, HostChanged, SinkError
 
     format_message = getattr(exc, "format_message", None)  # typer's usage errors, whose base class it does not export

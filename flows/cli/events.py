@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from extractors.queries import Filters, Request
+    from extractors.filters import Filters
     from extractors.reading.events import EventsReader, Passage
+    from extractors.request import Request
     from extractors.window import Range
     from flows.cli.asking import Asking
 
@@ -63,8 +64,8 @@ def list_events(
     verbose: Verbose = False,
 ) -> None:
     """Print the events that pass filters, none left out. Oldest first; with --offset or as CSV one page of PostHog's."""
+    from extractors.filters import EventFilter
     from extractors.lists import lookups
-    from extractors.queries import EventFilter
     from extractors.reading.events import EventsReader
     from flows.cli.asking import asking
 
@@ -112,7 +113,7 @@ def _filters(
     select: str | None,
     where: str | None,
 ) -> Filters:
-    from extractors.queries import Filters
+    from extractors.filters import Filters
     from flows.cli.asking import names_of, text_of
 
     try:
@@ -162,8 +163,7 @@ def _left_out(wanted: Range, rng: Range | None) -> list[str]:
 
 def _since_1970(reader: EventsReader, rng: Range | None) -> tuple[Range | None, list[str]]:
     """The range for one page as PostHog gives it, which has no bound before 1970, and what it leaves out."""
-    from extractors.queries import EPOCH
-    from extractors.window import Range, counted
+    from extractors.window import EPOCH, Range, counted
 
     if rng is None or rng.start >= EPOCH:
         return rng, []

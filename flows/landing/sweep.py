@@ -18,8 +18,8 @@ from typing import Protocol, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from extractors.filters import EventFilter
 from extractors.http.decode import REJECTS
-from extractors.queries import EventFilter
 from extractors.reading.events import EventsReader, Passage
 from extractors.reading.zone import HourCount
 from extractors.window import DAY, Range, midnight

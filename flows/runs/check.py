@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
-from extractors import errors, queries
+from extractors import errors, filters
+from extractors.filters import EventFilter
 from extractors.http import decode
 from extractors.http.client import Client
-from extractors.queries import EventFilter
 from extractors.reading.events import EventsReader
 from extractors.reading.zone import ZoneCheck
+from extractors.request import events_page, rest
 from extractors.window import Range
 from flows.landing import pipeline
 from flows.runs import wiring
@@ -101,7 +102,7 @@ def _events(client: Client, project_id: int) -> Iterator[Finding]:
     try:
         for span in SPANS:
             asked = Range(now - span, now)
-            request = queries.events_page(project_id, asked, limit=PAGE, events=EventFilter())
+            request = events_page(project_id, asked, limit=PAGE, events=EventFilter())
             page = decode.page(client.send(replace(request, divisible=False)).body)
             if page.received:
                 break
@@ -152,7 +153,7 @@ def _query(reader: EventsReader, project_id: int) -> Finding:
 def listing(client: Client, project_id: int, resource: str, *, scope: str) -> Finding:
     """Whether the list of *resource* answers this key, and if not, whose fault it is."""
     try:
-        client.send(queries.rest(project_id, f"{resource}/", limit=1))
+        client.send(rest(project_id, f"{resource}/", limit=1))
     except errors.AccessDenied as exc:
         mend = f"to load {resource}, give the key the scope {scope}" if exc.about == "scope" else exc.hint
         return Finding(resource, Verdict.WARN, str(exc), mend)
@@ -182,7 +183,7 @@ def _destination(settings: Settings, project_id: int) -> Finding:
 
 
 def _failed(name: str, exc: Exception) -> Finding:
-    found = queries.in_words(str(exc)) if isinstance(exc, FilterChanged) else str(exc)
+    found = filters.in_words(str(exc)) if isinstance(exc, FilterChanged) else str(exc)
     return Finding(name, Verdict.FAIL, found, str(getattr(exc, "hint", "")), exc)
 
 

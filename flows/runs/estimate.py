@@ -14,12 +14,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from extractors.http.pacing import Limit, finished_in_s
-from extractors.queries import Bucket
 from extractors.reading import probe
 from extractors.reading.events import EventsReader, Sample
 from extractors.reading.pace import MAX_SPAN
 from extractors.reading.probe import Part
 from extractors.reading.zone import HourCount
+from extractors.request import Bucket
 from extractors.window import Range
 from flows.landing import pipeline, plan
 from flows.landing.plan import PAGE_ROWS, Sweep, Target

@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from extractors.http import pacing
 from extractors.http.client import Client
 from extractors.http.pacing import Pacing, Share
-from extractors.queries import Bucket
 from extractors.reading.events import EventsReader
+from extractors.request import Bucket
 from extractors.window import Range, counted, iso, spoken
 from flows.landing import audit, pipeline, plan
 from flows.runs.wiring import Listener, filter_of, now, reader_of, sink_of

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from extractors.filters import EventFilter
 from extractors.http import pacing
 from extractors.http.client import Client, Source
 from extractors.http.pacing import Limit, Pacing, Share, Wait
-from extractors.queries import Bucket, EventFilter
 from extractors.reading.events import EventsReader
+from extractors.request import Bucket
 from flows.landing import pipeline
 from flows.landing.crossing import Retried
 from flows.report.status import Summary, Used, summary

@@ -14,10 +14,11 @@ from zoneinfo import ZoneInfo
 
 import httpx
 
+from extractors.filters import EventFilter
 from extractors.http.client import Client, Patience, Source
 from extractors.http.pacing import Limit, Pacing
-from extractors.queries import Bucket, EventFilter
 from extractors.reading.events import EventsReader
+from extractors.request import Bucket
 from extractors.simulator.dataset import Event
 from extractors.window import MICROSECOND, Range
 

@@ -24,7 +24,7 @@ from extractors.http.client import Client, Patience, Source
 from extractors.http.pacing import Limit, Pacing
 from extractors.lists.contents import download
 from extractors.lists.exports import asset_of
-from extractors.queries import Bucket, Request
+from extractors.request import Bucket, Request
 
 KEY = "phx_secret"
 ASKED = Request(1, "events/", Bucket.LIST, (("limit", "1"),))

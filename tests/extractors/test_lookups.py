@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from extractors import errors
+from extractors.filters import EventFilter, Filters
 from extractors.http.client import Client, Patience, Source
 from extractors.http.pacing import Limit, Pacing
 from extractors.lists import lookups
 from extractors.lists.lookups import Listed, every
-from extractors.queries import Bucket, EventFilter, Filters
 from extractors.reading.events import EventsReader
+from extractors.request import Bucket
 from extractors.simulator.assets import ExportStore
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.profiles import CLOUD, OLD_2023

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from extractors.errors import LimitsExhausted
 from extractors.http.pacing import HOUR_S, MARGIN_S, MINUTE_S, Limit, Pacing, Share, Wait, due_in_s
-from extractors.queries import Bucket
+from extractors.request import Bucket
 
 WIDE = Limit(10_000, 10_000)
 HOST, KEY = "https://eu.example.com", "phx_secret"

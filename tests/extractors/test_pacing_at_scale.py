@@ -17,9 +17,10 @@ import httpx
 import pytest
 
 from extractors.errors import LimitsExhausted
+from extractors.filters import EventFilter
 from extractors.http.client import Client, Source
 from extractors.http.pacing import QUERY, REST, VALUES, Limit, Pacing
-from extractors.queries import Bucket, EventFilter, Request, events_page
+from extractors.request import Bucket, Request, events_page
 from extractors.window import Range
 from tests.extractors.virtual_time import VirtualTime
 

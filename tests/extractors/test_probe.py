@@ -18,19 +18,21 @@ import httpx
 import pyarrow as pa
 import pytest
 
-from extractors import errors, queries
+from extractors import errors, hogql
+from extractors.filters import EventFilter
+from extractors.hogql import Dialect
 from extractors.http import decode
 from extractors.http.client import Client, Source
 from extractors.http.pacing import Limit, Pacing
-from extractors.queries import Bucket, Dialect, EventFilter
 from extractors.reading import probe
 from extractors.reading.probe import Answers, Part, Probe, Seen
+from extractors.request import Bucket
 from extractors.simulator.dataset import Dataset, Event
 from extractors.simulator.faults import Fault, Faults, Heavy
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.rows import row
 from extractors.simulator.server import Simulator, serve
-from extractors.window import MICROSECOND, Range, Window
+from extractors.window import EPOCH, MICROSECOND, Range, Window
 from tests.flows.harness import IMPATIENT, UNLIMITED
 from tests.second_server.rows import Row
 from tests.second_server.server import second_server
@@ -110,7 +112,7 @@ def expected(part: Part, events: Sequence[Event] = EVENTS, *, until: datetime | 
     for e in inside:
         assert e.created_at is not None
         key = (e.uuid, e.event, e.distinct_id, e.timestamp)
-        latest[key] = max(latest.get(key, 0), (e.created_at - queries.EPOCH) // MICROSECOND)
+        latest[key] = max(latest.get(key, 0), (e.created_at - EPOCH) // MICROSECOND)
     digest = rows_of.settled(staged).source
     created = (
         f"{sum(micros % (DAY // MICROSECOND) for micros in latest.values()) % 2**64}:{max(latest.values(), default=0)}"
@@ -366,7 +368,7 @@ def test_simulated_query_is_too_heavy_by_the_rows_it_reads(heavy, refused, tmp_p
         for rng in asked:
             try:
                 sender.send(
-                    replace(queries.identity_count(1, rng, events=odd, dialect=Dialect.DATETIME64), divisible=True)
+                    replace(hogql.identity_count(1, rng, events=odd, dialect=Dialect.DATETIME64), divisible=True)
                 )
                 found.append("")
             except errors.RangeTooHeavy as exc:
@@ -616,7 +618,7 @@ def test_contents_are_those_of_the_events_asked_for(asked):
     }
     (five,) = [one for one in found if one["uuid"] == EVENTS[5].uuid]
     assert (five["timestamp"], five["properties"]) == (LEAP + 5 * HOUR, EVENTS[5].properties)
-    assert five["created"] == (LEAP + 7 * HOUR - queries.EPOCH) // MICROSECOND
+    assert five["created"] == (LEAP + 7 * HOUR - EPOCH) // MICROSECOND
 
 
 def test_contents_are_asked_for_in_small_questions(tmp_path):

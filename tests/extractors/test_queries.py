@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extractors import queries
-from extractors.queries import Bucket, Dialect, EventFilter, Grid, Narrowing
+from extractors.filters import EventFilter, Narrowing, in_words, quoted, uuid_between
+from extractors.hogql import Dialect, Grid, earliest, hour_counts, identity_count, outside, probe
+from extractors.request import ALL_TIME, Bucket, Request, events_page, instant
 from extractors.window import Range
 
 START = datetime(2024, 2, 29, tzinfo=UTC)
@@ -31,10 +32,10 @@ def literal(text: str) -> str:
 @given(st.one_of(st.sampled_from(ODD), st.text(alphabet="'\\a; ", max_size=8), st.text(max_size=8)))
 def test_quoted_name_is_one_literal(text):
     """No name can end its literal, and it is read back as it was."""
-    assert literal(queries.quoted(text)) == text
+    assert literal(quoted(text)) == text
 
 
-def conditions(request: queries.Request) -> list[str]:
+def conditions(request: Request) -> list[str]:
     """HogQL conditions in the request's `properties`."""
     filters = json.loads(dict(request.params).get("properties", "[]"))
     assert {each["type"] for each in filters} <= {"hogql"}
@@ -51,7 +52,7 @@ BOUNDS = [
 @pytest.mark.parametrize(("start", "after"), BOUNDS)
 def test_events_page_asks_from_a_microsecond_before_the_start(start, after):
     """The endpoint's bounds are exclusive: `after` is start - 1 µs, `before` the end; both UTC with microseconds."""
-    request = queries.events_page(1, Range(start, DAY.end), limit=7, events=ALL)
+    request = events_page(1, Range(start, DAY.end), limit=7, events=ALL)
 
     assert dict(request.params) == {
         "orderBy": '["timestamp"]',
@@ -76,7 +77,7 @@ FILTERS = [
 @pytest.mark.parametrize(("events", "hogql", "event", "expected"), FILTERS)
 def test_events_page_sends_the_filter_as_far_as_the_server_takes_it(events, hogql, event, expected):
     """A filter is never sent in a form that lets fewer events pass than it says."""
-    request = queries.events_page(1, DAY, limit=7, events=events, hogql=hogql)
+    request = events_page(1, DAY, limit=7, events=events, hogql=hogql)
 
     assert dict(request.params).get("event") == event
     assert conditions(request) == expected
@@ -86,7 +87,7 @@ def test_events_page_narrows_within_the_filter():
     """A narrowed page still has the stream's own condition."""
     narrowing = Narrowing(hogql="u < 'a'", event="a", distinct_id="")
 
-    request = queries.events_page(1, DAY, limit=7, events=EventFilter(("a", "b")), narrowing=narrowing)
+    request = events_page(1, DAY, limit=7, events=EventFilter(("a", "b")), narrowing=narrowing)
 
     assert conditions(request) == ["event IN ('a', 'b')", "u < 'a'"]
     assert dict(request.params)["event"] == "a"
@@ -120,7 +121,7 @@ def test_filter_is_said_in_words(events, words):
     """Whatever stands around its identity stays; two in one text are both replaced."""
     text = f"was {events.identity or 'none'}, is {events.identity or 'none'}"
 
-    assert queries.in_words(text) == f"was {words}, is {words}"
+    assert in_words(text) == f"was {words}, is {words}"
 
 
 SLICES = [
@@ -134,11 +135,11 @@ SLICES = [
 @pytest.mark.parametrize(("low", "high", "expected"), SLICES)
 def test_uuid_slice_is_half_open(low, high, expected):
     """Slices that share a bound share no row."""
-    assert queries.uuid_between(low, high) == expected
+    assert uuid_between(low, high) == expected
 
 
 @pytest.mark.parametrize("events", [ALL, EventFilter(tuple(ODD)), EventFilter((), tuple(ODD))])
-@pytest.mark.parametrize("ask", [queries.hour_counts, queries.identity_count], ids=lambda ask: ask.__name__)
+@pytest.mark.parametrize("ask", [hour_counts, identity_count], ids=lambda ask: ask.__name__)
 def test_query_has_limit_bounds_and_filter(ask, events):
     """Every /query carries its own LIMIT (without one the server answers 100 rows), the exact range and the filter."""
     request = ask(1, DAY, events=events, dialect=Dialect.DATETIME64)
@@ -155,7 +156,7 @@ def test_query_has_limit_bounds_and_filter(ask, events):
 @pytest.mark.parametrize(("events", "where"), [(ALL, ""), (EventFilter(("a'",)), " WHERE event IN ('a\\'')")])
 def test_earliest_has_limit_and_filter(events, where):
     """The first event of the stream, not of the project."""
-    hogql = json.loads(queries.earliest(1, events=events, dialect=Dialect.DATETIME64).body)["query"]["query"]
+    hogql = json.loads(earliest(1, events=events, dialect=Dialect.DATETIME64).body)["query"]["query"]
 
     assert hogql.endswith(f"FROM events{where} LIMIT 1")
 
@@ -177,7 +178,7 @@ PROBED = (
 
 def probed(*splits: datetime) -> str:
     """The HogQL of a probe of one day's hours, without the ten digits of the uuid."""
-    request = queries.probe(1, Grid(START, HOURS, splits), [DAY], limit=25, events=ALL, dialect=Dialect.DATETIME64)
+    request = probe(1, Grid(START, HOURS, splits), [DAY], limit=25, events=ALL, dialect=Dialect.DATETIME64)
     text: str = json.loads(request.body)["query"]["query"]
     return re.sub(r"\(position\(.*\* 1 AS x", "… AS x", text)
 
@@ -207,7 +208,7 @@ def test_instants_are_utc_whatever_zone_they_came_in():
     """No constant depends on the zone of the project or of the caller."""
     moment = datetime(2024, 2, 29, 1, 0, 0, 5, timezone(timedelta(hours=2)))
 
-    assert queries.instant(moment) == "2024-02-28T23:00:00.000005+00:00"
+    assert instant(moment) == "2024-02-28T23:00:00.000005+00:00"
     assert Dialect.DATETIME64.instant(moment) == "toDateTime64('2024-02-28 23:00:00.000005', 6, 'UTC')"
     assert Dialect.DATETIME.instant(moment) == "toDateTime('2024-02-28 23:00:00.000005Z')"
 
@@ -215,15 +216,13 @@ def test_instants_are_utc_whatever_zone_they_came_in():
 FAR_AWAY = [
     pytest.param(Range(datetime(1960, 1, 1, tzinfo=UTC), datetime(1971, 1, 1, tzinfo=UTC)), id="since 1960"),
     pytest.param(Range(datetime(2026, 1, 1, tzinfo=UTC), datetime(2150, 1, 1, tzinfo=UTC)), id="until 2150"),
-    pytest.param(queries.ALL_TIME, id="all time"),
+    pytest.param(ALL_TIME, id="all time"),
 ]
 
 
 @pytest.mark.parametrize("rng", FAR_AWAY)
 @pytest.mark.parametrize("dialect", Dialect)
-@pytest.mark.parametrize(
-    "ask", [queries.hour_counts, queries.identity_count, lambda n, r, **more: queries.outside(n, [r], **more)]
-)
+@pytest.mark.parametrize("ask", [hour_counts, identity_count, lambda n, r, **more: outside(n, [r], **more)])
 def test_query_of_times_far_away_does_not_compare_timestamps(ask, dialect, rng):
     """The engine would look in its index of days, where days start over: microseconds are compared instead."""
     hogql = json.loads(ask(1, rng, events=EventFilter(), dialect=dialect).body)["query"]["query"]

@@ -25,11 +25,12 @@ from unittest import mock
 
 import httpx
 
+from extractors.filters import EventFilter
 from extractors.http.client import Client
 from extractors.http.client import Source as Address
 from extractors.http.pacing import Limit, Pacing
-from extractors.queries import Bucket, EventFilter, Request
 from extractors.reading.events import EventsReader
+from extractors.request import Bucket, Request
 from extractors.window import Range
 from flows.landing import audit, copy, pipeline
 from flows.landing.pipeline import STREAM

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from extractors.filters import EventFilter
 from extractors.http import pacing
 from extractors.http.client import Client, Patience, Source
 from extractors.http.pacing import Limit, Pacing
-from extractors.queries import Bucket, EventFilter
 from extractors.reading.events import EventsReader
+from extractors.request import Bucket
 from extractors.simulator.dataset import Event
 from extractors.simulator.profiles import CLOUD
 from flows.landing import audit, pipeline

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from extractors.queries import EventFilter
+from extractors.filters import EventFilter
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.faults import Faults, Heavy
 from extractors.simulator.server import RequestSeen, Simulator, serve

@@ -20,7 +20,7 @@ from extractors.http.decode import REJECTS
 from extractors.http.pacing import Limit, Pacing
 from extractors.lists import contents, exports
 from extractors.lists.exports import NewExport
-from extractors.queries import Bucket
+from extractors.request import Bucket
 from extractors.simulator.assets import ExportStore
 from extractors.simulator.blobs import Blob
 from extractors.simulator.dataset import Dataset

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pytest
 
 from extractors.errors import SourceError, StateUnwritable, Stopped
+from extractors.filters import EventFilter
 from extractors.http.pacing import Limit, Pacing
-from extractors.queries import Bucket, EventFilter, events_page
+from extractors.request import Bucket, events_page
 from extractors.window import Range
 from flows.landing import pipeline
 from flows.landing.spool import Spool

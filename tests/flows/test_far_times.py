@@ -7,13 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from extractors import queries
-from extractors.queries import EPOCH, LAST_BOUND, EventFilter
+from extractors import request
+from extractors.filters import EventFilter
 from extractors.reading.events import EventsReader
+from extractors.request import LAST_BOUND
 from extractors.simulator.dataset import MICROSECOND, Dataset, Event
 from extractors.simulator.profiles import OLD_2023, SELF_HOSTED, SERVER_2023_12
 from extractors.simulator.server import serve
-from extractors.window import DAY, Range
+from extractors.window import DAY, EPOCH, Range
 from sinks.memory import MemorySink
 from tests.flows.harness import UNLIMITED, landed, sync, truth, unhindered
 
@@ -121,14 +122,14 @@ RANGES = [
     Range(EPOCH - MICROSECOND, EPOCH),
     Range(EPOCH, EPOCH + MICROSECOND),
     Range(NOW, datetime(2150, 1, 1, tzinfo=UTC)),
-    queries.ALL_TIME,
+    request.ALL_TIME,
 ]
 
 
 @pytest.mark.parametrize("rng", RANGES, ids=str)
 def test_no_bound_is_sent_that_the_engine_cannot_hold(rng):
     """`after` from the last microsecond of 1969 on, `before` up to 2149-06-06."""
-    params = dict(queries.events_page(1, rng, limit=1, events=EventFilter()).params)
+    params = dict(request.events_page(1, rng, limit=1, events=EventFilter()).params)
 
     after = datetime.fromisoformat(params["after"]) if "after" in params else EPOCH
     assert after >= EPOCH - MICROSECOND

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from extractors import errors
-from extractors.queries import EventFilter
+from extractors.filters import EventFilter
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.faults import KINDS, Fault, Faults
 from extractors.simulator.server import serve

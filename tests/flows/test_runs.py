@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from extractors.http.pacing import Limit, Pacing
-from extractors.queries import Bucket
+from extractors.request import Bucket
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import Simulator, serve
 from flows.landing import pipeline

@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from extractors.filters import EventFilter
 from extractors.http import pacing
 from extractors.http.client import Client, Source
 from extractors.http.pacing import Limit, Pacing
-from extractors.queries import Bucket, EventFilter
 from extractors.reading.events import EventsReader
+from extractors.request import Bucket
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.profiles import Profile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from extractors.http import pacing
 from extractors.http.pacing import Limit
-from extractors.queries import Bucket
+from extractors.request import Bucket
 from flows.runs import wiring
 from flows.settings.model import Settings
 

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from extractors import queries
-from extractors.queries import Dialect, EventFilter, Grid
+from extractors.filters import EventFilter
+from extractors.hogql import Dialect, Grid
 from extractors.simulator.dataset import Dataset, Event
 from extractors.simulator.profiles import CLOUD, OLD_2023, SERVER_2023_12
 from extractors.simulator.server import serve

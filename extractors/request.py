@@ -1,0 +1,118 @@
+"""Pure construction of every request hedgerow sends: no I/O, no clock, no key."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from extractors.filters import EventFilter, Filters, Narrowing
+from extractors.window import EPOCH, MICROSECOND, Range
+
+# The engine numbers days with 16 bits: a bound before 1970, or behind 2149-06-06, makes it leave events out, status 200
+# (docs/decisions/0008). No such bound is sent.
+LAST_BOUND = datetime(2149, 6, 6, tzinfo=UTC)
+ALL_TIME = Range(datetime.min.replace(tzinfo=UTC), LAST_BOUND)
+# A microsecond in which nothing happened: a server that answers at all answers what is asked of it.
+QUIET = Range(datetime(1971, 3, 4, 5, 6, 7, 891_011, tzinfo=UTC), datetime(1971, 3, 4, 5, 6, 7, 891_012, tzinfo=UTC))
+
+
+class Bucket(StrEnum):
+    """Which of the source's rate limits a request counts against (facts/posthog-api.md §5.4)."""
+
+    LIST = "list"
+    QUERY = "query"
+    VALUES = "values"
+    REST = "rest"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, without host, prefix and key.
+
+    *resource* is the part after `/api/<prefix>/<project>/`. *divisible*: the caller can ask for less, so a heavy range,
+    a cut body or a 500 goes back to it at once instead of being retried as it is. *once*: a write, which is sent again
+    only where it was surely not done. *entry*: what the address names, such as "export 7": a 404 then is about that.
+    *by_user*: a 400 is about what the user gave. *patient*: a bare 500 is asked again for a minute. *answer_s*: how
+    long to wait for an answer, seconds.
+    """
+
+    project_id: int
+    resource: str
+    bucket: Bucket
+    params: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    divisible: bool = False
+    method: str = "GET"
+    once: bool = False
+    accept: str = "application/json"
+    entry: str = ""
+    by_user: bool = False
+    patient: bool = True
+    answer_s: float = 100.0
+
+    @property
+    def newer(self) -> str:
+        """What is asked for, in words, where older servers do not have it; else empty."""
+        collection, _, rest = self.resource.partition("/")
+        if collection == "exports":
+            return "the list of exports" if self.method == "GET" and not rest else "exports"
+        return {"evaluations": "evaluations", "query": "queries (POST /query)"}.get(collection, "")
+
+
+def instant(at: datetime) -> str:
+    """UTC with microseconds and an explicit zone: the one form every server version reads alike (§1.3)."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def events_page(
+    project_id: int,
+    rng: Range,
+    *,
+    limit: int,
+    events: EventFilter,
+    hogql: bool = True,
+    narrowing: Narrowing | None = None,
+    filters: Filters | None = None,
+) -> Request:
+    """One ascending page of the events list over *rng*. A group in *filters* takes no further HogQL condition.
+
+    Both bounds of the endpoint are exclusive, hence `after` = start − 1 µs (§0.3); ascending order switches the lying
+    window probe off (§0.2). Without *hogql* only a filter of one name is sent; the reader drops the rest. A range that
+    begins before 1970 is asked without `after`, and no `before` lies before 1970 or behind LAST_BOUND: the page may bring
+    rows of other times.
+    """
+    narrowing = narrowing or Narrowing()
+    filters = filters or Filters()
+    params = [("orderBy", '["timestamp"]')]
+    if rng.start >= EPOCH:
+        params.append(("after", instant(rng.start - MICROSECOND)))
+    params += [("before", instant(min(max(rng.end, EPOCH), LAST_BOUND))), ("limit", str(limit))]
+    params += [(name, value) for name, value in filters.params if getattr(narrowing, name, None) is None]
+    conditions = []
+    event = narrowing.event if narrowing.event is not None else events.single
+    if event is not None:
+        params.append(("event", event))
+    if hogql and events.single is None and events.hogql:
+        conditions.append(events.hogql)
+    if narrowing.hogql:
+        conditions.append(narrowing.hogql)
+    if narrowing.distinct_id is not None:
+        params.append(("distinct_id", narrowing.distinct_id))
+    given = filters.conditions()
+    if isinstance(given, list):
+        given = [*given, *({"type": "hogql", "key": key} for key in conditions)]
+    if given:
+        params.append(("properties", json.dumps(given)))
+    return Request(project_id, "events/", Bucket.LIST, tuple(params), divisible=True, by_user=bool(filters.properties))
+
+
+def newest_event(project_id: int) -> Request:
+    """The newest event, asked for as the page of events in PostHog does: cheap on every server."""
+    return Request(project_id, "events/", Bucket.LIST, (("limit", "1"),), divisible=True, patient=False)
+
+
+def rest(project_id: int, resource: str, *, limit: int) -> Request:
+    """The first *limit* entries of a plain list, such as `exports/` (§3.4, §4)."""
+    return Request(project_id, resource, Bucket.REST, (("limit", str(limit)),))
