@@ -66,15 +66,6 @@ def _some(names: Sequence[str], *, shown: int = 5) -> str:
     return ", ".join(map(repr, names[:shown])) + more
 
 
-def in_words(text: str) -> str:
-    """*text* with every identity of a filter that stands in it said in words."""
-    start = text.find('{"include": [')
-    if start < 0:
-        return text
-    found, end = json.JSONDecoder().raw_decode(text, start)
-    return f"{text[:start]}{EventFilter(tuple(found['include']), tuple(found['exclude']))}{in_words(text[end:])}"
-
-
 @dataclass(frozen=True, slots=True)
 class Filters:
     """What a look-up asks for beside the range, as the endpoint documents it (facts/posthog-api.md §1.4).

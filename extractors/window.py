@@ -69,21 +69,6 @@ def iso(at: datetime) -> str:
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def spoken(span: timedelta) -> str:
-    """A duration for people: seconds, or its two largest units."""
-    seconds = span.total_seconds()
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes = round(seconds) // 60
-    parts = [(minutes // 1440, "d"), (minutes // 60 % 24, "h"), (minutes % 60, "min")]
-    return " ".join([f"{count} {unit}" for count, unit in parts if count][:2])
-
-
-def counted(number: int, what: str) -> str:
-    """A number and what is counted, for people: 1 window, 2,000 windows."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
-
-
 def midnight(day: date) -> datetime:
     return datetime.combine(day, time(), tzinfo=UTC)
 

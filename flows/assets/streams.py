@@ -22,9 +22,9 @@ from extractors.errors import AccessDenied, EndpointMissing, LimitsExhausted, Re
 from extractors.http.client import Client
 from extractors.lists import contents, evaluations, exports
 from extractors.lists.exports import Asset, NewExport
-from extractors.window import counted
 from flows.assets import ordering
 from flows.landing.crossing import until_done
+from flows.report.words import counted
 from flows.runs.loads import INTERRUPTED, in_history
 from flows.runs.wiring import Listener, client_of, now, sink_of
 from flows.settings.model import Settings, Snapshot

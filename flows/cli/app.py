@@ -38,8 +38,8 @@ from flows.cli.options import (
     Since,
     Until,
     Verbose,
-    visible,
 )
+from flows.report.words import visible
 from flows.settings.model import Loaded, SettingsError, duration, load
 
 app = typer.Typer(
@@ -80,7 +80,7 @@ def _run(
 ) -> None:
     """Load *streams* of every project. *named*: the user asked for each of them."""
     from flows.assets import streams as assets
-    from flows.report import terminal
+    from flows.report import results, terminal
     from flows.runs import loads, projects, wiring
 
     longest = _longest(max_wait)
@@ -120,7 +120,7 @@ def _run(
     try:
         failures = projects.each(wiring.projects(loaded.settings), load_project)
     finally:  # also of a run that is interrupted: what it landed stays
-        terminal.loaded(reports, failures, synced=synced, json_output=json_output, quiet=quiet)
+        results.loaded(reports, failures, synced=synced, json_output=json_output, quiet=quiet)
     _raise(failures, of=wiring.projects(loaded.settings))
     if any(done.problems for done in reports) or any(done.problems for done in synced):
         raise typer.Exit(INCOMPLETE)
@@ -247,7 +247,7 @@ def verify(
 ) -> None:
     """Name every difference between source, ledger and destination (exit 3); with --repair read only those windows again."""
     from flows.landing import audit
-    from flows.report import terminal
+    from flows.report import results, terminal
     from flows.runs import loads, projects, wiring
 
     settings = _settings(destination, project).settings
@@ -269,7 +269,7 @@ def verify(
             )
 
     failures = projects.each(wiring.projects(settings), verify_project)
-    terminal.verified(found, failures, repair=repair, json_output=json_output, quiet=quiet)
+    results.verified(found, failures, repair=repair, json_output=json_output, quiet=quiet)
     _raise(failures, of=wiring.projects(settings))
     if not all(verification.good for verification, _ in found.values()):
         raise typer.Exit(INCOMPLETE)
@@ -286,7 +286,7 @@ def plan(
     verbose: Verbose = False,
 ) -> None:
     """Say what a sync would ask and land, and how long. Windows, rows, requests, hours under the limits, bytes; lands nothing."""
-    from flows.report import terminal
+    from flows.report import documents, results, terminal
     from flows.runs import estimate, wiring
 
     settings = _settings(destination, project).settings
@@ -298,9 +298,9 @@ def plan(
             estimate.of_project(settings, project_id, since=since, until=until, listener=listener, queued=queued)
         )
     if json_output:
-        terminal.as_json({"plans": [terminal.planned(one) for one in found]})
+        documents.as_json({"plans": [results.planned(one) for one in found]})
     else:
-        terminal.show_plans(found)
+        results.show_plans(found)
 
 
 @app.command()
@@ -312,7 +312,7 @@ def check(
     verbose: Verbose = False,
 ) -> None:
     """Try settings, key and destination, and say mends. Lands nothing."""
-    from flows.report import terminal
+    from flows.report import documents, results, terminal
     from flows.runs import check as checks
     from flows.runs import wiring
 
@@ -322,13 +322,13 @@ def check(
         for project_id in wiring.projects(settings)
     }
     if json_output:
-        terminal.as_json(
+        documents.as_json(
             {"projects": [{"project_id": one, "checks": list(map(checks.described, found[one]))} for one in found]}
         )
     elif not quiet:
         for project_id, findings in found.items():
             terminal.say(f"project {project_id} at {settings.source.host}")
-            terminal.show_findings(findings)
+            results.show_findings(findings)
     failed = next((finding.error for findings in found.values() for finding in findings if finding.error), None)
     if failed is not None:
         raise failed
@@ -344,7 +344,7 @@ def status(
     verbose: Verbose = False,
 ) -> None:
     """Show coverage, freshness, lateness, budget, runs. Asks PostHog nothing."""
-    from flows.report import status_page, terminal
+    from flows.report import documents, files, results, status_page, terminal
     from flows.runs import wiring
     from flows.runs.destinations import check_output
 
@@ -353,17 +353,17 @@ def status(
     if html is not None:
         check_output(settings, html)
         text = status_page.page(summaries, destination=settings.destination.address, made_at=wiring.now())
-        terminal.write_page(text, html)
+        files.write_page(text, html)
         if not quiet:
             terminal.note(f"written to {html}")
     if json_output:
-        told = [terminal.as_status(one) for one in summaries]
-        terminal.as_json({"destination": settings.destination.address, "streams": told})
+        told = [results.as_status(one) for one in summaries]
+        documents.as_json({"destination": settings.destination.address, "streams": told})
     elif html is None:
         if not summaries:
             terminal.say("nothing landed yet: run hedgerow sync")
         for one in summaries:
-            terminal.show_status(one)
+            results.show_status(one)
 
 
 @app.command()
@@ -378,8 +378,8 @@ def sql(
     verbose: Verbose = False,
 ) -> None:
     """Run a query on the destination and print it. The file is opened for reading only."""
-    from extractors.window import counted
-    from flows.report import terminal
+    from flows.report import documents, files, terminal
+    from flows.report.words import counted
     from flows.runs import wiring
     from flows.runs.destinations import check_output
 
@@ -394,16 +394,16 @@ def sql(
                 action="ignore", category=UserWarning
             ):  # DuckDB: the rows are copied once more
                 table = result.to_arrow_table()
-            rows_written = terminal.write_parquet(table, parquet)
+            rows_written = files.write_parquet(table, parquet)
             if not quiet:
                 terminal.note(f"{counted(rows_written, 'row')} written to {parquet}")
             return
-        names = terminal.distinct([column[0] for column in result.description or []])
+        names = files.distinct([column[0] for column in result.description or []])
         rows = result.fetchall()
     if json_output:
-        terminal.as_json([dict(zip(names, row, strict=True)) for row in rows])
+        documents.as_json([dict(zip(names, row, strict=True)) for row in rows])
     elif csv:
-        terminal.write_csv(names, rows)
+        files.write_csv(names, rows)
     else:
         terminal.show_table(names, rows)
 
@@ -418,7 +418,7 @@ def attach(
     verbose: Verbose = False,
 ) -> None:
     """Write a DuckDB file with views over a lake. For analysts: many can open it while syncs go on; no credentials in it."""
-    from flows.report import terminal
+    from flows.report import documents, terminal
     from flows.runs.destinations import lake_of
     from sinks.lake import views
 
@@ -427,7 +427,7 @@ def attach(
     lake = lake_of(_settings(destination, project).settings)
     statements = views.attach(lake, output)
     if json_output:
-        terminal.as_json({"output": str(output), "sql": statements})
+        documents.as_json({"output": str(output), "sql": statements})
         return
     if not quiet:
         terminal.note(f"written to {output}: open it, or run this in your own DuckDB")
@@ -445,7 +445,7 @@ def copy(
 ) -> None:
     """Copy landed windows between destinations and verify. Does not ask PostHog; resumes."""
     from flows.landing import copy as copying
-    from flows.report import terminal
+    from flows.report import results, terminal
     from flows.runs.destinations import destination_of
 
     settings = _settings(None, project).settings
@@ -458,7 +458,7 @@ def copy(
             found.append(copying.copy(project_id, origin, goal, on_progress=listener.copied))
     if not found:
         raise SettingsError(f"{source} holds nothing yet", hint="run hedgerow sync first, or name another --from")
-    terminal.copied(found, json_output=json_output, quiet=quiet)
+    results.copied(found, json_output=json_output, quiet=quiet)
     if any(one.problems for one in found):
         raise typer.Exit(INCOMPLETE)
 
@@ -472,12 +472,12 @@ def settings(
     verbose: Verbose = False,
 ) -> None:
     """Show what is in force and where it came from. Secrets are masked."""
-    from flows.report import terminal
+    from flows.report import documents, terminal
     from flows.settings.model import shown
 
     lines = shown(_settings(destination, project))
     if json_output:
-        terminal.as_json({name: {"value": value, "from": origin} for name, value, origin in lines})
+        documents.as_json({name: {"value": value, "from": origin} for name, value, origin in lines})
     else:
         terminal.show_table(
             ["setting", "value", "from"], [(name, _in_words(value), origin) for name, value, origin in lines]
@@ -575,7 +575,7 @@ def _explained(exc: Exception) -> tuple[int, str]:
     """Exit status and message of an error."""
     from extractors.errors import AccessDenied, BadQuestion, SourceError
     from extractors.files import Busy
-    from extractors.filters import in_words
+    from flows.report.words import in_words
     from sinks.errors import BadQuery, FilterChanged, HostChanged, SinkError
 
     format_message = getattr(exc, "format_message", None)  # typer's usage errors, whose base class it does not export

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.profiles import CLOUD
 from extractors.simulator.server import serve
-from extractors.window import Range, counted
+from extractors.window import Range
 from flows.landing import pipeline
 from flows.report import terminal
+from flows.report.words import counted
 from flows.runs import loads, wiring
 from flows.runs.loads import Report
 from flows.settings.model import Settings, SettingsError, loopback

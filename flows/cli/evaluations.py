@@ -36,12 +36,12 @@ def list_evaluations(
     """List the evaluations, newest first. Deleted ones are not shown by PostHog."""
     from extractors.lists import evaluations
     from flows.cli.asking import asking
-    from flows.report import terminal
+    from flows.report import documents, terminal
 
     with asking(project, destination, quiet=quiet) as at:
         found = list(evaluations.evaluations(at.client, at.project_id))
     if json_output:
-        terminal.as_json({"evaluations": found})
+        documents.as_json({"evaluations": found})
         return
     columns = ("id", "name", "type", "enabled", "updated")
     names = ("id", "name", "evaluation_type", "enabled", "updated_at")
@@ -64,12 +64,12 @@ def get_evaluation(
     """Print one evaluation as PostHog shows it."""
     from extractors.lists import evaluations
     from flows.cli.asking import asking, uuid_of
-    from flows.report import terminal
+    from flows.report import documents
 
     wanted = uuid_of(name)
     with asking(project, destination, quiet=quiet) as at:
         row = evaluations.evaluation(at.client, at.project_id, wanted)
-    terminal.as_json(row)
+    documents.as_json(row)
 
 
 @app.command()
@@ -195,10 +195,10 @@ def _change(
 
 
 def _show(row: Row, *, json_output: bool) -> None:
-    from flows.report import terminal
+    from flows.report import documents, terminal
 
     if json_output:
-        terminal.as_json(row)
+        documents.as_json(row)
         return
     state = "deleted" if row.get("deleted") else "enabled" if row.get("enabled") else "disabled"
     terminal.say(f"evaluation {row['id']} {row.get('name') or ''!r}: {state}")

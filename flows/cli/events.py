@@ -163,7 +163,8 @@ def _left_out(wanted: Range, rng: Range | None) -> list[str]:
 
 def _since_1970(reader: EventsReader, rng: Range | None) -> tuple[Range | None, list[str]]:
     """The range for one page as PostHog gives it, which has no bound before 1970, and what it leaves out."""
-    from extractors.window import EPOCH, Range, counted
+    from extractors.window import EPOCH, Range
+    from flows.report.words import counted
 
     if rng is None or rng.start >= EPOCH:
         return rng, []
@@ -340,7 +341,7 @@ def _plain(text: str) -> str:
 def _one(at: Asking, request: Request, format_: Format, rows: Any) -> None:
     """An answer as JSON as it came, or as CSV: ours, as PostHog's renderer gives nothing for what is no list (§1.8)."""
     from extractors.http import scan
-    from flows.report import terminal
+    from flows.report import files
 
     body = at.client.send(request).body
     if format_ is Format.JSON:
@@ -348,7 +349,7 @@ def _one(at: Asking, request: Request, format_: Format, rows: Any) -> None:
         return
     found = rows(body)
     names = list(found[0]) if found else []
-    terminal.write_csv(names, [[row[name] for name in names] for row in found])
+    files.write_csv(names, [[row[name] for name in names] for row in found])
 
 
 @app.command()
@@ -370,7 +371,7 @@ def values(
     """Suggest values of a property. At most ten, of the last seven days: no inventory."""
     from extractors.lists import lookups
     from flows.cli.asking import asking, json_of
-    from flows.report import terminal
+    from flows.report import files, terminal
 
     more = json_of("--properties", properties) if properties else {}
     if not isinstance(more, dict):
@@ -386,7 +387,7 @@ def values(
         document = {"results": [{"name": one} for one in found.values], "refreshing": found.refreshing}
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     elif format_ is Format.CSV:
-        terminal.write_csv(["name"], [[one] for one in found.values])
+        files.write_csv(["name"], [[one] for one in found.values])
     else:
         for one in found.values:
             terminal.say(str(one))

@@ -53,7 +53,7 @@ def list_exports(
     """List the exports of the key's owner, newest first. Each once, also while others are made."""
     from extractors.lists import exports, lookups
     from flows.cli.asking import asking
-    from flows.report import terminal
+    from flows.report import documents, terminal
 
     with asking(project, destination, quiet=quiet) as at:
         if offset is None:
@@ -63,7 +63,7 @@ def list_exports(
             found = [exports.asset_of(row) for row in page.rows]
             at.note(f"--offset: {len(found)} of {page.count}; rows move down while others are made")
     if json_output:
-        terminal.as_json({"exports": [one.row for one in found]})
+        documents.as_json({"exports": [one.row for one in found]})
         return
     columns = ("id", "format", "file", "created", "state", "expires")
     rows = [
@@ -104,12 +104,12 @@ def get_export(
     """Print one export as PostHog shows it."""
     from extractors.lists import exports
     from flows.cli.asking import asking
-    from flows.report import terminal
+    from flows.report import documents
 
     with asking(project, destination, quiet=quiet) as at:
         one = exports.asset(at.client, at.project_id, asset_id)
         at.note(f"export {one.id}: {_state(one)}")
-    terminal.as_json(one.row)
+    documents.as_json(one.row)
 
 
 @app.command()
@@ -133,7 +133,7 @@ def create(
     from extractors.lists import exports
     from flows.assets import ordering
     from flows.cli.asking import agreed, asking
-    from flows.report import terminal
+    from flows.report import documents, terminal
     from flows.runs import wiring
 
     now = wiring.now()
@@ -163,7 +163,7 @@ def create(
         elif exports.failure(one):
             _raise_failed(one)
     if json_output:
-        terminal.as_json(one.row)
+        documents.as_json(one.row)
     else:
         terminal.say(
             f"export {one.id}: {_state(one)}" + ("" if one.has_content else f" (hedgerow exports get {one.id})")
@@ -237,7 +237,7 @@ def download(
     from extractors.errors import SourceUnavailable
     from extractors.lists import contents, exports
     from flows.cli.asking import asking
-    from flows.report import terminal
+    from flows.report import documents, terminal
     from flows.runs.destinations import check_output
 
     with asking(project, destination, quiet=quiet) as at:
@@ -261,7 +261,7 @@ def download(
         else []
     )
     if json_output:
-        terminal.as_json(_downloaded(done, problems))
+        documents.as_json(_downloaded(done, problems))
     elif not quiet:
         rows = "" if done.rows is None else f", {done.rows:,} rows"
         terminal.say(f"{path}: {done.bytes:,} bytes{rows}, sha256 {done.sha256}")

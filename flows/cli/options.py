@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Annotated
 
 import typer
@@ -37,16 +36,4 @@ RequireProof = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before writing to PostHog.")]
-_LAYOUT = "\n\t\u200c\u200d"  # lines, and what joins letters and emoji
-
-
-def visible(text: str) -> str:
-    """*text* for a terminal: what would move its cursor, change its colours or its direction is spelled out, as \\x1b."""
-    if text.isprintable():
-        return text
-    return "".join(
-        sign.encode("unicode_escape").decode()
-        if unicodedata.category(sign) in ("Cc", "Cf") and sign not in _LAYOUT
-        else sign
-        for sign in text
-    )
+LAYOUT = "\n\t\u200c\u200d"  # lines, and what joins letters and emoji

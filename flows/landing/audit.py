@@ -16,13 +16,14 @@ import pyarrow as pa
 from extractors.reading import probe
 from extractors.reading.events import EventsReader
 from extractors.reading.probe import Answers, Outside, Seen
-from extractors.window import DAY, MICROSECOND, Range, counted, iso, midnight
+from extractors.window import DAY, MICROSECOND, Range, iso, midnight
 from flows.landing import plan
 from flows.landing.crossing import Retried, until_done
 from flows.landing.guard import Guard
 from flows.landing.proof import Prover, Rehearsal, agrees, answered, equals, part_of
 from flows.landing.spool import Spool
 from flows.landing.sweep import STREAM, Loader, Order, Outcome, Progress
+from flows.report.words import counted
 from sinks.ledger import Entry, Landing, Ledger, State
 from sinks.sink import Holding, Sink
 from transforms import events as rows_of

@@ -10,9 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
-from extractors.window import counted, iso
+from extractors.window import iso
 from flows.landing.guard import Guard
 from flows.landing.sweep import STREAM, Progress
+from flows.report.words import counted
 from sinks.errors import CoversLess, DestinationUnusable, GenerationConflict
 from sinks.ledger import Entry, Landing, Ledger
 from sinks.sink import Destination, Holding, after

@@ -30,12 +30,13 @@ from prefect.states import Completed, Failed
 
 from extractors.errors import SourceError
 from extractors.http.pacing import Wait
-from extractors.window import counted, iso
+from extractors.window import iso
 from flows.landing import pipeline
 from flows.orchestration import artifacts, automations
 from flows.orchestration.artifacts import Told
-from flows.report import terminal
+from flows.report import terminal, words
 from flows.report.status import Segment
+from flows.report.words import counted
 from flows.runs import projects, wiring
 from flows.runs.loads import Report
 from flows.runs.wiring import Listener
@@ -185,7 +186,7 @@ def listener(project_id: int, *, progress: str = "") -> Listener:
 def _group_name(project_id: int, group: pipeline.Group) -> str:
     if group.range is None:
         return f"project {project_id} · look-back"
-    span = f"{terminal.day(group.range.start)} .. {terminal.day(group.range.end)}"
+    span = f"{words.day(group.range.start)} .. {words.day(group.range.end)}"
     return f"project {project_id} · {span} · {counted(group.windows, 'window')}"
 
 

@@ -9,16 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from extractors.window import counted, iso, spoken
+from extractors.window import iso
 from flows.assets.streams import Synced
 from flows.landing.audit import Verification
-from flows.report import terminal as report
+from flows.report import results, words
 from flows.report.status import Kind, Segment, Summary, cells
+from flows.report.words import counted, spoken
 from flows.runs.loads import Report, in_history
 from sinks.sink import Run
 
 DIFFERENCE, GAP = "hedgerow.difference", "hedgerow.gap"
-_PICTURE = {kind: mark for kind, (mark, _) in report.CELLS.items()}
+_PICTURE = {kind: mark for kind, (mark, _) in results.CELLS.items()}
 _WIDTH = 60
 _SHOWN = 20
 
@@ -88,14 +89,14 @@ def _lines(told: Report, held: Summary, *, run: str) -> Iterator[str]:
     if held.segments:
         yield "```text"
         yield "".join(_PICTURE[kind] for kind in cells(held.segments, _WIDTH))
-        first, last = report.day(held.segments[0].start), report.day(held.segments[-1].end)
+        first, last = words.day(held.segments[0].start), words.day(held.segments[-1].end)
         yield f"{first}{last:>{max(1, _WIDTH - len(first))}}"
         yield "```"
         shares = [(kind, held.share(kind)) for kind in Kind]
-        yield " · ".join(f"`{_PICTURE[kind]}` {kind} {report.percent(share)}" for kind, share in shares if share)
+        yield " · ".join(f"`{_PICTURE[kind]}` {kind} {words.percent(share)}" for kind, share in shares if share)
         yield ""
     if held.mark is not None and held.freshness is not None:
-        yield f"Up to date as of {report.day(held.mark)}, {spoken(held.freshness)} ago."
+        yield f"Up to date as of {words.day(held.mark)}, {spoken(held.freshness)} ago."
         yield ""
     yield (
         f"This run: {counted(told.rows, 'event')} in {counted(told.windows, 'window')}, " + ", ".join(_did(told)) + "."
@@ -136,7 +137,7 @@ class Alert:
 
     def payload(self, run: str) -> dict[str, object]:
         """What a notification can say of it."""
-        spans = " .. ".join(report.day(at) for at in (self.since, self.until) if at)
+        spans = " .. ".join(words.day(at) for at in (self.since, self.until) if at)
         return {
             "project_id": self.project_id,
             "stream": self.stream,
@@ -161,7 +162,7 @@ def alerts(told: Told, *, gaps: Sequence[Segment] = (), before: Sequence[Run] = 
         gap for gap in gaps if isinstance(told, Verified) or (since and until and gap.start < until and since < gap.end)
     ]
     if mine:
-        problems = tuple(f"nothing is landed of {report.day(gap.start)} .. {report.day(gap.end)}" for gap in mine)
+        problems = tuple(f"nothing is landed of {words.day(gap.start)} .. {words.day(gap.end)}" for gap in mine)
         found.append(Alert(GAP, done.project_id, done.stream, problems, mine[0].start, mine[-1].end))
     return found
 

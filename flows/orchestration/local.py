@@ -24,7 +24,7 @@ from typing import TypeVar
 
 import stamina
 
-from extractors.window import counted
+from flows.report.words import counted
 from flows.runs import wiring
 from flows.settings.model import Settings, environment
 

@@ -10,8 +10,8 @@ from datetime import date, datetime
 from html import escape
 from itertools import groupby
 
-from extractors.window import counted, spoken
 from flows.report.status import LATENESS, Day, Kind, Summary
+from flows.report.words import counted, spoken
 
 WORDS = {
     Kind.VERIFIED: "verified: the source counts what is landed",

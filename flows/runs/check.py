@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
-from extractors import errors, filters
+from extractors import errors
 from extractors.filters import EventFilter
 from extractors.http import decode
 from extractors.http.client import Client
@@ -20,6 +20,7 @@ from extractors.reading.zone import ZoneCheck
 from extractors.request import events_page, rest
 from extractors.window import Range
 from flows.landing import pipeline
+from flows.report import words
 from flows.runs import wiring
 from flows.runs.wiring import Listener
 from flows.settings.model import Settings, SettingsError
@@ -183,7 +184,7 @@ def _destination(settings: Settings, project_id: int) -> Finding:
 
 
 def _failed(name: str, exc: Exception) -> Finding:
-    found = filters.in_words(str(exc)) if isinstance(exc, FilterChanged) else str(exc)
+    found = words.in_words(str(exc)) if isinstance(exc, FilterChanged) else str(exc)
     return Finding(name, Verdict.FAIL, found, str(getattr(exc, "hint", "")), exc)
 
 

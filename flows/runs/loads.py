@@ -16,8 +16,9 @@ from extractors.http.client import Client
 from extractors.http.pacing import Pacing, Share
 from extractors.reading.events import EventsReader
 from extractors.request import Bucket
-from extractors.window import Range, counted, iso, spoken
+from extractors.window import Range, iso
 from flows.landing import audit, pipeline, plan
+from flows.report.words import counted, spoken
 from flows.runs.wiring import Listener, filter_of, now, reader_of, sink_of
 from flows.settings.model import Settings, SettingsError, instant
 from sinks.errors import DestinationUnusable, SinkError

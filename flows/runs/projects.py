@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from extractors.errors import LimitsExhausted, SourceError
-from extractors.filters import in_words
+from flows.report.words import in_words
 from sinks.errors import DestinationBusy, FilterChanged, MemoryExhausted, SinkError
 
 

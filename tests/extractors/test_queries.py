@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extractors.filters import EventFilter, Narrowing, in_words, quoted, uuid_between
+from extractors.filters import EventFilter, Narrowing, quoted, uuid_between
 from extractors.hogql import Dialect, Grid, earliest, hour_counts, identity_count, outside, probe
 from extractors.request import ALL_TIME, Bucket, Request, events_page, instant
 from extractors.window import Range
+from flows.report.words import in_words
 
 START = datetime(2024, 2, 29, tzinfo=UTC)
 DAY = Range(START, START + timedelta(days=1))

@@ -26,7 +26,7 @@ from extractors.simulator.blobs import Blob
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import serve
 from flows.assets import ordering
-from flows.report import terminal
+from flows.report.files import write_page, write_parquet
 from sinks import durable
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import Agreement, Note
@@ -61,12 +61,12 @@ def downloaded(root: Path, content: bytes) -> Path:
 
 
 def page(root: Path, content: bytes) -> Path:
-    terminal.write_page(content.decode(), root / "a.html")
+    write_page(content.decode(), root / "a.html")
     return root / "a.html"
 
 
 def table(root: Path, content: bytes) -> Path:
-    terminal.write_parquet(pa.table({"a": [content.decode()]}), root / "a.parquet")
+    write_parquet(pa.table({"a": [content.decode()]}), root / "a.parquet")
     return root / "a.parquet"
 
 

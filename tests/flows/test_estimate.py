@@ -16,7 +16,7 @@ from extractors.simulator.profiles import Profile
 from extractors.simulator.server import Simulator, serve
 from extractors.window import Range, Window
 from flows.landing.plan import Sweep, Target
-from flows.report import terminal
+from flows.report import documents, results
 from flows.runs import estimate, loads
 from flows.runs.estimate import Estimate
 from flows.runs.wiring import Listener
@@ -145,7 +145,7 @@ def test_source_without_queries_leaves_rows_unknown_unless_a_page_holds_them(pro
     assert (said.rows, said.list_requests is None, said.seconds is None) == (rows, rows is None, rows is None)
     assert (said.windows, said.if_empty) == ({86400: 3}, 3)
     assert (said.query_requests, said.queries_refused) == (0, True)
-    assert json.dumps(terminal.planned(said), default=terminal.plain)
+    assert json.dumps(results.planned(said), default=documents.plain)
 
 
 def sweep(days: int, step: timedelta = DAY) -> Sweep:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.report import status_page, terminal
+from flows.report import documents, files, results, status_page, words
 from flows.report.status import Kind, Segment, Summary, Used, cells, summary
 from flows.report.status_page import page
 from flows.settings.model import SettingsError
@@ -141,7 +141,7 @@ def test_window_that_was_too_heavy_is_not_compared():
 )
 def test_share_is_never_rounded_to_all_or_nothing(share, text):
     """Where a minute of a year differs, neither is all of it verified, nor is nothing different."""
-    assert terminal.percent(share) == text
+    assert words.percent(share) == text
 
 
 def run(error: str = "") -> Run:
@@ -159,7 +159,7 @@ def many() -> Summary:
 
 def test_json_has_every_figure():
     """The document can be written and read, and says what people are told."""
-    document = json.loads(json.dumps(terminal.as_status(many()), default=terminal.plain))
+    document = json.loads(json.dumps(results.as_status(many()), default=documents.plain))
 
     assert {
         "coverage",
@@ -232,7 +232,7 @@ def test_every_day_stands_in_the_page_with_its_kind():
 def test_gap_is_told_with_the_command_that_fills_it(capsys):
     """The line can be copied: its times are the gap's, to the microsecond."""
     end = START + 20 * HOUR + timedelta(microseconds=5)
-    terminal.show_status(told(day(0, covered_end=end), day(1)))
+    results.show_status(told(day(0, covered_end=end), day(1)))
 
     wanted = "hedgerow backfill --since 2026-01-30T20:00:00.000005Z --until 2026-01-31T00:00:00Z fills it"
     assert wanted in capsys.readouterr().out
@@ -241,10 +241,10 @@ def test_gap_is_told_with_the_command_that_fills_it(capsys):
 def test_page_is_written_whole_and_for_the_user_alone(tmp_path):
     """Mode 0600, nothing beside it; where it cannot be written that is said."""
     file = tmp_path / "a.html"
-    terminal.write_page("<p>x", file)
+    files.write_page("<p>x", file)
 
     assert (file.read_text(), file.stat().st_mode & 0o777, list(tmp_path.iterdir())) == ("<p>x", 0o600, [file])
     with pytest.raises(SettingsError, match="cannot write"):
-        terminal.write_page("x", tmp_path / "no" / "a.html")
+        files.write_page("x", tmp_path / "no" / "a.html")
     with pytest.raises(SettingsError, match="cannot write"):
-        terminal.write_page("x", Path("/proc"))
+        files.write_page("x", Path("/proc"))

@@ -1,0 +1,48 @@
+"""Values as one JSON document."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime, timedelta
+
+
+def plain(value: object) -> object:
+    """*value* as JSON can say it. A time without a zone gets none: it may be of any."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, datetime):
+        return value.isoformat() if value.tzinfo is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return str(value)
+
+
+def as_json(value: object) -> None:
+    sys.stdout.write(json.dumps(json_value(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+
+
+def json_value(value: object) -> object:
+    """*value* as JSON can say it, in every depth: what is no number is null, bytes are hexadecimal, keys are text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, bytes | bytearray):
+        return value.hex()
+    if isinstance(value, Mapping):
+        return {_json_key(key): json_value(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(one) for one in value]
+    simpler = plain(value)
+    return simpler if isinstance(simpler, str) else json_value(simpler)
+
+
+def _json_key(key: object) -> str:
+    if isinstance(key, str):
+        return key
+    said = json_value(key)
+    return said if isinstance(said, str) else json.dumps(said)
