@@ -22,7 +22,7 @@ from extractors import errors, files
 from extractors.http.client import Client
 from extractors.lists import exports
 from extractors.lists.exports import Asset, NewExport
-from flows.settings.model import SettingsError
+from flows.settings.parse import SettingsError
 
 REMEMBERED = timedelta(days=1)
 """How long an order without an answer counts as the same: a later one is a new wish."""

@@ -40,7 +40,8 @@ from flows.cli.options import (
     Verbose,
 )
 from flows.report.words import visible
-from flows.settings.model import Loaded, SettingsError, duration, load
+from flows.settings.load import Loaded, load
+from flows.settings.parse import SettingsError, duration
 
 app = typer.Typer(
     name="hedgerow",
@@ -345,11 +346,12 @@ def status(
 ) -> None:
     """Show coverage, freshness, lateness, budget, runs. Asks PostHog nothing."""
     from flows.report import documents, files, results, status_page, terminal
+    from flows.report import status as status_report
     from flows.runs import wiring
     from flows.runs.destinations import check_output
 
     settings = _settings(destination, project).settings
-    summaries = wiring.summaries(settings)
+    summaries = status_report.summaries(settings)
     if html is not None:
         check_output(settings, html)
         text = status_page.page(summaries, destination=settings.destination.address, made_at=wiring.now())
@@ -473,7 +475,7 @@ def settings(
 ) -> None:
     """Show what is in force and where it came from. Secrets are masked."""
     from flows.report import documents, terminal
-    from flows.settings.model import shown
+    from flows.settings.load import shown
 
     lines = shown(_settings(destination, project))
     if json_output:

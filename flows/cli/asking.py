@@ -17,7 +17,9 @@ from extractors.http.pacing import Wait
 from flows.report import terminal
 from flows.runs import wiring
 from flows.runs.wiring import Listener
-from flows.settings.model import Settings, SettingsError, load
+from flows.settings.load import load
+from flows.settings.model import Settings
+from flows.settings.parse import SettingsError
 
 
 @dataclass(frozen=True, slots=True)

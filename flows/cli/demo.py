@@ -17,7 +17,8 @@ from flows.report import terminal
 from flows.report.words import counted
 from flows.runs import loads, wiring
 from flows.runs.loads import Report
-from flows.settings.model import Settings, SettingsError, loopback
+from flows.settings.model import Settings
+from flows.settings.parse import SettingsError, loopback
 from sinks.errors import DestinationUnusable
 from sinks.sink import Destination
 

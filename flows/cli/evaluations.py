@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.options import Destination, Json, Project, Quiet, Verbose, Yes
-from flows.settings.model import SettingsError
+from flows.settings.parse import SettingsError
 
 if TYPE_CHECKING:
     from uuid import UUID

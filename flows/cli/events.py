@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.options import INCOMPLETE, Destination, Json, Project, Quiet, Since, Until, Verbose
-from flows.settings.model import SettingsError, instant
+from flows.settings.parse import SettingsError, instant
 
 if TYPE_CHECKING:
     from uuid import UUID

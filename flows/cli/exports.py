@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.options import INCOMPLETE, Destination, Json, Project, Quiet, Verbose, Yes
-from flows.settings.model import SettingsError, duration, instant
+from flows.settings.parse import SettingsError, duration, instant
 
 if TYPE_CHECKING:
     from extractors.lists.exports import Asset, NewExport

@@ -34,13 +34,15 @@ from extractors.window import iso
 from flows.landing import pipeline
 from flows.orchestration import artifacts, automations
 from flows.orchestration.artifacts import Told
-from flows.report import terminal, words
+from flows.report import status, terminal, words
 from flows.report.status import Segment
 from flows.report.words import counted
 from flows.runs import projects, wiring
 from flows.runs.loads import Report
 from flows.runs.wiring import Listener
-from flows.settings.model import ENVIRONMENT, SECRETS, Settings, SettingsError, load
+from flows.settings.load import ENVIRONMENT, SECRETS, load
+from flows.settings.model import Settings
+from flows.settings.parse import SettingsError
 from sinks.errors import SinkError
 
 T = TypeVar("T", bound=Told)
@@ -295,11 +297,11 @@ def leave(found: Settings, done: Sequence[Told]) -> None:
 
 def _leave(found: Settings, one: Told) -> None:
     sink = wiring.sink_of(found)
-    history = sink.runs(one.project_id, limit=wiring.RUNS_SHOWN) if sink.exists() else []
+    history = sink.runs(one.project_id, limit=status.RUNS_SHOWN) if sink.exists() else []
     gaps: Sequence[Segment] = ()
     done = one.report if isinstance(one, artifacts.Verified) else one
     if isinstance(done, Report):
-        held = wiring.summary_of(found, sink, one.project_id)
+        held = status.summary_of(found, sink, one.project_id)
         gaps = held.gaps
         key = f"project-{one.project_id}-{done.stream}"
         create_markdown_artifact(artifacts.page(done, held, run=run_id()), key=key, description="Coverage")

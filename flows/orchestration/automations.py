@@ -26,7 +26,7 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.states import Crashed
 
 from flows.orchestration.artifacts import DIFFERENCE, GAP
-from flows.settings.model import SettingsError
+from flows.settings.parse import SettingsError
 
 HEARTBEAT = timedelta(seconds=30)  # prefect.yaml sets it for every run
 WITHIN = 3 * HEARTBEAT

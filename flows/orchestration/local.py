@@ -24,9 +24,10 @@ from typing import TypeVar
 
 import stamina
 
+from flows.report import status
 from flows.report.words import counted
-from flows.runs import wiring
-from flows.settings.model import Settings, environment
+from flows.settings.load import environment
+from flows.settings.model import Settings
 
 ROOT = Path(__file__).parents[2]
 POOL = "hedgerow"
@@ -277,7 +278,7 @@ def main(arguments: Sequence[str]) -> int:
             say(f"Prefect's UI: {running.ui}")
             say(f"waiting for the first scheduled run of sync-events (every {EVERY_S} s)")
             run = running.wait(lambda: _completed(running), "a scheduled run completes")
-            held = wiring.summaries(Settings.model_validate({"destination": {"address": destination}}))
+            held = status.summaries(Settings.model_validate({"destination": {"address": destination}}))
             say(f"{run['name']}: completed; {counted(sum(one.rows for one in held), 'event')} in {destination}")
             say("Ctrl-C ends everything")
             signal.pause()

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 
 from flows.runs import wiring
 from flows.runs.loads import EARLIEST
-from flows.settings.model import SettingsError, instant
+from flows.settings.parse import SettingsError, instant
 
 
 def _time(text: str) -> str:

@@ -27,7 +27,8 @@ from flows.orchestration import adapter
 from flows.orchestration.adapter import Ended
 from flows.runs import loads, wiring
 from flows.runs.loads import Report
-from flows.settings.model import Settings, SettingsError
+from flows.settings.model import Settings
+from flows.settings.parse import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

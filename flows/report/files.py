@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from extractors import files
-from flows.settings.model import SettingsError
+from flows.settings.parse import SettingsError
 
 
 def distinct(names: Sequence[str]) -> list[str]:

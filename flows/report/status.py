@@ -11,9 +11,13 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
+from extractors.request import Bucket
 from extractors.window import DAY, midnight
+from flows.landing import pipeline
+from flows.runs.wiring import Listener, _limits, _pacing, now, sink_of
+from flows.settings.model import Settings
 from sinks.ledger import HEAVY, Entry, Ledger, State
-from sinks.sink import Change, Run
+from sinks.sink import Change, Destination, Run
 
 
 class Kind(StrEnum):
@@ -250,3 +254,38 @@ def _lateness_bounds() -> Iterator[tuple[timedelta, timedelta]]:
     for _, high in LATENESS:
         yield low, high
         low = high
+
+
+RUNS_SHOWN = 10
+
+
+def summaries(settings: Settings) -> list[Summary]:
+    """What the destination holds of every project that is set, or else of every project it knows. Asks PostHog nothing."""
+    sink = sink_of(settings)
+    return [summary_of(settings, sink, project_id) for project_id in settings.source.project_id or sink.projects()]
+
+
+def summary_of(settings: Settings, sink: Destination, project_id: int) -> Summary:
+    """What *sink* holds of one project's events, and what the key has used of its limits. Asks PostHog nothing."""
+    return summary(
+        project_id,
+        pipeline.STREAM,
+        sink.ledger(project_id, pipeline.STREAM),
+        now=now(),
+        changes=sink.changes(project_id, pipeline.STREAM),
+        runs=sink.runs(project_id, limit=RUNS_SHOWN),
+        budget=_used(settings),
+    )
+
+
+def _used(settings: Settings) -> list[Used]:
+    """What the key has used of its limits; empty where no key is set or nothing was asked yet."""
+    if settings.source.key is None or not settings.source.state_dir.is_dir():
+        return []
+    key = settings.source.key.get_secret_value()
+    budget, limits = _pacing(settings, key, listener=Listener(), max_wait=None), _limits(settings)
+    return [
+        Used(str(bucket), minute, limits[bucket].per_minute, hour, limits[bucket].per_hour)
+        for bucket in (Bucket.LIST, Bucket.QUERY)
+        for minute, hour in [budget.used(bucket)]
+    ]

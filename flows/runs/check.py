@@ -23,7 +23,8 @@ from flows.landing import pipeline
 from flows.report import words
 from flows.runs import wiring
 from flows.runs.wiring import Listener
-from flows.settings.model import Settings, SettingsError
+from flows.settings.model import Settings
+from flows.settings.parse import SettingsError
 from sinks.errors import FilterChanged, SinkError
 
 SKEW = timedelta(minutes=2)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from flows.settings.model import Settings, SettingsError
+from flows.settings.model import Settings
+from flows.settings.parse import SettingsError
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.sink import Destination
 

@@ -20,7 +20,8 @@ from extractors.window import Range, iso
 from flows.landing import audit, pipeline, plan
 from flows.report.words import counted, spoken
 from flows.runs.wiring import Listener, filter_of, now, reader_of, sink_of
-from flows.settings.model import Settings, SettingsError, instant
+from flows.settings.model import Settings
+from flows.settings.parse import SettingsError, instant
 from sinks.errors import DestinationUnusable, SinkError
 from sinks.sink import Destination, Run
 

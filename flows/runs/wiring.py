@@ -16,12 +16,10 @@ from extractors.reading.events import EventsReader
 from extractors.request import Bucket
 from flows.landing import pipeline
 from flows.landing.crossing import Retried
-from flows.report.status import Summary, Used, summary
 from flows.runs.destinations import destination_of
-from flows.settings.model import KEY_HELP, Settings, SettingsError
+from flows.settings.model import Settings
+from flows.settings.parse import KEY_HELP, SettingsError
 from sinks.sink import Destination
-
-RUNS_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,35 +134,3 @@ def _limits(settings: Settings) -> dict[Bucket, Limit]:
 
 def filter_of(settings: Settings) -> EventFilter:
     return EventFilter(settings.events.include, settings.events.exclude)
-
-
-def summaries(settings: Settings) -> list[Summary]:
-    """What the destination holds of every project that is set, or else of every project it knows. Asks PostHog nothing."""
-    sink = sink_of(settings)
-    return [summary_of(settings, sink, project_id) for project_id in settings.source.project_id or sink.projects()]
-
-
-def summary_of(settings: Settings, sink: Destination, project_id: int) -> Summary:
-    """What *sink* holds of one project's events, and what the key has used of its limits. Asks PostHog nothing."""
-    return summary(
-        project_id,
-        pipeline.STREAM,
-        sink.ledger(project_id, pipeline.STREAM),
-        now=now(),
-        changes=sink.changes(project_id, pipeline.STREAM),
-        runs=sink.runs(project_id, limit=RUNS_SHOWN),
-        budget=_used(settings),
-    )
-
-
-def _used(settings: Settings) -> list[Used]:
-    """What the key has used of its limits; empty where no key is set or nothing was asked yet."""
-    if settings.source.key is None or not settings.source.state_dir.is_dir():
-        return []
-    key = settings.source.key.get_secret_value()
-    budget, limits = _pacing(settings, key, listener=Listener(), max_wait=None), _limits(settings)
-    return [
-        Used(str(bucket), minute, limits[bucket].per_minute, hour, limits[bucket].per_hour)
-        for bucket in (Bucket.LIST, Bucket.QUERY)
-        for minute, hour in [budget.used(bucket)]
-    ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.settings.model import ENVIRONMENT, load, open_keys
+from flows.settings.load import ENVIRONMENT, load, open_keys
 from tests.program import surroundings
 
 ROOT = Path(__file__).parents[2]

@@ -29,7 +29,7 @@ from pathlib import Path
 import httpx
 
 from flows.runs.destinations import destination_of
-from flows.settings.model import load
+from flows.settings.load import load
 from sinks.ledger import Entry, Landing
 from sinks.sink import Destination
 from tests.flows.harness import sync

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from flows.runs import loads
-from flows.settings.model import load
+from flows.settings.load import load
 
 if __name__ == "__main__":
     url, key, directory, seconds = sys.argv[1:]

@@ -23,7 +23,7 @@ from flows.orchestration import adapter, artifacts, parts
 from flows.orchestration.automations import unstarted, zombies
 from flows.report.status import Kind, Segment
 from flows.runs.loads import Report
-from flows.settings.model import SettingsError
+from flows.settings.parse import SettingsError
 from sinks.ledger import State
 from sinks.sink import Run
 from tests.flows.test_status import day as landed_day

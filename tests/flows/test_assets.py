@@ -30,7 +30,9 @@ from flows.assets import streams
 from flows.assets.streams import Synced
 from flows.runs import loads
 from flows.runs.destinations import destination_of
-from flows.settings.model import Settings, SettingsError, Snapshot, load
+from flows.settings.load import load
+from flows.settings.model import Settings, Snapshot
+from flows.settings.parse import SettingsError
 from tests import stores
 from tests.flows.harness import IMPATIENT, UNLIMITED
 

@@ -30,7 +30,9 @@ from flows.assets import ordering, streams
 from flows.evaluations import sync_evaluations
 from flows.orchestration import adapter
 from flows.runs.destinations import destination_of
-from flows.settings.model import SettingsError, Snapshot, load
+from flows.settings.load import load
+from flows.settings.model import Snapshot
+from flows.settings.parse import SettingsError
 from sinks.errors import DestinationUnusable, GenerationConflict
 from sinks.sink import Table
 from tests.flows.test_assets import CSV, FREE, NOW, Place

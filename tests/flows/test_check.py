@@ -11,7 +11,7 @@ from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import serve
 from flows.runs import check
 from flows.runs.check import Verdict, listing
-from flows.settings.model import load
+from flows.settings.load import load
 from tests.extractors.test_client import body, client, server
 from tests.flows.harness import UNLIMITED
 

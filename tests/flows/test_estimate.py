@@ -20,7 +20,8 @@ from flows.report import documents, results
 from flows.runs import estimate, loads
 from flows.runs.estimate import Estimate
 from flows.runs.wiring import Listener
-from flows.settings.model import Settings, load
+from flows.settings.load import load
+from flows.settings.model import Settings
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import FilterChanged
 from sinks.ledger import State

@@ -31,7 +31,7 @@ from flows.landing.pipeline import Outcome
 from flows.orchestration import adapter, parts
 from flows.orchestration.parts import Part
 from flows.runs import loads
-from flows.settings.model import load
+from flows.settings.load import load
 from sinks.errors import DestinationUnusable
 from sinks.lake.sink import LakeSink
 from sinks.ledger import FACTS, Changes, State

@@ -23,7 +23,8 @@ from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import Simulator, serve
 from flows.landing import copy
 from flows.runs import loads
-from flows.settings.model import Settings, load
+from flows.settings.load import load
+from flows.settings.model import Settings
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import DestinationUnusable
 from sinks.lake import views

@@ -12,7 +12,7 @@ import pytest
 from extractors.simulator.dataset import generate
 from extractors.simulator.server import serve
 from flows.runs import loads, wiring
-from flows.settings.model import load
+from flows.settings.load import load
 from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
 

@@ -21,7 +21,7 @@ from extractors.simulator.dataset import generate
 from extractors.simulator.server import Simulator, serve
 from flows.cli import demo
 from flows.report import terminal
-from flows.settings.model import SettingsError
+from flows.settings.parse import SettingsError
 from sinks.memory import MemorySink
 from tests.flows.harness import UNLIMITED, sync
 from tests.flows.test_cli import END, HEDGEROW, START, environment

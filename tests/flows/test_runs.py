@@ -14,7 +14,8 @@ from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import Simulator, serve
 from flows.landing import pipeline
 from flows.runs import loads, wiring
-from flows.settings.model import Settings, load
+from flows.settings.load import load
+from flows.settings.model import Settings
 from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED
 

@@ -18,7 +18,7 @@ from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
 from flows.runs import loads
-from flows.settings.model import load
+from flows.settings.load import load
 from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
 

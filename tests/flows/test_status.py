@@ -14,7 +14,7 @@ import pytest
 from flows.report import documents, files, results, status_page, words
 from flows.report.status import Kind, Segment, Summary, Used, cells, summary
 from flows.report.status_page import page
-from flows.settings.model import SettingsError
+from flows.settings.parse import SettingsError
 from sinks.ledger import HEAVY, Changes, Entry, Ledger, Probed, State, Tally
 from sinks.sink import Change, Run
 from tests.entries import own

@@ -16,7 +16,8 @@ from extractors.simulator.server import Simulator, serve
 from flows.landing.audit import Verification
 from flows.runs import loads, wiring
 from flows.runs.loads import Report
-from flows.settings.model import EventsSettings, load
+from flows.settings.load import load
+from flows.settings.model import EventsSettings
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import DestinationUnusable
 from sinks.ledger import State

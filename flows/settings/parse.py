@@ -1,0 +1,147 @@
+"""Texts of settings as values: durations, instants, hosts, projects. Pure; errors say what was expected."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr, ValidationInfo
+
+KEY_HELP = "make a personal API key in PostHog (Settings → Personal API keys) with the scope query:read"
+LONGEST = timedelta(days=36_500)
+FIRST_YEAR, LAST_YEAR = 1900, 2299  # the bounds of ClickHouse's DateTime64
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+class SettingsError(Exception):
+    """Something the user gave is wrong or missing (exit status 2)."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def duration(value: object) -> timedelta:
+    """`10m`, `36h`, `7d`, `90s`, or a timedelta. Raises ValueError."""
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhdw])\s*", str(value))
+    if not match:
+        raise ValueError(f"{value!r} is no duration: expected a number and a unit, such as 90s, 10m, 36h or 7d")
+    seconds = float(match[1]) * _UNITS[match[2]]
+    if seconds > LONGEST.total_seconds():
+        raise ValueError(f"{value!r} is too long a duration: at most {LONGEST.days}d")
+    return timedelta(seconds=seconds)
+
+
+def written(span: timedelta) -> str:
+    """*span* as duration() reads it, in the largest unit that keeps it whole: 30d, 36h, 90s."""
+    seconds = span.total_seconds()
+    unit, length = next(
+        ((unit, length) for unit, length in (("d", 86400), ("h", 3600), ("m", 60)) if seconds and not seconds % length),
+        ("s", 1),
+    )
+    return f"{seconds / length:.6f}".rstrip("0").rstrip(".") + unit
+
+
+def instant(text: str, *, now: datetime) -> datetime:
+    """ISO 8601 (no zone = UTC, a bare date = midnight), `7d` or `36h` ago, or `now`. Raises SettingsError."""
+    cleaned = text.strip()
+    if cleaned == "now":
+        return now
+    try:
+        if re.fullmatch(r"\d+(\.\d+)?[smhdw]", cleaned):
+            return now - duration(cleaned)
+        at = datetime.fromisoformat(cleaned)
+    except (ValueError, OverflowError) as exc:
+        # What is no ISO 8601 at all has nothing more to say than that.
+        why = "" if str(exc).startswith("Invalid isoformat") else f": {exc}"
+        raise SettingsError(
+            f"{text!r} is no time{why}",
+            hint="give ISO 8601 such as 2026-01-31 or 2026-01-31T06:00Z, or 7d, 36h, now; a start may also be the word "
+            "earliest",
+        ) from exc
+    if not FIRST_YEAR < at.year < LAST_YEAR:
+        raise SettingsError(
+            f"{text!r} is no time that PostHog can hold", hint=f"expected a year between {FIRST_YEAR} and {LAST_YEAR}"
+        )
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+def _names(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def project_ids(value: object) -> object:
+    """A number, several separated by commas, or a list."""
+    parts = value if isinstance(value, list) else str(value).split(",")
+    ids = []
+    for part in parts:
+        text = str(part).strip()
+        if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 2**63:
+            raise ValueError(f"{text!r} is no project id: expected a number (PostHog: Settings → Project ID)")
+        ids.append(int(text))
+    return list(dict.fromkeys(ids))
+
+
+def loopback(host: str) -> bool:
+    """Whether *host*, a name or a number, is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _host(value: object, given: ValidationInfo) -> object:
+    text = str(value).strip().rstrip("/")
+    parts = urlsplit(text)
+    try:
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    # What stands before an @ may be a password.
+    shown = text.rpartition("@")[2] if "@" in text else text
+    if not usable or not parts.hostname:
+        raise ValueError(f"{shown!r} is no address: expected https://… such as https://us.posthog.com")
+    if parts.hostname.endswith(".i.posthog.com"):
+        raise ValueError(
+            f"{shown!r} is PostHog's ingestion host: the app is {shown.replace('.i.posthog.com', '.posthog.com')}"
+        )
+    if parts.path or parts.query or parts.username:
+        raise ValueError(f"{shown!r} has more than a host: expected {parts.scheme}://{parts.hostname}")
+    if parts.scheme == "http" and not loopback(parts.hostname) and not given.data.get("allow_http"):
+        raise ValueError(
+            f"{shown!r} would send the key unencrypted: expected https://, "
+            "or HEDGEROW_ALLOW_HTTP=true ([source] allow_http) in a network you trust"
+        )
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+def _endpoint(value: object) -> object:
+    text = str(value).strip().rstrip("/")
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.path:
+        raise ValueError("this is no address of an S3 store: expected http(s)://host:port")
+    return text
+
+
+def json_object(value: object) -> object:
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except ValueError as exc:
+        raise ValueError(f"the context is no JSON: {exc}") from None
+    if found is not None and not isinstance(found, dict):
+        raise ValueError("the context is no JSON object")
+    return None if found is None else json.dumps(found)
+
+
+def _key(value: object) -> object:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value).strip()
+    if text.startswith("phc_"):
+        raise ValueError("this is a project token (phc_…), which cannot read; " + KEY_HELP)
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("this is no API key: expected phx_…")
+    return text
