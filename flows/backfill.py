@@ -15,7 +15,7 @@ from flows.orchestration.adapter import Ended
 from flows.orchestration.parameters import ProjectId, Since, Until, Workers
 from flows.orchestration.parameters import Share as ShareOf
 from flows.orchestration.parts import Part
-from flows.runs.loads import Report
+from flows.runs.run import Report
 from flows.settings.parse import SettingsError
 from sinks.errors import SinkError
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from prefect import flow
 
-from flows.assets import streams
-from flows.assets.streams import Synced
+from flows.assets import streams, synced
+from flows.assets.synced import Synced
 from flows.orchestration import adapter
 from flows.orchestration.adapter import Ended
 from flows.orchestration.parameters import Minutes, ProjectId
@@ -36,7 +36,7 @@ def sync_evaluations(
                 streams.sync(
                     settings,
                     project_id,
-                    streams.EVALUATIONS,
+                    synced.EVALUATIONS,
                     named=True,
                     accept_deletions=accept_deletions,
                     max_wait=timedelta(minutes=max_wait_minutes),

@@ -10,7 +10,7 @@ from flows.orchestration import adapter
 from flows.orchestration.adapter import Ended
 from flows.orchestration.parameters import Minutes, ProjectId, Since, Until
 from flows.runs import loads
-from flows.runs.loads import Report
+from flows.runs.run import Report
 from flows.settings.model import Settings
 
 

@@ -10,7 +10,7 @@ from flows.orchestration import adapter
 from flows.orchestration.adapter import Ended
 from flows.orchestration.artifacts import Verified
 from flows.orchestration.parameters import Minutes, ProjectId, Since, Until
-from flows.runs import loads
+from flows.runs import verify as verify_runs
 from flows.settings.model import Settings
 
 
@@ -41,7 +41,7 @@ def verify_events(
 
     def verify(settings: Settings, project_id: int, done: list[Verified]) -> None:
         def work() -> None:
-            found, report = loads.verify_events(
+            found, report = verify_runs.verify_events(
                 settings,
                 project_id,
                 since=since,

@@ -81,12 +81,14 @@ def _run(
 ) -> None:
     """Load *streams* of every project. *named*: the user asked for each of them."""
     from flows.assets import streams as assets
+    from flows.assets.synced import Synced
     from flows.report import results, terminal
     from flows.runs import loads, projects, wiring
+    from flows.runs.run import Report
 
     longest = _longest(max_wait)
-    reports: list[loads.Report] = []
-    synced: list[assets.Synced] = []
+    reports: list[Report] = []
+    synced: list[Synced] = []
 
     def load_project(project_id: int) -> None:
         with terminal.progress(project_id, quiet=quiet, verbose=verbose) as listener:
@@ -249,15 +251,17 @@ def verify(
     """Name every difference between source, ledger and destination (exit 3); with --repair read only those windows again."""
     from flows.landing import audit
     from flows.report import results, terminal
-    from flows.runs import loads, projects, wiring
+    from flows.runs import projects, wiring
+    from flows.runs.run import Report
+    from flows.runs.verify import verify_events
 
     settings = _settings(destination, project).settings
     longest = _longest(max_wait)
-    found: dict[int, tuple[audit.Verification, loads.Report]] = {}
+    found: dict[int, tuple[audit.Verification, Report]] = {}
 
     def verify_project(project_id: int) -> None:
         with terminal.progress(project_id, quiet=quiet, verbose=verbose) as listener:
-            found[project_id] = loads.verify_events(
+            found[project_id] = verify_events(
                 settings,
                 project_id,
                 since=since,

@@ -16,7 +16,7 @@ from flows.landing import pipeline
 from flows.report import terminal
 from flows.report.words import counted
 from flows.runs import loads, wiring
-from flows.runs.loads import Report
+from flows.runs.run import Report
 from flows.settings.model import Settings
 from flows.settings.parse import SettingsError, loopback
 from sinks.errors import DestinationUnusable

@@ -38,7 +38,7 @@ from flows.report import status, terminal, words
 from flows.report.status import Segment
 from flows.report.words import counted
 from flows.runs import projects, wiring
-from flows.runs.loads import Report
+from flows.runs.run import Report
 from flows.runs.wiring import Listener
 from flows.settings.load import ENVIRONMENT, SECRETS, load
 from flows.settings.model import Settings

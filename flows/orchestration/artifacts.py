@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from extractors.window import iso
-from flows.assets.streams import Synced
+from flows.assets.synced import Synced
 from flows.landing.audit import Verification
 from flows.report import results, words
 from flows.report.status import Kind, Segment, Summary, cells
 from flows.report.words import counted, spoken
-from flows.runs.loads import Report, in_history
+from flows.runs.history import in_history
+from flows.runs.run import Report
 from sinks.sink import Run
 
 DIFFERENCE, GAP = "hedgerow.difference", "hedgerow.gap"

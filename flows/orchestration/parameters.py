@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from flows.runs import wiring
-from flows.runs.loads import EARLIEST
+from flows.runs.run import EARLIEST
 from flows.settings.parse import SettingsError, instant
 
 

@@ -26,7 +26,7 @@ from extractors.window import iso
 from flows.orchestration import adapter
 from flows.orchestration.adapter import Ended
 from flows.runs import loads, wiring
-from flows.runs.loads import Report
+from flows.runs.run import Report
 from flows.settings.model import Settings
 from flows.settings.parse import SettingsError
 

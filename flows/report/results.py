@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from extractors.window import iso
-from flows.assets.streams import Synced
+from flows.assets.synced import Synced
 from flows.landing import audit
 from flows.landing.copy import Copied
 from flows.report.documents import as_json
@@ -19,7 +19,7 @@ from flows.report.terminal import note, say
 from flows.report.words import _size, _step, counted, day, percent, spoken, visible
 from flows.runs.check import Finding, Verdict
 from flows.runs.estimate import Estimate
-from flows.runs.loads import Report
+from flows.runs.run import Report
 
 
 def show_findings(findings: Iterable[Finding]) -> None:

@@ -23,7 +23,7 @@ from extractors.request import Bucket
 from extractors.window import Range
 from flows.landing import pipeline, plan
 from flows.landing.plan import PAGE_ROWS, Sweep, Target
-from flows.runs.loads import asked_range
+from flows.runs.run import asked_range
 from flows.runs.wiring import Listener, filter_of, reader_of, sink_of
 from flows.settings.model import Settings
 from sinks.ledger import Ledger, State

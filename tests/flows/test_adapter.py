@@ -16,13 +16,13 @@ from extractors.errors import SourceUnavailable
 from extractors.http.pacing import Share
 from extractors.window import Range
 from flows import backfill, evaluations, events, exports, verify
-from flows.assets.streams import Synced
+from flows.assets.synced import Synced
 from flows.landing import pipeline
 from flows.landing.audit import Verification
 from flows.orchestration import adapter, artifacts, parts
 from flows.orchestration.automations import unstarted, zombies
 from flows.report.status import Kind, Segment
-from flows.runs.loads import Report
+from flows.runs.run import Report
 from flows.settings.parse import SettingsError
 from sinks.ledger import State
 from sinks.sink import Run

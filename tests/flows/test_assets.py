@@ -27,7 +27,7 @@ from extractors.simulator.evaluations import EvaluationStore
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import Simulator, serve
 from flows.assets import streams
-from flows.assets.streams import Synced
+from flows.assets.synced import Synced
 from flows.runs import loads
 from flows.runs.destinations import destination_of
 from flows.settings.load import load

@@ -22,7 +22,7 @@ from extractors.simulator.server import serve
 from extractors.window import Range
 from flows import backfill
 from flows.assets import streams as assets
-from flows.assets.streams import Synced
+from flows.assets.synced import Synced
 from flows.cli import app, demo
 from flows.landing import copy
 from flows.landing.audit import Difference, Verification
@@ -30,7 +30,8 @@ from flows.landing.copy import Copied
 from flows.landing.pipeline import Outcome
 from flows.orchestration import adapter, parts
 from flows.orchestration.parts import Part
-from flows.runs import loads
+from flows.runs import findings, loads, verify
+from flows.runs.run import Report
 from flows.settings.load import load
 from sinks.errors import DestinationUnusable
 from sinks.lake.sink import LakeSink
@@ -91,7 +92,7 @@ def test_each_reason_makes_a_run_incomplete(reason):
     given, words = PROBLEMS[reason]
     outcome = Outcome(**given)
 
-    (line,) = loads._problems(outcome)
+    (line,) = findings._problems(outcome)
     assert words in line
     assert not outcome.complete
 
@@ -101,7 +102,7 @@ def test_what_is_no_fault_leaves_a_run_complete(case):
     """Notes are no problems."""
     outcome = Outcome(**NO_PROBLEMS[case])
 
-    assert list(loads._problems(outcome)) == []
+    assert list(findings._problems(outcome)) == []
     assert outcome.complete
 
 
@@ -183,7 +184,7 @@ def test_each_reason_makes_a_copy_incomplete():
 
 # --- what the commands make of it
 
-REPORT = loads.Report(
+REPORT = Report(
     project_id=1,
     stream="events",
     since=AT,
@@ -252,13 +253,13 @@ def test_command_ends_with_3_where_anything_is_wrong(arguments, wrong, status, t
     monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", "phx_x")
     monkeypatch.setenv("POSTHOG_PROJECT_ID", "1,2")
 
-    def load_events(settings: object, project_id: int, *, tell: Callable[[loads.Report], None], **more: object) -> None:
+    def load_events(settings: object, project_id: int, *, tell: Callable[[Report], None], **more: object) -> None:
         tell(replace(REPORT, project_id=project_id, problems=("bad",) if project_id in wrong.get("events", ()) else ()))
 
     def synced(settings: object, project_id: int, stream: str, **more: object) -> Synced:
         return Synced(project_id, stream, problems=["bad"] if project_id in wrong.get(stream, ()) else [])
 
-    def verified(settings: object, project_id: int, **more: object) -> tuple[Verification, loads.Report]:
+    def verified(settings: object, project_id: int, **more: object) -> tuple[Verification, Report]:
         return Verification(windows=1, stale=project_id in wrong.get("verify", ())), REPORT
 
     def copied(project_id: int, *named: object, **more: object) -> Copied:
@@ -266,7 +267,7 @@ def test_command_ends_with_3_where_anything_is_wrong(arguments, wrong, status, t
 
     monkeypatch.setattr(loads, "load_events", load_events)
     monkeypatch.setattr(assets, "sync", synced)
-    monkeypatch.setattr(loads, "verify_events", verified)
+    monkeypatch.setattr(verify, "verify_events", verified)
     monkeypatch.setattr(copy, "copy", copied)
     monkeypatch.setattr(demo, "demo", lambda output, **more: "demo" not in wrong)
     ended = app.app([*arguments], standalone_mode=False) or 0

@@ -22,7 +22,7 @@ from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import Simulator, serve
 from flows.landing import copy
-from flows.runs import loads
+from flows.runs import loads, run, verify
 from flows.settings.load import load
 from flows.settings.model import Settings
 from sinks.duckdb_file.sink import DuckDBSink
@@ -90,7 +90,7 @@ def simulator(dataset: Dataset) -> Iterator[Simulator]:
         yield running
 
 
-def backfill(settings: Settings) -> loads.Report:
+def backfill(settings: Settings) -> run.Report:
     return loads.load_events(settings, 1, command="backfill", since=START.isoformat(), until=END.isoformat())
 
 
@@ -123,8 +123,8 @@ def test_a_lake_ends_as_the_source_is(place, dataset, simulator):
     lake = place.lake()
     victim = next(one for one in lake.objects.list("events") if "T000000Z" in one.path and one.size > 10_000)
     lake.objects.delete(victim.path)
-    named, _ = loads.verify_events(settings, 1)
-    mended, _ = loads.verify_events(settings, 1, repair=True)
+    named, _ = verify.verify_events(settings, 1)
+    mended, _ = verify.verify_events(settings, 1, repair=True)
     assert ([one.held_rows for one in named.differences], named.good, mended.good) == ([0], False, True)
     window_end = NOW + timedelta(days=1)
     assert landed(place.lake(), START, window_end) == truth(dataset.events, START, window_end)

@@ -15,7 +15,7 @@ from extractors.errors import AccessDenied, LimitsExhausted
 from extractors.simulator.dataset import generate
 from extractors.simulator.server import Simulator, serve
 from flows import backfill, evaluations, events, exports, verify
-from flows.assets.streams import Synced
+from flows.assets.synced import Synced
 from flows.orchestration import adapter
 from flows.runs import projects
 from sinks.duckdb_file.sink import DuckDBSink

@@ -13,7 +13,7 @@ from extractors.request import Bucket
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import Simulator, serve
 from flows.landing import pipeline
-from flows.runs import loads, wiring
+from flows.runs import loads, verify, wiring
 from flows.settings.load import load
 from flows.settings.model import Settings
 from sinks.duckdb_file.sink import DuckDBSink
@@ -65,7 +65,7 @@ def test_order_says_what_was_asked_and_what_is_set(work, accepted, tmp_path, mon
         if work == "verify":
             sink = DuckDBSink(tmp_path / "a.duckdb")
             sink.prepare(1, "events", host=source.url, event_filter="", rebuild=False)
-            act = partial(loads.verify_events, repair=accepted, detail=not accepted)
+            act = partial(verify.verify_events, repair=accepted, detail=not accepted)
         else:
             act = partial(loads.load_events, command=work)
         with pytest.raises(Heard) as raised:

@@ -15,7 +15,8 @@ from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.server import Simulator, serve
 from flows.landing.audit import Verification
 from flows.runs import loads, wiring
-from flows.runs.loads import Report
+from flows.runs.run import Report
+from flows.runs.verify import verify_events
 from flows.settings.load import load
 from flows.settings.model import EventsSettings
 from sinks.duckdb_file.sink import DuckDBSink
@@ -80,7 +81,7 @@ class Place:
         since: str | None = None,
         until: str | None = None,
     ) -> Verification:
-        found, _ = loads.verify_events(
+        found, _ = verify_events(
             self.settings,
             1,
             since=since,
@@ -161,7 +162,7 @@ def test_what_the_source_changed_is_right_after_a_sync_and_a_repair(dataset, pla
 def test_untouched_range_is_verified_by_a_few_requests_and_no_reading(place, simulator):
     """Nothing differs, nothing is read again."""
     before = place.generations()
-    found, report = loads.verify_events(place.settings, 1)
+    found, report = verify_events(place.settings, 1)
 
     assert (found.good, found.differences, found.compared) == (True, [], DAYS - 1)
     assert report.requests <= 4
@@ -414,10 +415,10 @@ def test_year_of_ten_thousand_windows_is_verified_by_a_few_dozen_requests(tmp_pa
     before = place.generations()
     port = int(simulator.url.rsplit(":", 1)[1])
     with serve(dataset, profile=UNLIMITED, now=lambda: NOW, port=port) as simulator:
-        clean, report = loads.verify_events(place.settings, 1)
+        clean, report = verify_events(place.settings, 1)
         asked = dict(simulator.statuses)
         dataset.add([replace(dataset.events[9], uuid="bbbbbbbb-0000-4000-8000-00000000ffff")])
-        differing, _ = loads.verify_events(place.settings, 1)
+        differing, _ = verify_events(place.settings, 1)
 
     print(f"{report.requests} requests, {report.seconds:.1f} s for {clean.windows:,} windows: {asked}")
     assert (len(before), clean.compared, clean.good) == (hours, hours, True)

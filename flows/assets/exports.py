@@ -1,0 +1,40 @@
+"""Exports landed: what is new or changed, with its content, before it expires."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from extractors.http.client import Client
+from extractors.lists import exports
+from extractors.lists.exports import Asset
+from flows.assets import ordering
+from flows.assets.snapshots import _snapshot
+from flows.assets.synced import EXPORTS, Synced
+from flows.assets.tables import Shelf
+from flows.settings.model import Settings
+from sinks.sink import Destination
+
+
+def _exports(settings: Settings, project_id: int, client: Client, sink: Destination, done: Synced) -> None:
+    shown = exports.assets(client, project_id)
+    first = next(shown, None)  # the source has let us in
+    sink.prepare(project_id, EXPORTS, host=settings.source.host, event_filter="", rebuild=False)
+    shelf = Shelf(sink, project_id, done, frozenset(one.name for one in settings.exports.snapshot))
+    ordered: list[tuple[Asset, str]] = []
+    for one in _chained(first, shown):
+        name = ordering.snapshot_of(one)
+        if name is None:
+            shelf.take(client, one)
+        else:
+            ordered.append((one, name))
+    for one, name in reversed(ordered):  # the oldest first; those of this run's own table come when all else is landed
+        shelf.take(client, one, snapshot=name)
+    shelf.commit()
+    for wanted in settings.exports.snapshot:
+        _snapshot(settings, wanted, client, shelf)
+
+
+def _chained(first: Asset | None, rest: Iterator[Asset]) -> Iterator[Asset]:
+    if first is not None:
+        yield first
+        yield from rest

@@ -1,0 +1,37 @@
+"""Snapshots: exports that hedgerow orders, and the tables that grow by them."""
+
+from __future__ import annotations
+
+import time
+
+from extractors import files
+from extractors.errors import LimitsExhausted, SourceError
+from extractors.http.client import Client
+from extractors.lists import exports
+from extractors.lists.exports import NewExport
+from flows.assets import ordering
+from flows.assets.tables import Shelf
+from flows.runs.wiring import now
+from flows.settings.model import Settings, Snapshot
+
+ANSWER_S = 100.0
+
+
+def _snapshot(settings: Settings, wanted: Snapshot, client: Client, shelf: Shelf) -> None:
+    """Make an export, wait for it, and land it into its growing table. What is not ready in time is a later run's."""
+    done = shelf.done
+    order = NewExport(exports.FORMATS[wanted.format], wanted.insight, wanted.dashboard, wanted.context)
+    desk = ordering.Desk(settings.source.state_dir, settings.source.host, done.project_id, now(), wanted.name)
+    try:
+        made = ordering.make(client, order, desk, answer_s=ANSWER_S, pause=time.sleep, tell=done.notes.append)
+        ready = exports.finished(client, done.project_id, made, pause=time.sleep)
+    except LimitsExhausted:
+        raise
+    except files.Busy:
+        done.problems.append(f"snapshot {wanted.name} was not taken: another run is ordering the same")
+        return
+    except SourceError as exc:
+        done.problems.append(f"snapshot {wanted.name} was not taken: {exc}")
+        return
+    shelf.take(client, ready, snapshot=wanted.name)
+    shelf.commit()

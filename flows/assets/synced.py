@@ -1,0 +1,27 @@
+"""What a run over exports or evaluations did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+EXPORTS, EVALUATIONS = "exports", "evaluations"
+
+
+@dataclass(slots=True)
+class Synced:
+    """What a run over one stream of one project did. *new*, *changed*, *deleted*: assets or evaluations; *contents*:
+    fetched, and their *bytes*; *skipped*: why the source has nothing for this key."""
+
+    project_id: int
+    stream: str
+    new: int = 0
+    changed: int = 0
+    deleted: int = 0
+    contents: int = 0
+    bytes: int = 0
+    snapshots: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+    skipped: str = ""
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)

@@ -1,0 +1,183 @@
+"""The tables of assets at the destination: each asset committed with its content, read and replaced whole."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+
+from extractors.errors import LimitsExhausted, SourceError
+from extractors.http.client import Client
+from extractors.lists import contents
+from extractors.lists.exports import Asset
+from flows.assets.synced import EXPORTS, Synced
+from flows.landing.crossing import until_done
+from flows.runs.wiring import now
+from sinks.errors import DestinationUnusable
+from sinks.sink import Destination
+from transforms import exports as export_rows
+from transforms import tables
+
+BATCH = 20  # assets that are committed together, where they have no content
+
+
+class Shelf:
+    """The table of assets as it is landed, and what is to be committed to it. *growing*: names of the snapshots' tables."""
+
+    def __init__(self, sink: Destination, project_id: int, done: Synced, growing: Container[str]) -> None:
+        self._sink, self._project_id, self.done, self._growing = sink, project_id, done, growing
+        held = sink.table(EXPORTS)
+        self._known = export_rows.known(held.rows if held else None, project_id)
+        self._pending: list[export_rows.Row] = []
+
+    def take(self, client: Client, one: Asset, *, snapshot: str | None = None) -> None:
+        """Land an asset, if it is new or has changed, with its content. *snapshot*: the one that it was ordered for."""
+        before = self._known.get(one.id)
+        row = export_rows.row_of(
+            one.row,
+            project_id=self._project_id,
+            created_at=one.created_at,
+            expires_after=one.expires_after,
+            has_content=one.has_content,
+            loaded_at=now(),
+        )
+        row = export_rows.merged(before, row)
+        fetched = row["content_sha256"] is not None
+        if not export_rows.differs(row, before) and (fetched or not one.has_content):
+            return
+        self.done.new += before is None
+        self.done.changed += before is not None
+        if one.has_content and not fetched:
+            row = self._fetched(client, one, row, snapshot=snapshot)
+        self._known[one.id] = row
+        self._pending.append(row)
+        if len(self._pending) >= BATCH or (row["content_sha256"] and not fetched):
+            self.commit()
+
+    def _fetched(self, client: Client, one: Asset, row: export_rows.Row, *, snapshot: str | None) -> export_rows.Row:
+        """The row with its content, which is landed and kept; as it was, if the content did not come."""
+        with ExitStack() as until_kept:
+            try:
+                with _writing(self._sink):
+                    scratch = until_kept.enter_context(
+                        tempfile.TemporaryDirectory(
+                            dir=self._sink.spool_directory, prefix="content-", ignore_cleanup_errors=True
+                        )
+                    )
+                    path = Path(scratch) / contents.safe_name(one)
+                    content = contents.download(client, self._project_id, one, path)
+                    table = self._table(one, content.path)
+            except LimitsExhausted:
+                raise
+            except SourceError as exc:
+                self.done.problems.append(f"the content of export {one.id} did not come: {exc}")
+                return row
+            self.done.contents += 1
+            self.done.bytes += content.bytes
+            if content.possibly_cut:
+                self.done.problems.append(
+                    f"export {one.id} has exactly {content.rows:,} rows, a limit of PostHog's: it may have been cut there"
+                )
+            # A snapshot's table grows before the content is kept and the asset committed: a run that ends in between is
+            # followed by one that does all of it again, and finds the rows in.
+            if snapshot is not None:
+                self._grow(one, table, snapshot)
+            address = self._sink.keep(f"{self._project_id}/{one.id}-{content.path.name}", content.path)
+        if snapshot is None and table is not None:
+            self._land_table(one, table)
+        return export_rows.with_content(
+            row,
+            path=address,
+            sha256=content.sha256,
+            size=content.bytes,
+            rows=table.num_rows if table is not None else content.rows,
+            possibly_cut=content.possibly_cut,
+        )
+
+    def _table(self, one: Asset, path: Path) -> pa.Table | None:
+        reader = export_rows.READERS.get(one.export_format)
+        if reader is None:
+            return None
+        if path.stat().st_size > tables.LARGEST_BYTES:
+            self.done.notes.append(f"export {one.id} is too large to be a table; its content is kept")
+            return None
+        try:
+            return reader(path.read_bytes())
+        except tables.NotTabular as exc:
+            self.done.notes.append(f"export {one.id} is no table: {exc}; its content is kept")
+            return None
+
+    def _land_table(self, one: Asset, table: pa.Table) -> None:
+        name = f"export_{self._project_id}_{one.id}"
+        held = self._sink.table(EXPORTS)
+        others = held.rows.to_pylist() if held else []
+        alone = all(row["project_id"] == self._project_id for row in others if row["id"] == one.id)
+        views = {f"export_{one.id}": f'FROM "{name}"'} if alone else {}
+        replaced(self._sink, name, lambda old: table, views=views)
+
+    def commit(self) -> None:
+        """Land what is pending; at least an empty table, so that queries find it."""
+
+        def update(old: pa.Table | None) -> pa.Table | None:
+            if old is not None and not self._pending:
+                return None
+            rows = export_rows.updated(old, self._pending)
+            self._known = export_rows.known(rows, self._project_id)  # with what other runs have landed meanwhile
+            return rows
+
+        replaced(self._sink, EXPORTS, update, json=export_rows.JSON)
+        self._pending = []
+
+    def _grow(self, one: Asset, table: pa.Table | None, snapshot: str) -> None:
+        """Add the rows of *one* to its snapshot's growing table, if they are not in it."""
+        if snapshot not in self._growing:
+            self.done.notes.append(
+                f"export {one.id} was ordered for snapshot {snapshot}, which is not in the settings: its content is kept"
+            )
+        elif table is None:
+            self.done.problems.append(f"snapshot {snapshot} was not landed: export {one.id} holds no table")
+        else:
+            at = one.created_at or now()
+            rows = export_rows.snapshot(table, at=at, project_id=self._project_id, asset_id=one.id)
+            replaced(self._sink, snapshot, lambda old: export_rows.grown(old, rows))
+            self.done.snapshots += 1
+
+
+@contextmanager
+def _writing(sink: Destination) -> Iterator[None]:
+    """Translates what the disk says of the place where a content waits until it is kept."""
+    try:
+        yield
+    except OSError as exc:
+        remedy = (
+            "set TMPDIR to a directory with room" if sink.home is None else "make room there, and let hedgerow write"
+        )
+        raise DestinationUnusable(
+            f"cannot write a content into {sink.spool_directory}: {exc.strerror or exc}",
+            hint=f"{remedy}; what is committed stays, and the next run goes on from there",
+        ) from exc
+
+
+def replaced(
+    sink: Destination,
+    name: str,
+    change: Callable[[pa.Table | None], pa.Table | None],
+    *,
+    json: Sequence[str] = (),
+    views: dict[str, str] | None = None,
+) -> None:
+    """Read the table *name*, *change* it and put it back; again, if another run was faster. None: it stays as it is."""
+    version = ""
+
+    def attempt() -> None:
+        nonlocal version
+        old = sink.table(name)
+        version = old.version if old else ""
+        rows = change(old.rows if old else None)
+        if rows is not None:
+            sink.replace(name, rows, version=version, json=json, views=views)
+
+    until_done(attempt, landed=lambda: version)

@@ -1,0 +1,183 @@
+"""One run over one project, from settings to a report that is written into the history. Decides nothing about windows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from extractors.http.client import Client
+from extractors.http.pacing import Pacing, Share
+from extractors.reading.events import EventsReader
+from flows.landing import pipeline
+from flows.runs.findings import _notes, _problems, not_compared, unproven
+from flows.runs.history import INTERRUPTED, record
+from flows.runs.wiring import Listener, filter_of, now, reader_of, sink_of
+from flows.settings.model import Settings
+from flows.settings.parse import SettingsError, instant
+from sinks.errors import SinkError
+from sinks.sink import Destination
+
+EARLIEST = "earliest"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one run over one project did, for people and for --json.
+
+    *problems*: what differs or is incomplete (exit status 3); *notes*: what is worth knowing and no fault.
+    *late*, *deleted*, *changed*: events that the source changed in windows landed before. *compared*: whether the source
+    answered the queries of the run, where it asked any.
+    """
+
+    project_id: int
+    stream: str
+    since: datetime | None
+    until: datetime | None
+    windows: int
+    rows: int
+    copies: int
+    quarantined: int
+    requests: int
+    waited_s: float
+    seconds: float
+    verified: int
+    compared: bool
+    late: int
+    deleted: int
+    changed: int
+    lateness_s: float
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    learned: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A run under way: whom it asks, where it lands, and what it has done so far. *found*: problems beside the outcome's."""
+
+    sink: Destination
+    reader: EventsReader
+    client: Client
+    budget: Pacing
+    outcome: pipeline.Outcome
+    served_at: datetime
+    found: list[str]
+
+
+@contextmanager
+def started(
+    settings: Settings,
+    project_id: int,
+    *,
+    command: str,
+    rebuild: bool,
+    max_wait: timedelta | None,
+    require_proof: bool = False,
+    share: Share | None = None,
+    listener: Listener,
+    tell: Callable[[Report], None],
+) -> Iterator[_Started]:
+    """Try the destination, ask the source, and prepare; in the end *tell* the run's report, also to the history."""
+    started_at, error = now(), ""
+    sink = sink_of(settings, listener)
+    host, event_filter = settings.source.host, filter_of(settings).identity
+    # The destination is tried before the source is asked, and written when the source has let us in.
+    sink.probe(project_id, pipeline.STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
+    outcome = pipeline.Outcome()
+    found: list[str] = []
+    with reader_of(settings, project_id, listener=listener, max_wait=max_wait, share=share) as (
+        reader,
+        client,
+        budget,
+    ):
+        try:
+            served_at = reader.now(first=sink.origin(project_id, pipeline.STREAM) is None)
+            sink.prepare(project_id, pipeline.STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
+            yield _Started(sink, reader, client, budget, outcome, served_at, found)
+        except Exception as exc:
+            error = f"{type(exc).__name__}: {exc}"[:500]
+            raise
+        except BaseException:  # Ctrl-C, or whoever runs us wants it to end
+            error = INTERRUPTED
+            sink.hurry()
+            raise
+        finally:
+            if error:
+                with suppress(SinkError):  # what stands in the ledger is told all the same
+                    outcome.conclude(sink.ledger(project_id, pipeline.STREAM))
+            if require_proof:
+                found.extend(unproven(outcome, reader))
+            left_out = not_compared(reader)
+            notes = [*_notes(outcome, reader), *([left_out] if left_out and not require_proof else [])]
+            report = _report(
+                project_id, outcome, reader, client, budget, found=found, notes=notes, started_at=started_at
+            )
+            tell(report)
+            # The history must not hide the error that ended the run.
+            with suppress(SinkError) if error else nullcontext():
+                if sink.exists():
+                    record(sink, report, command=command, started_at=started_at, error=error)
+
+
+def asked_range(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None, bool]:
+    """Start and end of the range named on the command line, and whether to start at the first event. Raises SettingsError."""
+    at = now()
+    from_earliest = since is not None and since.strip() == EARLIEST
+    start = None if since is None or from_earliest else instant(since, now=at)
+    end = None if until is None else instant(until, now=at)
+    _check_range(start, end, since=since, until=until, now=at)
+    return start, end, from_earliest
+
+
+def _check_range(
+    start: datetime | None, end: datetime | None, *, since: str | None, until: str | None, now: datetime
+) -> None:
+    if start and start > now:
+        raise SettingsError(f"--since {since} lies in the future", hint="give a time that has been, such as 7d")
+    if start and end and start >= end:
+        raise SettingsError(f"--since {since} is not before --until {until}", hint="the range is [since, until)")
+
+
+def _report(
+    project_id: int,
+    outcome: pipeline.Outcome,
+    reader: EventsReader,
+    client: Client,
+    budget: Pacing,
+    *,
+    found: Sequence[str],
+    notes: Sequence[str],
+    started_at: datetime,
+) -> Report:
+    problems = list(_problems(outcome))
+    wanted = outcome.wanted
+    changes = outcome.changes.values()
+    return Report(
+        project_id=project_id,
+        stream=pipeline.STREAM,
+        since=wanted.start if wanted else None,
+        until=wanted.end if wanted else None,
+        windows=outcome.windows,
+        rows=outcome.rows,
+        copies=outcome.copies,
+        quarantined=outcome.quarantined,
+        requests=sum(client.requests.values()),
+        waited_s=round(budget.waited_s, 3),
+        seconds=round((now() - started_at).total_seconds(), 3),
+        verified=outcome.verified,
+        compared=not not_compared(reader),
+        late=sum(change.late for change in changes),
+        deleted=sum(change.deleted for change in changes),
+        changed=sum(change.changed for change in changes),
+        lateness_s=max((change.lateness.total_seconds() for change in changes), default=0.0),
+        problems=(*found, *problems),
+        notes=tuple(notes),
+        learned={
+            "page_cap": reader.learned.page_cap,
+            "hogql_filter": reader.learned.hogql_filter,
+            "query": reader.probe.refusal or reader.probe.unavailable or True,
+            "prefixes": dict(client.prefixes),
+        },
+    )

@@ -1,0 +1,61 @@
+"""Verifies the landed events of one project: compares, and repairs where asked to."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from flows.landing import audit, pipeline
+from flows.runs.run import Report, asked_range, started
+from flows.runs.wiring import Listener, now, sink_of
+from flows.settings.model import Settings
+from sinks.errors import DestinationUnusable
+
+
+def verify_events(
+    settings: Settings,
+    project_id: int,
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    repair: bool = False,
+    accept_deletions: bool = False,
+    detail: bool = False,
+    max_wait: timedelta | None = None,
+    listener: Listener | None = None,
+) -> tuple[audit.Verification, Report]:
+    """Compare landed windows with the destination and the source; with *repair* land again those that differ.
+
+    Raises SettingsError, SourceError, SinkError; what is repaired stays.
+    """
+    listener = listener or Listener()
+    start, end, _ = asked_range(since, until)
+    sink = sink_of(settings, listener)
+    if sink.origin(project_id, pipeline.STREAM) is None:
+        raise DestinationUnusable(
+            f"nothing of project {project_id} is landed in {sink.name}", hint="run hedgerow sync first, or name another"
+        )
+    reports: list[Report] = []
+    with started(
+        settings, project_id, command="verify", rebuild=False, max_wait=max_wait, listener=listener, tell=reports.append
+    ) as run:
+        found = audit.run(
+            pipeline.Order(
+                project_id=project_id,
+                since=start,
+                until=end,
+                settle=settings.events.settle,
+                marks=False,
+                accept_deletions=accept_deletions,
+            ),
+            reader=run.reader,
+            sink=run.sink,
+            spool_directory=run.sink.spool_directory,
+            clock=now,
+            outcome=run.outcome,
+            repair=repair,
+            detail=detail,
+            on_progress=lambda progress: listener.progress(progress, sum(run.client.requests.values())),
+            on_retry=listener.retry,
+        )
+        run.found.extend(found.problems)
+    return found, reports[0]
