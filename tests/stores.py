@@ -16,7 +16,8 @@ import httpx
 from botocore.config import Config
 
 from sinks.lake.sink import LakeSink
-from sinks.objects.base import LocalObjects, S3Objects, S3Options
+from sinks.objects.local import LocalObjects
+from sinks.objects.s3 import S3Objects, S3Options
 
 KEYS = ("AKIATEST", "secret-of-the-test")
 REGION = "eu-central-1"

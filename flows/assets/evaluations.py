@@ -8,7 +8,7 @@ from flows.assets.synced import EVALUATIONS, Synced
 from flows.landing.crossing import until_done
 from flows.report.words import counted
 from flows.runs.wiring import now
-from sinks.sink import Destination, Table
+from sinks.destination import Destination, Table
 from transforms import evaluations as evaluation_rows
 
 

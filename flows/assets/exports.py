@@ -12,7 +12,7 @@ from flows.assets.snapshots import _snapshot
 from flows.assets.synced import EXPORTS, Synced
 from flows.assets.tables import Shelf
 from flows.settings.model import Settings
-from sinks.sink import Destination
+from sinks.destination import Destination
 
 
 def _exports(settings: Settings, project_id: int, client: Client, sink: Destination, done: Synced) -> None:

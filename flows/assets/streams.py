@@ -17,8 +17,9 @@ from flows.assets.synced import EXPORTS, Synced
 from flows.runs.history import INTERRUPTED, in_history
 from flows.runs.wiring import Listener, client_of, now, sink_of
 from flows.settings.model import Settings
+from sinks.destination import Destination
 from sinks.errors import SinkError
-from sinks.sink import Destination, Run
+from sinks.sink import Run
 
 
 def sync(

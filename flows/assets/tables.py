@@ -16,8 +16,8 @@ from extractors.lists.exports import Asset
 from flows.assets.synced import EXPORTS, Synced
 from flows.landing.crossing import until_done
 from flows.runs.wiring import now
+from sinks.destination import Destination
 from sinks.errors import DestinationUnusable
-from sinks.sink import Destination
 from transforms import exports as export_rows
 from transforms import tables
 

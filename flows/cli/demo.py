@@ -19,8 +19,8 @@ from flows.runs import loads, wiring
 from flows.runs.run import Report
 from flows.settings.model import Settings
 from flows.settings.parse import SettingsError, loopback
+from sinks.destination import Destination
 from sinks.errors import DestinationUnusable
-from sinks.sink import Destination
 
 EVENTS = 20_000
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 8, tzinfo=UTC)

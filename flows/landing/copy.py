@@ -14,9 +14,10 @@ from extractors.window import iso
 from flows.landing.guard import Guard
 from flows.landing.sweep import STREAM, Progress
 from flows.report.words import counted
+from sinks.destination import Destination
 from sinks.errors import CoversLess, DestinationUnusable, GenerationConflict
 from sinks.ledger import Entry, Landing, Ledger
-from sinks.sink import Destination, Holding, after
+from sinks.sink import Holding, after
 from transforms import events as rows_of
 from transforms.schema import EVENTS
 

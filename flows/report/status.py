@@ -16,8 +16,9 @@ from extractors.window import DAY, midnight
 from flows.landing import pipeline
 from flows.runs.wiring import Listener, _limits, _pacing, now, sink_of
 from flows.settings.model import Settings
+from sinks.destination import Destination
 from sinks.ledger import HEAVY, Entry, Ledger, State
-from sinks.sink import Change, Destination, Run
+from sinks.sink import Change, Run
 
 
 class Kind(StrEnum):

@@ -11,12 +11,12 @@ from pydantic import SecretStr
 
 from flows.settings.model import Settings
 from flows.settings.parse import SettingsError
+from sinks.destination import Destination
 from sinks.duckdb_file.sink import DuckDBSink
-from sinks.sink import Destination
 
 if TYPE_CHECKING:  # a DuckDB file needs none of the libraries of a lake, which are 20 MB of memory
     from sinks.lake.sink import LakeSink
-    from sinks.objects.base import S3Objects
+    from sinks.objects.s3 import S3Objects
 
 EXPECTED = "expected duckdb:PATH, s3://bucket/prefix or file:DIR, such as duckdb:posthog.duckdb"
 
@@ -35,7 +35,7 @@ def destination_of(
         return DuckDBSink(path, lock_timeout_s=settings.duckdb.lock_timeout.total_seconds(), on_wait=on_wait)
     if scheme in ("file", "s3"):
         from sinks.lake.sink import LakeSink
-        from sinks.objects.base import LocalObjects
+        from sinks.objects.local import LocalObjects
 
         objects = LocalObjects(_directory(address, rest), address) if scheme == "file" else _bucket(settings, address)
         return LakeSink(objects)
@@ -105,7 +105,7 @@ def _check_parent(path: Path) -> None:
 
 
 def _bucket(settings: Settings, address: str) -> S3Objects:
-    from sinks.objects.base import BUCKET, S3Objects, S3Options
+    from sinks.objects.s3 import BUCKET, S3Objects, S3Options
 
     rest = address.removeprefix("s3:")
     if not rest.startswith("//"):

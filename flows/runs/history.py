@@ -8,7 +8,8 @@ from datetime import datetime
 
 from flows.runs.run import Report
 from flows.runs.wiring import now
-from sinks.sink import Destination, Run
+from sinks.destination import Destination
+from sinks.sink import Run
 
 INTERRUPTED = "interrupted"
 

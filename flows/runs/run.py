@@ -16,8 +16,8 @@ from flows.runs.history import INTERRUPTED, record
 from flows.runs.wiring import Listener, filter_of, now, reader_of, sink_of
 from flows.settings.model import Settings
 from flows.settings.parse import SettingsError, instant
+from sinks.destination import Destination
 from sinks.errors import SinkError
-from sinks.sink import Destination
 
 EARLIEST = "earliest"
 

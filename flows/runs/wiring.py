@@ -19,7 +19,7 @@ from flows.landing.crossing import Retried
 from flows.runs.destinations import destination_of
 from flows.settings.model import Settings
 from flows.settings.parse import KEY_HELP, SettingsError
-from sinks.sink import Destination
+from sinks.destination import Destination
 
 
 @dataclass(frozen=True, slots=True)

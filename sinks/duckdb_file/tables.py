@@ -9,14 +9,14 @@ import duckdb
 import pyarrow as pa
 
 from sinks import errors
+from sinks.destination import Table
 from sinks.duckdb_file.connection import one
-from sinks.sink import Table
 
 VERSION = "SELECT value FROM hedgerow.meta WHERE key = ?"
 
 
 def read(db: duckdb.DuckDBPyConnection, name: str) -> Table | None:
-    """As sinks.sink.Destination.table."""
+    """As sinks.destination.Destination.table."""
     if not _exists(db, name):
         return None
     version = one(db, VERSION, [_key(name)])
@@ -35,7 +35,7 @@ def replace(
     json: Sequence[str],
     views: Mapping[str, str],
 ) -> None:
-    """As sinks.sink.Destination.replace, inside the running transaction."""
+    """As sinks.destination.Destination.replace, inside the running transaction."""
     found = one(db, VERSION, [_key(name)])
     if (found[0] if found else "") != version:
         raise errors.GenerationConflict(f"table {name}", expected=0, found=1)

@@ -24,9 +24,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sinks import errors, queries
+from sinks.destination import Table
 from sinks.lake import views as lake_views
 from sinks.lake import window_file
-from sinks.lake.stream import AT_ONCE, GRAVE, HOME, File, Line, Stream, carried, line_of, stored_run
+from sinks.lake.journal import GRAVE, Line, carried, line_of, stored_run
+from sinks.lake.stream import AT_ONCE, HOME, File, Stream
 from sinks.lake.window_file import FILE_SCHEMA, Footer
 from sinks.ledger import (
     Entry,
@@ -40,8 +42,9 @@ from sinks.ledger import (
     off_the_list,
     recent,
 )
-from sinks.objects.base import SCRATCH, Changed, Exists, LocalObjects, Missing, Objects
-from sinks.sink import FORMAT, IDENTITIES, REJECTS, Change, Holding, Run, Table, after, by_stream, grouped
+from sinks.objects.base import SCRATCH, Changed, Exists, Missing, Objects
+from sinks.objects.local import LocalObjects
+from sinks.sink import FORMAT, IDENTITIES, REJECTS, Change, Holding, Run, after, by_stream, grouped
 
 FORMAT_PATH = f"{HOME}/format"
 CONTENTS = "exports/contents"

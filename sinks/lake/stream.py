@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import msgspec
@@ -21,20 +21,12 @@ import pyarrow.parquet as pq
 
 from sinks import errors
 from sinks.lake import window_file
+from sinks.lake.journal import Line, _run, _started, joined, noted
 from sinks.lake.window_file import Footer, Truncated, Unreadable
 from sinks.ledger import (
-    GRAVITY,
-    NO_FACTS,
-    Agreed,
-    Damage,
-    Dispute,
     Entry,
     Ledger,
-    Note,
-    Probed,
     Rebuild,
-    Sound,
-    Stop,
     follows,
     marks_kept,
     recent,
@@ -48,7 +40,6 @@ JOURNAL_OBJECTS = 48  # more are merged into one
 RUNS_KEPT = 1000
 LONG_LISTING_S = 0.5
 CACHE_CHANGES = 100  # the cache is written anew when one of so many windows has changed
-GRAVE = (Damage, Stop, Dispute)  # findings that no landing beside them may forget
 CACHE_SCHEMA = pa.schema([("path", pa.string()), ("etag", pa.string()), ("rows", pa.int64()), ("footer", pa.binary())])
 
 
@@ -64,84 +55,6 @@ class File:
     @property
     def sound(self) -> bool:
         return bool(self.etag) and self.rows >= 0
-
-
-class Line(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of the journal: what is known of the landing *id* after its note number *n*, or that it was searched, or a run.
-
-    *gravity*: of two lines with the same number the lesser counts. *damaged_n*, *sound_n*: the numbers of the last notes
-    of damage and of soundness: damage stands while no later note says sound, whatever other notes say that did not know
-    of it. *at*: a wall clock, for people; it decides only between lines of format 2, which have no number (n = -1).
-    """
-
-    id: str = ""
-    state: str = ""
-    probed_at: datetime | None = None
-    probed: str | None = None
-    checked: bool = False
-    run: dict[str, str | int | float] | None = None
-    at: float = 0.0
-    n: int = -1
-    gravity: int = 9
-    facts: dict[str, datetime] = {}
-    damaged_n: int = -1
-    damaged_at: datetime | None = None
-    sound_n: int = -1
-    agreed: str | None = None
-    agreed_until: datetime | None = None
-    tried_at: datetime | None = None
-
-
-def joined(one: Line, other: Line) -> Line:
-    """What both lines about one landing say together, in whatever order they come: needs no clock."""
-    winner = max(one, other, key=_rank)
-    damage = max(one, other, key=lambda line: (line.damaged_n, str(line.damaged_at)))
-    return msgspec.structs.replace(
-        winner,
-        damaged_n=damage.damaged_n,
-        damaged_at=damage.damaged_at,
-        sound_n=max(one.sound_n, other.sound_n),
-    )
-
-
-def _rank(line: Line) -> tuple[object, ...]:
-    legacy = line.at if line.n < 0 else 0.0
-    return line.n, legacy, -line.gravity, line.probed_at is not None, str(line.probed_at), msgspec.json.encode(line)
-
-
-def line_of(footer_id: str, entry: Entry, note: Note, before: Line | None) -> Line:
-    """The line that says what *entry* is after *note*; *before*: what was known."""
-    damaged_n, sound_n = (before.damaged_n, before.sound_n) if before else (-1, -1)
-    damaged_at = before.damaged_at if before else None
-    match note.finding:
-        case Damage():
-            damaged_n, damaged_at = entry.noted, entry.facts.damaged
-        case Sound():
-            sound_n = entry.noted
-    if entry.facts.damaged is not None and damaged_n < 0:  # known from the footer, or from a line without number
-        damaged_n, damaged_at = entry.noted - 1, entry.facts.damaged
-    return Line(
-        id=footer_id,
-        state=str(entry.state),
-        probed_at=entry.probed.at if entry.probed else None,
-        probed=entry.probed.values if entry.probed else None,
-        at=time.time(),
-        n=entry.noted,
-        gravity=GRAVITY.index(type(note.finding)),
-        facts=window_file.facts_text(entry.facts),
-        damaged_n=damaged_n,
-        damaged_at=damaged_at,
-        sound_n=sound_n,
-        agreed=entry.agreed.values if entry.agreed else None,
-        agreed_until=entry.agreed.until if entry.agreed else None,
-        tried_at=entry.tried_at,
-    )
-
-
-def carried(footer_id: str, entry: Entry) -> Line:
-    """The line that says of a new landing what was noted of the one that it replaced a part of."""
-    note = Note(entry, entry.read_at, Damage() if entry.facts.damaged else Stop())
-    return line_of(footer_id, replace(entry, noted=entry.noted + 1), note, None)
 
 
 @dataclass(slots=True)
@@ -445,41 +358,3 @@ class Stream:
             return
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="lake") as pool:
             yield from pool.map(ask, items)
-
-
-def stored_run(run: Run) -> dict[str, str | int | float]:
-    """A run as the journal writes it."""
-    return {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in msgspec.to_builtins(run).items()
-    }
-
-
-def _run(stored: dict[str, str | int | float]) -> Run:
-    return msgspec.convert(stored, Run)
-
-
-def _started(line: Line) -> object:
-    return line.run["started_at"] if line.run else ""
-
-
-def noted(entry: Entry, line: Line) -> Entry:
-    """The entry as its landing wrote it, with what the journal's *line* adds."""
-    probed = Probed(line.probed_at, line.probed or "") if line.probed_at else None
-    state, facts, agreed = window_file.own_state(
-        line.state,
-        {name: at for name, at in line.facts.items() if name != "damaged"},
-        older=line.n < 0,
-        read_at=entry.read_at,
-        probed=probed,
-        covered_end=entry.covered_end,
-    )
-    if line.agreed is not None and line.agreed_until is not None:
-        agreed = Agreed(line.agreed, line.agreed_until)
-    # A tail landing keeps the damage of the part before it in the footer: as if it had been noted first of all.
-    kept = (0, entry.facts.damaged) if entry.facts.damaged else (-1, None)
-    damaged_n, damaged_at = kept if line.damaged_n < 0 else (line.damaged_n, line.damaged_at)
-    if damaged_n >= max(0, line.sound_n):
-        facts = replace(facts, damaged=damaged_at)
-    bare = replace(entry, state=state, facts=NO_FACTS, probed=probed, agreed=agreed, tried_at=line.tried_at)
-    return replace(bare, noted=max(0, line.n)).known_as(facts)

@@ -20,7 +20,9 @@ import pyarrow as pa
 
 from sinks import errors
 from sinks.ledger import FACTS, SHOWN, Entry, State
-from sinks.objects.base import LocalObjects, Objects, S3Objects
+from sinks.objects.base import Objects
+from sinks.objects.local import LocalObjects
+from sinks.objects.s3 import S3Objects
 from sinks.sink import Change, Run
 
 if TYPE_CHECKING:

@@ -7,31 +7,24 @@ A PUT is atomic and durable when it returns. Conditions: `create` (nobody has pu
 
 from __future__ import annotations
 
-import fcntl
 import io
 import mmap
-import os
 import re
-import shutil
-import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import LocalStore, S3Store
 
-from sinks import durable, errors
+from sinks import errors
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig, S3Config
+    pass
 
 MULTIPART_BYTES = 64 * 2**20
 """Larger objects go up in parts where no condition is asked (obstore: a mode makes one request of the upload)."""
@@ -39,9 +32,6 @@ SINGLE_BYTES = 5 * 2**30  # S3's limit of one PUT: a larger window is looked at 
 PART_BYTES = 16 * 2**20
 READ_AHEAD_BYTES = 2**20
 SCRATCH = "_hedgerow/tmp"
-RETRY: RetryConfig = {"max_retries": 8, "retry_timeout": timedelta(seconds=90)}
-LEFT_S = 86_400
-BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _CHECK = "check the address and the credentials of the destination"
 _CREDENTIALS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary keys, AWS_SESSION_TOKEN"
 
@@ -65,18 +55,6 @@ class Found:
     path: str
     etag: str
     size: int
-
-
-@dataclass(frozen=True, slots=True)
-class S3Options:
-    """How to reach S3. *endpoint*: None for AWS; *virtual_host*: the bucket in the host name instead of the path."""
-
-    access_key_id: str | None = None
-    secret_access_key: str | None = field(default=None, repr=False)
-    session_token: str | None = field(default=None, repr=False)
-    region: str | None = None
-    endpoint: str | None = None
-    virtual_host: bool | None = None
 
 
 class Objects:
@@ -294,99 +272,3 @@ class _Parts(io.RawIOBase):
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
-
-
-class LocalObjects(Objects):
-    """A directory. Files are written aside, synced and renamed into place; a lock makes conditions hold on one machine."""
-
-    def __init__(self, root: Path, name: str) -> None:
-        super().__init__(LocalStore(), name)
-        self.root = root.absolute()
-        self._opened = False
-
-    def _there(self) -> bool:
-        if not self._opened and self.root.is_dir():
-            self._store, self._opened = LocalStore(prefix=self.root), True
-        return self._opened
-
-    def put(self, path: str, data: bytes | Path, *, create: bool = False, match: str | None = None) -> str:
-        with self._translated(path), self._aside(data) as (written, lock):
-            target = self.root / path
-            durable.make(target.parent)
-            # Its version, before others can see it: linked or renamed it is the same file.
-            found = self.head(f"{SCRATCH}/{written.name}")
-            if create:
-                try:
-                    os.link(written, target)
-                except FileExistsError as exc:
-                    raise Exists(path) from exc
-            else:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                self._compare(path, create=False, match=match)
-                written.replace(target)
-            durable.sync(target.parent)
-        return found.etag if found else ""
-
-    @contextmanager
-    def _aside(self, data: bytes | Path) -> Iterator[tuple[Path, int]]:
-        """*data* in a file of the same file system that no glob sees, and the lock file, open."""
-        written = self._scratch() / uuid.uuid4().hex
-        lock = os.open(self._scratch() / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            with written.open("xb") as file:
-                if isinstance(data, Path):
-                    with data.open("rb") as source:
-                        shutil.copyfileobj(source, file)
-                else:
-                    file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            yield written, lock
-        finally:
-            written.unlink(missing_ok=True)
-            os.close(lock)
-
-    def _scratch(self) -> Path:
-        scratch = self.root / SCRATCH
-        durable.make(scratch)
-        return scratch
-
-    def check(self) -> None:
-        """A directory honours both conditions, so only writing is tried. What kills left aside long ago is removed."""
-        self.conditional = True
-        with self._translated(""):
-            if not self._there():
-                with tempfile.TemporaryFile(dir=self.root.parent):
-                    return
-            with tempfile.TemporaryFile(dir=self._scratch()):
-                pass
-            for left in self._scratch().iterdir():
-                with suppress(FileNotFoundError):  # another process has just finished with it
-                    if left.name != "lock" and time.time() - left.stat().st_mtime > LEFT_S:
-                        left.unlink()
-
-
-class S3Objects(Objects):
-    """A bucket, or what lies below *prefix* in it; nothing is asked yet."""
-
-    def __init__(self, bucket: str, prefix: str, options: S3Options) -> None:
-        config: S3Config = {"disable_bulk_delete": True}  # not every store has it (facts/stack.md §3)
-        client: ClientConfig = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(seconds=300)}
-        if options.access_key_id:
-            config["access_key_id"] = options.access_key_id
-        if options.secret_access_key:
-            config["secret_access_key"] = options.secret_access_key
-        if options.session_token:
-            config["session_token"] = options.session_token
-        if options.region:
-            config["region"] = options.region
-        virtual = options.endpoint is None if options.virtual_host is None else options.virtual_host
-        config["virtual_hosted_style_request"] = virtual
-        if options.endpoint:
-            parts = urlsplit(options.endpoint)
-            # obstore takes the bucket's own host as the endpoint of virtual-host addresses.
-            config["endpoint"] = f"{parts.scheme}://{bucket}.{parts.netloc}" if virtual else options.endpoint
-            client["allow_http"] = parts.scheme == "http"
-        store = S3Store(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=RETRY)
-        super().__init__(store, f"s3://{bucket}/{prefix}".rstrip("/"))
-        self.bucket, self.prefix, self.options = bucket, prefix, options

@@ -30,8 +30,8 @@ import httpx
 
 from flows.runs.destinations import destination_of
 from flows.settings.load import load
+from sinks.destination import Destination
 from sinks.ledger import Entry, Landing
-from sinks.sink import Destination
 from tests.flows.harness import sync
 
 

@@ -35,9 +35,10 @@ from extractors.window import Range
 from flows.landing import audit, copy, pipeline
 from flows.landing.pipeline import STREAM
 from sinks import ledger
+from sinks.destination import Destination
 from sinks.errors import SinkError
 from sinks.ledger import Entry, Landing
-from sinks.sink import Destination, Run, Sink
+from sinks.sink import Run, Sink
 from tests.flows.hands_places import Place
 from tests.flows.harness import IMPATIENT, SETTLE
 

@@ -33,8 +33,8 @@ from flows.runs.destinations import destination_of
 from flows.settings.load import load
 from flows.settings.model import Snapshot
 from flows.settings.parse import SettingsError
+from sinks.destination import Table
 from sinks.errors import DestinationUnusable, GenerationConflict
-from sinks.sink import Table
 from tests.flows.test_assets import CSV, FREE, NOW, Place
 from tests.program import surroundings
 

@@ -22,7 +22,7 @@ from flows.orchestration.automations import HEARTBEAT, WITHIN
 from flows.orchestration.local import Stack
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.lake.sink import LakeSink
-from sinks.objects.base import LocalObjects
+from sinks.objects.local import LocalObjects
 from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, truth
 

@@ -26,10 +26,10 @@ from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.profiles import Profile
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.landing import audit, copy, pipeline
+from sinks.destination import Destination
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import FilterChanged
 from sinks.ledger import Entry, State
-from sinks.sink import Destination
 from tests import stores
 from tests.flows.harness import IMPATIENT, SETTLE, UNLIMITED, landed, sync, truth
 from tests.flows.test_proof import hides

@@ -19,8 +19,9 @@ import pytest
 from extractors.http.decode import REJECTS
 from sinks import errors
 from sinks.lake import views
+from sinks.lake.journal import Line
 from sinks.lake.sink import LakeSink
-from sinks.lake.stream import Line, Stream
+from sinks.lake.stream import Stream
 from sinks.lake.window_file import FILE_SCHEMA, Truncated, read_footer
 from sinks.ledger import (
     Agreed,
@@ -38,8 +39,9 @@ from sinks.ledger import (
     State,
     Stop,
 )
-from sinks.objects import base
-from sinks.objects.base import LocalObjects, Missing
+from sinks.objects import s3
+from sinks.objects.base import Missing
+from sinks.objects.local import LocalObjects
 from sinks.sink import Run
 from tests import stores
 from tests.relay import refused, relay
@@ -499,7 +501,7 @@ NO_200 = [
 def test_a_put_without_a_200_is_no_landing(answer, moto, monkeypatch):
     """The call fails, and nobody takes the window for landed again: what was there stays, and the next try lands."""
     backoff = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=5)}
-    monkeypatch.setattr(base, "RETRY", {"max_retries": 1, "retry_timeout": timedelta(seconds=5), "backoff": backoff})
+    monkeypatch.setattr(s3, "RETRY", {"max_retries": 1, "retry_timeout": timedelta(seconds=5), "backoff": backoff})
     with relay(moto) as between:
         bucket = stores.new_bucket(moto)
         lake = prepare(stores.s3_lake(between.address, bucket=bucket))

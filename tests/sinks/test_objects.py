@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from sinks import errors
-from sinks.objects import base
-from sinks.objects.base import Changed, Exists, LocalObjects, Missing, Objects, S3Objects, S3Options
+from sinks.objects import base, s3
+from sinks.objects.base import Changed, Exists, Missing, Objects
+from sinks.objects.local import LocalObjects
+from sinks.objects.s3 import S3Objects, S3Options
 from tests import stores
 from tests.relay import Relay, Request, refused, relay
 
@@ -39,7 +41,7 @@ def behind(made: Relay, moto: str) -> S3Objects:
 def soon(monkeypatch):
     """Retries as in earnest, but quickly."""
     backoff = {"init_backoff": timedelta(milliseconds=5), "max_backoff": timedelta(milliseconds=20)}
-    monkeypatch.setattr(base, "RETRY", {"max_retries": 4, "retry_timeout": timedelta(seconds=10), "backoff": backoff})
+    monkeypatch.setattr(s3, "RETRY", {"max_retries": 4, "retry_timeout": timedelta(seconds=10), "backoff": backoff})
 
 
 def test_what_is_put_comes_back(store):

@@ -1,0 +1,52 @@
+"""An S3 bucket as a store of objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from obstore.store import ClientConfig, RetryConfig, S3Config, S3Store
+
+from sinks.objects.base import Objects
+
+RETRY: RetryConfig = {"max_retries": 8, "retry_timeout": timedelta(seconds=90)}
+BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """How to reach S3. *endpoint*: None for AWS; *virtual_host*: the bucket in the host name instead of the path."""
+
+    access_key_id: str | None = None
+    secret_access_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    region: str | None = None
+    endpoint: str | None = None
+    virtual_host: bool | None = None
+
+
+class S3Objects(Objects):
+    """A bucket, or what lies below *prefix* in it; nothing is asked yet."""
+
+    def __init__(self, bucket: str, prefix: str, options: S3Options) -> None:
+        config: S3Config = {"disable_bulk_delete": True}  # not every store has it (facts/stack.md §3)
+        client: ClientConfig = {"connect_timeout": timedelta(seconds=10), "timeout": timedelta(seconds=300)}
+        if options.access_key_id:
+            config["access_key_id"] = options.access_key_id
+        if options.secret_access_key:
+            config["secret_access_key"] = options.secret_access_key
+        if options.session_token:
+            config["session_token"] = options.session_token
+        if options.region:
+            config["region"] = options.region
+        virtual = options.endpoint is None if options.virtual_host is None else options.virtual_host
+        config["virtual_hosted_style_request"] = virtual
+        if options.endpoint:
+            parts = urlsplit(options.endpoint)
+            # obstore takes the bucket's own host as the endpoint of virtual-host addresses.
+            config["endpoint"] = f"{parts.scheme}://{bucket}.{parts.netloc}" if virtual else options.endpoint
+            client["allow_http"] = parts.scheme == "http"
+        store = S3Store(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=RETRY)
+        super().__init__(store, f"s3://{bucket}/{prefix}".rstrip("/"))
+        self.bucket, self.prefix, self.options = bucket, prefix, options
