@@ -12,7 +12,7 @@ from sinks.destination import Destination, Table
 from transforms import evaluations as evaluation_rows
 
 
-def _evaluations(host: str, client: Client, sink: Destination, done: Synced, *, accept_deletions: bool) -> None:
+def land_evaluations(host: str, client: Client, sink: Destination, done: Synced, *, accept_deletions: bool) -> None:
     """Read the table, then the list, then put the table back; all of it again, if another run was faster.
 
     In this order what is read is newer than all that the table holds, so that no clock is needed to tell which is.

@@ -8,14 +8,14 @@ from extractors.http.client import Client
 from extractors.lists import exports
 from extractors.lists.exports import Asset
 from flows.assets import ordering
-from flows.assets.snapshots import _snapshot
+from flows.assets.snapshots import take_snapshot
 from flows.assets.synced import EXPORTS, Synced
 from flows.assets.tables import Shelf
 from flows.settings.model import Settings
 from sinks.destination import Destination
 
 
-def _exports(settings: Settings, project_id: int, client: Client, sink: Destination, done: Synced) -> None:
+def land_exports(settings: Settings, project_id: int, client: Client, sink: Destination, done: Synced) -> None:
     shown = exports.assets(client, project_id)
     first = next(shown, None)  # the source has let us in
     sink.prepare(project_id, EXPORTS, host=settings.source.host, event_filter="", rebuild=False)
@@ -31,7 +31,7 @@ def _exports(settings: Settings, project_id: int, client: Client, sink: Destinat
         shelf.take(client, one, snapshot=name)
     shelf.commit()
     for wanted in settings.exports.snapshot:
-        _snapshot(settings, wanted, client, shelf)
+        take_snapshot(settings, wanted, client, shelf)
 
 
 def _chained(first: Asset | None, rest: Iterator[Asset]) -> Iterator[Asset]:

@@ -17,7 +17,7 @@ from flows.settings.model import Settings, Snapshot
 ANSWER_S = 100.0
 
 
-def _snapshot(settings: Settings, wanted: Snapshot, client: Client, shelf: Shelf) -> None:
+def take_snapshot(settings: Settings, wanted: Snapshot, client: Client, shelf: Shelf) -> None:
     """Make an export, wait for it, and land it into its growing table. What is not ready in time is a later run's."""
     done = shelf.done
     order = NewExport(exports.FORMATS[wanted.format], wanted.insight, wanted.dashboard, wanted.context)

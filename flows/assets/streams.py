@@ -6,20 +6,17 @@ Each asset is committed with its content, so that a run that ends goes on where 
 
 from __future__ import annotations
 
-import uuid
 from contextlib import nullcontext, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from extractors.errors import AccessDenied, EndpointMissing, RequestRefused
-from flows.assets.evaluations import _evaluations
-from flows.assets.exports import _exports
+from flows.assets.evaluations import land_evaluations
+from flows.assets.exports import land_exports
 from flows.assets.synced import EXPORTS, Synced
-from flows.runs.history import INTERRUPTED, in_history
+from flows.runs.history import INTERRUPTED, record
 from flows.runs.wiring import Listener, client_of, now, sink_of
 from flows.settings.model import Settings
-from sinks.destination import Destination
 from sinks.errors import SinkError
-from sinks.sink import Run
 
 
 def sync(
@@ -46,9 +43,9 @@ def sync(
         error = ""
         try:
             if stream == EXPORTS:
-                _exports(settings, project_id, client, sink, done)
+                land_exports(settings, project_id, client, sink, done)
             else:
-                _evaluations(settings.source.host, client, sink, done, accept_deletions=accept_deletions)
+                land_evaluations(settings.source.host, client, sink, done, accept_deletions=accept_deletions)
         except (AccessDenied, EndpointMissing, RequestRefused) as exc:
             if named:
                 raise
@@ -67,30 +64,13 @@ def sync(
             # The history must not hide the error that ended the run.
             with suppress(SinkError) if error else nullcontext():
                 if sink.exists() and not done.skipped and (error or sink.origin(project_id, stream)):
-                    _record(sink, done, started_at=started_at, error=error)
+                    record(
+                        sink,
+                        done,
+                        command="sync",
+                        started_at=started_at,
+                        finished_at=now(),
+                        error=error,
+                        rows=done.new + done.changed,
+                    )
     return done
-
-
-def _record(sink: Destination, done: Synced, *, started_at: datetime, error: str) -> None:
-    sink.record(
-        Run(
-            run_id=str(uuid.uuid4()),
-            command="sync",
-            project_id=done.project_id,
-            stream=done.stream,
-            started_at=started_at,
-            finished_at=now(),
-            outcome=INTERRUPTED
-            if error == INTERRUPTED
-            else "failed"
-            if error
-            else "incomplete"
-            if done.problems
-            else "done",
-            windows=0,
-            rows=done.new + done.changed,
-            requests=done.requests,
-            waited_s=0.0,
-            error=in_history(error, done.problems),
-        )
-    )

@@ -426,12 +426,11 @@ def attach(
     """Write a DuckDB file with views over a lake. For analysts: many can open it while syncs go on; no credentials in it."""
     from flows.report import documents, terminal
     from flows.runs.destinations import lake_of
-    from sinks.lake import views
 
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise SettingsError(f"cannot write {output}", hint="give the path of a file in a directory that exists")
     lake = lake_of(_settings(destination, project).settings)
-    statements = views.attach(lake, output)
+    statements = lake.attach(output)
     if json_output:
         documents.as_json({"output": str(output), "sql": statements})
         return

@@ -1,4 +1,4 @@
-"""What the commands share: exit statuses, flags (contract.md §3), and what of a text may reach a terminal."""
+"""What the commands share: exit statuses and flags (contract.md §3)."""
 
 from __future__ import annotations
 
@@ -36,4 +36,3 @@ RequireProof = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before writing to PostHog.")]
-LAYOUT = "\n\t\u200c\u200d"  # lines, and what joins letters and emoji

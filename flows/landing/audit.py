@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from enum import Enum
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,14 +17,13 @@ import pyarrow as pa
 from extractors.reading import probe
 from extractors.reading.events import EventsReader
 from extractors.reading.probe import Answers, Outside, Seen
-from extractors.window import DAY, MICROSECOND, Range, iso, midnight
+from extractors.window import DAY, Range, midnight
 from flows.landing import plan
 from flows.landing.crossing import Retried, until_done
 from flows.landing.guard import Guard
 from flows.landing.proof import Prover, Rehearsal, agrees, answered, equals, part_of
 from flows.landing.spool import Spool
 from flows.landing.sweep import STREAM, Loader, Order, Outcome, Progress
-from flows.report.words import counted
 from sinks.ledger import Entry, Landing, Ledger, State
 from sinks.sink import Holding, Sink
 from transforms import events as rows_of
@@ -53,6 +53,20 @@ class Difference:
     missing: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     differing: tuple[str, ...] = ()
+
+
+class Problem(Enum):
+    """A way in which a verification is not good; Verification's field of the same name says how much of it there is."""
+
+    EMPTY = "windows"
+    LEFT = "left"
+    ELSEWHERE = "elsewhere"
+    DOUBLED = "doubled"
+    STALE = "stale"
+    MISSING = "missing"
+    STRAY = "stray_rows"
+    UNKNOWN = "unknown"
+    QUARANTINED = "quarantined"
 
 
 @dataclass(slots=True)
@@ -91,39 +105,20 @@ class Verification:
         return sum(part.rows for part in self.outside if part.where == "between")
 
     @property
-    def problems(self) -> list[str]:
-        """What is not as it should be, in words."""
-        told = {
-            "nothing is landed in this range: hedgerow backfill lands it": not self.windows,
-            f"not as landed: {counted(len(self.left), 'window')}, the first of {iso(min(self.left, default=FIRST))}; "
-            "hedgerow verify --repair reads again what differs": bool(self.left),
-            f"outside this range, not as landed since earlier runs: {counted(len(self.elsewhere), 'window')}, the first of "
-            f"{iso(min(self.elsewhere, default=FIRST))}; hedgerow verify without a range compares them": bool(
-                self.elsewhere
-            ),
-            f"an event stands in two windows of {', '.join(map(str, self.doubled))}: the source moved it; the next sync or "
-            "hedgerow verify --repair lands them again": bool(self.doubled),
-            f"to be landed again: {counted(self.stale, 'window')}, by the next sync or by --repair": bool(self.stale),
-            f"missing between landed windows: {counted(self.missing, 'row')}; {self._gap}": bool(self.missing),
-            f"outside all landed windows: {counted(self.stray_rows, 'row')}, not hedgerow's, and left alone": bool(
-                self.stray_rows
-            ),
-            f"not compared: {counted(self.unknown, 'window')}; the source does not answer queries about them": bool(
-                self.unknown
-            ),
-            f"in quarantine, and missing from the table: {counted(self.quarantined, 'row')}; see hedgerow.quarantine": bool(
-                self.quarantined
-            ),
+    def problems(self) -> list[Problem]:
+        """What is not as it should be."""
+        wrong = {
+            Problem.EMPTY: not self.windows,
+            Problem.LEFT: self.left,
+            Problem.ELSEWHERE: self.elsewhere,
+            Problem.DOUBLED: self.doubled,
+            Problem.STALE: self.stale,
+            Problem.MISSING: self.missing,
+            Problem.STRAY: self.stray_rows,
+            Problem.UNKNOWN: self.unknown,
+            Problem.QUARANTINED: self.quarantined,
         }
-        return [text for text, said in told.items() if said]
-
-    @property
-    def _gap(self) -> str:
-        parts = [part for part in self.outside if part.where == "between"]
-        if not parts:
-            return ""
-        first, last = min(part.first for part in parts), max(part.last for part in parts)
-        return f"hedgerow backfill --since {iso(first)} --until {iso(last + MICROSECOND)}"
+        return [problem for problem, found in wrong.items() if found]
 
 
 def run(
@@ -289,15 +284,6 @@ def _stands(entry: Entry, *, answered: bool) -> bool:
     """
     facts = entry.facts
     return bool(facts.witness or (not answered and (facts.disputed or facts.held or facts.unread)))
-
-
-def unmerged_words(windows: int) -> str:
-    """What there is to say of different copies that PostHog has not merged."""
-    hold = "holds" if windows == 1 else "hold"
-    return (
-        f"{counted(windows, 'window')} {hold} different copies of one event, which PostHog has not merged yet: one of each is "
-        "kept, the later where the source tells; see unmerged_at in hedgerow.windows"
-    )
 
 
 def _differs(entry: Entry, said: Seen, early: Seen | None) -> bool:

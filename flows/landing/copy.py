@@ -10,10 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
-from extractors.window import iso
 from flows.landing.guard import Guard
 from flows.landing.sweep import STREAM, Progress
-from flows.report.words import counted
 from sinks.destination import Destination
 from sinks.errors import CoversLess, DestinationUnusable, GenerationConflict
 from sinks.ledger import Entry, Landing, Ledger
@@ -22,6 +20,20 @@ from transforms import events as rows_of
 from transforms.schema import EVENTS
 
 BATCH_ROWS, BATCH_WINDOWS = 200_000, 256  # what is held in memory, and compared, at once
+
+
+PROBLEMS = (
+    "damaged",
+    "broken",
+    "behind",
+    "doubled",
+    "narrower",
+    "held",
+    "moved_on",
+    "standing",
+    "differing",
+)
+"""Lists of Copied that each make a copy incomplete."""
 
 
 @dataclass(slots=True)
@@ -56,43 +68,9 @@ class Copied:
         return bool(self.damaged or self.behind or self.narrower or self.held or self.moved_on)
 
     @property
-    def problems(self) -> list[str]:
-        """What is not as it should be, in words."""
-        told = []
-        if self.damaged:
-            told.append(
-                f"{_named(self.damaged)} not copied: the rows are not what was landed (hedgerow verify --repair)"
-            )
-        if self.broken:
-            told.append(
-                f"{_named(self.broken)} damaged in the target, and older here: hedgerow verify --repair reads them again"
-            )
-        if self.behind:
-            told.append(
-                f"{_named(self.behind)} copied in no part: the target's own is newer and covers less; "
-                "hedgerow backfill fills the rest"
-            )
-        if self.doubled:
-            days = ", ".join(map(str, self.doubled))
-            told.append(
-                f"an event stands in two windows of {days}: the source moved it; the target's next sync mends it"
-            )
-        if self.narrower:
-            told.append(
-                f"{_named(self.narrower)} not copied: they cover less than the target does, whose rows stay as they are"
-            )
-        if self.held:
-            told.append(
-                f"{_named(self.held)} not copied: too many rows would go from the target; if they were deleted on purpose, "
-                "run hedgerow sync --accept-deletions there"
-            )
-        if self.moved_on:
-            told.append(f"{_named(self.moved_on)} not copied: landed by another run meanwhile; copy again")
-        if self.standing:
-            told.append(f"{_named(self.standing)} copied as they are: in dispute where they come from")
-        if self.differing:
-            told.append(f"{_named(self.differing)} not in the target as copied")
-        return told
+    def problems(self) -> dict[str, list[datetime] | list[date]]:
+        """What is not as it should be: the lists of these names that are not empty."""
+        return {name: found for name in PROBLEMS if (found := getattr(self, name))}
 
 
 def copy(
@@ -276,8 +254,3 @@ def _batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
         rows += entry.tally.landed_rows
     if batch:
         yield batch
-
-
-def _named(starts: Sequence[datetime]) -> str:
-    shown = ", ".join(iso(start) for start in starts[:3])
-    return f"{counted(len(starts), 'window')} ({shown}{', …' if len(starts) > 3 else ''})"

@@ -16,7 +16,8 @@ from flows.landing.copy import Copied
 from flows.report.documents import as_json
 from flows.report.status import LATENESS, Kind, Summary, cells
 from flows.report.terminal import note, say
-from flows.report.words import _size, _step, counted, day, percent, spoken, visible
+from flows.report.words import counted, day, percent, sized, spoken, step_spoken, visible
+from flows.runs import findings
 from flows.runs.check import Finding, Verdict
 from flows.runs.estimate import Estimate
 from flows.runs.run import Report
@@ -35,7 +36,11 @@ def show_findings(findings: Iterable[Finding]) -> None:
 
 def planned(one: Estimate) -> dict[str, Any]:
     """The JSON of one project's plan."""
-    return {**asdict(one), "windows": {_step(step): count for step, count in one.windows.items()}, "fits": one.fits}
+    return {
+        **asdict(one),
+        "windows": {step_spoken(step): count for step, count in one.windows.items()},
+        "fits": one.fits,
+    }
 
 
 def show_plans(found: Sequence[Estimate]) -> None:
@@ -60,7 +65,7 @@ def _plan_lines(one: Estimate) -> Iterator[tuple[str, str]]:
             f"nothing to do: all {one.landed_windows:,} are landed" if one.landed_windows else "nothing to do",
         )
         return
-    steps = ", ".join(f"{count:,} of {_step(step)}" for step, count in sorted(one.windows.items(), reverse=True))
+    steps = ", ".join(f"{count:,} of {step_spoken(step)}" for step, count in sorted(one.windows.items(), reverse=True))
     cut = " (of 1 h in dates that have events)" if one.if_empty else ""
     yield "windows", f"{steps}{cut} · {one.landed_windows:,} landed already"
     told = "counted by the source" if one.rows_counted else "guessed: the source refuses queries"
@@ -72,9 +77,9 @@ def _plan_lines(one: Estimate) -> Iterator[tuple[str, str]]:
     taken = "unknown" if one.seconds is None else f"about {spoken(timedelta(seconds=one.seconds))}"
     yield "time", f"{taken} under {limits} ({one.used_last_hour:,} used in the last hour)"
     if one.download_bytes is not None and one.disk_bytes is not None:
-        yield "download", f"about {_size(one.download_bytes)}"
-        free = f", {_size(one.free_bytes)} are free" if one.free_bytes is not None else ""
-        yield "disk", f"about {_size(one.disk_bytes)}{free}"
+        yield "download", f"about {sized(one.download_bytes)}"
+        free = f", {sized(one.free_bytes)} are free" if one.free_bytes is not None else ""
+        yield "disk", f"about {sized(one.disk_bytes)}{free}"
 
 
 def loaded(
@@ -130,7 +135,7 @@ def _synced(done: Synced) -> Iterator[str]:
     if done.deleted:
         yield f"{done.deleted:,} deleted"
     if done.contents:
-        yield f"{counted(done.contents, 'content')} of {_size(done.bytes)}"
+        yield f"{counted(done.contents, 'content')} of {sized(done.bytes)}"
     if done.snapshots:
         yield counted(done.snapshots, "snapshot")
 
@@ -153,7 +158,7 @@ def verified(
                 "project_id": project_id,
                 **asdict(done),
                 "good": done.good,
-                "problems": done.problems,
+                "problems": findings.of_verification(done),
                 "requests": run.requests,
                 "verified": run.verified,
             }
@@ -183,12 +188,12 @@ def verified(
 def copied(found: Sequence[Copied], *, json_output: bool, quiet: bool) -> None:
     """What was copied, per project; problems also on stderr."""
     if json_output:
-        as_json({"copies": [asdict(one) | {"problems": one.problems} for one in found]})
+        as_json({"copies": [asdict(one) | {"problems": findings.of_copy(one)} for one in found]})
     for one in found:
         if not json_output and not quiet:
             left = f"; {counted(one.kept, 'window')} there already" if one.kept else ""
             say(f"project {one.project_id}: {one.rows:,} events in {counted(one.windows, 'window')} copied{left}")
-        for problem in one.problems:
+        for problem in findings.of_copy(one):
             note(f"incomplete: project {one.project_id}: {problem}", style="yellow")
 
 
@@ -219,10 +224,8 @@ def _differences(done: audit.Verification, *, repair: bool) -> Iterator[str]:
     if len(done.differences) > SHOWN:
         yield f"and {counted(len(done.differences) - SHOWN, 'more window')}: see --json"
     if done.unmerged:
-        yield audit.unmerged_words(done.unmerged) + (
-            "" if repair else "; hedgerow verify --repair reads them again now"
-        )
-    yield from done.problems
+        yield findings.unmerged(done.unmerged) + ("" if repair else "; hedgerow verify --repair reads them again now")
+    yield from findings.of_verification(done)
 
 
 def as_status(one: Summary) -> dict[str, Any]:
@@ -308,7 +311,7 @@ def _status_lines(one: Summary) -> Iterator[tuple[str, str]]:
         )
         yield "found since", f"{late} · {one.deleted:,} deleted · {one.changed:,} changed"
     if one.unmerged:
-        yield "copies", audit.unmerged_words(one.unmerged)
+        yield "copies", findings.unmerged(one.unmerged)
     if one.quarantined or one.suppressed:
         yield "left out", f"{one.quarantined:,} in quarantine, {one.suppressed:,} suppressed"
     fresh = f"{day(one.mark)} ({spoken(one.freshness)} ago)" if one.mark and one.freshness is not None else "–"

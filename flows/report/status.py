@@ -14,7 +14,7 @@ from enum import StrEnum
 from extractors.request import Bucket
 from extractors.window import DAY, midnight
 from flows.landing import pipeline
-from flows.runs.wiring import Listener, _limits, _pacing, now, sink_of
+from flows.runs.wiring import Listener, limits_of, now, pacing_of, sink_of
 from flows.settings.model import Settings
 from sinks.destination import Destination
 from sinks.ledger import HEAVY, Entry, Ledger, State
@@ -284,7 +284,7 @@ def _used(settings: Settings) -> list[Used]:
     if settings.source.key is None or not settings.source.state_dir.is_dir():
         return []
     key = settings.source.key.get_secret_value()
-    budget, limits = _pacing(settings, key, listener=Listener(), max_wait=None), _limits(settings)
+    budget, limits = pacing_of(settings, key, listener=Listener(), max_wait=None), limits_of(settings)
     return [
         Used(str(bucket), minute, limits[bucket].per_minute, hour, limits[bucket].per_hour)
         for bucket in (Bucket.LIST, Bucket.QUERY)

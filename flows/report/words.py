@@ -7,7 +7,8 @@ import unicodedata
 from datetime import datetime, timedelta
 
 from extractors.filters import EventFilter
-from flows.cli.options import LAYOUT
+
+LAYOUT = "\n\t\u200c\u200d"  # lines, and what joins letters and emoji
 
 
 def spoken(span: timedelta) -> str:
@@ -46,7 +47,7 @@ def in_words(text: str) -> str:
     return f"{text[:start]}{EventFilter(tuple(found['include']), tuple(found['exclude']))}{in_words(text[end:])}"
 
 
-def _step(seconds: int) -> str:
+def step_spoken(seconds: int) -> str:
     return (
         f"{seconds // 86400} d"
         if seconds >= 86400
@@ -56,7 +57,7 @@ def _step(seconds: int) -> str:
     )
 
 
-def _size(size: int) -> str:
+def sized(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from extractors.reading.events import EventsReader
-from extractors.window import iso
-from flows.landing import audit, pipeline
+from extractors.window import MICROSECOND, iso
+from flows.landing import pipeline
+from flows.landing.audit import Problem, Verification
+from flows.landing.copy import Copied
 from flows.report.words import counted, spoken
 from flows.runs.wiring import now
 
+NEVER = datetime(1, 1, 2, tzinfo=UTC)
 NAMED = 20  # microseconds that one line names
 CLOCKS_DIFFER = timedelta(hours=1)
 
 
-def _problems(outcome: pipeline.Outcome) -> Iterator[str]:
+def of_run(outcome: pipeline.Outcome) -> Iterator[str]:
     """What differs or is incomplete: what this run met, and what stands in the ledger until it is gone."""
     for at in sorted({at for moments in outcome.unproven.values() for at in moments}):
         yield f"the microsecond {iso(at)} holds more events than could be told apart"
@@ -59,7 +62,7 @@ def _windows(starts: Sequence[datetime]) -> str:
     return f"{counted(len(starts), 'window')}, the first at {iso(min(starts))}"
 
 
-def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
+def notes_of_run(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
     if reader.served_at is not None and reader.served_at - now() > CLOCKS_DIFFER:
         yield (
             f"the server's clock says {iso(reader.served_at)}, this machine's {iso(now())}: windows count as over when "
@@ -86,7 +89,7 @@ def _notes(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
         moving = counted(len(outcome.moving), "window")
         yield f"changed at the source while being read: {moving}; the next run compares again"
     if merging := [start for start in outcome.unmerged if start not in outcome.undecided]:
-        yield audit.unmerged_words(len(merging))
+        yield unmerged(len(merging))
     if outcome.heavy:
         yield f"too heavy to compare with the source: {counted(len(outcome.heavy), 'window')}"
     if outcome.in_quarantine:
@@ -111,3 +114,61 @@ def unproven(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
         yield f"proof is required: {why}"
     elif outcome.unconfirmed:
         yield f"proof is required: the source has not confirmed {_windows(outcome.unconfirmed)}, landed by this run"
+
+
+def unmerged(windows: int) -> str:
+    """What there is to say of different copies that PostHog has not merged."""
+    hold = "holds" if windows == 1 else "hold"
+    return (
+        f"{counted(windows, 'window')} {hold} different copies of one event, which PostHog has not merged yet: one of each is "
+        "kept, the later where the source tells; see unmerged_at in hedgerow.windows"
+    )
+
+
+def of_verification(found: Verification) -> list[str]:
+    """What is not as it should be after a verification."""
+    between = [part for part in found.outside if part.where == "between"]
+    first = iso(min((part.first for part in between), default=NEVER))
+    last = iso(max((part.last + MICROSECOND for part in between), default=NEVER))
+    words = {
+        Problem.EMPTY: "nothing is landed in this range: hedgerow backfill lands it",
+        Problem.LEFT: f"not as landed: {counted(len(found.left), 'window')}, the first of "
+        f"{iso(min(found.left, default=NEVER))}; hedgerow verify --repair reads again what differs",
+        Problem.ELSEWHERE: f"outside this range, not as landed since earlier runs: "
+        f"{counted(len(found.elsewhere), 'window')}, the first of {iso(min(found.elsewhere, default=NEVER))}; "
+        "hedgerow verify without a range compares them",
+        Problem.DOUBLED: f"an event stands in two windows of {', '.join(map(str, found.doubled))}: the source moved it; "
+        "the next sync or hedgerow verify --repair lands them again",
+        Problem.STALE: f"to be landed again: {counted(found.stale, 'window')}, by the next sync or by --repair",
+        Problem.MISSING: f"missing between landed windows: {counted(found.missing, 'row')}; "
+        f"hedgerow backfill --since {first} --until {last}",
+        Problem.STRAY: f"outside all landed windows: {counted(found.stray_rows, 'row')}, not hedgerow's, and left alone",
+        Problem.UNKNOWN: f"not compared: {counted(found.unknown, 'window')}; "
+        "the source does not answer queries about them",
+        Problem.QUARANTINED: f"in quarantine, and missing from the table: {counted(found.quarantined, 'row')}; "
+        "see hedgerow.quarantine",
+    }
+    return [words[problem] for problem in found.problems]
+
+
+def of_copy(done: Copied) -> list[str]:
+    """What is not as it should be after a copy."""
+    words = {
+        "damaged": "{} not copied: the rows are not what was landed (hedgerow verify --repair)",
+        "broken": "{} damaged in the target, and older here: hedgerow verify --repair reads them again",
+        "behind": "{} copied in no part: the target's own is newer and covers less; hedgerow backfill fills the rest",
+        "narrower": "{} not copied: they cover less than the target does, whose rows stay as they are",
+        "held": "{} not copied: too many rows would go from the target; if they were deleted on purpose, "
+        "run hedgerow sync --accept-deletions there",
+        "moved_on": "{} not copied: landed by another run meanwhile; copy again",
+        "standing": "{} copied as they are: in dispute where they come from",
+        "differing": "{} not in the target as copied",
+    }
+    days = ", ".join(map(str, done.doubled))
+    doubled = f"an event stands in two windows of {days}: the source moved it; the target's next sync mends it"
+    return [doubled if name == "doubled" else words[name].format(_first(getattr(done, name))) for name in done.problems]
+
+
+def _first(starts: Sequence[datetime]) -> str:
+    shown = ", ".join(iso(start) for start in starts[:3])
+    return f"{counted(len(starts), 'window')} ({shown}{', …' if len(starts) > 3 else ''})"

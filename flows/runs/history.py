@@ -5,13 +5,25 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Protocol
 
-from flows.runs.run import Report
-from flows.runs.wiring import now
 from sinks.destination import Destination
 from sinks.sink import Run
 
 INTERRUPTED = "interrupted"
+
+
+class Report(Protocol):
+    """What every run's report has."""
+
+    @property
+    def project_id(self) -> int: ...
+    @property
+    def stream(self) -> str: ...
+    @property
+    def requests(self) -> int: ...
+    @property
+    def problems(self) -> Sequence[str]: ...
 
 
 def in_history(error: str, problems: Sequence[str]) -> str:
@@ -19,26 +31,33 @@ def in_history(error: str, problems: Sequence[str]) -> str:
     return "; ".join(filter(None, (error, *problems)))[:1000]
 
 
-def record(sink: Destination, report: Report, *, command: str, started_at: datetime, error: str) -> None:
+def record(
+    sink: Destination,
+    done: Report,
+    *,
+    command: str,
+    started_at: datetime,
+    finished_at: datetime,
+    error: str,
+    windows: int = 0,
+    rows: int,
+    waited_s: float = 0.0,
+) -> None:
+    """Write what a run did, or the *error* that ended it, into the destination's history. Raises SinkError."""
+    outcome = INTERRUPTED if error == INTERRUPTED else "failed" if error else "incomplete" if done.problems else "done"
     sink.record(
         Run(
             run_id=str(uuid.uuid4()),
             command=command,
-            project_id=report.project_id,
-            stream=report.stream,
+            project_id=done.project_id,
+            stream=done.stream,
             started_at=started_at,
-            finished_at=now(),
-            outcome=INTERRUPTED
-            if error == INTERRUPTED
-            else "failed"
-            if error
-            else "incomplete"
-            if report.problems
-            else "done",
-            windows=report.windows,
-            rows=report.rows,
-            requests=report.requests,
-            waited_s=report.waited_s,
-            error=in_history(error, report.problems),
+            finished_at=finished_at,
+            outcome=outcome,
+            windows=windows,
+            rows=rows,
+            requests=done.requests,
+            waited_s=waited_s,
+            error=in_history(error, done.problems),
         )
     )

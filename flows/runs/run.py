@@ -11,7 +11,7 @@ from extractors.http.client import Client
 from extractors.http.pacing import Pacing, Share
 from extractors.reading.events import EventsReader
 from flows.landing import pipeline
-from flows.runs.findings import _notes, _problems, not_compared, unproven
+from flows.runs.findings import not_compared, notes_of_run, of_run, unproven
 from flows.runs.history import INTERRUPTED, record
 from flows.runs.wiring import Listener, filter_of, now, reader_of, sink_of
 from flows.settings.model import Settings
@@ -110,7 +110,7 @@ def started(
             if require_proof:
                 found.extend(unproven(outcome, reader))
             left_out = not_compared(reader)
-            notes = [*_notes(outcome, reader), *([left_out] if left_out and not require_proof else [])]
+            notes = [*notes_of_run(outcome, reader), *([left_out] if left_out and not require_proof else [])]
             report = _report(
                 project_id, outcome, reader, client, budget, found=found, notes=notes, started_at=started_at
             )
@@ -118,7 +118,17 @@ def started(
             # The history must not hide the error that ended the run.
             with suppress(SinkError) if error else nullcontext():
                 if sink.exists():
-                    record(sink, report, command=command, started_at=started_at, error=error)
+                    record(
+                        sink,
+                        report,
+                        command=command,
+                        started_at=started_at,
+                        finished_at=now(),
+                        error=error,
+                        windows=report.windows,
+                        rows=report.rows,
+                        waited_s=report.waited_s,
+                    )
 
 
 def asked_range(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None, bool]:
@@ -151,7 +161,7 @@ def _report(
     notes: Sequence[str],
     started_at: datetime,
 ) -> Report:
-    problems = list(_problems(outcome))
+    problems = list(of_run(outcome))
     wanted = outcome.wanted
     changes = outcome.changes.values()
     return Report(

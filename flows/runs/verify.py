@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from flows.landing import audit, pipeline
+from flows.runs import findings
 from flows.runs.run import Report, asked_range, started
 from flows.runs.wiring import Listener, now, sink_of
 from flows.settings.model import Settings
@@ -57,5 +58,5 @@ def verify_events(
             on_progress=lambda progress: listener.progress(progress, sum(run.client.requests.values())),
             on_retry=listener.retry,
         )
-        run.found.extend(found.problems)
+        run.found.extend(findings.of_verification(found))
     return found, reports[0]

@@ -91,7 +91,7 @@ def client_of(
     assert source.key is not None
     key = source.key.get_secret_value()
     try:
-        budget = _pacing(settings, key, listener=listener, max_wait=max_wait, share=share)
+        budget = pacing_of(settings, key, listener=listener, max_wait=max_wait, share=share)
     except OSError as exc:
         raise SettingsError(
             f"cannot write the state directory {source.state_dir}: {exc.strerror}",
@@ -104,7 +104,7 @@ def client_of(
         client.close()
 
 
-def _pacing(
+def pacing_of(
     settings: Settings, key: str, *, listener: Listener, max_wait: timedelta | None, share: Share | None = None
 ) -> Pacing:
     """The budget that every process of the key shares."""
@@ -113,7 +113,7 @@ def _pacing(
         source.state_dir,
         host=source.host,
         key=key,
-        limits=_limits(settings),
+        limits=limits_of(settings),
         in_flight=source.in_flight,
         share=share,
         max_wait_s=max_wait.total_seconds() if max_wait is not None else None,
@@ -121,7 +121,7 @@ def _pacing(
     )
 
 
-def _limits(settings: Settings) -> dict[Bucket, Limit]:
+def limits_of(settings: Settings) -> dict[Bucket, Limit]:
     """The limits in force: the list's are settings, the others PostHog's own."""
     listed = Limit(settings.source.requests_per_minute, settings.source.requests_per_hour)
     return {

@@ -21,12 +21,12 @@ from pydantic import (
 )
 
 from flows.settings.parse import (
-    _endpoint,
-    _host,
-    _key,
-    _names,
     duration,
+    endpoint_address,
+    event_names,
+    host_address,
     json_object,
+    personal_key,
     project_ids,
 )
 
@@ -34,7 +34,7 @@ RESERVED = frozenset({"events", "exports", "evaluations", "evaluation_results", 
 
 
 Duration = Annotated[timedelta, BeforeValidator(duration)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Names = Annotated[tuple[str, ...], BeforeValidator(event_names)]
 
 
 class _Table(BaseModel):
@@ -45,9 +45,9 @@ class SourceSettings(_Table):
     """Whom to ask. *allow_http*: send the key to *host* without encryption; this machine needs no leave."""
 
     allow_http: bool = False  # before host, which is judged by it
-    host: Annotated[str, BeforeValidator(_host)] = "https://us.posthog.com"
+    host: Annotated[str, BeforeValidator(host_address)] = "https://us.posthog.com"
     project_id: Annotated[tuple[int, ...], BeforeValidator(project_ids)] = ()
-    key: Annotated[SecretStr | None, BeforeValidator(_key)] = None
+    key: Annotated[SecretStr | None, BeforeValidator(personal_key)] = None
     requests_per_minute: int = Field(default=240, ge=1)
     requests_per_hour: int = Field(default=1200, ge=1)
     in_flight: int = Field(default=2, ge=1, le=16)
@@ -62,7 +62,7 @@ class DestinationSettings(_Table):
     secret_access_key: SecretStr | None = None
     session_token: SecretStr | None = None
     region: str | None = None
-    endpoint: Annotated[str | None, BeforeValidator(_endpoint)] = None
+    endpoint: Annotated[str | None, BeforeValidator(endpoint_address)] = None
     addressing: Literal["auto", "path", "virtual"] = "auto"
 
 

@@ -71,7 +71,7 @@ def instant(text: str, *, now: datetime) -> datetime:
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
-def _names(value: object) -> object:
+def event_names(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
@@ -95,7 +95,7 @@ def loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def _host(value: object, given: ValidationInfo) -> object:
+def host_address(value: object, given: ValidationInfo) -> object:
     text = str(value).strip().rstrip("/")
     parts = urlsplit(text)
     try:
@@ -120,7 +120,7 @@ def _host(value: object, given: ValidationInfo) -> object:
     return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
-def _endpoint(value: object) -> object:
+def endpoint_address(value: object) -> object:
     text = str(value).strip().rstrip("/")
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.path:
@@ -138,7 +138,7 @@ def json_object(value: object) -> object:
     return None if found is None else json.dumps(found)
 
 
-def _key(value: object) -> object:
+def personal_key(value: object) -> object:
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value).strip()
     if text.startswith("phc_"):
         raise ValueError("this is a project token (phc_…), which cannot read; " + KEY_HELP)

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from sinks import errors
 from sinks.duckdb_file.connection import one
-from sinks.duckdb_file.rows import TIMES, _entry, _table, _values, utc
-from sinks.duckdb_file.schema import ADDED_COLUMNS, ALL_COLUMNS, COLUMNS, SINCE, _format
+from sinks.duckdb_file.rows import TIMES, entry_of, ledger_table, ledger_values, utc
+from sinks.duckdb_file.schema import ADDED_COLUMNS, ALL_COLUMNS, COLUMNS, SINCE, format_of
 from sinks.ledger import REMOVALS_KEPT, Entry, Landing, Ledger, Removal, marks_after, marks_kept, recent
 from sinks.sink import after
 
@@ -33,7 +33,7 @@ def land_empty(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> li
             raise errors.GenerationConflict(f"{entry.start:%Y-%m-%dT%H:%MZ}", expected=0, found=1)
     new = [after(None, landing) for landing in landings]
     _write_steps(db, landings)
-    db.register("empty_windows", _table(new))
+    db.register("empty_windows", ledger_table(new))
     if _held(db, entries[0], entries[-1]):
         stray = one(
             db,
@@ -49,11 +49,11 @@ def land_empty(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> li
     return new
 
 
-def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
+def land_window(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
     """One window inside the running transaction."""
     entry = landing.entry
     key = list(entry.key)
-    known = next(iter(_entries(db, entry.project_id, entry.stream, "AND window_start = ?", [entry.start])), None)
+    known = next(iter(read_entries(db, entry.project_id, entry.stream, "AND window_start = ?", [entry.start])), None)
     new = after(known, landing)
     if known is None and _held(db, entry, entry):
         _write_step(db, landing, unchecked=False)  # another run may have cut the date otherwise: then they are its rows
@@ -69,7 +69,7 @@ def _land(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
         if landing.rows.num_rows:
             _insert(db, landing.rows)
     _quarantine(db, landing, anew=known is not None and known.tally.quarantined_rows > 0)
-    values = _values(new)
+    values = ledger_values(new)
     if known is not None:
         db.execute(f"DELETE FROM hedgerow.windows WHERE {WINDOW}", key)
     db.execute(f"INSERT INTO hedgerow.windows ({ALL_COLUMNS}) VALUES ({', '.join('?' * len(values))})", values)
@@ -162,20 +162,20 @@ def _write_steps(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> 
         db.unregister("new_steps")
 
 
-def _ledger(db: duckdb.DuckDBPyConnection, project_id: int, stream: str) -> Ledger:
+def read_ledger(db: duckdb.DuckDBPyConnection, project_id: int, stream: str) -> Ledger:
     of = [project_id, stream]
     where = "WHERE project_id = ? AND stream = ?"
     steps = db.execute(f"SELECT date, step_s, unchecked FROM hedgerow.steps {where}", of).fetchall()
     known: dict[date, timedelta] = {day: timedelta(seconds=step_s) for day, step_s, _ in steps}
     marks = db.execute(f"SELECT mark FROM hedgerow.streams {where} AND mark IS NOT NULL", of).fetchall()
     removals: list[Removal] = []
-    if _format(db) >= 3:
+    if format_of(db) >= 3:
         marks += db.execute(f"SELECT mark FROM hedgerow.marks {where}", of).fetchall()
         found = db.execute(f"SELECT window_start, removed_at, rows FROM hedgerow.removals {where}", of)
         removals = [Removal(utc(start), utc(at), rows) for start, at, rows in found.fetchall()]
     saved = one(db, "SELECT value FROM hedgerow.meta WHERE key = ?", [f"saved:{project_id}:{stream}"])
     return Ledger(
-        entries={entry.start: entry for entry in _entries(db, project_id, stream)},
+        entries={entry.start: entry for entry in read_entries(db, project_id, stream)},
         steps=known,
         marks=marks_kept(utc(row[0]) for row in marks),
         unchecked=frozenset(day for day, _, unchecked in steps if unchecked),
@@ -187,7 +187,7 @@ def _ledger(db: duckdb.DuckDBPyConnection, project_id: int, stream: str) -> Ledg
 def take_mark(db: duckdb.DuckDBPyConnection, entry: Entry, mark: datetime) -> None:
     """Store *mark* of the entry's stream, if ledger.marks_after takes it."""
     of = [entry.project_id, entry.stream]
-    marks = marks_after(_ledger(db, entry.project_id, entry.stream), mark)
+    marks = marks_after(read_ledger(db, entry.project_id, entry.stream), mark)
     if marks is not None:
         db.execute("DELETE FROM hedgerow.marks WHERE project_id = ? AND stream = ?", of)
         db.executemany("INSERT INTO hedgerow.marks VALUES (?, ?, ?)", [[*of, one] for one in marks])
@@ -195,25 +195,25 @@ def take_mark(db: duckdb.DuckDBPyConnection, entry: Entry, mark: datetime) -> No
         db.execute(f"{latest} WHERE project_id = ? AND stream = ?", [mark, mark, *of])
 
 
-def _entries(
+def read_entries(
     db: duckdb.DuckDBPyConnection, project_id: int, stream: str, more: str = "", values: Sequence[object] = ()
 ) -> list[Entry]:
     """Entries of a stream, whatever format they were written in; *more*: a further condition and its *values*."""
-    added = ADDED_COLUMNS[: SINCE.get(_format(db), len(ADDED_COLUMNS))]
+    added = ADDED_COLUMNS[: SINCE.get(format_of(db), len(ADDED_COLUMNS))]
     missing = ["NULL"] * (len(ADDED_COLUMNS) - len(added))
     # Microseconds, not times: DuckDB makes Python's times one by one with their zone, which takes longer than all the rest.
     names = [*COLUMNS.split(", "), *added]
     columns = ", ".join([*(f"epoch_us({name})" if name in TIMES else name for name in names), *missing])
     where = f"WHERE project_id = ? AND stream = ? {more}"
     rows = db.execute(f"SELECT {columns} FROM hedgerow.windows {where}", [project_id, stream, *values]).fetchall()
-    return [_entry(row) for row in rows]
+    return [entry_of(row) for row in rows]
 
 
 def rewrite(db: duckdb.DuckDBPyConnection, entries: Sequence[Entry]) -> None:
     """Put *entries* in the place of those of the same windows."""
     if not entries:
         return
-    db.register("rewritten", _table(entries))
+    db.register("rewritten", ledger_table(entries))
     db.execute(
         "DELETE FROM hedgerow.windows AS w USING rewritten r WHERE w.project_id = r.project_id AND w.stream = r.stream "
         "AND w.window_start = r.window_start"

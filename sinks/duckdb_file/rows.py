@@ -19,15 +19,15 @@ TIMES = frozenset(name for name in ALL_COLUMNS.split(", ") if name.endswith(("_a
 TIME_PLACES = tuple(place for place, name in enumerate(ALL_COLUMNS.split(", ")) if name in TIMES)
 
 
-def _table(entries: Sequence[Entry]) -> pa.Table:
+def ledger_table(entries: Sequence[Entry]) -> pa.Table:
     """The rows of *entries*, in the order of ALL_COLUMNS."""
     names = ALL_COLUMNS.split(", ")
-    columns = zip(*map(_values, entries), strict=True)
+    columns = zip(*map(ledger_values, entries), strict=True)
     arrays = [pa.array(column, TIME if name in TIMES else None) for name, column in zip(names, columns, strict=True)]
     return pa.table(arrays, names=names)
 
 
-def _values(entry: Entry) -> list[object]:
+def ledger_values(entry: Entry) -> list[object]:
     base = None
     if entry.base is not None:
         whole_at = entry.base.whole_at.isoformat() if entry.base.whole_at else None
@@ -55,7 +55,7 @@ def _values(entry: Entry) -> list[object]:
     ]
 
 
-def _entry(row: Sequence[Any]) -> Entry:
+def entry_of(row: Sequence[Any]) -> Entry:
     """The entry of a row in the order of ALL_COLUMNS, times in microseconds since 1970."""
     values = list(row)
     for place in TIME_PLACES:

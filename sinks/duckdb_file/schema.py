@@ -79,7 +79,7 @@ SINCE = {1: 0, 2: 2}
 """How many of ADDED_COLUMNS each older format has."""
 
 
-def _format(db: duckdb.DuckDBPyConnection) -> int:
+def format_of(db: duckdb.DuckDBPyConnection) -> int:
     """Number of the bookkeeping's format; 0 for a file that has none."""
     query = "SELECT count(*) FROM duckdb_tables() WHERE schema_name = 'hedgerow' AND table_name = 'meta'"
     row = one(db, query)

@@ -20,9 +20,18 @@ from sinks import durable, errors, queries
 from sinks.destination import Table
 from sinks.duckdb_file import tables
 from sinks.duckdb_file.connection import PLENTY, DuckDBFile, one, transaction
-from sinks.duckdb_file.landing import DATE, WINDOW, _entries, _land, _ledger, land_empty, rewrite, take_mark
+from sinks.duckdb_file.landing import (
+    DATE,
+    WINDOW,
+    land_empty,
+    land_window,
+    read_entries,
+    read_ledger,
+    rewrite,
+    take_mark,
+)
 from sinks.duckdb_file.rows import utc
-from sinks.duckdb_file.schema import ADDED, ADDED_3, SCHEMA, _format
+from sinks.duckdb_file.schema import ADDED, ADDED_3, SCHEMA, format_of
 from sinks.ledger import (
     Changes,
     Entry,
@@ -102,16 +111,16 @@ class DuckDBSink:
                 "UPDATE hedgerow.streams SET filter = ? WHERE project_id = ? AND stream = ?",
                 [event_filter, project_id, stream],
             )
-            stale = [follows(entry, Rebuild()) for entry in _entries(db, project_id, stream)]
+            stale = [follows(entry, Rebuild()) for entry in read_entries(db, project_id, stream)]
             rewrite(db, [entry for entry in stale if isinstance(entry, Entry)])
 
     def ledger(self, project_id: int, stream: str) -> Ledger:
         if not self.path.exists():
             return Ledger()
         with self._file.open(read_only=True) as db:
-            if not _format(db):
+            if not format_of(db):
                 return Ledger()
-            return _ledger(db, project_id, stream)
+            return read_ledger(db, project_id, stream)
 
     def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
         try:
@@ -135,7 +144,9 @@ class DuckDBSink:
 
     def _known(self, entry: Entry) -> Entry | None:
         with self._file.open(read_only=True) as db:
-            return next(iter(_entries(db, entry.project_id, entry.stream, "AND window_start = ?", [entry.start])), None)
+            return next(
+                iter(read_entries(db, entry.project_id, entry.stream, "AND window_start = ?", [entry.start])), None
+            )
 
     def _land_all(self, landings: Sequence[Landing], *, mark: datetime | None) -> list[Entry]:
         landed: list[Entry] = []
@@ -144,7 +155,7 @@ class DuckDBSink:
                 with transaction(db):
                     entry = group[-1].entry
                     self._check_filter(db, entry)
-                    new = land_empty(db, group) if len(group) > 1 else [_land(db, group[0])]
+                    new = land_empty(db, group) if len(group) > 1 else [land_window(db, group[0])]
                     if mark is not None and group[-1] is landings[-1]:
                         take_mark(db, entry, mark)
                 landed += new
@@ -174,7 +185,7 @@ class DuckDBSink:
             for (project_id, stream), some in by_stream(notes):
                 starts = [note.known.start for note in some]
                 inside = "AND window_start BETWEEN ? AND ?"
-                found = _entries(db, project_id, stream, inside, [min(starts), max(starts)])
+                found = read_entries(db, project_id, stream, inside, [min(starts), max(starts)])
                 known = {entry.start: entry for entry in found}
                 for note in some:
                     start = note.known.start
@@ -200,13 +211,13 @@ class DuckDBSink:
         if not self.path.exists():
             return {}
         with self._file.open(read_only=True) as db:
-            return queries.audit(db, project_id, stream, start, end) if _format(db) else {}
+            return queries.audit(db, project_id, stream, start, end) if format_of(db) else {}
 
     def changes(self, project_id: int, stream: str) -> list[Change]:
         if not self.path.exists():
             return []
         with self._file.open(read_only=True) as db:
-            if _format(db) < 2:
+            if format_of(db) < 2:
                 return []
             rows = db.execute(
                 "SELECT * FROM hedgerow.changes WHERE project_id = ? AND stream = ? ORDER BY found_at, window_start",
@@ -243,7 +254,7 @@ class DuckDBSink:
         if not self.path.exists():
             return []
         with self._file.open(read_only=True) as db:
-            if not _format(db):
+            if not format_of(db):
                 return []
             rows = db.execute(
                 "SELECT * FROM hedgerow.runs WHERE project_id = ? ORDER BY started_at DESC LIMIT ?", [project_id, limit]
@@ -254,7 +265,7 @@ class DuckDBSink:
         if not self.path.exists():
             return ()
         with self._file.open(read_only=True) as db:
-            if not _format(db):
+            if not format_of(db):
                 return ()
             rows = db.execute("SELECT DISTINCT project_id FROM hedgerow.streams ORDER BY 1").fetchall()
             return tuple(row[0] for row in rows)
@@ -267,7 +278,7 @@ class DuckDBSink:
         if not self.path.exists():
             return None
         with self._file.open(read_only=True) as db:
-            return tables.read(db, name) if _format(db) else None
+            return tables.read(db, name) if format_of(db) else None
 
     def replace(
         self,
@@ -295,7 +306,7 @@ class DuckDBSink:
         if not self.path.exists():
             return None
         with self._file.open(read_only=True) as db:
-            if not _format(db):
+            if not format_of(db):
                 return None
             found = one(
                 db,
@@ -319,7 +330,7 @@ class DuckDBSink:
 
     def _migrate(self, db: duckdb.DuckDBPyConnection) -> None:
         """Create the tables of this format; a newer format is refused, an older one is added to."""
-        found = _format(db)
+        found = format_of(db)
         if found > FORMAT:
             raise errors.DestinationUnusable(
                 f"{self.path.name} was written by a newer hedgerow: format {found}, this one knows {FORMAT}",

@@ -101,11 +101,11 @@ def stored_run(run: Run) -> dict[str, str | int | float]:
     }
 
 
-def _run(stored: dict[str, str | int | float]) -> Run:
+def run_of(stored: dict[str, str | int | float]) -> Run:
     return msgspec.convert(stored, Run)
 
 
-def _started(line: Line) -> object:
+def run_started(line: Line) -> object:
     return line.run["started_at"] if line.run else ""
 
 

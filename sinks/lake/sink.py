@@ -570,11 +570,28 @@ class LakeSink:
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="lake") as pool:
             return list(pool.map(self._read, files))
 
+    def attach(self, output: Path) -> str:
+        """Write a DuckDB file with the lake's views; as views.attach."""
+        empty = not any(self.stream(project_id, "events").files for project_id in self.projects())
+        return lake_views.attach(self.objects, output, empty=empty)
+
+    def _contents(self) -> lake_views.Contents:
+        projects = self.projects()
+        ledgers = [self.ledger(project_id, "events") for project_id in projects]
+        entries = [entry for ledger in ledgers for entry in ledger.entries.values()]
+        return lake_views.Contents(
+            entries=entries,
+            rejects=[(entry, self.rejects(entry)) for entry in entries if entry.tally.quarantined_rows],
+            runs=[run for project_id in projects for run in self.runs(project_id, limit=10**6)],
+            changes=[change for project_id in projects for change in self.changes(project_id, "events")],
+            tables=self.tables(),
+        )
+
     @contextmanager
     def query(self, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
         if not self.exists():
             raise errors.DestinationUnusable(f"there is no lake yet: {self.name}", hint="run hedgerow sync first")
-        with lake_views.connected(self) as db, queries.refusals():
+        with lake_views.connected(self.objects, self._contents()) as db, queries.refusals():
             yield queries.executed(db, sql)
 
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from sinks import errors
 from sinks.lake import window_file
-from sinks.lake.journal import Line, _run, _started, joined, noted
+from sinks.lake.journal import Line, joined, noted, run_of, run_started
 from sinks.lake.window_file import Footer, Truncated, Unreadable
 from sinks.ledger import (
     Entry,
@@ -280,7 +280,7 @@ class Stream:
     def runs(self) -> list[Run]:
         """The runs of the journal, newest first; refresh first."""
         found = {note.run["run_id"]: note.run for lines in self.journal.values() for note in lines if note.run}
-        return sorted((_run(stored) for stored in found.values()), key=lambda run: run.started_at, reverse=True)
+        return sorted((run_of(stored) for stored in found.values()), key=lambda run: run.started_at, reverse=True)
 
     def tidy(self) -> None:
         """Merge a long journal into one object, and write the cache when enough has changed. Safe beside other writers."""
@@ -302,7 +302,7 @@ class Stream:
         current = {file.footer.id for file in self.files.values()}
         lines = [line for some in merged.values() for line in some]
         runs = {line.run["run_id"]: line for line in lines if line.run is not None}
-        ordered = sorted(runs.values(), key=lambda line: str(_started(line)))[-RUNS_KEPT:]
+        ordered = sorted(runs.values(), key=lambda line: str(run_started(line)))[-RUNS_KEPT:]
         searched = {line.id: line for line in lines if line.checked and line.id in current}
         # Only what these objects say: another process may merge the rest at this moment.
         noted: dict[str, Line] = {}

@@ -7,26 +7,25 @@ objects as a file system of its own; the views are the same with httpfs, and wit
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import fsspec
 import pyarrow as pa
 
 from sinks import errors
+from sinks.lake.window_file import TableNotes
 from sinks.ledger import FACTS, SHOWN, Entry, State
 from sinks.objects.base import Objects
 from sinks.objects.local import LocalObjects
 from sinks.objects.s3 import S3Objects
 from sinks.sink import Change, Run
-
-if TYPE_CHECKING:
-    from sinks.lake.sink import LakeSink
 
 COLUMNS = {
     "project_id": "BIGINT",
@@ -183,34 +182,37 @@ def secret_sql(objects: Objects) -> str:
     return f"INSTALL httpfs; LOAD httpfs;\nCREATE SECRET hedgerow ({', '.join(settings)});\n"
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a lake holds beside its events: the ledger's entries, the rejects of each that has any, and its histories.
+    *tables*: by name, each with its object's path and what its footer says."""
+
+    entries: Sequence[Entry]
+    rejects: Sequence[tuple[Entry, pa.Table]]
+    runs: Sequence[Run]
+    changes: Sequence[Change]
+    tables: Mapping[str, tuple[str, TableNotes]]
+
+
 @contextmanager
-def connected(lake: LakeSink) -> Iterator[duckdb.DuckDBPyConnection]:
+def connected(objects: Objects, held: Contents) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB in memory with the tables of a DuckDB file as views and tables."""
-    objects = lake.objects
-    streams = [lake.stream(project_id, "events") for project_id in lake.projects()]
-    ledgers = [stream.ledger() for stream in streams]
     with reading(objects, ":memory:") as db:
         db.execute("SET TimeZone = 'UTC'")
         db.execute("CREATE SCHEMA hedgerow")
-        empty = not any(ledger.entries for ledger in ledgers)
-        db.execute(f"CREATE VIEW events AS {events_sql(objects, empty=empty)}")
-        entries = [entry for ledger in ledgers for entry in ledger.entries.values()]
-        runs = [run for project_id in lake.projects() for run in lake.runs(project_id, limit=10**6)]
-        changes = [change for project_id in lake.projects() for change in lake.changes(project_id, "events")]
+        db.execute(f"CREATE VIEW events AS {events_sql(objects, empty=not held.entries)}")
         tables = {
-            "windows": _windows(entries),
-            "runs": _runs(runs),
-            "changes": _changes(changes),
-            "quarantine": _quarantine(
-                [(entry, lake.rejects(entry)) for entry in entries if entry.tally.quarantined_rows]
-            ),
+            "windows": _windows(held.entries),
+            "runs": _runs(held.runs),
+            "changes": _changes(held.changes),
+            "quarantine": _quarantine(held.rejects),
         }
         for name, table in tables.items():
             db.register("given", table)
             db.execute(f"CREATE TABLE hedgerow.{name} AS SELECT * FROM given")
             db.unregister("given")
         views: dict[str, str] = {}
-        for name, (path, notes) in lake.tables().items():
+        for name, (path, notes) in held.tables.items():
             typed = ", ".join(f"{_named(column)}::JSON AS {_named(column)}" for column in notes.json)
             star = f"* REPLACE ({typed})" if typed else "*"
             db.execute(
@@ -222,13 +224,11 @@ def connected(lake: LakeSink) -> Iterator[duckdb.DuckDBPyConnection]:
         yield db
 
 
-def attach(lake: LakeSink, output: Path) -> str:
+def attach(objects: Objects, output: Path, *, empty: bool) -> str:
     """Write a DuckDB file with the views, replacing one that was there; the SQL that does the same elsewhere.
 
-    No credentials go into the file. Raises DestinationUnusable.
+    *empty*: no window has landed yet. No credentials go into the file. Raises DestinationUnusable.
     """
-    objects = lake.objects
-    empty = not any(lake.stream(project_id, "events").files for project_id in lake.projects())
     views = {"events": events_sql(objects, empty=empty)}
     if not empty:
         noted = any(True for _ in objects.list("_hedgerow/journal"))

@@ -20,6 +20,7 @@ from extractors.simulator.faults import Faults, Heavy
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.landing import copy, pipeline
 from flows.landing.audit import Verification
+from flows.runs import findings
 from sinks.errors import FilterChanged
 from sinks.lake import stream
 from sinks.ledger import Damage, Entry, Landing, Note, State
@@ -76,7 +77,7 @@ def test_copy_of_a_part_of_a_date_takes_nothing_away(kind, tmp_path):
     done = copy.copy(1, colleague, team)
 
     assert (done.windows, done.narrower) == (0, [FIRST])
-    assert "cover less" in str(done.problems)
+    assert "cover less" in str(findings.of_copy(done))
     assert landed(reopened(team), FIRST, FIRST + DAY) == truth(dataset.events, FIRST, FIRST + DAY)
 
 

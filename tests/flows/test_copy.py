@@ -11,6 +11,7 @@ import pytest
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import serve
 from flows.landing import copy, pipeline
+from flows.runs import findings
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.lake.sink import LakeSink
 from sinks.ledger import Damage, Dispute, Entry, Facts, Note
@@ -63,7 +64,7 @@ def test_window_that_covers_more_takes_the_place_of_a_part(two):
     two.sync(two.here, at=END + HOUR, since=FIRST, until=FIRST + DAY)
     done = copy.copy(1, two.here, two.there)
 
-    assert (done.windows, done.problems) == (1, [])
+    assert (done.windows, done.problems) == (1, {})
     assert landed(reopened(two.there), FIRST, END) == truth(two.dataset.events, FIRST, FIRST + DAY)
 
 
@@ -85,7 +86,7 @@ def test_empty_target_takes_the_source_s_mark(two):
     mark = two.here.ledger(1, "events").mark
     outcome = two.sync(two.there, at=END + 2 * HOUR)
 
-    assert done.problems == []
+    assert done.problems == {}
     assert reopened(two.there).ledger(1, "events").marks[0] == mark == END + HOUR
     assert outcome.wanted.start == mark - 10 * MINUTE
     assert landed(two.there, FIRST, END) == truth(two.dataset.events, FIRST, END)
@@ -103,7 +104,7 @@ def test_quarantine_is_copied_with_its_window(kinds, tmp_path):
     done = copy.copy(1, here, there)
     held = [reopened(there).rejects(entry) for entry in entries(there)]
 
-    assert (done.windows, done.problems, reopened(there).ledger(1, "events").mark) == (2, [], LANDED_AT + 2 * HOUR)
+    assert (done.windows, done.problems, reopened(there).ledger(1, "events").mark) == (2, {}, LANDED_AT + 2 * HOUR)
     assert [sorted(map(str, one.to_pylist())) for one in held] == [
         sorted(map(str, here.rejects(entry).to_pylist())) for entry in entries(here)
     ]
@@ -111,7 +112,7 @@ def test_quarantine_is_copied_with_its_window(kinds, tmp_path):
 
     mended = landing("a", "b", generation=1)
     here.land([replace(mended, entry=replace(mended.entry, read_at=LANDED_AT + HOUR))])
-    assert copy.copy(1, here, there).problems == []
+    assert copy.copy(1, here, there).problems == {}
     assert [reopened(there).rejects(entry).num_rows for entry in entries(there)] == [0, 1]
 
 
@@ -125,7 +126,7 @@ def test_target_that_has_a_mark_keeps_it(two):
     two.sync(two.here, at=END + HOUR, since=FIRST)
     done = copy.copy(1, two.here, two.there)
 
-    assert done.problems == []
+    assert done.problems == {}
     assert two.there.ledger(1, "events").mark == FIRST + 30 * HOUR
     assert two.sync(two.there, at=END + 2 * HOUR).complete
     assert landed(two.there, FIRST, END) == truth(two.dataset.events, FIRST, END)
@@ -154,7 +155,7 @@ def test_copy_that_would_remove_too_much_leaves_the_window(two):
     done = copy.copy(1, two.here, two.there)
 
     assert (done.windows, done.held) == (3, [FIRST])
-    assert "too many rows" in str(done.problems)
+    assert "too many rows" in str(findings.of_copy(done))
     assert landed(reopened(two.there), FIRST, END) == whole
     assert reopened(two.there).ledger(1, "events").mark is None
     assert {entry.facts for entry in two.there.ledger(1, "events").entries.values()} == {Facts()}
@@ -173,7 +174,7 @@ def test_window_that_another_run_lands_during_the_copy_is_left_to_it(two, monkey
     done = copy.copy(1, two.here, two.there)
 
     assert (done.windows, done.moved_on) == (2, [FIRST, FIRST + DAY])
-    assert "landed by another run" in str(done.problems)
+    assert "landed by another run" in str(findings.of_copy(done))
     assert landed(reopened(two.there), FIRST, END) == truth(two.dataset.events, FIRST, END)
 
 
@@ -185,7 +186,7 @@ def test_copied_facts_are_told(two):
     done = copy.copy(1, two.here, two.there)
 
     assert done.standing == [FIRST]
-    assert "in dispute where they come from" in str(done.problems)
+    assert "in dispute where they come from" in str(findings.of_copy(done))
     assert reopened(two.there).ledger(1, "events").entries[FIRST].facts == Facts(disputed=END)
 
 
@@ -197,7 +198,7 @@ def test_copy_carries_no_damage_that_was_healed_since(two):
     done = copy.copy(1, two.here, two.there)
     again = copy.copy(1, two.here, two.there)
 
-    assert (done.problems, again.windows) == ([], 0)
+    assert (done.problems, again.windows) == ({}, 0)
     assert reopened(two.there).ledger(1, "events").entries[FIRST].facts.damaged is None
 
 

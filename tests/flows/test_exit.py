@@ -92,7 +92,7 @@ def test_each_reason_makes_a_run_incomplete(reason):
     given, words = PROBLEMS[reason]
     outcome = Outcome(**given)
 
-    (line,) = findings._problems(outcome)
+    (line,) = findings.of_run(outcome)
     assert words in line
     assert not outcome.complete
 
@@ -102,7 +102,7 @@ def test_what_is_no_fault_leaves_a_run_complete(case):
     """Notes are no problems."""
     outcome = Outcome(**NO_PROBLEMS[case])
 
-    assert list(findings._problems(outcome)) == []
+    assert list(findings.of_run(outcome)) == []
     assert outcome.complete
 
 

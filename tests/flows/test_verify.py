@@ -14,7 +14,7 @@ import pytest
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.server import Simulator, serve
 from flows.landing.audit import Verification
-from flows.runs import loads, wiring
+from flows.runs import findings, loads, wiring
 from flows.runs.run import Report
 from flows.runs.verify import verify_events
 from flows.settings.load import load
@@ -335,7 +335,7 @@ def test_a_gap_between_landed_windows_is_named(dataset, place):
     place.backfill()
 
     assert (found.missing, found.good) == (len(inside), False)
-    assert "hedgerow backfill --since" in str(found.problems)
+    assert "hedgerow backfill --since" in str(findings.of_verification(found))
     assert place.verify().good
     assert landed(place.sink, START, END) == truth(dataset.events, START, END)
 

@@ -13,7 +13,7 @@ def test_each_kind_of_request_keeps_its_own_limit():
     """The list's are the settings'; those of queries, values and the rest are PostHog's own."""
     settings = Settings.model_validate({"source": {"requests_per_minute": 7, "requests_per_hour": 70}})
 
-    assert wiring._limits(settings) == {
+    assert wiring.limits_of(settings) == {
         Bucket.LIST: Limit(7, 70),
         Bucket.QUERY: pacing.QUERY,
         Bucket.VALUES: pacing.VALUES,

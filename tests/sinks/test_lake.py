@@ -615,7 +615,7 @@ def test_views_follow_the_lake(empty, tmp_path):
     if not empty:
         lake.land([landing("a")])
     file = tmp_path / "views.duckdb"
-    views.attach(lake, file)
+    lake.attach(file)
     lake.land([landing("b", generation=0 if empty else 1)])
     with duckdb.connect(str(file), read_only=True) as one, duckdb.connect(str(file), read_only=True) as two:
         found = [db.sql("SELECT event, uuid, properties->>'big' AS big FROM events").fetchall() for db in (one, two)]
@@ -628,7 +628,7 @@ def test_views_follow_the_lake(empty, tmp_path):
 def test_printed_views_work_elsewhere(lake):
     """The SQL that is printed makes the same views in any DuckDB; the ledger comes from the footers."""
     lake.land([landing("a", "b"), moved(landing(), 1)])
-    statements = views.attach(lake, Path(lake.objects.root).parent / "views.duckdb")
+    statements = lake.attach(Path(lake.objects.root).parent / "views.duckdb")
     with duckdb.connect() as db:
         db.execute(statements)
         assert db.sql("SELECT count(*) FROM events").fetchall() == [(2,)]
@@ -641,7 +641,7 @@ def test_no_credentials_in_views(moto, tmp_path):
     """Neither in the file nor in what is printed."""
     lake = prepare(stores.s3_lake(moto))
     lake.land([landing("a")])
-    statements = views.attach(lake, tmp_path / "views.duckdb")
+    statements = lake.attach(tmp_path / "views.duckdb")
 
     for secret in stores.KEYS:
         assert secret not in statements
@@ -655,9 +655,9 @@ def test_attach_replaces_only_views(lake, tmp_path):
     with duckdb.connect(str(file)) as db:
         db.execute("CREATE TABLE precious AS SELECT 1 AS a")
     with pytest.raises(errors.DestinationUnusable, match=r"mine\.duckdb"):
-        views.attach(lake, file)
-    views.attach(lake, tmp_path / "views.duckdb")
-    views.attach(lake, tmp_path / "views.duckdb")
+        lake.attach(file)
+    lake.attach(tmp_path / "views.duckdb")
+    lake.attach(tmp_path / "views.duckdb")
 
     with duckdb.connect(str(file), read_only=True) as db:
         assert db.sql("FROM precious").fetchall() == [(1,)]
@@ -667,7 +667,7 @@ def test_attached_ledger_is_the_one_that_runs_know(lake, tmp_path):
     """States and facts as `ledger` gives them: after a note, after damage and its end, after a rebuild, merged or not."""
     file = tmp_path / "views.duckdb"
     lake.land([landing("a", "b"), moved(landing("c"), 1), moved(landing("d"), 2), moved(landing("e"), 3)])
-    views.attach(lake, file)
+    lake.attach(file)
 
     def entries() -> list[Entry]:
         return [entry for _, entry in sorted(lake.ledger(1, "events").entries.items())]
