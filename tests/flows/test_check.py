@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from extractors.events import EventsReader
+from extractors.queries import EventFilter
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import serve
 from flows import check
@@ -26,6 +28,7 @@ ANSWERS = [
     pytest.param(404, "not_found", "Endpoint not found.", Verdict.SKIP, "", id="no such address"),
     pytest.param(405, "method_not_allowed", 'Method "GET" not allowed.', Verdict.SKIP, "", id="no list"),
     pytest.param(400, "invalid_input", "Unsupported call.", Verdict.WARN, "no scope helps", id="not understood"),
+    pytest.param(302, "", "", Verdict.WARN, "POSTHOG_HOST", id="a redirect"),
 ]
 
 
@@ -40,6 +43,15 @@ def test_list_that_does_not_answer_is_mended_by_what_helps(status, code, detail,
     assert mend in finding.mend
     assert bool(mend) == bool(finding.mend)
     assert ("too old" in finding.found) == (verdict is Verdict.SKIP)
+    assert finding.error is None  # exports and evaluations decide no exit status
+
+
+def test_a_query_that_fails_only_warns(tmp_path):
+    """Without an answer to a count everything can be loaded: no exit status is decided by it."""
+    with server(lambda handler: body(handler, b"{}", status=302)) as (url, _):
+        finding = check._query(EventsReader(client(url, tmp_path), 1, events=EventFilter()), 1)
+
+    assert (finding.verdict, finding.error) == (Verdict.WARN, None)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from extractors.events import Sample
 from extractors.pacing import Limit, finished_in_s
 from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.profiles import Profile
@@ -145,6 +146,15 @@ def test_source_without_queries_leaves_rows_unknown_unless_a_page_holds_them(pro
     assert (said.windows, said.if_empty) == ({86400: 3}, 3)
     assert (said.query_requests, said.queries_refused) == (0, True)
     assert json.dumps(report.planned(said), default=report.plain)
+
+
+@pytest.mark.parametrize(("sweeps", "rows"), [(1, (7, True)), (2, (None, False))])
+def test_a_page_counts_no_more_than_its_own_sweep(sweeps, rows):
+    """Where queries are refused, what the first sweep holds is not all, if there are others."""
+    asked = [sweep(1)] * sweeps
+    work = estimate._Work([target for one in asked for target in one.targets], asked, None, [])
+
+    assert estimate._rows(work, Sample(rows=7, wire_bytes=700, packed_bytes=300, whole=True)) == rows
 
 
 def sweep(days: int, step: timedelta = DAY) -> Sweep:
