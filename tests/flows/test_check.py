@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from extractors.errors import LimitsExhausted
 from extractors.events import EventsReader
 from extractors.queries import EventFilter
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import serve
+from extractors.window import Range
 from flows import check
 from flows.check import Verdict, listing
 from flows.settings import load
@@ -46,10 +48,16 @@ def test_list_that_does_not_answer_is_mended_by_what_helps(status, code, detail,
     assert finding.error is None  # exports and evaluations decide no exit status
 
 
-def test_a_query_that_fails_only_warns(tmp_path):
+def used_up(rng: Range) -> None:
+    raise LimitsExhausted("no query is left of this hour", retry_after_s=1)
+
+
+def test_a_query_that_fails_only_warns(tmp_path, monkeypatch):
     """Without an answer to a count everything can be loaded: no exit status is decided by it."""
-    with server(lambda handler: body(handler, b"{}", status=302)) as (url, _):
-        finding = check._query(EventsReader(client(url, tmp_path), 1, events=EventFilter()), 1)
+    with server(lambda handler: body(handler, b"{}")) as (url, _):
+        reader = EventsReader(client(url, tmp_path), 1, events=EventFilter())
+        monkeypatch.setattr(reader.probe, "hour_counts", used_up)
+        finding = check._query(reader, 1)
 
     assert (finding.verdict, finding.error) == (Verdict.WARN, None)
 
