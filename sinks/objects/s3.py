@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from obstore.store import ClientConfig, RetryConfig, S3Config, S3Store
+from obstore.store import S3Store
 
 from sinks.objects.base import Objects
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig, S3Config
 
 RETRY: RetryConfig = {"max_retries": 8, "retry_timeout": timedelta(seconds=90)}
 BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"

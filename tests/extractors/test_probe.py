@@ -218,6 +218,14 @@ def test_what_lies_outside_is_counted_and_dated(asked):
     ]
 
 
+def test_end_of_the_last_range_lies_behind_it(asked):
+    """Ranges are half-open: an event at the last one's end comes after all of them."""
+    last = LEAP + DAY + 6 * HOUR + MICROSECOND
+    found = asked.outside([Range(LEAP, LEAP + HOUR), Range(LEAP + HOUR, last)])
+
+    assert [(part.where, part.rows, part.first) for part in found] == [("after", 1, last)]
+
+
 def answering(
     body: Callable[[int], dict[str, object]], directory: Path, *, unknown: frozenset[str] = frozenset()
 ) -> tuple[Probe, list[str]]:

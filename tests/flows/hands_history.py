@@ -341,10 +341,13 @@ class History:
         self.source.clock_ahead = timedelta(0)
         self.grant(True)
         self.merge()
-        for kind in ("sync", "accept"):
-            self._ends(self.start(kind))
+        self._ends(self.start("sync"))
+        held = self.model.held()
+        mended = self._ends(self.start("accept"))
         self._check(self.model.check_end)
-        if self.model.unread_tail():
+        # What the guard held is read by a repair as far as it was covered; the rest, which the repair names, by a sync.
+        missing = mended.verification is not None and mended.verification.missing
+        if self.model.unread_tail() or (held and missing):
             self._ends(self.start("sync"))
         if self.model.unmerged:
             self.pass_time(26 * 60, 0)

@@ -139,6 +139,10 @@ class Model:
             gap = _gap(self.ledger.entries.values(), Range(old_mark, mark))
             self.check("mark-gap", gap is None, f"mark {iso(mark)} over {iso(gap) if gap else ''}, not covered")
 
+    def held(self) -> bool:
+        """Whether the guard has stopped the landing of any window."""
+        return any(one.facts.held for one in self.ledger.entries.values())
+
     def unread_tail(self) -> bool:
         """Whether an open window ends before now: the guard held it, and a repair reads what was covered, no more."""
         now = self._source.now

@@ -234,6 +234,13 @@ ALERTS = [
     ),
     pytest.param(REPORT, (GAP,), (), [], id="a gap that is no business of this run"),
     pytest.param(REPORT, (RECENT,), (), ["hedgerow.gap"], id="a gap in its range"),
+    *(
+        pytest.param(REPORT, (Segment(start, end, Kind.GAP),), (), [], id=f"a gap {where} its range")
+        for where, start, end in (
+            ("up to", REPORT.since - DAY, REPORT.since),
+            ("behind", REPORT.until, REPORT.until + DAY),
+        )
+    ),
     pytest.param(artifacts.Verified(1, Verification(), REPORT), (GAP,), (), ["hedgerow.gap"], id="a gap, daily"),
     pytest.param(Synced(1, "exports", problems=["cut"]), (), (), ["hedgerow.difference"], id="exports"),
 ]

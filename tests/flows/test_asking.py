@@ -27,7 +27,9 @@ from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from extractors.simulator.storage import Storage
+from flows.cli import evaluations, exports
 from flows.cli.app import app
+from flows.settings.parse import SettingsError
 from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED, sync
 from tests.flows.test_cli import HEDGEROW, environment
@@ -647,3 +649,26 @@ def test_gigabyte_is_fetched_in_little_memory(tmp_path):
     assert (process.returncode, json.loads(told)["sha256"]) == (0, blob.sha256)
     assert 0 < max(peaks) < 200
     assert [seen.range for seen in store.storage.requests] == ["", "bytes=700000000-"]
+
+
+@pytest.mark.parametrize("there", ["a file", "a directory", "a link", "a link to nothing"])
+def test_name_that_posthog_chose_replaces_nothing(there, tmp_path, monkeypatch):
+    """Whatever stands in its place."""
+    monkeypatch.chdir(tmp_path)
+    match there:
+        case "a file":
+            Path("a.csv").write_text("mine")
+        case "a directory":
+            Path("a.csv").mkdir()
+        case "a link":
+            Path("b").write_text("mine")
+            Path("a.csv").symlink_to("b")
+        case _:
+            Path("a.csv").symlink_to("nothing")
+    with pytest.raises(SettingsError, match="there already"):
+        exports._free(None, "a.csv")
+
+
+def test_what_is_set_may_hold_an_equals_sign():
+    """The first one ends the name."""
+    assert evaluations._sets(["name=a=b", "description=="]) == {"name": "a=b", "description": "="}

@@ -222,6 +222,8 @@ CASES = [
     Case("prefix with two slashes", "sync", 2, ("prefix cannot be used", "single"), {TO: "s3://bucket/a//b"}),
     Case("another store", "sync", 2, ("unknown destination", "s3://bucket/prefix"), {TO: "gs://bucket/p"}),
     Case("endpoint without scheme", "sync", 2, ("AWS_ENDPOINT_URL", "http"), {TO: "s3://bucket/p", EP: "minio:9000"}),
+    Case("endpoint with a password", "sync", 2, (EP,), {TO: "s3://bucket/p", EP: "http://me:hunter2@m:9000"}),
+    Case("endpoint with a query", "sync", 2, (EP,), {TO: "s3://bucket/p", EP: "http://m:9000?x=hunter2"}),
     Case("endpoint with a bucket", "sync", 2, ("AWS_ENDPOINT_URL",), {TO: "s3://bucket/p", EP: "http://m:9000/bucket"}),
     Case("a secret of AWS in the file", "sync", 2, ("no secret",), toml="[destination]\nsecret_access_key = 'x'\n"),
     Case("addresses of a third kind", "sync", 2, ("addressing",), toml="[destination]\naddressing = 'dns'\n"),

@@ -7,8 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from extractors.errors import LimitsExhausted
+from extractors.filters import EventFilter
+from extractors.reading.events import EventsReader
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import serve
+from extractors.window import Range
 from flows.runs import check
 from flows.runs.check import Verdict, listing
 from flows.settings.load import load
@@ -26,6 +30,7 @@ ANSWERS = [
     pytest.param(404, "not_found", "Endpoint not found.", Verdict.SKIP, "", id="no such address"),
     pytest.param(405, "method_not_allowed", 'Method "GET" not allowed.', Verdict.SKIP, "", id="no list"),
     pytest.param(400, "invalid_input", "Unsupported call.", Verdict.WARN, "no scope helps", id="not understood"),
+    pytest.param(302, "", "", Verdict.WARN, "POSTHOG_HOST", id="a redirect"),
 ]
 
 
@@ -40,6 +45,21 @@ def test_list_that_does_not_answer_is_mended_by_what_helps(status, code, detail,
     assert mend in finding.mend
     assert bool(mend) == bool(finding.mend)
     assert ("too old" in finding.found) == (verdict is Verdict.SKIP)
+    assert finding.error is None  # exports and evaluations decide no exit status
+
+
+def used_up(rng: Range) -> None:
+    raise LimitsExhausted("no query is left of this hour", retry_after_s=1)
+
+
+def test_a_query_that_fails_only_warns(tmp_path, monkeypatch):
+    """Without an answer to a count everything can be loaded: no exit status is decided by it."""
+    with server(lambda handler: body(handler, b"{}")) as (url, _):
+        reader = EventsReader(client(url, tmp_path), 1, events=EventFilter())
+        monkeypatch.setattr(reader.probe, "hour_counts", used_up)
+        finding = check._query(reader, 1)
+
+    assert (finding.verdict, finding.error) == (Verdict.WARN, None)
 
 
 @pytest.mark.parametrize(

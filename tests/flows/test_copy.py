@@ -11,13 +11,14 @@ import pytest
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import serve
 from flows.landing import copy, pipeline
-from flows.runs import findings
+from flows.runs.loads import findings
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.lake.sink import LakeSink
 from sinks.ledger import Damage, Dispute, Entry, Facts, Note
 from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.flows.places import lose_a_row, meanwhile, place, reopened, steady
+from tests.program import surroundings
 from tests.sinks.test_conformance import DAY as LANDED_AT
 from tests.sinks.test_conformance import landing, shifted
 
@@ -219,3 +220,16 @@ def test_removals_of_a_copy_count_together_over_many_days(tmp_path):
     assert gone > 1_000
     assert done.held
     assert made.there.rows(1, FIRST, FIRST + dates * DAY).num_rows >= before - 1_000
+
+
+def test_only_the_projects_that_are_named_are_copied(tmp_path, main):
+    """Of a destination that holds several."""
+    here = DuckDBSink(tmp_path / "here.duckdb")
+    for project_id in (1, 2, 3):
+        made = landing()
+        here.prepare(project_id, "events", host="https://a", event_filter="", rebuild=False)
+        here.land([replace(made, entry=replace(made.entry, project_id=project_id))])
+    files = ["--from", f"duckdb:{tmp_path / 'here.duckdb'}", "--to", f"duckdb:{tmp_path / 'there.duckdb'}"]
+    done = main(["copy", *files, "--project", "1,3"], tmp_path, surroundings(tmp_path))
+
+    assert (done.returncode, DuckDBSink(tmp_path / "there.duckdb").projects()) == (0, (1, 3)), done.stderr

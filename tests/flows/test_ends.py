@@ -292,6 +292,19 @@ def test_iteration_to_the_end_leaves_no_thread(tmp_path):
     assert readers() == []
 
 
+def test_spool_weighs_what_is_on_disk_as_well(tmp_path):
+    """A date of large events is cut finer by the bytes of all that was read, wherever they wait."""
+    table = pa.table({"a": ["x" * 100] * 50})
+    with Spool(tmp_path, table.schema, max_memory_bytes=table.nbytes * 2) as spool:
+        for _ in range(7):
+            spool.append(table)
+        weighed = spool.num_bytes, spool.num_rows
+        spool.take()
+
+        assert weighed == (7 * table.nbytes, 350)
+        assert (spool.num_bytes, spool.num_rows) == (0, 0)
+
+
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
 def test_interrupted_run_waits_for_nobody(end, tmp_path):
     """Ctrl-C must not wait for an answer that does not come."""

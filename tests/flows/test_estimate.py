@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from extractors.http.pacing import Limit, finished_in_s
+from extractors.reading.events import Sample
 from extractors.simulator.dataset import Dataset, generate
 from extractors.simulator.profiles import Profile
 from extractors.simulator.server import Simulator, serve
 from extractors.window import Range, Window
 from flows.landing.plan import Sweep, Target
-from flows.report import documents, results
-from flows.runs import estimate, loads
+from flows.report.terminal import documents, results
 from flows.runs.estimate import Estimate
+from flows.runs.loads import estimate, loads
 from flows.runs.wiring import Listener
 from flows.settings.load import load
 from flows.settings.model import Settings
@@ -147,6 +148,15 @@ def test_source_without_queries_leaves_rows_unknown_unless_a_page_holds_them(pro
     assert (said.windows, said.if_empty) == ({86400: 3}, 3)
     assert (said.query_requests, said.queries_refused) == (0, True)
     assert json.dumps(results.planned(said), default=documents.plain)
+
+
+@pytest.mark.parametrize(("sweeps", "rows"), [(1, (7, True)), (2, (None, False))])
+def test_a_page_counts_no_more_than_its_own_sweep(sweeps, rows):
+    """Where queries are refused, what the first sweep holds is not all, if there are others."""
+    asked = [sweep(1)] * sweeps
+    work = estimate._Work([target for one in asked for target in one.targets], asked, None, [])
+
+    assert estimate._rows(work, Sample(rows=7, wire_bytes=700, packed_bytes=300, whole=True)) == rows
 
 
 def sweep(days: int, step: timedelta = DAY) -> Sweep:

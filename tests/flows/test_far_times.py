@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 import pytest
 
 from extractors import request
-from extractors.filters import EventFilter
+from extractors.filters import EventFilter, Narrowing
+from extractors.http.decode import RAW_ROWS, REJECTS, Page
+from extractors.reading import ancient
 from extractors.reading.events import EventsReader
 from extractors.request import LAST_BOUND
 from extractors.simulator.dataset import MICROSECOND, Dataset, Event
@@ -81,6 +84,27 @@ def test_more_events_before_1970_than_a_page_are_read_in_slices(tmp_path):
 
     assert landed(sink, start, end) == truth(dataset.events, start, end)
     assert outcome.complete
+
+
+def test_slice_before_1970_that_is_not_served_leaves_all_of_it_unknown():
+    """Part of that time is nothing that could be called covered."""
+    rows = pa.table(
+        [
+            [f"{n}0000000-0000-4000-8000-000000000000" for n in range(4)],
+            *[["e"] * 4, ["d"] * 4],
+            [LAST_SECOND + timedelta(microseconds=n - 9) for n in range(4)],
+            *[["{}"] * 4, [""] * 4],
+        ],
+        schema=RAW_ROWS,
+    )
+    first = Page(rows, REJECTS.empty_table(), more=True, cursor=None)
+
+    def ask(_: Range, narrowing: Narrowing | None) -> Page | None:
+        return first if narrowing is None else None
+
+    found = ancient.shown(ask, count=lambda rng: 4, sliceable=lambda: True, passing=lambda rows: rows)
+
+    assert found == ancient.UNKNOWN
 
 
 HIDDEN = [

@@ -19,10 +19,11 @@ import pytest
 
 from extractors.simulator.dataset import generate
 from extractors.simulator.server import Simulator, serve
-from flows.cli import demo
-from flows.report import terminal
+from flows.cli.app import demo
+from flows.report.terminal import terminal
 from flows.settings.parse import SettingsError
 from sinks.memory import MemorySink
+from tests import stores
 from tests.flows.harness import UNLIMITED, sync
 from tests.flows.test_cli import END, HEDGEROW, START, environment
 from tests.program import surroundings
@@ -157,12 +158,16 @@ def test_demo_needs_none_of_the_users_settings(tmp_path):
     assert (done.returncode, DEMO in done.stdout.decode()) == (0, True), done.stderr
 
 
-def test_time_without_a_zone_gets_none(home):
-    """A TIMESTAMP is as DuckDB has it wherever the machine stands; a TIMESTAMPTZ is in UTC."""
-    query = "SELECT TIMESTAMP '2026-01-01 12:00:00' AS a, TIMESTAMPTZ '2026-01-01 12:00:00+00' AS b"
-    done = hedgerow(home, "sql", query, "--json", TZ="America/New_York")
+@pytest.mark.parametrize("destination", ["duckdb:posthog.duckdb", "file:lake"])
+def test_time_without_a_zone_gets_none(destination, home):
+    """A TIMESTAMP is as DuckDB has it wherever the machine stands; a TIMESTAMPTZ is in UTC, and so are dates and texts."""
+    query = "SELECT TIMESTAMP '2026-01-01 12:00:00' AS a, TIMESTAMPTZ '2026-01-01 02:00:00+00' AS b, b::VARCHAR AS c"
+    stores.local_lake(home / "lake").prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+    done = hedgerow(home, "sql", query, "--json", TZ="America/New_York", HEDGEROW_DESTINATION=destination)
 
-    assert json.loads(done.stdout) == [{"a": "2026-01-01T12:00:00", "b": "2026-01-01T12:00:00Z"}]
+    assert json.loads(done.stdout) == [
+        {"a": "2026-01-01T12:00:00", "b": "2026-01-01T02:00:00Z", "c": "2026-01-01 02:00:00+00"}
+    ]
 
 
 NESTED = [

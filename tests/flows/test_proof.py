@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from extractors.reading.probe import Answers, Part
 from extractors.simulator.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.landing import pipeline
+from flows.landing.proof import Prover
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import State
 from sinks.memory import MemorySink
@@ -118,6 +120,51 @@ def test_change_in_place_without_new_created_at_is_not_claimed(sink, dataset, tm
         outcome, _ = load(simulator, sink, tmp_path)
 
     assert outcome.changes == {}
+
+
+def test_window_without_an_answer_is_left_to_the_next_run(dataset, tmp_path, monkeypatch):
+    """What the source does not answer for once counts among what was not reached."""
+    sink, answers = MemorySink(), Prover._answers
+
+    def all_but_one(prover: Prover, parts: Iterable[Part]) -> Answers | None:
+        found = answers(prover, parts)
+        if found is None or not found.seen:
+            return found
+        start = min(found.seen)
+        return replace(
+            found, seen={at: seen for at, seen in found.seen.items() if at != start}, unanswered=frozenset({start})
+        )
+
+    with serve(dataset, profile=UNLIMITED, now=lambda: NOW) as simulator:
+        load(simulator, sink, tmp_path)
+        monkeypatch.setattr(Prover, "_answers", all_but_one)
+        outcome, _ = load(simulator, sink, tmp_path)
+
+    assert outcome.unasked == 1
+
+
+def test_window_is_read_as_of_the_answer_before_its_first_page(tmp_path):
+    """An event that is created while that page is on its way is none that the window's reading can have missed."""
+    clock, asked = [NOW], []
+
+    def passes(seen: RequestSeen) -> None:
+        clock[0] += timedelta(seconds=10)
+        if seen.endpoint == "list" and "after" in seen.params:
+            asked.append((datetime.fromisoformat(seen.params["after"]), clock[0]))
+
+    dataset, sink = generate(events=900, start=START, end=START + timedelta(days=6), seed=8), MemorySink()
+    profile = replace(UNLIMITED, page_cap=100)
+    with serve(dataset, profile=profile, now=lambda: clock[0], on_request=passes) as simulator:
+        load(simulator, sink, tmp_path)
+    entries = sink.ledger(1, "events").entries
+    late = []
+    for start in sorted(entries)[1:6]:
+        first = max(number for number, (after, _) in enumerate(asked) if after < start)
+        if entries[start].read_at > asked[first - 1][1]:
+            late.append(start)
+
+    assert len(asked) > 9
+    assert late == []
 
 
 def test_change_while_reading_is_read_again(dataset, tmp_path):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from extractors.http import pacing
 from extractors.http.pacing import Limit, Pacing
 from extractors.request import Bucket
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import Simulator, serve
 from flows.landing import pipeline
-from flows.runs import loads, verify, wiring
+from flows.runs.loads import loads, verify, wiring
 from flows.settings.load import load
 from flows.settings.model import Settings
 from sinks.duckdb_file.sink import DuckDBSink
@@ -78,6 +80,25 @@ def test_order_says_what_was_asked_and_what_is_set(work, accepted, tmp_path, mon
         assert (more["repair"], more["detail"]) == (accepted, not accepted)
     else:
         assert (order.lookback, order.reread_at, order.reread_requests) == (5 * DAY, (2 * timedelta(hours=1),), 100)
+
+
+@pytest.mark.parametrize(("queries", "asks"), [(79, True), (80, False)])
+def test_look_back_takes_a_quarter_of_an_hour_s_queries(queries, asks, tmp_path, monkeypatch):
+    """Whether they were sent in the last minute or an hour ago; other processes' count as well."""
+    monkeypatch.setattr("flows.landing.pipeline.run", heard)
+    monkeypatch.setattr(pacing, "QUERY", Limit(1_000, 320))
+    with serve(Dataset(), profile=UNLIMITED, now=lambda: NOW) as source:
+        settings = settings_of(source, tmp_path)
+        ago = [time.time() - 1_800.0]
+        limits = {Bucket.QUERY: Limit(1_000, 320)}
+        before = Pacing(settings.source.state_dir, host=source.url, key=source.key, limits=limits, clock=lambda: ago[0])
+        for _ in range(queries):
+            with before.turn(Bucket.QUERY, 1):
+                pass
+        with pytest.raises(Heard) as raised:
+            loads.load_events(settings, 1, command="sync")
+
+        assert raised.value.args[1]["may_ask"]() == asks
 
 
 @pytest.mark.parametrize("longest_s", [None, 0.0, 90.0], ids=["any", "none", "90 s"])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from flows.report import documents, files, results, status_page, words
-from flows.report.status import Kind, Segment, Summary, Used, cells, summary
+from flows.report.status import Day, Kind, Segment, Summary, Used, cells, summary
 from flows.report.status_page import page
 from flows.settings.parse import SettingsError
 from sinks.ledger import HEAVY, Changes, Entry, Ledger, Probed, State, Tally
@@ -227,6 +227,15 @@ def test_every_day_stands_in_the_page_with_its_kind():
 
     for each in one.days:
         assert text.count(f"<title>{each.date}: {each.kind},") == 1
+
+
+@pytest.mark.parametrize("count", [1, 120, 121, 250])
+def test_every_day_s_rows_stand_in_a_bar(count):
+    """However many days share a bar, the latest too."""
+    days = [Day(START.date() + timedelta(days=n), n + 1, 1, Kind.VERIFIED) for n in range(count)]
+    bars = re.findall(r": ([\d,]+) rows</title>", status_page._rows_chart(days))
+
+    assert sum(int(bar.replace(",", "")) for bar in bars) == sum(day.rows for day in days)
 
 
 def test_gap_is_told_with_the_command_that_fills_it(capsys):

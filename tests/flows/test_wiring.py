@@ -6,7 +6,9 @@ from extractors.http import pacing
 from extractors.http.pacing import Limit
 from extractors.request import Bucket
 from flows.runs import wiring
+from flows.runs.destinations import destination_of
 from flows.settings.model import Settings
+from sinks.duckdb_file.sink import DuckDBSink
 
 
 def test_each_kind_of_request_keeps_its_own_limit():
@@ -20,3 +22,14 @@ def test_each_kind_of_request_keeps_its_own_limit():
         Bucket.REST: pacing.REST,
     }
     assert len({pacing.QUERY, pacing.VALUES, pacing.REST}) > 1
+
+
+def test_a_file_is_waited_for_as_long_as_is_set(tmp_path):
+    """Days of it count as well."""
+    settings = Settings.model_validate(
+        {"destination": {"address": f"duckdb:{tmp_path / 'a.duckdb'}"}, "duckdb": {"lock_timeout": "1d"}}
+    )
+    sink = destination_of(settings)
+
+    assert isinstance(sink, DuckDBSink)
+    assert sink._file.lock_timeout_s == 86_400

@@ -18,7 +18,7 @@ import pytest
 
 from extractors.http.decode import REJECTS
 from sinks import errors
-from sinks.lake import views
+from sinks.lake import stream, views
 from sinks.lake.journal import Line
 from sinks.lake.sink import LakeSink
 from sinks.lake.stream import Stream
@@ -39,8 +39,7 @@ from sinks.ledger import (
     State,
     Stop,
 )
-from sinks.objects import s3
-from sinks.objects.base import Missing
+from sinks.objects.base import Missing, s3
 from sinks.objects.local import LocalObjects
 from sinks.sink import Run
 from tests import stores
@@ -324,6 +323,18 @@ def test_merged_journal_keeps_notes_searches_and_runs(searched_first, lake):
     assert len(list(lake.objects.list("_hedgerow/journal"))) < 48
     assert (ledger.entries[DAY].facts, ledger.unchecked) == (Facts(disputed=DAY + HOUR), frozenset())
     assert len(again.runs(1, limit=99)) == 60
+
+
+def test_a_history_that_is_too_long_forgets_the_oldest_runs(lake, monkeypatch):
+    """What `status` shows are the last runs."""
+    monkeypatch.setattr(stream, "RUNS_KEPT", 5)
+    lake.land([landing("a")])
+    for number in range(stream.JOURNAL_OBJECTS + 3):
+        lake.record(a_run(number))
+    kept = [int(run.run_id) for run in stores.local_lake(Path(lake.objects.root)).runs(1, limit=99)]
+
+    assert kept == list(range(stream.JOURNAL_OBJECTS + 2, stream.JOURNAL_OBJECTS + 2 - len(kept), -1))
+    assert 5 <= len(kept) < 10
 
 
 def test_merge_forgets_no_note_about_a_landing_that_came_meanwhile(lake):
@@ -635,6 +646,19 @@ def test_printed_views_work_elsewhere(lake):
         ledger = db.sql("SELECT window_start, landed_rows, generation FROM hedgerow.windows ORDER BY 1").fetchall()
 
     assert [(rows, generation) for _, rows, generation in ledger] == [(2, 1), (0, 1)]
+
+
+def test_views_of_several_projects_have_each_window_once(lake, tmp_path):
+    """The rules of one project say nothing of another's windows."""
+    for project_id in (1, 2, 3):
+        lake.prepare(project_id, "events", host="https://a", event_filter="", rebuild=project_id == 2)
+        made = landing("a")
+        lake.land([replace(made, entry=replace(made.entry, project_id=project_id))])
+    lake.attach(tmp_path / "views.duckdb")
+    with duckdb.connect(str(tmp_path / "views.duckdb"), read_only=True) as db:
+        shown = db.sql("SELECT project_id, state FROM hedgerow.windows ORDER BY 1").fetchall()
+
+    assert shown == [(1, "landed"), (2, "landed"), (3, "landed")]
 
 
 def test_no_credentials_in_views(moto, tmp_path):

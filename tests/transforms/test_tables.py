@@ -72,6 +72,7 @@ TYPED = {
     "date": (["2026-01-31", ""], pa.date32(), [date(2026, 1, 31), None]),
     "no date": (["2026-02-30"], pa.string(), ["2026-02-30"]),
     "instant": (["2026-01-31T10:00:00Z"], pa.timestamp("us", "UTC"), [datetime(2026, 1, 31, 10, tzinfo=UTC)]),
+    "nanoseconds": (["2026-01-31T10:00:00.123456789Z"], pa.string(), ["2026-01-31T10:00:00.123456789Z"]),
     "time without zone": (["2026-01-31T10:00:00"], pa.string(), ["2026-01-31T10:00:00"]),
     "nothing": (["", ""], pa.string(), [None, None]),
 }
