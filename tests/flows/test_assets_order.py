@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,13 +21,14 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from extractors import files
+from extractors.lists import evaluations as listing
 from extractors.lists import exports
 from extractors.simulator.assets import ExportStore
 from extractors.simulator.blobs import Blob
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.evaluations import EvaluationStore
 from extractors.simulator.server import Simulator, serve
-from flows.assets import ordering, streams
+from flows.assets import evaluations, ordering, streams, tables
 from flows.evaluations import sync_evaluations
 from flows.orchestration import adapter
 from flows.runs.destinations import destination_of
@@ -38,6 +40,7 @@ from sinks.errors import DestinationUnusable, GenerationConflict
 from tests.flows.test_assets import CSV, FREE, NOW, Place
 from tests.program import surroundings
 
+CLOCKED = (streams, evaluations, tables)  # modules that read the clock
 HISTORY = "SELECT name, valid_from, valid_to FROM evaluations WHERE id = '{}' ORDER BY valid_from, valid_to NULLS LAST"
 
 
@@ -138,7 +141,8 @@ def test_an_older_reading_does_not_replace_a_newer_one(call, place, judges, befo
 def test_clocks_of_machines_do_not_matter(skew, place, judges, monkeypatch):
     """A run on a machine whose clock is a day off, then one on another: times are the server's."""
     with monkeypatch.context() as patch:
-        patch.setattr(streams, "now", lambda: datetime.now(UTC) + skew)
+        for module in CLOCKED:
+            patch.setattr(module, "now", lambda: datetime.now(UTC) + skew)
         place.sync("evaluations")
     judges.rows[0]["name"] = "Later"
     place.sync("evaluations")
@@ -246,8 +250,9 @@ def test_history_is_sound_however_two_runs_meet(meetings):
         sink = Heard(tables, lambda name, given: pause() if name in ("table", "replace") else None)
         patch.setattr(streams, "sink_of", lambda *_: sink)
         patch.setattr(streams, "client_of", client_of)
-        patch.setattr(streams.evaluations, "evaluations", listed)
-        patch.setattr(streams, "now", skewed)
+        patch.setattr(listing, "evaluations", listed)
+        for module in CLOCKED:
+            patch.setattr(module, "now", skewed)
         one, other = Racer(sync), Racer(sync)
         racers |= {racer.thread.ident or 0: racer for racer in (one, other)}
         for (runner, count), (number, what, seconds) in meetings:
@@ -455,8 +460,8 @@ def test_a_snapshot_that_was_not_ready_is_landed_later(place, store, monkeypatch
     """A run that gives up waiting, and one that cannot fetch: a later one lands it, before it takes its own."""
     store.made["text/csv"] = Blob.of(CSV)
     store.looks = 10**6
-    monkeypatch.setattr(streams.exports, "finished", partial(exports.finished, longest=timedelta(0)))
-    monkeypatch.setattr(streams.time, "sleep", lambda wait_s: None)
+    monkeypatch.setattr(exports, "finished", partial(exports.finished, longest=timedelta(0)))
+    monkeypatch.setattr(time, "sleep", lambda wait_s: None)
     first = place.sync("exports", WEEKLY)
     monkeypatch.undo()
     store.looks, store.assets[0].looks_left = 0, 0

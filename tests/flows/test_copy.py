@@ -11,7 +11,7 @@ import pytest
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import serve
 from flows.landing import copy, pipeline
-from flows.runs.loads import findings
+from flows.runs import findings
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.lake.sink import LakeSink
 from sinks.ledger import Damage, Dispute, Entry, Facts, Note

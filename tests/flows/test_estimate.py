@@ -17,9 +17,9 @@ from extractors.simulator.profiles import Profile
 from extractors.simulator.server import Simulator, serve
 from extractors.window import Range, Window
 from flows.landing.plan import Sweep, Target
-from flows.report.terminal import documents, results
+from flows.report import documents, results
+from flows.runs import estimate, loads
 from flows.runs.estimate import Estimate
-from flows.runs.loads import estimate, loads
 from flows.runs.wiring import Listener
 from flows.settings.load import load
 from flows.settings.model import Settings

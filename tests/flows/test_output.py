@@ -20,7 +20,7 @@ import pytest
 from extractors.simulator.dataset import generate
 from extractors.simulator.server import Simulator, serve
 from flows.cli.app import demo
-from flows.report.terminal import terminal
+from flows.report import terminal
 from flows.settings.parse import SettingsError
 from sinks.memory import MemorySink
 from tests import stores

@@ -15,7 +15,7 @@ from extractors.request import Bucket
 from extractors.simulator.dataset import Dataset
 from extractors.simulator.server import Simulator, serve
 from flows.landing import pipeline
-from flows.runs.loads import loads, verify, wiring
+from flows.runs import loads, verify, wiring
 from flows.settings.load import load
 from flows.settings.model import Settings
 from sinks.duckdb_file.sink import DuckDBSink

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from extractors import queries
+from extractors import hogql
 from extractors.filters import EventFilter
 from extractors.hogql import Dialect, Grid
 from extractors.simulator.dataset import Dataset, Event
@@ -37,7 +37,7 @@ VALUES: dict[str, Any] = {
 }
 BUILDERS = {
     name: builder
-    for name, builder in inspect.getmembers(queries, inspect.isfunction)
+    for name, builder in inspect.getmembers(hogql, inspect.isfunction)
     if not name.startswith("_") and "dialect" in inspect.signature(builder).parameters
 }
 

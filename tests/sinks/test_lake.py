@@ -39,7 +39,8 @@ from sinks.ledger import (
     State,
     Stop,
 )
-from sinks.objects.base import Missing, s3
+from sinks.objects import s3
+from sinks.objects.base import Missing
 from sinks.objects.local import LocalObjects
 from sinks.sink import Run
 from tests import stores
