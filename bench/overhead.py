@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from extractors.simulator.dataset import generate  # noqa: E402
+from extractors.simulator.data.dataset import generate  # noqa: E402
 from extractors.simulator.faults import Fault, Faults  # noqa: E402
 from extractors.simulator.profiles import CLOUD  # noqa: E402
 from extractors.simulator.server import serve  # noqa: E402

@@ -26,9 +26,9 @@ from rich.table import Table
 
 from extractors.http import decode
 from extractors.http.decode import REJECTS
-from extractors.simulator.dataset import Dataset, generate
+from extractors.simulator.data.dataset import Dataset, generate
+from extractors.simulator.data.rows import row
 from extractors.simulator.profiles import CLOUD
-from extractors.simulator.rows import row
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import Entry, Landing, State, Tally
 from transforms import events as rows_of

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from extractors.simulator.app import RequestSeen
 from extractors.simulator.faults import Fault, Faults, Heavy
+from extractors.simulator.http.app import RequestSeen
 
 _faults: list[Faults] = []
 _hooks: list[AtRequest] = []

@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 
 import uvicorn
 
-from extractors.simulator.app import App, Behaviour, RequestSeen, Simulator
-from extractors.simulator.assets import ExportStore
-from extractors.simulator.assets import seeded as seeded_exports
-from extractors.simulator.dataset import Dataset
-from extractors.simulator.evaluations import EvaluationStore
-from extractors.simulator.evaluations import seeded as seeded_evaluations
+from extractors.simulator.assets.evaluations import EvaluationStore
+from extractors.simulator.assets.evaluations import seeded as seeded_evaluations
+from extractors.simulator.assets.exports import ExportStore
+from extractors.simulator.assets.exports import seeded as seeded_exports
+from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.faults import Faults
+from extractors.simulator.http.app import App, Behaviour, RequestSeen, Simulator
 from extractors.simulator.profiles import CLOUD, Profile
 
 __all__ = ["RequestSeen", "Simulator", "run", "serve"]

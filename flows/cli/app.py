@@ -520,7 +520,7 @@ def simulator(
     seed: Annotated[int, typer.Option(help="The same seed makes the same events.")] = 1,
 ) -> None:
     """Run the bundled PostHog simulator for your tests. Until Ctrl-C; prints the settings to use."""
-    from extractors.simulator.dataset import generate
+    from extractors.simulator.data.dataset import generate
     from extractors.simulator.profiles import PROFILES
     from extractors.simulator.server import run
     from flows.runs import wiring

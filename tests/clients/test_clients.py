@@ -23,7 +23,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from extractors.simulator.dataset import Dataset, generate
+from extractors.simulator.data.dataset import Dataset, generate
 from extractors.simulator.profiles import CLOUD
 from extractors.simulator.server import Simulator, serve
 from sinks.duckdb_file.sink import DuckDBSink

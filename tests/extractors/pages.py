@@ -19,7 +19,7 @@ from extractors.http.client import Client, Patience, Source
 from extractors.http.pacing import Limit, Pacing
 from extractors.reading.events import EventsReader
 from extractors.request import Bucket
-from extractors.simulator.dataset import Event
+from extractors.simulator.data.dataset import Event
 from extractors.window import MICROSECOND, Range
 
 HOST, KEY = "https://source.example", "phx_a"

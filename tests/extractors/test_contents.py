@@ -19,12 +19,12 @@ from extractors import errors, files
 from extractors.lists import contents, exports
 from extractors.lists.contents import CsvRows, download, safe_name, sheet_rows
 from extractors.lists.exports import FORMATS, asset_of
-from extractors.simulator.assets import ExportStore, workbook
-from extractors.simulator.blobs import Blob
-from extractors.simulator.dataset import Dataset
+from extractors.simulator.assets.blobs import Blob
+from extractors.simulator.assets.exports import ExportStore, workbook
+from extractors.simulator.assets.storage import Storage
+from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import serve
-from extractors.simulator.storage import Storage
 from tests.extractors.test_client import body, client, server
 from tests.extractors.test_lookups import NOW, UNLIMITED, client_of
 
@@ -315,7 +315,7 @@ def test_redirect_to_what_is_no_store_is_refused(location, error, tmp_path, monk
     """Only http and https lead to a content."""
     store = ExportStore()
     asset = store.add("text/csv", NOW)
-    monkeypatch.setattr("extractors.simulator.storage.Storage.address", lambda *arguments: location)
+    monkeypatch.setattr("extractors.simulator.assets.storage.Storage.address", lambda *arguments: location)
     with served(store) as simulator:
         client = client_of(simulator, tmp_path)
         one = exports.asset(client, 1, asset.id)

@@ -8,8 +8,8 @@ import pytest
 
 from extractors import errors
 from extractors.lists import evaluations
-from extractors.simulator.dataset import Dataset
-from extractors.simulator.evaluations import EvaluationStore
+from extractors.simulator.assets.evaluations import EvaluationStore
+from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
 from tests.extractors.test_lookups import NOW, UNLIMITED, client_of

@@ -11,8 +11,8 @@ import pytest
 from extractors import errors
 from extractors.lists import exports
 from extractors.lists.exports import FORMATS, NewExport, asset_of
-from extractors.simulator.assets import STUCK, ExportStore
-from extractors.simulator.dataset import Dataset
+from extractors.simulator.assets.exports import STUCK, ExportStore
+from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import serve

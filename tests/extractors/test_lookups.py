@@ -18,8 +18,8 @@ from extractors.lists import lookups
 from extractors.lists.lookups import Listed, every
 from extractors.reading.events import EventsReader
 from extractors.request import Bucket
-from extractors.simulator.assets import ExportStore
-from extractors.simulator.dataset import Dataset, Event, generate
+from extractors.simulator.assets.exports import ExportStore
+from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.profiles import CLOUD, OLD_2023
 from extractors.simulator.server import Simulator, serve
 from extractors.window import Range

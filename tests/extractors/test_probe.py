@@ -27,10 +27,10 @@ from extractors.http.pacing import Limit, Pacing
 from extractors.reading import probe
 from extractors.reading.probe import Answers, Part, Probe, Seen
 from extractors.request import Bucket
-from extractors.simulator.dataset import Dataset, Event
+from extractors.simulator.data.dataset import Dataset, Event
+from extractors.simulator.data.rows import row
 from extractors.simulator.faults import Fault, Faults, Heavy
 from extractors.simulator.profiles import OLD_2023
-from extractors.simulator.rows import row
 from extractors.simulator.server import Simulator, serve
 from extractors.window import EPOCH, MICROSECOND, Range, Window
 from tests.flows.harness import IMPATIENT, UNLIMITED

@@ -12,7 +12,7 @@ import pytest
 
 from extractors import errors
 from extractors.reading.zone import HourCount, Spans
-from extractors.simulator.dataset import Event
+from extractors.simulator.data.dataset import Event
 from extractors.window import DAY, MICROSECOND, Range
 from tests.extractors.pages import Pages, at_times, reader_of, spread
 

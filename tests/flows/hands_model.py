@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from extractors.simulator.dataset import Event
+from extractors.simulator.data.dataset import Event
 from extractors.window import Range, iso
 from flows.landing import guard
 from flows.landing.pipeline import STREAM

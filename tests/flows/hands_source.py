@@ -19,8 +19,9 @@ from unittest import mock
 from starlette.requests import Request
 from starlette.responses import Response
 
-from extractors.simulator import app, server
-from extractors.simulator.dataset import Dataset, Event
+from extractors.simulator import server
+from extractors.simulator.data.dataset import Dataset, Event
+from extractors.simulator.http import app
 from extractors.simulator.profiles import CLOUD, Profile
 from extractors.window import Range
 

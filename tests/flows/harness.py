@@ -16,7 +16,7 @@ from extractors.http.client import Client, Patience, Source
 from extractors.http.pacing import Limit, Pacing
 from extractors.reading.events import EventsReader
 from extractors.request import Bucket
-from extractors.simulator.dataset import Event
+from extractors.simulator.data.dataset import Event
 from extractors.simulator.profiles import CLOUD
 from flows.landing import audit, pipeline
 from sinks.sink import Sink

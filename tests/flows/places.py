@@ -10,7 +10,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from extractors.simulator.dataset import Event
+from extractors.simulator.data.dataset import Event
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.lake.sink import LakeSink
 from sinks.memory import MemorySink

@@ -19,14 +19,14 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from extractors.simulator.assets import ExportStore
-from extractors.simulator.blobs import Blob
-from extractors.simulator.dataset import Dataset, Event, generate
-from extractors.simulator.evaluations import EvaluationStore
+from extractors.simulator.assets.blobs import Blob
+from extractors.simulator.assets.evaluations import EvaluationStore
+from extractors.simulator.assets.exports import ExportStore
+from extractors.simulator.assets.storage import Storage
+from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import RequestSeen, Simulator, serve
-from extractors.simulator.storage import Storage
 from flows.cli import evaluations, exports
 from flows.cli.app import app
 from flows.settings.parse import SettingsError

@@ -20,10 +20,10 @@ import pytest
 
 from extractors.errors import AccessDenied
 from extractors.http.client import Client
-from extractors.simulator.assets import XLSX, ExportStore, workbook
-from extractors.simulator.blobs import Blob
-from extractors.simulator.dataset import Dataset, Event
-from extractors.simulator.evaluations import EvaluationStore
+from extractors.simulator.assets.blobs import Blob
+from extractors.simulator.assets.evaluations import EvaluationStore
+from extractors.simulator.assets.exports import XLSX, ExportStore, workbook
+from extractors.simulator.data.dataset import Dataset, Event
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import Simulator, serve
 from flows.assets import streams

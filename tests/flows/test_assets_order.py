@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from extractors import files
 from extractors.lists import evaluations as listing
 from extractors.lists import exports
-from extractors.simulator.assets import ExportStore
-from extractors.simulator.blobs import Blob
-from extractors.simulator.dataset import Dataset
-from extractors.simulator.evaluations import EvaluationStore
+from extractors.simulator.assets.blobs import Blob
+from extractors.simulator.assets.evaluations import EvaluationStore
+from extractors.simulator.assets.exports import ExportStore
+from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import Simulator, serve
 from flows.assets import evaluations, ordering, streams, tables
 from flows.evaluations import sync_evaluations

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from extractors.filters import EventFilter
-from extractors.simulator.dataset import Dataset
+from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.faults import Faults, Heavy
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.landing import copy, pipeline

@@ -10,7 +10,7 @@ import pytest
 from extractors.errors import LimitsExhausted
 from extractors.filters import EventFilter
 from extractors.reading.events import EventsReader
-from extractors.simulator.dataset import Dataset
+from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import serve
 from extractors.window import Range
 from flows.runs import check

@@ -15,7 +15,7 @@ import duckdb
 import pytest
 
 from extractors.errors import SourceUnavailable
-from extractors.simulator.dataset import generate
+from extractors.simulator.data.dataset import generate
 from extractors.simulator.profiles import OLD_2021
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.cli.app import app

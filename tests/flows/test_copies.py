@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from extractors.simulator.dataset import Dataset, Event, generate
+from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.profiles import OLD_2023, SERVER_2023_12, Profile
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.landing import copy, pipeline

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from extractors.simulator.dataset import Dataset
+from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import serve
 from flows.landing import copy, pipeline
 from flows.runs import findings

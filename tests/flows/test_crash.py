@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from extractors.simulator.dataset import generate
+from extractors.simulator.data.dataset import generate
 from extractors.simulator.server import serve
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.sink import Sink

@@ -21,9 +21,9 @@ from extractors.http.pacing import Limit, Pacing
 from extractors.lists import contents, exports
 from extractors.lists.exports import NewExport
 from extractors.request import Bucket
-from extractors.simulator.assets import ExportStore
-from extractors.simulator.blobs import Blob
-from extractors.simulator.dataset import Dataset
+from extractors.simulator.assets.blobs import Blob
+from extractors.simulator.assets.exports import ExportStore
+from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import serve
 from flows.assets import ordering
 from flows.report.files import write_page, write_parquet

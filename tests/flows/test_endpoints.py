@@ -14,10 +14,10 @@ import duckdb
 import httpx
 import pytest
 
-from extractors.simulator.assets import ExportStore
-from extractors.simulator.blobs import Blob
-from extractors.simulator.dataset import generate
-from extractors.simulator.evaluations import EvaluationStore
+from extractors.simulator.assets.blobs import Blob
+from extractors.simulator.assets.evaluations import EvaluationStore
+from extractors.simulator.assets.exports import ExportStore
+from extractors.simulator.data.dataset import generate
 from extractors.simulator.server import Simulator, serve
 from tests.flows.test_asking import FREE, hedgerow
 from tests.second_server.api import SecondServer

@@ -12,7 +12,7 @@ import pytest
 
 from extractors.http.pacing import Limit, finished_in_s
 from extractors.reading.events import Sample
-from extractors.simulator.dataset import Dataset, generate
+from extractors.simulator.data.dataset import Dataset, generate
 from extractors.simulator.profiles import Profile
 from extractors.simulator.server import Simulator, serve
 from extractors.window import Range, Window

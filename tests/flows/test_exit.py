@@ -14,9 +14,9 @@ from prefect.client.schemas.objects import StateType
 
 from extractors.errors import SourceUnavailable
 from extractors.reading.probe import Outside
-from extractors.simulator.assets import ExportStore
-from extractors.simulator.blobs import Blob
-from extractors.simulator.dataset import Dataset
+from extractors.simulator.assets.blobs import Blob
+from extractors.simulator.assets.exports import ExportStore
+from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
 from extractors.window import Range

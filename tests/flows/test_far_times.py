@@ -14,7 +14,7 @@ from extractors.http.decode import RAW_ROWS, REJECTS, Page
 from extractors.reading import ancient
 from extractors.reading.events import EventsReader
 from extractors.request import LAST_BOUND
-from extractors.simulator.dataset import MICROSECOND, Dataset, Event
+from extractors.simulator.data.dataset import MICROSECOND, Dataset, Event
 from extractors.simulator.profiles import OLD_2023, SELF_HOSTED, SERVER_2023_12
 from extractors.simulator.server import serve
 from extractors.window import DAY, EPOCH, Range

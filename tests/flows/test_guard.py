@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from extractors.simulator.dataset import Dataset
+from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import serve
 from flows.landing import pipeline
 from flows.landing.guard import Guard, Trial

@@ -18,7 +18,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from extractors.simulator.dataset import Dataset, Event, generate
+from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import Simulator, serve
 from flows.landing import copy

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from extractors.simulator.dataset import Dataset, generate
+from extractors.simulator.data.dataset import Dataset, generate
 from extractors.simulator.server import serve
 from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, sync, truth

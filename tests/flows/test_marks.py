@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from extractors.simulator.dataset import Dataset
+from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import serve
 from sinks.errors import DestinationUnusable
 from sinks.memory import MemorySink

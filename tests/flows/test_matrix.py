@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from extractors.errors import SourceError
-from extractors.simulator.dataset import Dataset, generate
+from extractors.simulator.data.dataset import Dataset, generate
 from extractors.simulator.faults import KINDS, ROW_KINDS, Fault, Faults
 from extractors.simulator.profiles import CLOUD, OLD_2023, SELF_HOSTED, Profile
 from extractors.simulator.server import serve

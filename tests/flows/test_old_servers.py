@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from extractors.simulator.dataset import Dataset, Event, generate
+from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.profiles import OLD_2023, SERVER_2023_12, Profile
 from extractors.simulator.server import Simulator, serve
 from extractors.window import midnight

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from extractors.simulator.dataset import Dataset
+from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.landing import pipeline
 from flows.landing.audit import Verification

@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from extractors.simulator.dataset import generate
+from extractors.simulator.data.dataset import generate
 from extractors.simulator.server import Simulator, serve
 from flows.cli.app import demo
 from flows.report import terminal

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from extractors import errors
 from extractors.filters import EventFilter
-from extractors.simulator.dataset import Dataset, Event, generate
+from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.faults import KINDS, Fault, Faults
 from extractors.simulator.server import serve
 from sinks.duckdb_file.sink import DuckDBSink

@@ -17,7 +17,7 @@ from typing import ClassVar
 import duckdb
 import pytest
 
-from extractors.simulator.dataset import Dataset, generate
+from extractors.simulator.data.dataset import Dataset, generate
 from extractors.simulator.server import serve
 from flows.orchestration.artifacts import Alert
 from flows.orchestration.local import ROOT, NotReady, Stack

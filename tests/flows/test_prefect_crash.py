@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from extractors.simulator.dataset import Dataset, generate
+from extractors.simulator.data.dataset import Dataset, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
 from flows.orchestration.automations import HEARTBEAT, WITHIN

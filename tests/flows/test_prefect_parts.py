@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from extractors.simulator.dataset import Dataset, generate
+from extractors.simulator.data.dataset import Dataset, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
 from flows.orchestration.local import Stack, free_port

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from extractors.simulator.dataset import generate
+from extractors.simulator.data.dataset import generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
 from flows.orchestration.local import NotReady, Stack, free_port

@@ -12,7 +12,7 @@ import pytest
 from prefect.client.schemas.objects import StateType
 
 from extractors.errors import AccessDenied, LimitsExhausted
-from extractors.simulator.dataset import generate
+from extractors.simulator.data.dataset import generate
 from extractors.simulator.server import Simulator, serve
 from flows import backfill, evaluations, events, exports, verify
 from flows.assets.synced import Synced

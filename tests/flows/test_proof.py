@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from extractors.reading.probe import Answers, Part
-from extractors.simulator.dataset import Dataset, Event, generate
+from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.landing import pipeline

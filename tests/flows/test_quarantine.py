@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from extractors.simulator.dataset import Dataset
+from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
 from sinks.memory import MemorySink

@@ -12,7 +12,7 @@ import pytest
 from extractors.http import pacing
 from extractors.http.pacing import Limit, Pacing
 from extractors.request import Bucket
-from extractors.simulator.dataset import Dataset
+from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import Simulator, serve
 from flows.landing import pipeline
 from flows.runs import loads, verify, wiring

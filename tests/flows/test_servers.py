@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from extractors import errors
-from extractors.simulator.dataset import Dataset, Event, generate
+from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.faults import ROW_KINDS, Fault, Faults
 from extractors.simulator.profiles import (
     CLOUD,

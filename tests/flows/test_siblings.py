@@ -21,7 +21,7 @@ from extractors.http.client import Client, Source
 from extractors.http.pacing import Limit, Pacing
 from extractors.reading.events import EventsReader
 from extractors.request import Bucket
-from extractors.simulator.dataset import Dataset, Event, generate
+from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.profiles import Profile
 from extractors.simulator.server import RequestSeen, Simulator, serve

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from extractors.simulator.dataset import Dataset, Event, generate
+from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
 from flows.runs import loads

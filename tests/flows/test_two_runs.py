@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from extractors.simulator.dataset import generate
+from extractors.simulator.data.dataset import generate
 from extractors.simulator.server import RequestSeen, serve
 from flows.landing import crossing
 from flows.landing.crossing import Crossings

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from extractors.simulator.dataset import MICROSECOND, Dataset, Event, generate
+from extractors.simulator.data.dataset import MICROSECOND, Dataset, Event, generate
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import serve
 from flows.landing import pipeline

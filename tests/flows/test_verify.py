@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from extractors.simulator.dataset import Dataset, Event, generate
+from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.server import Simulator, serve
 from flows.landing.audit import Verification
 from flows.runs import findings, loads, wiring

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from extractors import errors
-from extractors.simulator.dataset import Dataset, Event
+from extractors.simulator.data.dataset import Dataset, Event
 from extractors.simulator.faults import Fault, Faults, Heavy
 from extractors.simulator.profiles import OLD_2021, OLD_2023
 from extractors.simulator.server import RequestSeen, serve

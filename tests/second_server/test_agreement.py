@@ -13,7 +13,7 @@ import pytest
 from extractors import hogql
 from extractors.filters import EventFilter
 from extractors.hogql import Dialect, Grid
-from extractors.simulator.dataset import Dataset, Event
+from extractors.simulator.data.dataset import Dataset, Event
 from extractors.simulator.profiles import CLOUD, OLD_2023, SERVER_2023_12
 from extractors.simulator.server import serve
 from extractors.window import Range

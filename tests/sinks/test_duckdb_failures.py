@@ -17,7 +17,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from extractors.simulator.dataset import generate
+from extractors.simulator.data.dataset import generate
 from extractors.simulator.server import Simulator, serve
 from sinks.duckdb_file.connection import DuckDBFile
 from sinks.duckdb_file.sink import DuckDBSink

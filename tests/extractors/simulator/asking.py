@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from extractors.simulator.dataset import Dataset, Event
+from extractors.simulator.data.dataset import Dataset, Event
 from extractors.simulator.profiles import CLOUD
 from extractors.simulator.server import Simulator, serve
 

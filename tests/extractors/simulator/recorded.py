@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from extractors.simulator.dataset import Dataset, Event, Person
+from extractors.simulator.data.dataset import Dataset, Event, Person
 from extractors.simulator.profiles import OLD_2021, OLD_2023, SERVER_2023_12, Profile
 
 SAMPLES = Path(__file__).parent / "samples"

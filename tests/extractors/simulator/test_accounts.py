@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from extractors.simulator.dataset import Dataset
+from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import serve
 from tests.extractors.simulator.asking import FREE, client_of

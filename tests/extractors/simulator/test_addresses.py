@@ -10,8 +10,8 @@ from functools import partial
 import httpx
 import pytest
 
-from extractors.simulator.dataset import Dataset, Event
-from extractors.simulator.limits import RateLimits
+from extractors.simulator.data.dataset import Dataset, Event
+from extractors.simulator.http.limits import RateLimits
 from extractors.simulator.profiles import CLOUD
 from extractors.simulator.server import serve
 from tests.extractors.simulator.asking import FREE, LIST, NOW, SERVER_ERROR, ago, client_of, event, numbers, served
@@ -93,7 +93,7 @@ def test_wrong_method_is_405(shared):
 def test_rate_limit_tells_when_to_come_again_and_forgets_refused_requests(monkeypatch):
     """Over the limit is 429 with the seconds until the oldest counted request leaves; refused ones never count."""
     clock = [1000.0]
-    monkeypatch.setattr("extractors.simulator.app.RateLimits", partial(RateLimits, clock=lambda: clock[0]))
+    monkeypatch.setattr("extractors.simulator.http.app.RateLimits", partial(RateLimits, clock=lambda: clock[0]))
     seen = []
 
     with served(profile=replace(CLOUD, per_minute=2)) as client:

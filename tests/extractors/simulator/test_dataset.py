@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from extractors.simulator.dataset import Dataset, generate
+from extractors.simulator.data.dataset import Dataset, generate
 from extractors.simulator.server import serve
 from tests.extractors.simulator.asking import ASCENDING, FREE, LIST, NOW, ago, ask, client_of, event, every, numbers
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from extractors.simulator.dates import moment
+from extractors.simulator.data.dates import moment
 from extractors.simulator.errors import BareFault
 from extractors.simulator.profiles import CLOUD, OLD_2021, OLD_2023
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from extractors.simulator.elements import elements, elements_text
+from extractors.simulator.data.elements import elements, elements_text
 
 KEYS = [
     "event",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from extractors.simulator.evaluations import EvaluationStore
+from extractors.simulator.assets.evaluations import EvaluationStore
 from extractors.simulator.profiles import OLD_2023
 from tests.extractors.simulator.asking import FREE, NOW, ago, served
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from extractors.simulator.assets import STUCK, ExportStore
-from extractors.simulator.blobs import Blob
+from extractors.simulator.assets.blobs import Blob
+from extractors.simulator.assets.exports import STUCK, ExportStore
 from extractors.simulator.profiles import OLD_2023
 from tests.extractors.simulator.asking import FREE, NOW, ago, served
 

@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from extractors.simulator.assets import ExportStore
-from extractors.simulator.dataset import Dataset
+from extractors.simulator.assets.exports import ExportStore
+from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.faults import BODY_KINDS, KINDS, NEXT_KINDS, ROW_KINDS, STATUS_KINDS, Fault, Faults
 from extractors.simulator.profiles import PROFILES
 from extractors.simulator.server import serve

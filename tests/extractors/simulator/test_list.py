@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 import httpx
 import pytest
 
-from extractors.simulator.dataset import Dataset, Person
+from extractors.simulator.data.dataset import Dataset, Person
 from extractors.simulator.server import serve
 from tests.extractors.simulator.asking import (
     ASCENDING,

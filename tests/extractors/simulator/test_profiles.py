@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from extractors.simulator.dataset import Dataset, Person
+from extractors.simulator.data.dataset import Dataset, Person
 from extractors.simulator.profiles import (
     CLOUD,
     OLD_2021,

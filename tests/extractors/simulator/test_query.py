@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from extractors.simulator.dataset import EPOCH, MICROSECOND, Dataset, Person
+from extractors.simulator.data.dataset import EPOCH, MICROSECOND, Dataset, Person
 from extractors.simulator.profiles import OLD_2023, PROFILES
 from extractors.simulator.server import serve
 from tests.extractors.simulator.asking import FREE, NOW, QUERY, ago, ask, client_of, event, every, served

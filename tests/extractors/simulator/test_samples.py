@@ -20,10 +20,10 @@ from typing import Any
 import httpx
 import pytest
 
-from extractors.simulator.assets import ExportStore
-from extractors.simulator.blobs import Blob
-from extractors.simulator.dataset import EPOCH, Dataset, Event, Person
-from extractors.simulator.limits import RateLimits
+from extractors.simulator.assets.blobs import Blob
+from extractors.simulator.assets.exports import ExportStore
+from extractors.simulator.data.dataset import EPOCH, Dataset, Event, Person
+from extractors.simulator.http.limits import RateLimits
 from extractors.simulator.server import Simulator, serve
 from tests.extractors.simulator.asking import client_of, event
 from tests.extractors.simulator.recorded import (
@@ -185,7 +185,7 @@ def test_single_answer_is_the_recorded_one(exchange, server):
 def test_241st_request_of_a_minute_is_throttled_as_recorded(server, sample, monkeypatch):
     """With the limits switched on, refused requests counted, the 241st tells when the first one leaves the minute."""
     clock = [1000.0]
-    monkeypatch.setattr("extractors.simulator.app.RateLimits", partial(RateLimits, clock=lambda: clock[0]))
+    monkeypatch.setattr("extractors.simulator.http.app.RateLimits", partial(RateLimits, clock=lambda: clock[0]))
     limited = replace(server.profile, per_minute=240, per_hour=1200)
 
     with serve({server.project_id: Dataset()}, profile=limited) as simulator, client_of(simulator) as client:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from extractors.simulator.dataset import EPOCH, MICROSECOND, Dataset
+from extractors.simulator.data.dataset import EPOCH, MICROSECOND, Dataset
 from extractors.simulator.profiles import CLOUD, OLD_2023, PROFILES, SELF_HOSTED, SERVER_2023_12
 from extractors.simulator.server import serve
 from tests.extractors.simulator.asking import (

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from extractors.simulator.dataset import Dataset
+from extractors.simulator.data.dataset import Dataset
+from extractors.simulator.data.values import suggestions
 from extractors.simulator.profiles import CLOUD, OLD_2023
-from extractors.simulator.values import suggestions
 from tests.extractors.simulator.asking import LIST, NOW, ago, event, served
 
 

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-from extractors.simulator.blobs import Blob
+from extractors.simulator.assets.blobs import Blob
 
 VALID = timedelta(hours=1)
 RANGE = re.compile(r"bytes=(\d+)-$")

@@ -19,19 +19,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from extractors.simulator import accounts, assets, damage, evaluations, faults, paging, responses, tabular
-from extractors.simulator.assets import ExportStore
-from extractors.simulator.dataset import Dataset, Event, Person
+from extractors.simulator import faults, responses
+from extractors.simulator.assets import evaluations, paging
+from extractors.simulator.assets import exports as assets
+from extractors.simulator.assets.evaluations import EvaluationStore
+from extractors.simulator.assets.exports import ExportStore
+from extractors.simulator.data import tabular
+from extractors.simulator.data.dataset import Dataset, Event, Person
+from extractors.simulator.data.hogql import Engine
+from extractors.simulator.data.listing import Found, Listing
+from extractors.simulator.data.query import Query
+from extractors.simulator.data.rows import integer_id, row, unservable
+from extractors.simulator.data.values import suggestions
 from extractors.simulator.errors import BadField, BadInput, BareFault
-from extractors.simulator.evaluations import EvaluationStore
 from extractors.simulator.faults import Fault, Faults
-from extractors.simulator.hogql import Engine
-from extractors.simulator.limits import RateLimits
-from extractors.simulator.listing import Found, Listing
+from extractors.simulator.http import accounts, damage
+from extractors.simulator.http.limits import RateLimits
 from extractors.simulator.profiles import Profile
-from extractors.simulator.query import Query
-from extractors.simulator.rows import integer_id, row, unservable
-from extractors.simulator.values import suggestions
 
 FOREIGN = "elsewhere.invalid"
 EVENTS = ("list", "detail", "values")

@@ -13,11 +13,12 @@ from typing import Any
 
 from starlette.responses import Response
 
-from extractors.simulator import paging, responses
-from extractors.simulator.blobs import Blob
+from extractors.simulator import responses
+from extractors.simulator.assets import paging
+from extractors.simulator.assets.blobs import Blob
+from extractors.simulator.assets.storage import Storage
 from extractors.simulator.errors import BadField
 from extractors.simulator.profiles import Profile
-from extractors.simulator.storage import Storage
 
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 EXTENSIONS = {

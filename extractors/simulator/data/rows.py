@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from extractors.simulator.dataset import Event, Person
-from extractors.simulator.elements import elements_text
+from extractors.simulator.data.dataset import Event, Person
+from extractors.simulator.data.elements import elements_text
 from extractors.simulator.profiles import Profile
 
 HUGE = re.compile(r"[eE]\+?\d{3}|\d{309}")

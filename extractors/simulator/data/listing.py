@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from extractors.simulator.dataset import EPOCH, MICROSECOND, Dataset, Event
-from extractors.simulator.dates import day_number, moment
+from extractors.simulator.data.dataset import EPOCH, MICROSECOND, Dataset, Event
+from extractors.simulator.data.dates import day_number, moment
+from extractors.simulator.data.properties import Group, Matching, parsed, passing
 from extractors.simulator.errors import BadInput, BareFault
 from extractors.simulator.profiles import Profile
-from extractors.simulator.properties import Group, Matching, parsed, passing
 
 PROBED_S = (60, 300, 900, 3600, 21_600, 86_400)
 Passing = Callable[[Sequence[Event]], Sequence[Event]]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from extractors.simulator.dataset import EPOCH, MICROSECOND, Dataset, Event
+from extractors.simulator.data.dataset import EPOCH, MICROSECOND, Dataset, Event
 from extractors.simulator.errors import BadInput
 from extractors.simulator.profiles import Profile
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from extractors.simulator.dataset import Event
+from extractors.simulator.data.dataset import Event
 from extractors.simulator.errors import BadInput, BareFault
 from extractors.simulator.profiles import Profile
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from extractors.simulator.dates import moment
+from extractors.simulator.data.dates import moment
+from extractors.simulator.data.hogql import STRING, Engine
 from extractors.simulator.errors import BadInput
 from extractors.simulator.faults import Heavy
-from extractors.simulator.hogql import STRING, Engine
 from extractors.simulator.profiles import Profile
 
 MAX_ROWS, IMPLICIT_ROWS = 50_000, 100

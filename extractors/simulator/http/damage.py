@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from extractors.simulator.dataset import Dataset, Event, Person
+from extractors.simulator.data.dataset import Dataset, Event, Person
+from extractors.simulator.data.listing import Found
+from extractors.simulator.data.rows import row, shown_timestamp
 from extractors.simulator.faults import ROW_KINDS, Fault
-from extractors.simulator.listing import Found
 from extractors.simulator.profiles import Profile
-from extractors.simulator.rows import row, shown_timestamp
 
 LEVELS = 1_000
 IN_PLACE = tuple(kind for kind in ROW_KINDS if kind != "stray-row")

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 import duckdb
 import pyarrow as pa
 
-from extractors.simulator.columns import Column, described
-from extractors.simulator.dataset import Dataset, Event, Person
+from extractors.simulator.data.columns import Column, described
+from extractors.simulator.data.dataset import Dataset, Event, Person
 from extractors.simulator.errors import BadInput
 from extractors.simulator.functions import check
 from extractors.simulator.profiles import Profile

@@ -14,7 +14,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from extractors.simulator import paging, responses
+from extractors.simulator import responses
+from extractors.simulator.assets import paging
 from extractors.simulator.profiles import Profile
 
 SCOPES: Mapping[str, str] = {
