@@ -27,8 +27,8 @@ from extractors.simulator.data.dataset import Dataset, generate
 from extractors.simulator.profiles import CLOUD
 from extractors.simulator.server import Simulator, serve
 from sinks.duckdb_file.sink import DuckDBSink
+from tests.flows.cli.test_asking import hedgerow
 from tests.flows.harness import landed, truth
-from tests.flows.test_asking import hedgerow
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1_800)]
 

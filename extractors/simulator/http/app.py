@@ -20,8 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from extractors.simulator import faults, responses
-from extractors.simulator.assets import evaluations, paging
-from extractors.simulator.assets import exports as assets
+from extractors.simulator.assets import evaluations, exports, paging
 from extractors.simulator.assets.evaluations import EvaluationStore
 from extractors.simulator.assets.exports import ExportStore
 from extractors.simulator.data import tabular
@@ -284,9 +283,9 @@ class App:
         """Exports and evaluations."""
         profile, method, one = self._profile, asked.request.method, self._paged(asked)
         if asked.endpoint == "exports":
-            return (assets.create if method == "POST" else assets.listed)(project.exports, one, profile)
+            return (exports.create if method == "POST" else exports.listed)(project.exports, one, profile)
         if asked.endpoint in ("export", "content"):
-            answer = assets.one if asked.endpoint == "export" else assets.content
+            answer = exports.one if asked.endpoint == "export" else exports.content
             return answer(project.exports, asked.parts[4], one, profile)
         text = asked.parts[4] if asked.endpoint == "evaluation" else None
         return evaluations.answer(project.evaluations, method, text, one, profile)

@@ -1,7 +1,7 @@
 """Feeds bytes to the decoder: every answer is a page that counts all its rows, or one of our errors, never anything else.
 
-By hand, for longer: `python -m tests.extractors.fuzz_decode -max_total_time=600 tests/extractors/corpus`. An input that
-breaks the promise is kept in tests/extractors/corpus and replayed by every test run.
+By hand, for longer: `python -m tests.extractors.http.fuzz_decode -max_total_time=600 tests/extractors/http/corpus`. An input that
+breaks the promise is kept in tests/extractors/http/corpus and replayed by every test run.
 """
 
 from __future__ import annotations

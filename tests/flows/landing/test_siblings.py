@@ -32,7 +32,7 @@ from sinks.errors import FilterChanged
 from sinks.ledger import Entry, State
 from tests import stores
 from tests.flows.harness import IMPATIENT, SETTLE, UNLIMITED, landed, sync, truth
-from tests.flows.test_proof import hides
+from tests.flows.landing.test_proof import hides
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 START = datetime(2026, 3, 1, tzinfo=UTC)

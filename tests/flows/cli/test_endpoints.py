@@ -19,7 +19,7 @@ from extractors.simulator.assets.evaluations import EvaluationStore
 from extractors.simulator.assets.exports import ExportStore
 from extractors.simulator.data.dataset import generate
 from extractors.simulator.server import Simulator, serve
-from tests.flows.test_asking import FREE, hedgerow
+from tests.flows.cli.test_asking import FREE, hedgerow
 from tests.second_server.api import SecondServer
 from tests.second_server.assets import moment
 from tests.second_server.rows import Row

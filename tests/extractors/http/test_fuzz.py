@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.extractors.fuzz_decode import CORPUS, check
+from tests.extractors.http.fuzz_decode import CORPUS, check
 
 ROW = (
     b'{"id":"00000000-0000-4000-8000-000000000001","distinct_id":"d","properties":{"a":[1,-0.0,"x"]},"event":"e",'
@@ -53,10 +53,10 @@ def test_fuzzed_bytes_are_counted_or_refused(tmp_path):
     (tmp_path / "corpus" / "page").write_bytes(PAGE)
     for file in CORPUS.iterdir():
         (tmp_path / "corpus" / file.name).write_bytes(file.read_bytes())
-    command = [sys.executable, "-m", "tests.extractors.fuzz_decode", "-runs=200000", "-seed=1", "-max_len=4096"]
+    command = [sys.executable, "-m", "tests.extractors.http.fuzz_decode", "-runs=200000", "-seed=1", "-max_len=4096"]
     done = subprocess.run(
         [*command, f"-artifact_prefix={tmp_path}/", str(tmp_path / "corpus")],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         timeout=1200,

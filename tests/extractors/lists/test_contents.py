@@ -25,8 +25,8 @@ from extractors.simulator.assets.storage import Storage
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import serve
-from tests.extractors.test_client import body, client, server
-from tests.extractors.test_lookups import NOW, UNLIMITED, client_of
+from tests.extractors.http.test_client import body, client, server
+from tests.extractors.lists.test_lookups import NOW, UNLIMITED, client_of
 
 
 def called(filename: str, export_format: str = "text/csv"):

@@ -24,8 +24,8 @@ from flows.report import terminal
 from flows.settings.parse import SettingsError
 from sinks.memory import MemorySink
 from tests import stores
+from tests.flows.cli.test_cli import END, HEDGEROW, START, environment
 from tests.flows.harness import UNLIMITED, sync
-from tests.flows.test_cli import END, HEDGEROW, START, environment
 from tests.program import surroundings
 
 DEMO = "21,500 of 21,500"

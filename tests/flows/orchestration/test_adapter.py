@@ -26,8 +26,8 @@ from flows.runs.run import Report
 from flows.settings.parse import SettingsError
 from sinks.ledger import State
 from sinks.sink import Run
-from tests.flows.test_status import day as landed_day
-from tests.flows.test_status import told as summary_of
+from tests.flows.report.test_status import day as landed_day
+from tests.flows.report.test_status import told as summary_of
 
 FLOWS = [
     events.sync_events,

@@ -16,7 +16,7 @@ from extractors.window import Range
 from flows.runs import check
 from flows.runs.check import Verdict, listing
 from flows.settings.load import load
-from tests.extractors.test_client import body, client, server
+from tests.extractors.http.test_client import body, client, server
 from tests.flows.harness import UNLIMITED
 
 MINUTE = timedelta(minutes=1)

@@ -37,7 +37,7 @@ from flows.settings.model import Snapshot
 from flows.settings.parse import SettingsError
 from sinks.destination import Table
 from sinks.errors import DestinationUnusable, GenerationConflict
-from tests.flows.test_assets import CSV, FREE, NOW, Place
+from tests.flows.assets.test_assets import CSV, FREE, NOW, Place
 from tests.program import surroundings
 
 CLOCKED = (streams, evaluations, tables)  # modules that read the clock

@@ -16,7 +16,7 @@ from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import serve
-from tests.extractors.test_lookups import NOW, UNLIMITED, client_of
+from tests.extractors.lists.test_lookups import NOW, UNLIMITED, client_of
 
 TARGETS = [
     pytest.param({"insight": 1}, id="insight"),

@@ -31,8 +31,8 @@ from flows.cli import evaluations, exports
 from flows.cli.app import app
 from flows.settings.parse import SettingsError
 from sinks.duckdb_file.sink import DuckDBSink
+from tests.flows.cli.test_cli import HEDGEROW, environment
 from tests.flows.harness import UNLIMITED, sync
-from tests.flows.test_cli import HEDGEROW, environment
 
 START, END = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 5, tzinfo=UTC)
 RANGE = ("--since", "2026-03-01", "--until", "2026-03-05")

@@ -16,7 +16,7 @@ from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
 from flows.orchestration.local import Stack, free_port
 from tests.flows.harness import UNLIMITED
-from tests.flows.test_prefect_crash import END, RANGE, START, Run, launch, opened, whole
+from tests.flows.orchestration.test_prefect_crash import END, RANGE, START, Run, launch, opened, whole
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 

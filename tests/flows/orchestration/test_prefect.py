@@ -23,8 +23,8 @@ from flows.orchestration.artifacts import Alert
 from flows.orchestration.local import ROOT, NotReady, Stack
 from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
-from tests.flows.test_prefect_crash import launch
-from tests.flows.test_status_browser import CHROMIUM, FLAGS
+from tests.flows.orchestration.test_prefect_crash import launch
+from tests.flows.report.test_status_browser import CHROMIUM, FLAGS
 
 DEADLINE_S = 300
 KEY = "phx_of-the-block"

@@ -406,7 +406,7 @@ def test_a_killed_sync_goes_on(place, store):
         "source.state_dir": str(place.directory / "state"),
         "destination.address": place.address,
     }
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     child = subprocess.Popen(
         [sys.executable, "-c", code, *(f"{name}={value}" for name, value in flags.items())],
         cwd=root,

@@ -12,7 +12,7 @@ from extractors.simulator.assets.evaluations import EvaluationStore
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
-from tests.extractors.test_lookups import NOW, UNLIMITED, client_of
+from tests.extractors.lists.test_lookups import NOW, UNLIMITED, client_of
 
 CHANGED = [
     pytest.param({"name": "a", "enabled": True}, {"name": "a", "enabled": True}, {}, id="nothing"),

@@ -35,7 +35,7 @@ from sinks.objects.local import LocalObjects
 from sinks.sink import Run
 from tests import stores
 from tests.disk import Disk, watched
-from tests.extractors.test_lookups import UNLIMITED, client_of
+from tests.extractors.lists.test_lookups import UNLIMITED, client_of
 from tests.sinks.test_conformance import DAY, landing
 
 NOW = datetime(2026, 3, 20, tzinfo=UTC)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flows.report.status_page import page
-from tests.flows.test_status import NOW, many, told
+from tests.flows.report.test_status import NOW, many, told
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]

@@ -22,7 +22,7 @@ from extractors.http.client import Client, Source
 from extractors.http.pacing import QUERY, REST, VALUES, Limit, Pacing
 from extractors.request import Bucket, Request, events_page
 from extractors.window import Range
-from tests.extractors.virtual_time import VirtualTime
+from tests.extractors.http.virtual_time import VirtualTime
 
 LIMIT = Limit(240, 1200)
 HOUR = 3600.0
