@@ -2,7 +2,7 @@
 
 python -m tests.mutants.generated [--since COMMIT] [--count N] [--seed N] [FILE ...] breaks the lines that changed since
 COMMIT (all lines of the FILEs, where none is given), *count* of them that the seed chooses, one at a time, and runs the
-tests that the file's breaks name (breaks.py). What they do not see is printed; exit status 1 if EXCUSED does not list it.
+tests that the file's breaks name (breaks). What they do not see is printed; exit status 1 if EXCUSED does not list it.
 """
 
 from __future__ import annotations

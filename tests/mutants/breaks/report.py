@@ -1,0 +1,78 @@
+"""Breaks of what people and scripts see."""
+
+from __future__ import annotations
+
+from tests.mutants.breaks.kind import EXIT, Break
+
+BREAKS = [
+    Break(
+        "status forgets what was compared before",
+        "flows/report/status.py",
+        "        compared_at=max((entry.probed.at for entry in compared if entry.probed), default=None),\n",
+        "        compared_at=None,\n",
+        "tests/flows/landing/test_without_queries.py -k before_the_source_refused",
+    ),
+    Break(
+        "quiet hides a problem",
+        "flows/report/results.py",
+        '        for problem in report.problems:\n            note(f"incomplete: project {report.project_id}',
+        '        for problem in () if quiet else report.problems:\n            note(f"incomplete: project {report.project_id}',
+        f"{EXIT} -k ends_with_3",
+    ),
+    Break(
+        "data gives the terminal commands",
+        "flows/report/words.py",
+        '        if unicodedata.category(sign) in ("Cc", "Cf") and sign not in LAYOUT',
+        "        if False",
+        "tests/flows/report/test_output.py -k terminal_gets",
+    ),
+    Break(
+        "data becomes HTML",
+        "flows/report/status_page.py",
+        '<td class="error">{escape(run.error)}</td>',
+        '<td class="error">{run.error}</td>',
+        "tests/flows/report/test_status.py -k page_needs",
+    ),
+    Break(
+        "nearly all shown as all",
+        "flows/report/status_page.py",
+        "min(share * 100, 99.9)",
+        "share * 100",
+        "tests/flows/report/test_status.py -k nearly_all",
+    ),
+    Break(
+        "JSON that is none",
+        "flows/report/documents.py",
+        "        return value if math.isfinite(value) else None",
+        "        return value",
+        "tests/flows/report/test_output.py -k every_depth",
+    ),
+    Break(
+        "too heavy counted as compared",
+        "flows/report/status.py",
+        "    compared = [entry for entry in entries if entry.probed is not None and entry.probed.values != HEAVY]\n",
+        "    compared = [entry for entry in entries if entry.probed is not None]\n",
+        "tests/flows/report/test_status.py -k too_heavy",
+    ),
+    Break(
+        "a share rounded to everything",
+        "flows/report/words.py",
+        'f"{min(max(share * 100, 0.1), 99.9):.1f} %"',
+        'f"{share * 100:.1f} %"',
+        "tests/flows/report/test_status.py -k rounded",
+    ),
+    Break(
+        "a text turns the terminal's direction",
+        "flows/report/words.py",
+        '        if unicodedata.category(sign) in ("Cc", "Cf") and sign not in LAYOUT\n',
+        '        if unicodedata.category(sign) == "Cc" and sign not in LAYOUT\n',
+        "tests/flows/report/test_output.py -k no_commands",
+    ),
+    Break(
+        "the latest days are in no bar",
+        "flows/report/status_page.py",
+        "range(0, len(days), size)]",
+        "range(0, len(days) - size + 1, size)]",
+        "tests/flows/report/test_status.py -k rows_stand",
+    ),
+]
