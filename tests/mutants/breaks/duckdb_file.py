@@ -229,4 +229,11 @@ BREAKS = [
         "            return db\n",
         "tests/flows/report/test_output.py -k without_a_zone",
     ),
+    Break(
+        "a file of an older format has every column",
+        "sinks/duckdb_file/schema.py",
+        "SINCE = {1: 0, 2: 2}",
+        "SINCE = {1: 8, 2: 8}",
+        "tests/sinks/test_formats.py",
+    ),
 ]
