@@ -115,7 +115,7 @@ def test_what_the_command_line_is_given_reaches_the_work(command, given, switche
         heard.update(more)
         raise SourceUnavailable("heard")
 
-    for name in ("runs.loads.load_events", "runs.loads.verify_events", "assets.streams.sync"):
+    for name in ("runs.loads.load_events", "runs.verify.verify_events", "assets.streams.sync"):
         monkeypatch.setattr(f"flows.{name}", work)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("POSTHOG_PROJECT_ID", "1")

@@ -116,7 +116,7 @@ def test_what_a_run_is_given_reaches_the_work(flow, given, also, configured, mon
         heard.update(more, project_id=project_id)
         raise SourceUnavailable("heard")
 
-    for name in ("runs.loads.load_events", "runs.loads.verify_events", "assets.streams.sync"):
+    for name in ("runs.loads.load_events", "runs.verify.verify_events", "assets.streams.sync"):
         monkeypatch.setattr(f"flows.{name}", work)
     more = {} if "project_id" in given else {"projects": [5]}
     state = flow.fn(**given, **more, **{"max_wait_minutes": 7} if also else {})
