@@ -87,9 +87,11 @@ def from_json(content: bytes) -> pa.Table:
 
 
 def joined(old: pa.Table | None, new: pa.Table) -> pa.Table:
-    """*new* below *old*: the columns of both; where their types differ, as text."""
+    """*new* below *old*: the columns of both; where their types differ, as text. A name is the same in any case."""
     if old is None:
         return new
+    known = {name.lower(): name for name in old.column_names}
+    new = new.rename_columns([known.get(name.lower(), name) for name in new.column_names])
     order = [*old.column_names, *(name for name in new.column_names if name not in old.column_names)]
     parts = []
     for table, other in ((old, new), (new, old)):

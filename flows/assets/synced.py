@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, field
 
 EXPORTS, EVALUATIONS = "exports", "evaluations"
@@ -23,5 +24,6 @@ class Synced:
     requests: int = 0
     seconds: float = 0.0
     skipped: str = ""
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

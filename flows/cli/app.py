@@ -451,11 +451,11 @@ def copy(
     """Copy landed windows between destinations and verify. Does not ask PostHog; resumes."""
     from flows.landing import copy as copying
     from flows.report import results, terminal
-    from flows.runs.destinations import destination_of
+    from flows.runs.destinations import destination_of, same
 
     settings = _settings(None, project).settings
     origin, goal = destination_of(settings, source), destination_of(settings, target)
-    if origin.name == goal.name and origin.home == goal.home:
+    if same(origin, goal):
         raise SettingsError("--from and --to are the same destination", hint="name two")
     found = []
     for project_id in settings.source.project_id or origin.projects():

@@ -305,8 +305,7 @@ def _leave(found: Settings, one: Told) -> None:
         gaps = held.gaps
         key = f"project-{one.project_id}-{done.stream}"
         create_markdown_artifact(artifacts.page(done, held, run=run_id()), key=key, description="Coverage")
-    # The latest run of the history is this one.
-    for alert in artifacts.alerts(one, gaps=gaps, before=history[1:]):
+    for alert in artifacts.alerts(one, gaps=gaps, before=history):
         emit_event(
             alert.event,
             resource={

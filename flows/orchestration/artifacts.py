@@ -149,7 +149,8 @@ class Alert:
 
 
 def alerts(told: Told, *, gaps: Sequence[Segment] = (), before: Sequence[Run] = ()) -> list[Alert]:
-    """What somebody must hear of after a run. *gaps*: of the project's coverage; *before*: earlier runs, newest first.
+    """What somebody must hear of after a run. *gaps*: of the project's coverage; *before*: the history of runs,
+    newest first, in which this one stands, too.
 
     A scheduled sync says a problem once, not every quarter of an hour; the daily verification says it again.
     """
@@ -169,7 +170,8 @@ def alerts(told: Told, *, gaps: Sequence[Segment] = (), before: Sequence[Run] = 
 
 
 def _known(told: Report | Synced, before: Sequence[Run]) -> bool:
-    last = next((run for run in before if run.stream == told.stream and run.command != "verify"), None)
+    others = (run for run in before if run.run_id != told.run_id)
+    last = next((run for run in others if run.stream == told.stream and run.command != "verify"), None)
     return last is not None and last.error == in_history("", told.problems)
 
 

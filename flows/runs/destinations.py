@@ -58,6 +58,14 @@ def _same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
 
+def same(one: Destination, other: Destination) -> bool:
+    """Whether two destinations are one, however their addresses are written."""
+    places = [sink.path if isinstance(sink, DuckDBSink) else sink.home for sink in (one, other)]
+    if None not in places:
+        return _same(*(place for place in places if place is not None))
+    return one.name == other.name and places == [None, None]
+
+
 def lake_of(settings: Settings) -> LakeSink:
     """The settings' destination, which has to be a lake. Raises SettingsError."""
     from sinks.lake.sink import LakeSink

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
@@ -16,6 +15,8 @@ INTERRUPTED = "interrupted"
 class Report(Protocol):
     """What every run's report has."""
 
+    @property
+    def run_id(self) -> str: ...
     @property
     def project_id(self) -> int: ...
     @property
@@ -47,7 +48,7 @@ def record(
     outcome = INTERRUPTED if error == INTERRUPTED else "failed" if error else "incomplete" if done.problems else "done"
     sink.record(
         Run(
-            run_id=str(uuid.uuid4()),
+            run_id=done.run_id,
             command=command,
             project_id=done.project_id,
             stream=done.stream,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Report:
     answered the queries of the run, where it asked any.
     """
 
+    run_id: str
     project_id: int
     stream: str
     since: datetime | None
@@ -165,6 +167,7 @@ def _report(
     wanted = outcome.wanted
     changes = outcome.changes.values()
     return Report(
+        run_id=str(uuid.uuid4()),
         project_id=project_id,
         stream=pipeline.STREAM,
         since=wanted.start if wanted else None,

@@ -480,9 +480,8 @@ class LakeSink:
                 name = one.path.rpartition("/")[2].removesuffix(".parquet")
                 name = "exports" if one.path == table_path("exports") else name
                 if one.path == table_path(name):
-                    tail = self.objects.tail(one.path, size=one.size, length=window_file.TAIL_BYTES)
-                    with suppress(window_file.Unreadable, window_file.Truncated):
-                        found[name] = one.path, window_file.read_notes(tail)
+                    with suppress(window_file.Unreadable):
+                        found[name] = one.path, window_file.read_end(self.objects, one, window_file.read_notes)
         return found
 
     def keep(self, path: str, file: Path) -> str:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from sinks import errors
 from sinks.lake import window_file
 from sinks.lake.journal import Line, joined, noted, run_of, run_started
-from sinks.lake.window_file import Footer, Truncated, Unreadable
+from sinks.lake.window_file import Footer, Unreadable
 from sinks.ledger import (
     Entry,
     Ledger,
@@ -193,13 +193,7 @@ class Stream:
 
     def _opened(self, found: Found) -> tuple[str, File]:
         try:
-            tail = self.objects.tail(found.path, size=found.size, length=window_file.TAIL_BYTES)
-            try:
-                footer, rows = window_file.read_footer(tail)
-            except Truncated as exc:
-                footer, rows = window_file.read_footer(
-                    self.objects.tail(found.path, size=found.size, length=exc.length)
-                )
+            footer, rows = window_file.read_end(self.objects, found, window_file.read_footer)
             if window_file.window_path(footer.entry) != found.path:
                 raise Unreadable("a copy of another window")
         except Missing:  # replaced and deleted meanwhile: as if it had not been listed

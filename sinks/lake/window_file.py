@@ -6,10 +6,11 @@ Rows and ledger entry are one object, so they cannot disagree. Pure: bytes in, v
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pyarrow as pa
@@ -29,7 +30,10 @@ from sinks.ledger import (
     Tally,
     of_older,
 )
+from sinks.objects.base import Found, Objects
 from sinks.sink import FORMAT
+
+T = TypeVar("T")
 
 KEY = b"hedgerow"
 FACTS_SINCE = 3  # the format in which facts stand beside the state
@@ -202,6 +206,14 @@ def read_notes(tail: bytes) -> TableNotes:
         return msgspec.json.decode(_metadata(tail)[0], type=TableNotes)
     except msgspec.MsgspecError as exc:
         raise Unreadable(f"its notes cannot be read: {exc}") from exc
+
+
+def read_end(objects: Objects, found: Found, read: Callable[[bytes], T]) -> T:
+    """What *read* makes of the last bytes of an object, of as many as it needs. Raises Unreadable, Missing, SinkError."""
+    try:
+        return read(objects.tail(found.path, size=found.size, length=TAIL_BYTES))
+    except Truncated as exc:
+        return read(objects.tail(found.path, size=found.size, length=exc.length))
 
 
 class Truncated(Exception):

@@ -146,6 +146,14 @@ def test_what_is_no_table_is_said(content):
         tables.from_xlsx(content)
 
 
+def test_a_column_is_the_same_in_any_case():
+    """DuckDB ignores case: a header that changes it adds no column, however often it does."""
+    tables_of = [tables.from_csv(f"{name},b\n{n},x\n".encode()) for n, name in enumerate(("Count", "count", "COUNT"))]
+    both = tables.joined(tables.joined(*tables_of[:2]), tables_of[2])
+
+    assert both.to_pydict() == {"Count": [0, 1, 2], "b": ["x"] * 3}
+
+
 def test_tables_of_different_days_join():
     """New columns come in, missing ones are null, and where types differ both are text."""
     old = tables.from_csv(b"a,b,t\n1,x,2026-01-01T00:00:00Z\n")

@@ -395,9 +395,9 @@ def test_a_killed_sync_goes_on(place, store):
     for number in range(6):
         store.add("text/csv", NOW - timedelta(minutes=number), content=Blob.of(CSV))
     code = (
-        "import sys\nfrom pathlib import Path\nfrom flows import assets\nfrom flows.settings.model import load\n"
+        "import sys\nfrom pathlib import Path\nfrom flows.assets import streams\nfrom flows.settings.load import load\n"
         "flags = dict(one.split('=', 1) for one in sys.argv[1:])\n"
-        "assets.sync(load(flags, directory=Path('.')).settings, 1, 'exports', named=True)"
+        "streams.sync(load(flags, directory=Path('.')).settings, 1, 'exports', named=True)"
     )
     flags = {
         "source.host": place.simulator.url,

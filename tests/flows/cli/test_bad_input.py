@@ -240,6 +240,8 @@ CASES = [
     Case("views in no directory", "attach --output none/v.duckdb", 2, ("cannot write",), {TO: "file:lake"}),
     Case("copy from nothing", "copy --from file:lake --to file:lake2", 12, ("holds nothing", "hedgerow status")),
     Case("copy onto itself", "copy --from file:lake --to file:lake", 2, ("same destination",)),
+    Case("copy onto itself, otherwise written", "copy --from file:lake --to file:./lake", 2, ("same destination",)),
+    Case("copy of a file onto itself", "copy --from duckdb:a.duckdb --to duckdb:./a.duckdb", 2, ("same destination",)),
     Case("copy to nowhere", "copy --from file:lake", 2, ("--to",)),
     Case("no database", "sync", 12, ("hedgerow.toml",), {TO: "duckdb:hedgerow.toml"}, "[events]\nsettle = '10m'\n" * 1),
 ]

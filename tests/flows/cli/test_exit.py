@@ -142,7 +142,7 @@ def test_each_reason_makes_a_verification_bad(reason):
     given, words = NOT_GOOD[reason]
     found = Verification(**{"windows": 1} | given)
 
-    (line,) = found.problems
+    (line,) = findings.of_verification(found)
     assert words in line
     assert not found.good
 
@@ -173,18 +173,19 @@ COPIED: dict[str, str] = {
 
 def test_each_reason_makes_a_copy_incomplete():
     """One line for each, and no other part of it is one."""
-    told = {name: Copied(1, **{name: [AT.date() if name == "doubled" else AT]}).problems for name in COPIED}
+    told = {name: findings.of_copy(Copied(1, **{name: [AT.date() if name == "doubled" else AT]})) for name in COPIED}
 
     assert [(name, len(told[name]), words in str(told[name])) for name, words in COPIED.items()] == [
         (name, 1, True) for name in COPIED
     ]
-    assert Copied(1, windows=1, rows=2, kept=3).problems == []
+    assert findings.of_copy(Copied(1, windows=1, rows=2, kept=3)) == []
     assert {*COPIED} | {"windows", "rows", "kept"} == unset(Copied)
 
 
 # --- what the commands make of it
 
 REPORT = Report(
+    run_id="own",
     project_id=1,
     stream="events",
     since=AT,

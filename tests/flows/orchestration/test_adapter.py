@@ -40,6 +40,7 @@ FLOWS = [
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 DAY = timedelta(days=1)
 REPORT = Report(
+    run_id="own",
     project_id=1,
     stream="events",
     since=NOW - 2 * DAY,
@@ -219,11 +220,15 @@ def ran(error: str, *, command: str = "sync", stream: str = "events") -> Run:
 GAP = Segment(NOW - 30 * DAY, NOW - 29 * DAY, Kind.GAP)
 RECENT = Segment(NOW - DAY, NOW - DAY / 2, Kind.GAP)
 WRONG = replace(REPORT, problems=(PROBLEM,))
+OWN = replace(ran(PROBLEM), run_id="own")
 ALERTS = [
     pytest.param(REPORT, (), (), [], id="all is well"),
     pytest.param(WRONG, (), (), ["hedgerow.difference"], id="a problem"),
     pytest.param(WRONG, (), (ran(""),), ["hedgerow.difference"], id="a problem that is new"),
     pytest.param(WRONG, (), (ran(PROBLEM),), [], id="a problem that was told"),
+    pytest.param(WRONG, (), (ran("", stream="exports"), OWN), ["hedgerow.difference"], id="another stream ended later"),
+    pytest.param(WRONG, (), (ran(""), OWN), ["hedgerow.difference"], id="another run ended later"),
+    pytest.param(WRONG, (), (OWN, ran(PROBLEM)), [], id="a problem that was told before"),
     pytest.param(WRONG, (), (ran("another"),), ["hedgerow.difference"], id="another problem than before"),
     pytest.param(
         WRONG, (), (ran(PROBLEM, stream="exports"),), ["hedgerow.difference"], id="told of another stream only"

@@ -131,4 +131,11 @@ BREAKS = [
         "gap.start <= until and",
         "tests/flows/orchestration/test_adapter.py -k told_once",
     ),
+    Break(
+        "a run that ended meanwhile hides what is new",
+        "flows/orchestration/artifacts.py",
+        "(run for run in before if run.run_id != told.run_id)",
+        "iter(before[1:])",
+        "tests/flows/orchestration/test_adapter.py -k told_once",
+    ),
 ]

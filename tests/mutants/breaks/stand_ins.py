@@ -198,7 +198,7 @@ BREAKS = [
         "the second server leans on the simulator",
         "tests/second_server/rows.py",
         "from typing import Any\n",
-        "from typing import Any\n\nfrom extractors.simulator import listing as listing\n",
+        "from typing import Any\n\nfrom extractors.simulator.data import listing as listing\n",
         f"{ARCHITECTURE} -k second_server",
     ),
     Break(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import duckdb
 import polars as pl
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -139,6 +140,17 @@ def test_a_footer_longer_than_what_was_read_says_how_much_it_needs(lake):
 
     assert 64 < raised.value.length < len(content)
     assert read_footer(content[-raised.value.length :]) == read_footer(content)
+
+
+def test_a_table_with_many_columns_is_one_of_sql_s(lake):
+    """However long its footer is."""
+    lake.land([landing("a")])
+    wide = pa.table({f"a rather long name of a column, number {n}": [n] for n in range(400)})
+    lake.replace("weekly", wide, version="")
+    with lake.query("SELECT count(*) FROM weekly") as result:
+        found = result.fetchall()
+
+    assert found == [(1,)]
 
 
 def test_a_directory_with_other_files_is_refused(tmp_path):
