@@ -53,7 +53,7 @@ def sync_events(
             require_proof=require_proof,
             max_wait=timedelta(minutes=max_wait_minutes),
             listener=adapter.listener(project_id),
-            tell=done.append,
+            on_report=done.append,
         )
 
     return adapter.each(projects, load)

@@ -37,7 +37,7 @@ class Destination(Sink, Protocol):
     def spool_directory(self) -> Path:
         """Where rows may wait on disk: beside the destination, or else the system's place for temporary files."""
 
-    def probe(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
+    def check(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
         """What prepare would do and raise, without leaving a trace."""
 
     def exists(self) -> bool:
@@ -67,11 +67,11 @@ class Destination(Sink, Protocol):
         Raises GenerationConflict when another run was faster, DestinationUnusable for a table that is not hedgerow's.
         """
 
-    def keep(self, path: str, file: Path) -> str:
+    def store_content(self, path: str, file: Path) -> str:
         """Store a file byte for byte and durably below the place of contents; the address it has there. Replaces what was
         there, whole."""
 
-    def hurry(self) -> None:
+    def stop_waiting(self) -> None:
         """Wait for no other process any more: the run is to end."""
 
     def query(self, sql: str) -> AbstractContextManager[duckdb.DuckDBPyConnection]:

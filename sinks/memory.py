@@ -117,7 +117,7 @@ class MemorySink:
                 taken = marks_after(self.ledger(*stream), mark)
                 self._marks[stream] = self._marks.get(stream, ()) if taken is None else taken
 
-    def twice(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
+    def duplicates(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
         found = [IDENTITIES.empty_table()]
         for day in days:
             start = datetime(day.year, day.month, day.day, tzinfo=UTC)
@@ -129,7 +129,7 @@ class MemorySink:
                 found.append(rows.select(IDENTITIES.names).cast(IDENTITIES).filter(again))
         return pa.concat_tables(found)
 
-    def checked(self, project_id: int, stream: str, days: Iterable[date], *, seen: Ledger) -> None:
+    def mark_searched(self, project_id: int, stream: str, days: Iterable[date], *, seen: Ledger) -> None:
         known = self.ledger(project_id, stream)
         done = {day for day in days if off_the_list(seen, generations(known, day), day)}
         self._unchecked.get((project_id, stream), set()).difference_update(done)

@@ -72,8 +72,8 @@ UNION ALL SELECT NULL, asked, '' FROM held WHERE window_start IS NULL AND asked 
 """
 
 
-def twice(db: duckdb.DuckDBPyConnection, project_id: int, days: Iterable[date]) -> pa.Table:
-    """As sinks.sink.Sink.twice."""
+def duplicates(db: duckdb.DuckDBPyConnection, project_id: int, days: Iterable[date]) -> pa.Table:
+    """As sinks.sink.Sink.duplicates."""
     found: list[pa.Table] = []
     for day in sorted(days):
         start = datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -102,10 +102,10 @@ class Sink(Protocol):
         DestinationUnusable.
         """
 
-    def twice(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
+    def duplicates(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
         """Landed rows of *days* whose identity occurs more than once in its date: uuid, event, distinct_id, timestamp."""
 
-    def checked(self, project_id: int, stream: str, days: Iterable[date], *, seen: Ledger) -> None:
+    def mark_searched(self, project_id: int, stream: str, days: Iterable[date], *, seen: Ledger) -> None:
         """Take *days* off the ledger's unchecked dates: those that still are as *seen*, by which they were searched."""
 
     def note(self, notes: Sequence[Note]) -> list[Note]:

@@ -141,7 +141,7 @@ def _after(history: Iterable[Mapping[str, Any]], at: datetime) -> datetime:
 def _differs(row: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     """Whether the source shows another thing than the current row, or again what was deleted."""
     deleted = row.get("deleted") is True
-    return bool(before["deleted"] != deleted or json.loads(before["raw"]) != _plain(row))
+    return bool(before["deleted"] != deleted or json.loads(before["raw"]) != _as_decoded(row))
 
 
 def _row(row: Mapping[str, Any], *, project_id: int, at: datetime) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _row(row: Mapping[str, Any], *, project_id: int, at: datetime) -> dict[str, 
     }
 
 
-def _plain(row: Mapping[str, Any]) -> Any:
+def _as_decoded(row: Mapping[str, Any]) -> Any:
     return json.loads(json.dumps(row))
 
 

@@ -130,11 +130,13 @@ class _Text(str):
 def _arrow(frame: pl.DataFrame) -> pa.Table:
     """Text as plain strings, so that tables of different days join."""
     table = frame.to_arrow()
-    fields = [pa.field(field.name, pa.string() if not _is_plain(field.type) else field.type) for field in table.schema]
+    fields = [
+        pa.field(field.name, pa.string() if not _keeps_its_type(field.type) else field.type) for field in table.schema
+    ]
     return table.cast(pa.schema(fields))
 
 
-def _is_plain(kind: pa.DataType) -> bool:
+def _keeps_its_type(kind: pa.DataType) -> bool:
     return not (pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 

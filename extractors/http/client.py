@@ -385,7 +385,7 @@ class Client:
             if inflate and not inflate.eof:
                 raise EOFError("gzip stream ends early")
         except (httpx.RemoteProtocolError, httpx.ReadError, zlib.error, EOFError) as exc:
-            raise errors.BodyCut(f"the answer was cut: {_plain(exc)}") from exc
+            raise errors.BodyCut(f"the answer was cut: {_cause(exc)}") from exc
 
 
 def _timeout(answer_s: float) -> httpx.Timeout:
@@ -405,10 +405,10 @@ def _reaching(host: str) -> Iterator[None]:
             hint = "the server's certificate is not trusted here: set SSL_CERT_FILE to your authority's certificate"
         unsent = isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.InvalidURL)
         kind = errors.Unreached if unsent else errors.SourceUnavailable
-        raise kind(f"cannot reach {host}: {_plain(exc)}", hint=hint) from exc
+        raise kind(f"cannot reach {host}: {_cause(exc)}", hint=hint) from exc
 
 
-def _plain(exc: Exception) -> str:
+def _cause(exc: Exception) -> str:
     """The error's own words on one line."""
     return " ".join(str(exc).split())[:200] or type(exc).__name__
 

@@ -67,7 +67,7 @@ def _sliced(ask: Ask, page: Page, sliceable: Callable[[], bool], passing: Callab
         found = ask(ALL_TIME, narrowing)
         return None if found is None else _cut(found)
 
-    found = ties.by_uuid(narrowed, page, surely=narrowed, count=None)
+    found = ties.by_uuid(narrowed, page, patiently=narrowed, count=None)
     return _of([page, *found.pages], passing, whole=found.whole and not found.lost)
 
 

@@ -356,7 +356,7 @@ class EventsReader:
         try:
             return self._page(asked, limit, narrowing)
         except NOT_SERVED as exc:
-            return None if self._answers(asked, exc) else self._surely(asked, limit, narrowing)
+            return None if self._answers(asked, exc) else self._page_or_unavailable(asked, limit, narrowing)
 
     def _twice(self, asked: Range, limit: int, narrowing: Narrowing | None = None) -> decode.Page | None:
         """The page of what cannot be divided, or None as _again says."""
@@ -462,7 +462,7 @@ class EventsReader:
         unread = (at,) if found.lost and not proven else ()
         return Passage(rows, rejects, asked.end, () if proven or unread else (at,), unread, served_at=served_at)
 
-    def _surely(self, asked: Range, limit: int, narrowing: Narrowing | None = None) -> decode.Page:
+    def _page_or_unavailable(self, asked: Range, limit: int, narrowing: Narrowing | None = None) -> decode.Page:
         """A page of a range that cannot be divided, or SourceUnavailable naming it."""
         try:
             return self._page(asked, limit, narrowing, divisible=False)
@@ -482,15 +482,15 @@ class EventsReader:
             self._sliced = True
             return page
 
-        def surely(narrowing: Narrowing) -> decode.Page | None:
+        def patiently(narrowing: Narrowing) -> decode.Page | None:
             return self._twice(asked, limit, narrowing)
 
         if self.learned.hogql_filter:
             try:
-                return ties.by_uuid(ask, page, surely=surely, count=count)
+                return ties.by_uuid(ask, page, patiently=patiently, count=count)
             except errors.RequestRefused:
                 self.learned.hogql_filter = False
-        return ties.by_names(surely, page)
+        return ties.by_names(patiently, page)
 
     def _takes_hogql(self) -> bool:
         """Whether this server takes HogQL in filters, by a question that finds no row; a refusal is remembered."""

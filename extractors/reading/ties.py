@@ -39,11 +39,11 @@ class Found:
         return len({uuid for page in self.pages for uuid in page.rows["uuid"].to_pylist()})
 
 
-def by_uuid(ask: Ask, full: Page | None, *, surely: Ask, count: int | None) -> Found:
+def by_uuid(ask: Ask, full: Page | None, *, patiently: Ask, count: int | None) -> Found:
     """All events that slices of the uuid's text bring. Not whole: a slice of one single uuid overflows a page.
 
     *full* is one page of them, None where asking for all of them fails. *ask* reads one page under a further condition,
-    None where that is not served; *surely* does so patiently, before a slice is given up. *count*: how many events there
+    None where that is not served; *patiently* does so patiently, before a slice is given up. *count*: how many events there
     are, if known: where one less is read no slice is cut any finer.
     """
     found = Found()
@@ -58,7 +58,7 @@ def by_uuid(ask: Ask, full: Page | None, *, surely: Ask, count: int | None) -> F
             if halves:
                 todo += halves
                 continue
-            page = surely(one.narrowing)
+            page = patiently(one.narrowing)
         elif one.first_half:
             todo[-1] = replace(todo[-1], fails=True)  # the other half, as both together failed
         if page is None:

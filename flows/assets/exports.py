@@ -10,7 +10,7 @@ from extractors.lists.exports import Asset
 from flows.assets import ordering
 from flows.assets.snapshots import take_snapshot
 from flows.assets.synced import EXPORTS, Synced
-from flows.assets.tables import Shelf
+from flows.assets.tables import AssetTable
 from flows.settings.model import Settings
 from sinks.destination import Destination
 
@@ -19,19 +19,19 @@ def land_exports(settings: Settings, project_id: int, client: Client, sink: Dest
     shown = exports.assets(client, project_id)
     first = next(shown, None)  # the source has let us in
     sink.prepare(project_id, EXPORTS, host=settings.source.host, event_filter="", rebuild=False)
-    shelf = Shelf(sink, project_id, done, frozenset(one.name for one in settings.exports.snapshot))
+    table = AssetTable(sink, project_id, done, frozenset(one.name for one in settings.exports.snapshot))
     ordered: list[tuple[Asset, str]] = []
     for one in _chained(first, shown):
         name = ordering.snapshot_of(one)
         if name is None:
-            shelf.take(client, one)
+            table.take(client, one)
         else:
             ordered.append((one, name))
     for one, name in reversed(ordered):  # the oldest first; those of this run's own table come when all else is landed
-        shelf.take(client, one, snapshot=name)
-    shelf.commit()
+        table.take(client, one, snapshot=name)
+    table.commit()
     for wanted in settings.exports.snapshot:
-        take_snapshot(settings, wanted, client, shelf)
+        take_snapshot(settings, wanted, client, table)
 
 
 def _chained(first: Asset | None, rest: Iterator[Asset]) -> Iterator[Asset]:

@@ -30,7 +30,7 @@ _SNAPSHOT_MARK = re.compile(r"([a-z_][a-z0-9_]{0,62}):[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class OrderNotes:
     """Where orders are noted, and for whom: *directory* is hedgerow's state directory, *snapshot* the snapshot's name."""
 
     directory: Path
@@ -60,34 +60,34 @@ def snapshot_of(one: Asset) -> str | None:
 def make(
     client: Client,
     order: NewExport,
-    desk: Desk,
+    notes: OrderNotes,
     *,
     answer_s: float,
     pause: Callable[[float], object],
-    tell: Callable[[str], None],
+    on_note: Callable[[str], None],
 ) -> Asset:
     """The export that *order* makes, or has made before without an answer.
 
     Raises AnswerLost where it is not known whether it was made (the note stays); files.Busy where the same is being
     ordered by another process; SettingsError where orders cannot be noted; what the client raises where it surely was not.
     """
-    path = desk.note_of(order)
-    with _noting(desk.directory), files.locked(path) as file:
-        mark = _noted(file, desk.now)
+    path = notes.note_of(order)
+    with _noting(notes.directory), files.locked(path) as file:
+        mark = _noted(file, notes.now)
         if mark is not None:
-            found = _listed(client, desk.project_id, mark)
+            found = _listed(client, notes.project_id, mark)
             if found is not None:
-                tell(f"an earlier order of the same, whose answer was lost, had made export {found.id}: it is taken")
+                on_note(f"an earlier order of the same, whose answer was lost, had made export {found.id}: it is taken")
                 path.unlink()
                 return found
-        mark = mark or desk.new_mark()
-        _note(file, mark, desk.now)
-        files.sync_directory(desk.directory)  # where the file is new, its name too
+        mark = mark or notes.new_mark()
+        _note(file, mark, notes.now)
+        files.sync_directory(notes.directory)  # where the file is new, its name too
         try:
-            made = exports.create(client, desk.project_id, order, mark=mark, answer_s=answer_s)
+            made = exports.create(client, notes.project_id, order, mark=mark, answer_s=answer_s)
         except errors.AnswerLost as exc:
-            tell(f"{exc}; looking for it in the list")
-            made = _again(client, desk.project_id, mark, exc, pause=pause)
+            on_note(f"{exc}; looking for it in the list")
+            made = _again(client, notes.project_id, mark, exc, pause=pause)
         except errors.SourceError:
             path.unlink()
             raise

@@ -10,20 +10,20 @@ from extractors.http.client import Client
 from extractors.lists import exports
 from extractors.lists.exports import NewExport
 from flows.assets import ordering
-from flows.assets.tables import Shelf
+from flows.assets.tables import AssetTable
 from flows.runs.wiring import now
 from flows.settings.model import Settings, Snapshot
 
 ANSWER_S = 100.0
 
 
-def take_snapshot(settings: Settings, wanted: Snapshot, client: Client, shelf: Shelf) -> None:
+def take_snapshot(settings: Settings, wanted: Snapshot, client: Client, table: AssetTable) -> None:
     """Make an export, wait for it, and land it into its growing table. What is not ready in time is a later run's."""
-    done = shelf.done
+    done = table.done
     order = NewExport(exports.FORMATS[wanted.format], wanted.insight, wanted.dashboard, wanted.context)
-    desk = ordering.Desk(settings.source.state_dir, settings.source.host, done.project_id, now(), wanted.name)
+    notes = ordering.OrderNotes(settings.source.state_dir, settings.source.host, done.project_id, now(), wanted.name)
     try:
-        made = ordering.make(client, order, desk, answer_s=ANSWER_S, pause=time.sleep, tell=done.notes.append)
+        made = ordering.make(client, order, notes, answer_s=ANSWER_S, pause=time.sleep, on_note=done.notes.append)
         ready = exports.finished(client, done.project_id, made, pause=time.sleep)
     except LimitsExhausted:
         raise
@@ -33,5 +33,5 @@ def take_snapshot(settings: Settings, wanted: Snapshot, client: Client, shelf: S
     except SourceError as exc:
         done.problems.append(f"snapshot {wanted.name} was not taken: {exc}")
         return
-    shelf.take(client, ready, snapshot=wanted.name)
-    shelf.commit()
+    table.take(client, ready, snapshot=wanted.name)
+    table.commit()

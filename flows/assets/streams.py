@@ -38,7 +38,7 @@ def sync(
     started_at = now()
     done = Synced(project_id, stream)
     sink = sink_of(settings, listener)
-    sink.probe(project_id, stream, host=settings.source.host, event_filter="")
+    sink.check(project_id, stream, host=settings.source.host, event_filter="")
     with client_of(settings, listener=listener, max_wait=max_wait) as (client, _):
         error = ""
         try:
@@ -56,7 +56,7 @@ def sync(
             raise
         except BaseException:
             error = INTERRUPTED
-            sink.hurry()
+            sink.stop_waiting()
             raise
         finally:
             done.requests = sum(client.requests.values())

@@ -24,7 +24,7 @@ from transforms import tables
 BATCH = 20  # assets that are committed together, where they have no content
 
 
-class Shelf:
+class AssetTable:
     """The table of assets as it is landed, and what is to be committed to it. *growing*: names of the snapshots' tables."""
 
     def __init__(self, sink: Destination, project_id: int, done: Synced, growing: Container[str]) -> None:
@@ -85,7 +85,7 @@ class Shelf:
             # followed by one that does all of it again, and finds the rows in.
             if snapshot is not None:
                 self._grow(one, table, snapshot)
-            address = self._sink.keep(f"{self._project_id}/{one.id}-{content.path.name}", content.path)
+            address = self._sink.store_content(f"{self._project_id}/{one.id}-{content.path.name}", content.path)
         if snapshot is None and table is not None:
             self._land_table(one, table)
         return export_rows.with_content(

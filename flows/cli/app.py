@@ -104,7 +104,7 @@ def _run(
                     require_proof=require_proof,
                     max_wait=longest,
                     listener=listener,
-                    tell=reports.append,
+                    on_report=reports.append,
                 )
             for stream in (one for one in streams if one != "events"):
                 synced.append(

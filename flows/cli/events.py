@@ -330,10 +330,10 @@ def _cut(value: object) -> str:
 def _event_rows(body: bytes) -> list[Mapping[str, object]]:
     from extractors.http import scan
 
-    return [{name: _plain(text) for name, text in scan.members(body.decode()).items()}]
+    return [{name: _bare(text) for name, text in scan.members(body.decode()).items()}]
 
 
-def _plain(text: str) -> str:
+def _bare(text: str) -> str:
     """The JSON of a cell: texts bare, everything else as it was sent."""
     return str(json.loads(text)) if text[:1] == '"' else "" if text == "null" else text
 

@@ -149,10 +149,10 @@ def create(
         one = ordering.make(
             at.client,
             order,
-            ordering.Desk(at.settings.source.state_dir, at.settings.source.host, at.project_id, now),
+            ordering.OrderNotes(at.settings.source.state_dir, at.settings.source.host, at.project_id, now),
             answer_s=WAITING_ANSWER_S if wait else ANSWER_S,
             pause=time.sleep,
-            tell=at.note,
+            on_note=at.note,
         )
         at.note(f"export {one.id}: {_state(one)}, expires {_minute(one.expires_after) or 'never'}")
         wanted = order.expires_after

@@ -21,7 +21,7 @@ from extractors.window import DAY, Range, midnight
 from flows.landing import plan
 from flows.landing.crossing import Retried, until_done
 from flows.landing.guard import Guard
-from flows.landing.proof import Prover, Rehearsal, agrees, answered, equals, part_of
+from flows.landing.proof import DryRun, Prover, agrees, answered, equals, part_of
 from flows.landing.spool import Spool
 from flows.landing.sweep import STREAM, Loader, Order, Outcome, Progress
 from sinks.ledger import Entry, Landing, Ledger, State
@@ -157,7 +157,9 @@ def run(
                 planned=0,
                 guard=guard,
             )
-            prover = Prover(order, reader, sink, loader, outcome, now=now, sure=min(now, clock()), may_ask=lambda: True)
+            prover = Prover(
+                order, reader, sink, loader, outcome, now=now, sure=min(now, clock()), query_budget_left=lambda: True
+            )
             return _verify(prover, reader, sink, loader, outcome, order, rng, repair=repair, detail=detail)
 
     return until_done(
@@ -302,7 +304,7 @@ def _doubled(sink: Sink, project_id: int, rng: Range) -> list[date]:
     ]
     if not days:
         return []
-    moments: list[datetime] = sink.twice(project_id, STREAM, days)["timestamp"].to_pylist()
+    moments: list[datetime] = sink.duplicates(project_id, STREAM, days)["timestamp"].to_pylist()
     return sorted({at.date() for at in moments})
 
 
@@ -316,7 +318,7 @@ def _left(sink: Sink, ledger: Ledger, project_id: int, rng: Range) -> list[datet
     ]
 
 
-class Comparing(Rehearsal):
+class Comparing(DryRun):
     """Lands nothing, and notes how each window's reading differs from what the destination holds of it."""
 
     def __init__(self, sink: Sink) -> None:
@@ -335,7 +337,7 @@ def _details(
     prover: Prover, sink: Sink, loader: Loader, entries: Sequence[Entry]
 ) -> dict[datetime, rows_of.Difference]:
     comparing = Comparing(sink)
-    prover.load_again(entries, loader=loader.beside(comparing, Outcome(), guard=Guard(accept=True)))
+    prover.load_again(entries, loader=loader.dry_run_loader(comparing, Outcome(), guard=Guard(accept=True)))
     return comparing.found
 
 

@@ -135,7 +135,7 @@ def copy(
     done.broken = [start for start in ours.entries if start not in wanted and ours.entries[start].facts.damaged]
     _hand_mark_on(theirs, target, done)
     if days := target.ledger(project_id, STREAM).unchecked:
-        moments: list[datetime] = target.twice(project_id, STREAM, days)["timestamp"].to_pylist()
+        moments: list[datetime] = target.duplicates(project_id, STREAM, days)["timestamp"].to_pylist()
         done.doubled = sorted({at.date() for at in moments})
     return done
 

@@ -43,7 +43,7 @@ class Group:
         return cls(Range(targets[0].covers.start, targets[-1].covers.end), len(targets))
 
 
-def at_once(group: Group, work: Callable[[], None]) -> None:
+def run_directly(group: Group, work: Callable[[], None]) -> None:
     """Do the work of a group, and nothing beside it."""
     work()
 
@@ -58,15 +58,15 @@ def run(
     outcome: Outcome,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_commit: Callable[[Committed], None] = lambda committed: None,
-    may_ask: Callable[[], bool] = lambda: True,
-    within: Callable[[Group, Callable[[], None]], None] = at_once,
+    query_budget_left: Callable[[], bool] = lambda: True,
+    run_group: Callable[[Group, Callable[[], None]], None] = run_directly,
     on_retry: Retried = lambda error, wait_s: None,
     served_at: datetime | None = None,
 ) -> None:
     """Land everything of *order* that the ledger does not have, and prove it where the source answers queries.
 
-    *outcome* says so far what was done, also after an error. *may_ask*: whether the look-back may ask one query more.
-    *within*: does the work of each group, in order; what the work raises it must raise. *on_retry* hears why the run waits
+    *outcome* says so far what was done, also after an error. *query_budget_left*: whether the look-back may ask one query more.
+    *run_group*: does the work of each group, in order; what the work raises it must raise. *on_retry* hears why the run waits
     before it is planned anew: another run landed a window of its plan.
     *served_at*: the server's clock, if it was asked just now.
     Raises SourceError and SinkError; what is landed stays.
@@ -84,8 +84,8 @@ def run(
             outcome=outcome,
             on_progress=on_progress,
             on_commit=on_commit,
-            may_ask=may_ask,
-            within=within,
+            query_budget_left=query_budget_left,
+            run_group=run_group,
         )
 
     until_done(
@@ -107,8 +107,8 @@ def _run(
     outcome: Outcome,
     on_progress: Callable[[Progress], None],
     on_commit: Callable[[Committed], None],
-    may_ask: Callable[[], bool],
-    within: Callable[[Group, Callable[[], None]], None],
+    query_budget_left: Callable[[], bool],
+    run_group: Callable[[Group, Callable[[], None]], None],
 ) -> None:
     ledger = sink.ledger(order.project_id, STREAM)
     first = not ledger.entries
@@ -142,17 +142,17 @@ def _run(
             on_commit=on_commit,
             planned=len(found),
             guard=guard,
-            may_ask=may_ask,
+            query_budget_left=query_budget_left,
         )
-        prover = Prover(order, reader, sink, loader, outcome, now=now, sure=sure, may_ask=may_ask)
+        prover = Prover(order, reader, sink, loader, outcome, now=now, sure=sure, query_budget_left=query_budget_left)
         groups = list(batches(found, hours))
         for batch in groups:
             mark = wanted.end if order.marks and wanted and batch is groups[-1] else None
-            within(Group.of(batch), partial(prover.land, batch, hours, mark=mark))
+            run_group(Group.of(batch), partial(prover.land, batch, hours, mark=mark))
         if not groups:
             prover.settle_moved()
         if order.marks or wanted is not None:
-            within(Group(), partial(_compare_again, order, prover, ledger, wanted, now=now))
+            run_group(Group(), partial(_compare_again, order, prover, ledger, wanted, now=now))
     reader.confirm_clock()  # a run that had nothing to read was planned by one answer's time
     outcome.conclude(sink.ledger(order.project_id, STREAM))
 

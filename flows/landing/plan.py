@@ -215,13 +215,13 @@ def again(ledger: Ledger, moments: Iterable[datetime], *, now: datetime, settle:
     for entry in (ledger.entries[start] for start in sorted(starts) if start in ledger.entries):
         window = Window(entry.start, entry.end)
         settled = window.end <= now - settle
-        covers = _owed(entry, settled=settled)
+        covers = _required_range(entry, settled=settled)
         state = State.LANDED if settled else State.OPEN
         found.append(Target(window, covers, covers, state, ledger.steps[entry.start.date()], True, entry))
     return found
 
 
-def _owed(entry: Entry, *, settled: bool) -> Range:
+def _required_range(entry: Entry, *, settled: bool) -> Range:
     """What a landing of the window must cover at least: an open one is read to its end once it has settled."""
     to_end = settled and entry.state is State.OPEN
     return Range(entry.covered_start, entry.end if to_end else entry.covered_end)
@@ -243,7 +243,7 @@ def _target(
     covered = Range(entry.covered_start, entry.covered_end)
     if entry.settled and covered.covers(need):
         return None
-    covers = _owed(entry, settled=settled).hull(need)
+    covers = _required_range(entry, settled=settled).hull(need)
     if tail_only and entry.state is State.STALE:
         return None
     if entry.state is State.OPEN and entry.base is not None and (tail_only or not settled):

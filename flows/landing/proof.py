@@ -46,7 +46,7 @@ class Prover:
     """Lands targets and proves them.
 
     *now*: the source's time; *sure*: up to when time has passed by this machine's clock as well, which decides what has
-    settled. *may_ask*: whether the budget allows a further look-back query.
+    settled. *query_budget_left*: whether the budget allows a further look-back query.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class Prover:
         *,
         now: datetime,
         sure: datetime,
-        may_ask: Callable[[], bool],
+        query_budget_left: Callable[[], bool],
     ) -> None:
         self._order, self._reader, self._sink, self._loader, self._outcome = order, reader, sink, loader, outcome
-        self._now, self.sure, self._may_ask = now, sure, may_ask
+        self._now, self.sure, self._query_budget_left = now, sure, query_budget_left
         self._asked: set[datetime] = set()
 
     def ledger(self) -> Ledger:
@@ -106,11 +106,11 @@ class Prover:
             ledger = self.ledger()
             if not ledger.unchecked:
                 return moved
-            twice = sink.twice(order.project_id, STREAM, ledger.unchecked)
+            twice = sink.duplicates(order.project_id, STREAM, ledger.unchecked)
             moments: list[datetime] = twice["timestamp"].to_pylist()
             outcome.doubled = sorted({at.date() for at in moments})
             if clean := ledger.unchecked.difference(outcome.doubled):
-                sink.checked(order.project_id, STREAM, clean, seen=ledger)
+                sink.mark_searched(order.project_id, STREAM, clean, seen=ledger)
             if not outcome.doubled or not remaining:
                 return moved
             targets = plan.again(ledger, moments, now=self.sure, settle=order.settle)
@@ -132,7 +132,7 @@ class Prover:
         entries = plan.compared_again(ledger, order.reread_at, rng=rng, since=since, now=self._now, asked=self._asked)
         reached = 0
         for batch in probe.batches([part_of(entry) for entry in entries]):
-            if not self._may_ask():
+            if not self._query_budget_left():
                 break
             answers = self._answers(batch)
             if answers is None or self._reader.probe.unavailable:
@@ -237,7 +237,7 @@ class Prover:
         if not self._loader.guard.foresees(gone, now=self._now):
             return set()
         trial = Trial()
-        loader = self._loader.beside(Rehearsal(self._sink), Outcome(), guard=trial)
+        loader = self._loader.dry_run_loader(DryRun(self._sink), Outcome(), guard=trial)
         doomed = [entry for entry in entries if entry.start in gone]
         self.load_again(doomed, loader=loader)
         if not self._loader.guard.foresees(trial.removed, now=self._now):
@@ -341,7 +341,7 @@ class Prover:
         return found
 
 
-class Rehearsal:
+class DryRun:
     """Takes landings and lands nothing: what would change is found out, and stays as it is."""
 
     def __init__(self, sink: Sink) -> None:

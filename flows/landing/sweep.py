@@ -181,8 +181,8 @@ class Loader:
     """Takes passages in, lets windows out: cuts rows at window ends and lands each window that was passed.
 
     *now*: the source's time when the run began; *guard*: decides what may be removed; *stopped*: windows that it left as
-    they were; *cut*: dates that were cut into shorter windows than planned. *may_ask*: whether the budget allows a query
-    about copies.
+    they were; *cut*: dates that were cut into shorter windows than planned. *query_budget_left*: whether
+    a query about copies may be asked.
     """
 
     def __init__(
@@ -198,10 +198,10 @@ class Loader:
         on_commit: Callable[[Committed], None] = lambda committed: None,
         planned: int,
         guard: Guard,
-        may_ask: Callable[[], bool] = lambda: True,
+        query_budget_left: Callable[[], bool] = lambda: True,
     ) -> None:
         self._order, self._sink, self._spool, self._outcome = order, sink, spool, outcome
-        self._may_ask = may_ask
+        self._query_budget_left = query_budget_left
         self._later = copies.LATER.empty_table()
         self._clock, self._on_progress, self._on_commit, self._planned = clock, on_progress, on_commit, planned
         self._targets: deque[Target] = deque()
@@ -217,7 +217,7 @@ class Loader:
         self._unproven: set[datetime] = set()
         self._unserved: set[datetime] = set()
 
-    def beside(self, sink: Lander, outcome: Outcome, *, guard: Guard) -> Loader:
+    def dry_run_loader(self, sink: Lander, outcome: Outcome, *, guard: Guard) -> Loader:
         """A loader of the same order into another sink, which shares the spool: not at the same time."""
         quiet: Callable[[Progress], None] = lambda progress: None  # noqa: E731
         return Loader(
@@ -230,7 +230,7 @@ class Loader:
             on_progress=quiet,
             planned=0,
             guard=guard,
-            may_ask=self._may_ask,
+            query_budget_left=self._query_budget_left,
         )
 
     def load(
@@ -274,7 +274,7 @@ class Loader:
     def _told(self, rows: pa.Table, reader: EventsReader) -> pa.Table:
         """Which of the different copies among *rows* the source created last, as far as it tells."""
         differing = copies.differing(rows)
-        if not differing.num_rows or not self._may_ask():
+        if not differing.num_rows or not self._query_budget_left():
             return copies.LATER.empty_table()
         return copies.later(differing, reader.probe.contents(differing))
 

@@ -33,7 +33,7 @@ from extractors.http.pacing import Wait
 from extractors.window import iso
 from flows.landing import pipeline
 from flows.orchestration import artifacts, automations
-from flows.orchestration.artifacts import Told
+from flows.orchestration.artifacts import AnyReport
 from flows.report import status, terminal, words
 from flows.report.status import Segment
 from flows.report.words import counted
@@ -45,7 +45,7 @@ from flows.settings.model import Settings
 from flows.settings.parse import SettingsError
 from sinks.errors import SinkError
 
-T = TypeVar("T", bound=Told)
+T = TypeVar("T", bound=AnyReport)
 Ended = list[T] | State[None]
 PROGRESS_EVERY_S = 15.0  # an update is a request to Prefect's API
 TOLD_WAIT_S = 5.0  # shorter waits are not worth a line of log
@@ -154,7 +154,7 @@ def listener(project_id: int, *, progress: str = "") -> Listener:
     flow_log = log()  # of the run: waits and retries are heard in the reading thread, which has no context
     bar = _Bar(progress, project_id) if progress and run_id() else None
 
-    def within(group: pipeline.Group, work: Callable[[], None]) -> None:
+    def run_group(group: pipeline.Group, work: Callable[[], None]) -> None:
         step(_group_name(project_id, group), work)
 
     def committed(done: pipeline.Committed) -> None:
@@ -178,7 +178,7 @@ def listener(project_id: int, *, progress: str = "") -> Listener:
     return Listener(
         progress=bar.moved if bar else lambda at, requests: None,
         committed=committed,
-        within=within,
+        run_group=run_group,
         wait=waited,
         retry=retried,
         busy=lambda text: flow_log.info("waiting for the file: %s", text),
@@ -242,7 +242,7 @@ def each(project_ids: Sequence[int] | None, work: Callable[[Settings, int, list[
     done: list[T] = []
     if run_id():
         with telling():
-            for other in automations.bury(UUID(run_id())):
+            for other in automations.mark_crashed(UUID(run_id())):
                 log().warning("run %s has ended without a word: marked crashed", other)
     try:
         found = settings(project_ids)
@@ -284,7 +284,7 @@ def table(rows: list[dict[str, object]]) -> None:
         create_table_artifact(rows, key=name, description=f"What {name} did")
 
 
-def leave(found: Settings, done: Sequence[Told]) -> None:
+def leave(found: Settings, done: Sequence[AnyReport]) -> None:
     """Artifacts and events of a run that has come to its end."""
     if not run_id():
         return
@@ -295,7 +295,7 @@ def leave(found: Settings, done: Sequence[Told]) -> None:
             _leave(found, one)
 
 
-def _leave(found: Settings, one: Told) -> None:
+def _leave(found: Settings, one: AnyReport) -> None:
     sink = wiring.sink_of(found)
     history = sink.runs(one.project_id, limit=status.RUNS_SHOWN) if sink.exists() else []
     gaps: Sequence[Segment] = ()

@@ -38,10 +38,10 @@ class Verified:
         return self.report.problems
 
 
-Told = Report | Synced | Verified
+AnyReport = Report | Synced | Verified
 
 
-def row(told: Told) -> dict[str, object]:
+def row(told: AnyReport) -> dict[str, object]:
     """A run over one project as a line of its table."""
     if isinstance(told, Synced):
         return {
@@ -148,7 +148,7 @@ class Alert:
         }
 
 
-def alerts(told: Told, *, gaps: Sequence[Segment] = (), before: Sequence[Run] = ()) -> list[Alert]:
+def alerts(told: AnyReport, *, gaps: Sequence[Segment] = (), before: Sequence[Run] = ()) -> list[Alert]:
     """What somebody must hear of after a run. *gaps*: of the project's coverage; *before*: the history of runs,
     newest first, in which this one stands, too.
 

@@ -122,7 +122,7 @@ def news(block: str) -> Automation:
     )
 
 
-def bury(own: UUID, *, after: timedelta = STARTING) -> list[UUID]:
+def mark_crashed(own: UUID, *, after: timedelta = STARTING) -> list[UUID]:
     """Mark runs of ours that have shown no sign of life for so long; their ids. *own*: the run that looks.
 
     What the automations do sooner; but a server that is restarted, or loses an event, may miss a run for good. A run's

@@ -81,7 +81,7 @@ def load(settings: Settings, part: Part, done: list[Report]) -> None:
         require_proof=part.require_proof,
         share=pacing.Share(f"backfill {part.name}", part.share),
         listener=adapter.listener(part.project_id, progress=f"backfill-project-{part.project_id}-part-{number}"),
-        tell=done.append,
+        on_report=done.append,
     )
 
 

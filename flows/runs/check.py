@@ -172,7 +172,7 @@ def _destination(settings: Settings, project_id: int) -> Finding:
     try:
         sink = wiring.sink_of(settings)
         existed = sink.exists()
-        sink.probe(
+        sink.check(
             project_id,
             pipeline.STREAM,
             host=settings.source.host,

@@ -89,7 +89,7 @@ def of_project(
     """
     start, end, from_earliest = asked_range(since, until)
     sink = sink_of(settings, listener)
-    sink.probe(project_id, pipeline.STREAM, host=settings.source.host, event_filter=filter_of(settings).identity)
+    sink.check(project_id, pipeline.STREAM, host=settings.source.host, event_filter=filter_of(settings).identity)
     with reader_of(settings, project_id, listener=listener, max_wait=None) as (reader, client, budget):
         now = reader.now(first=sink.origin(project_id, pipeline.STREAM) is None)
         ledger = plan.as_of(sink.ledger(project_id, pipeline.STREAM), now, settle=settings.events.settle)

@@ -33,12 +33,12 @@ def load_events(
     max_wait: timedelta | None = None,
     share: Share | None = None,
     listener: Listener | None = None,
-    tell: Callable[[Report], None] = lambda report: None,
+    on_report: Callable[[Report], None] = lambda report: None,
 ) -> Report:
     """Sync or backfill the events of one project and write the run into the history.
 
     *since*, *until*: as on the command line. *require_proof*: what the source did not confirm is a problem; the settings may
-    ask for that, too. *share*: what part of the limits to keep to. *tell* hears the report also of a
+    ask for that, too. *share*: what part of the limits to keep to. *on_report* hears the report also of a
     run that ends with an error.
     Raises SettingsError, SourceError, SinkError; what is landed stays.
     """
@@ -48,7 +48,7 @@ def load_events(
 
     def told(report: Report) -> None:
         reports.append(report)
-        tell(report)
+        on_report(report)
 
     with started(
         settings,
@@ -59,7 +59,7 @@ def load_events(
         require_proof=require_proof or settings.events.require_proof,
         share=share,
         listener=listener,
-        tell=told,
+        on_report=told,
     ) as run:
         pipeline.run(
             pipeline.Order(
@@ -81,8 +81,8 @@ def load_events(
             outcome=run.outcome,
             on_progress=lambda progress: listener.progress(progress, sum(run.client.requests.values())),
             on_commit=listener.committed,
-            may_ask=lambda: run.budget.used(Bucket.QUERY)[1] < pacing.QUERY.per_hour // LOOKBACK_SHARE,
-            within=listener.within,
+            query_budget_left=lambda: run.budget.used(Bucket.QUERY)[1] < pacing.QUERY.per_hour // LOOKBACK_SHARE,
+            run_group=listener.run_group,
             on_retry=listener.retry,
         )
     return reports[0]
@@ -105,7 +105,7 @@ def parts_of(
     listener = listener or Listener()
     start, end, from_earliest = asked_range(since, until)
     sink = sink_of(settings, listener)
-    sink.probe(project_id, pipeline.STREAM, host=settings.source.host, event_filter=filter_of(settings).identity)
+    sink.check(project_id, pipeline.STREAM, host=settings.source.host, event_filter=filter_of(settings).identity)
     with reader_of(settings, project_id, listener=listener, max_wait=max_wait) as (reader, _, _):
         now_there = reader.now(first=sink.origin(project_id, pipeline.STREAM) is None)
         order = pipeline.Order(

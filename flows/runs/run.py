@@ -79,14 +79,14 @@ def started(
     require_proof: bool = False,
     share: Share | None = None,
     listener: Listener,
-    tell: Callable[[Report], None],
+    on_report: Callable[[Report], None],
 ) -> Iterator[_Started]:
-    """Try the destination, ask the source, and prepare; in the end *tell* the run's report, also to the history."""
+    """Try the destination, ask the source, and prepare; in the end *on_report* the run's report, also to the history."""
     started_at, error = now(), ""
     sink = sink_of(settings, listener)
     host, event_filter = settings.source.host, filter_of(settings).identity
     # The destination is tried before the source is asked, and written when the source has let us in.
-    sink.probe(project_id, pipeline.STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
+    sink.check(project_id, pipeline.STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
     outcome = pipeline.Outcome()
     found: list[str] = []
     with reader_of(settings, project_id, listener=listener, max_wait=max_wait, share=share) as (
@@ -103,7 +103,7 @@ def started(
             raise
         except BaseException:  # Ctrl-C, or whoever runs us wants it to end
             error = INTERRUPTED
-            sink.hurry()
+            sink.stop_waiting()
             raise
         finally:
             if error:
@@ -116,7 +116,7 @@ def started(
             report = _report(
                 project_id, outcome, reader, client, budget, found=found, notes=notes, started_at=started_at
             )
-            tell(report)
+            on_report(report)
             # The history must not hide the error that ended the run.
             with suppress(SinkError) if error else nullcontext():
                 if sink.exists():

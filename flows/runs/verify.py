@@ -37,7 +37,13 @@ def verify_events(
         )
     reports: list[Report] = []
     with started(
-        settings, project_id, command="verify", rebuild=False, max_wait=max_wait, listener=listener, tell=reports.append
+        settings,
+        project_id,
+        command="verify",
+        rebuild=False,
+        max_wait=max_wait,
+        listener=listener,
+        on_report=reports.append,
     ) as run:
         found = audit.run(
             pipeline.Order(

@@ -25,11 +25,11 @@ from sinks.destination import Destination
 @dataclass(frozen=True, slots=True)
 class Listener:
     """Whom a run tells what happens: progress and requests so far, what each commit made durable, waits for the limits,
-    retries, a busy destination. *within* does the work of each group of windows, as flows.landing.pipeline.run says."""
+    retries, a busy destination. *run_group* does the work of each group of windows, as flows.landing.pipeline.run says."""
 
     progress: Callable[[pipeline.Progress, int], None] = lambda progress, requests: None
     committed: Callable[[pipeline.Committed], None] = lambda committed: None
-    within: Callable[[pipeline.Group, Callable[[], None]], None] = pipeline.at_once
+    run_group: Callable[[pipeline.Group, Callable[[], None]], None] = pipeline.run_directly
     wait: Callable[[Wait], None] = lambda wait: None
     retry: Retried = lambda error, wait_s: None
     busy: Callable[[str], None] = lambda holder: None

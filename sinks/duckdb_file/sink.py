@@ -61,7 +61,7 @@ class DuckDBSink:
             self._prepare(db, project_id, stream, host=host, event_filter=event_filter, rebuild=rebuild)
         self._filters[project_id, stream] = event_filter
 
-    def probe(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
+    def check(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
         """What prepare would do and raise, without leaving a trace."""
         if not self.path.exists():
             try:
@@ -172,9 +172,9 @@ class DuckDBSink:
                 hint="run again with the filter that is in force",
             )
 
-    def twice(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
+    def duplicates(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
         with self._file.open(read_only=True) as db:
-            return queries.twice(db, project_id, days)
+            return queries.duplicates(db, project_id, days)
 
     def note(self, notes: Sequence[Note]) -> list[Note]:
         left: list[Note] = []
@@ -228,7 +228,7 @@ class DuckDBSink:
                 for project, of, start, at, late, deleted, changed, lateness_s in rows
             ]
 
-    def checked(self, project_id: int, stream: str, days: Iterable[date], *, seen: Ledger) -> None:
+    def mark_searched(self, project_id: int, stream: str, days: Iterable[date], *, seen: Ledger) -> None:
         with self._file.open() as db, transaction(db):
             for day in days:
                 of_day = "SELECT window_start, generation FROM hedgerow.windows WHERE project_id = ? AND stream = ? "
@@ -241,7 +241,7 @@ class DuckDBSink:
     def exists(self) -> bool:
         return self.path.exists()
 
-    def hurry(self) -> None:
+    def stop_waiting(self) -> None:
         self._file.lock_timeout_s = 0.0
 
     def record(self, run: Run) -> None:
@@ -293,13 +293,13 @@ class DuckDBSink:
             self._migrate(db)
             tables.replace(db, name, rows, version=version, json=json, views=views or {})
 
-    def keep(self, path: str, file: Path) -> str:
+    def store_content(self, path: str, file: Path) -> str:
         home = self.path.with_name(f"{self.path.name}.exports")
         with errors.writing(home):
             target = home / path
             durable.make(target.parent)
-            with file.open("rb") as source, durable.arriving(target) as sunk:
-                shutil.copyfileobj(source, sunk)
+            with file.open("rb") as source, durable.arriving(target) as buffer:
+                shutil.copyfileobj(source, buffer)
         return f"{home.name}/{path}"
 
     def origin(self, project_id: int, stream: str) -> tuple[str, str] | None:

@@ -106,7 +106,7 @@ class LakeSink:
                     raise errors.GenerationConflict(f"rules of {known.name}", expected=epoch, found=epoch + 1) from None
                 known.refresh_rules()
 
-    def probe(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
+    def check(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
         self._try()
         self._check_format(write=False)
         self._check_host(project_id, host, write=False)
@@ -328,9 +328,9 @@ class LakeSink:
             return None
         name = f"{entry.start:%Y%m%dT%H%M%SZ}-{landing_id}.parquet"
         path = f"{HOME}/quarantine/project_id={known.project_id}/stream={known.name}/{name}"
-        sunk = pa.BufferOutputStream()
-        pq.write_table(rejects, sunk, compression="zstd")
-        self.objects.put(path, sunk.getvalue().to_pybytes(), create=True)
+        buffer = pa.BufferOutputStream()
+        pq.write_table(rejects, buffer, compression="zstd")
+        self.objects.put(path, buffer.getvalue().to_pybytes(), create=True)
         return path
 
     def _rejects_of(self, file: File) -> pa.Table:
@@ -374,7 +374,7 @@ class LakeSink:
         now = known.look(path)
         return now is not None and now.footer.id == before.footer.id
 
-    def checked(self, project_id: int, stream: str, days: Iterable[date], *, seen: Ledger) -> None:
+    def mark_searched(self, project_id: int, stream: str, days: Iterable[date], *, seen: Ledger) -> None:
         known = self._stream(project_id, stream)
         now = known.ledger()
         wanted = {day for day in days if off_the_list(seen, generations(now, day), day)}
@@ -422,16 +422,16 @@ class LakeSink:
         listed = self.objects.list(f"{HOME}/streams/project_id={project_id}")
         return sorted(one.path.rpartition("stream=")[2].removesuffix(".json") for one in listed)
 
-    def hurry(self) -> None:
+    def stop_waiting(self) -> None:
         """Nothing of a lake is waited for."""
 
-    def twice(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
+    def duplicates(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
         known = self._stream(project_id, stream)
         found = [IDENTITIES.empty_table()]
         for day in sorted(days):
             files = [file for file in known.files.values() if file.footer.entry.start.date() == day]
             with self._events(project_id, files, IDENTITIES.names) as db:
-                found.append(queries.twice(db, project_id, [day]))
+                found.append(queries.duplicates(db, project_id, [day]))
         return pa.concat_tables(found)
 
     def hashes(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
@@ -462,13 +462,15 @@ class LakeSink:
         json: Sequence[str] = (),
         views: Mapping[str, str] | None = None,
     ) -> None:
-        sunk = pa.BufferOutputStream()
+        buffer = pa.BufferOutputStream()
         # JSON is text in Parquet, and views are made where the lake is queried: the footer says what they are. Its id
         # makes two versions of the same rows two.
         notes = window_file.TableNotes(uuid.uuid4().hex, list(json), dict(views or {}))
-        pq.write_table(window_file.noted(rows, notes), sunk, compression="zstd")
+        pq.write_table(window_file.noted(rows, notes), buffer, compression="zstd")
         try:
-            self.objects.put(table_path(name), sunk.getvalue().to_pybytes(), create=not version, match=version or None)
+            self.objects.put(
+                table_path(name), buffer.getvalue().to_pybytes(), create=not version, match=version or None
+            )
         except (Exists, Changed) as exc:
             raise errors.GenerationConflict(f"table {name}", expected=0, found=1) from exc
 
@@ -484,7 +486,7 @@ class LakeSink:
                         found[name] = one.path, window_file.read_end(self.objects, one, window_file.read_notes)
         return found
 
-    def keep(self, path: str, file: Path) -> str:
+    def store_content(self, path: str, file: Path) -> str:
         self.objects.put(f"{CONTENTS}/{path}", file)
         return f"{CONTENTS}/{path}"
 
@@ -614,9 +616,9 @@ def _duckdb() -> Iterator[duckdb.DuckDBPyConnection]:
 def _written(rows: pa.Table, footer: Footer, directory: Path) -> Iterator[bytes | Path]:
     """A window's file: in memory, or on disk when it is large."""
     if rows.nbytes <= BUFFERED_BYTES:
-        sunk = pa.BufferOutputStream()
-        window_file.write(rows, footer, sunk)
-        yield sunk.getvalue().to_pybytes()
+        buffer = pa.BufferOutputStream()
+        window_file.write(rows, footer, buffer)
+        yield buffer.getvalue().to_pybytes()
         return
     with ExitStack() as held:
         with errors.writing(directory):

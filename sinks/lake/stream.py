@@ -338,11 +338,11 @@ class Stream:
                 strict=True,
             )
         )
-        sunk = pa.BufferOutputStream()
+        buffer = pa.BufferOutputStream()
         pq.write_table(
-            pa.table([pa.array(column) for column in columns], schema=CACHE_SCHEMA), sunk, compression="zstd"
+            pa.table([pa.array(column) for column in columns], schema=CACHE_SCHEMA), buffer, compression="zstd"
         )
-        self.objects.put(self._cache_path, sunk.getvalue().to_pybytes())
+        self.objects.put(self._cache_path, buffer.getvalue().to_pybytes())
         self._cached = {path: file.etag for path, file in sound.items()}
 
     def _all(self, ask: Callable[[Any], Any], items: list[Any]) -> Iterator[Any]:

@@ -45,8 +45,8 @@ from tests.flows.harness import IMPATIENT, SETTLE
 KINDS = ("sync", "rebuild", "backfill", "verify", "repair", "accept", "copy")
 PROMISES = ("sync", "rebuild", "backfill")  # whose outcome says complete or not
 READS = frozenset(
-    {"ledger", "hashes", "audit", "twice", "changes", "runs", "rows", "origin", "rejects", "probe", "exists"}
-    | {"projects", "table", "query", "hurry"}
+    {"ledger", "hashes", "audit", "duplicates", "changes", "runs", "rows", "origin", "rejects", "check", "exists"}
+    | {"projects", "table", "query", "stop_waiting"}
 )
 CALLS = frozenset(
     name for one in (Sink, Destination) for name, _ in inspect.getmembers(one, inspect.isfunction) if name[0] != "_"

@@ -171,11 +171,11 @@ def _damage_object(objects: Objects, path: str, how: str, rng: random.Random) ->
     rows = file.read().replace_schema_metadata(None)
     if not rows.num_rows:
         return False
-    sunk = pa.BufferOutputStream()
-    with pq.ParquetWriter(sunk, rows.schema, compression="zstd") as writer:
+    buffer = pa.BufferOutputStream()
+    with pq.ParquetWriter(buffer, rows.schema, compression="zstd") as writer:
         writer.write_table(damaged(rows, how, rng))
         writer.add_key_value_metadata({window_file.KEY: file.metadata.metadata[window_file.KEY]})
-    objects.put(path, sunk.getvalue().to_pybytes())
+    objects.put(path, buffer.getvalue().to_pybytes())
     return True
 
 

@@ -161,7 +161,7 @@ def moved_while_a_date_is_searched(history: History) -> None:
     history.move()
     first = history.start("sync")
     assert first is not None
-    history.go_before(first, "checked")
+    history.go_before(first, "mark_searched")
     for _ in range(3):
         history.move()
     history.whole("sync")

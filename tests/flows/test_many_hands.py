@@ -170,7 +170,7 @@ class ManyHands(RuleBasedStateMachine):
     @rule(
         first=st.sampled_from(["sync", "verify", "repair", "backfill", "copy", "rebuild"]),
         second=st.sampled_from(["sync", "sync", "verify", "repair", "accept", "rebuild", "backfill"]),
-        call=st.sampled_from(["note", "note", "land", "checked", "save"]),
+        call=st.sampled_from(["note", "note", "land", "mark_searched", "save"]),
         between=st.sampled_from(["", "damage", "move", "late"]),
     )
     def cross(self, first: str, second: str, call: str, between: str) -> None:
@@ -286,9 +286,9 @@ def test_windows_that_a_sync_lands_again_because_an_event_moved_are_compared(sou
     hands.pass_time(events=0, span=125)
     hands.undo_damage()
     hands.damage(how="double")
-    hands.cross(between="", call="checked", first="backfill", second="sync")
+    hands.cross(between="", call="mark_searched", first="backfill", second="sync")
     hands.come_late(events=3, one=800, other=95)
-    hands.cross(between="late", call="checked", first="verify", second="sync")
+    hands.cross(between="late", call="mark_searched", first="verify", second="sync")
     hands.behave(at=200, how="heavy in large")
     hands.behave(at=45, how="refuse")
     hands.come_late(events=9, one=400, other=400)

@@ -255,7 +255,7 @@ def of_project(sink: Sink, project_id: int) -> list[object]:
         sink.audit(project_id, "events", day, after),
         sink.changes(project_id, "events"),
         sink.runs(project_id, limit=9),
-        sorted(map(str, sink.twice(project_id, "events", [DAY.date()]).to_pylist())),
+        sorted(map(str, sink.duplicates(project_id, "events", [DAY.date()]).to_pylist())),
     ]
 
 
@@ -297,7 +297,7 @@ def test_projects_of_one_destination_do_not_touch_each_other(sink):
     sink.land([landing(generation=2, project_id=2), shifted(landing(project_id=2), hours=3)])
     landed = sink.ledger(2, "events")
     sink.note([Note(entry, DAY, Sound()) for entry in landed.entries.values()])
-    sink.checked(2, "events", [DAY.date()], seen=landed)
+    sink.mark_searched(2, "events", [DAY.date()], seen=landed)
     sink.prepare(2, "exports", host="https://a", event_filter="", rebuild=True)
     sink.prepare(2, "events", host="https://a", event_filter="x", rebuild=True)
     ledger = sink.ledger(2, "events")
@@ -333,7 +333,7 @@ def test_event_in_two_windows_stays_to_be_searched_whatever_is_landed_again(sink
 
     ledger = sink.ledger(1, "events")
     assert ledger.unchecked == {DAY.date()}
-    assert sink.twice(1, "events", sorted(ledger.unchecked)).num_rows == 2
+    assert sink.duplicates(1, "events", sorted(ledger.unchecked)).num_rows == 2
 
 
 def test_mark_never_moves_back(sink):
@@ -504,10 +504,10 @@ def test_date_that_was_landed_again_stays_to_be_searched(sink):
     sink.land([landing("a")])
     seen = sink.ledger(1, "events")
     sink.land([landing("b", generation=1)])
-    sink.checked(1, "events", [DAY.date()], seen=seen)
+    sink.mark_searched(1, "events", [DAY.date()], seen=seen)
     assert sink.ledger(1, "events").unchecked == {DAY.date()}
 
-    sink.checked(1, "events", [DAY.date()], seen=sink.ledger(1, "events"))
+    sink.mark_searched(1, "events", [DAY.date()], seen=sink.ledger(1, "events"))
     assert sink.ledger(1, "events").unchecked == frozenset()
 
 

@@ -240,7 +240,8 @@ class Sinks(RuleBasedStateMachine):
     @rule(project_id=projects, day=st.sampled_from(DAYS))
     def search(self, project_id: int, day: date) -> None:
         found = [
-            sorted(map(str, sink.twice(project_id, "events", [day]).to_pylist())) for sink in (self.memory, self.tested)
+            sorted(map(str, sink.duplicates(project_id, "events", [day]).to_pylist()))
+            for sink in (self.memory, self.tested)
         ]
         assert found[0] == found[1]
 
@@ -248,7 +249,7 @@ class Sinks(RuleBasedStateMachine):
     def check(self, project_id: int, days: list[date]) -> None:
         # As seen now, or before some landings: then a date that was landed since stays.
         seen = self.seen.get(project_id) or self.memory.ledger(project_id, "events")
-        self.both(lambda sink: sink.checked(project_id, "events", days, seen=seen))
+        self.both(lambda sink: sink.mark_searched(project_id, "events", days, seen=seen))
 
     @rule(project_id=projects)
     def look(self, project_id: int) -> None:

@@ -111,14 +111,14 @@ def _listening(storage: Storage) -> ThreadingHTTPServer:
             elif storage.valid <= timedelta(0) or not until.isdigit():
                 self._refuse(403, "AccessDenied", "Request has expired")
             elif storage.hop and "hopped" not in parts.query:
-                self._plain(307, b"", {"Location": f"{self.path}&hopped=1"})
+                self._respond(307, b"", {"Location": f"{self.path}&hopped=1"})
             else:
                 self._content(blob, cut)
 
         def _content(self, blob: Blob, cut: int) -> None:
             start = self._start(blob)
             if start >= blob.size and start:
-                self._plain(416, b"", {"Content-Range": f"bytes */{blob.size}"})
+                self._respond(416, b"", {"Content-Range": f"bytes */{blob.size}"})
                 return
             left = blob.size - start
             if start and storage.longest_range:
@@ -154,9 +154,9 @@ def _listening(storage: Storage) -> ThreadingHTTPServer:
             return int(found[1]) if found and storage.ranges and fits else 0
 
         def _refuse(self, status: int, code: str, text: str) -> None:
-            self._plain(status, f"<Error><Code>{code}</Code><Message>{text}</Message></Error>".encode(), {})
+            self._respond(status, f"<Error><Code>{code}</Code><Message>{text}</Message></Error>".encode(), {})
 
-        def _plain(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        def _respond(self, status: int, body: bytes, headers: dict[str, str]) -> None:
             self.send_response(status)
             for name, value in (
                 {"Content-Length": str(len(body)), "Content-Type": "application/xml"} | headers

@@ -103,7 +103,7 @@ class Engine:
                 raise Refused(f"Query failed: {str(exc).splitlines()[0]}") from exc
         columns = described(hogql, native, self._timezone)
         shown = [
-            [self._plain(value, column) for value, column in zip(row, columns, strict=True)] for row in rows[:limit]
+            [self._as_json(value, column) for value, column in zip(row, columns, strict=True)] for row in rows[:limit]
         ]
         return Result(columns, shown, len(rows) > limit)
 
@@ -136,7 +136,7 @@ class Engine:
             hogql = CONSTANT.sub(_subtracted, hogql)
         return translated(hogql)
 
-    def _plain(self, value: object, column: Column) -> object:
+    def _as_json(self, value: object, column: Column) -> object:
         """*value* in JSON: datetimes in the column's zone, UTC as `Z` (samples of server 1.43)."""
         if isinstance(value, datetime):
             text = value.astimezone(ZoneInfo(column.zone)).isoformat()

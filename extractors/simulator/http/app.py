@@ -270,7 +270,7 @@ class App:
             if asked.endpoint == "values":
                 return self._values(asked, project)
             if BUCKETS.get(asked.endpoint) == "rest":
-                return self._plain(asked, project)
+                return self._asset_answer(asked, project)
             return self._list(asked, project)
         except BadField as exc:
             return responses.error(400, "validation_error", exc.code, str(exc), exc.attr)
@@ -279,7 +279,7 @@ class App:
         except BareFault:
             return responses.server_error()
 
-    def _plain(self, asked: _Asked, project: _Project) -> Response:
+    def _asset_answer(self, asked: _Asked, project: _Project) -> Response:
         """Exports and evaluations."""
         profile, method, one = self._profile, asked.request.method, self._paged(asked)
         if asked.endpoint == "exports":

@@ -368,7 +368,7 @@ def test_a_slower_run_does_not_forget_a_content(place, store, before_call):
     assert place.content(place.rows("SELECT content_path FROM exports WHERE id = 1")[0][0]) == CSV
 
 
-@pytest.mark.parametrize("call", ["replace export_1_1", "replace exports", "keep"])
+@pytest.mark.parametrize("call", ["replace export_1_1", "replace exports", "store_content"])
 def test_two_runs_fetch_the_same_content(call, place, store, before_call):
     """Both land it, none fails: one table, one row."""
     store.add("text/csv", NOW, content=Blob.of(CSV))
@@ -400,8 +400,8 @@ def whole(place: Place, store: ExportStore) -> bool:
     )
 
 
-WRITES = frozenset({"prepare", "replace", "keep", "record"})
-CALLS = WRITES | {"probe", "table", "exists", "origin"}
+WRITES = frozenset({"prepare", "replace", "store_content", "record"})
+CALLS = WRITES | {"check", "table", "exists", "origin"}
 
 
 @pytest.mark.parametrize(
@@ -526,7 +526,7 @@ def test_a_snapshot_that_another_run_orders_is_a_problem(place, store):
     store.add("text/csv", NOW, content=Blob.of(CSV))
     order = exports.NewExport("text/csv", insight=7)
     (place.directory / "state").mkdir(exist_ok=True)
-    desk = ordering.Desk(place.directory / "state", place.simulator.url, 1, NOW, "weekly")
+    desk = ordering.OrderNotes(place.directory / "state", place.simulator.url, 1, NOW, "weekly")
     with files.locked(desk.note_of(order)):
         done = place.sync("exports", WEEKLY, Snapshot(name="daily", insight=7))
 
@@ -570,7 +570,7 @@ def _with_spool(place: Place, directory: Path) -> Heard:
 def test_no_place_for_orders_is_named(place, store):
     """The state directory cannot be written where orders are noted: no order is sent."""
     order = exports.NewExport("text/csv", insight=7)
-    desk = ordering.Desk(place.directory / "state", place.simulator.url, 1, NOW, "weekly")
+    desk = ordering.OrderNotes(place.directory / "state", place.simulator.url, 1, NOW, "weekly")
     desk.directory.mkdir(exist_ok=True)
     desk.note_of(order).symlink_to(place.directory / "elsewhere")
     with pytest.raises(SettingsError, match="state directory"):

@@ -254,8 +254,10 @@ def test_command_ends_with_3_where_anything_is_wrong(arguments, wrong, status, t
     monkeypatch.setenv("POSTHOG_PERSONAL_API_KEY", "phx_x")
     monkeypatch.setenv("POSTHOG_PROJECT_ID", "1,2")
 
-    def load_events(settings: object, project_id: int, *, tell: Callable[[Report], None], **more: object) -> None:
-        tell(replace(REPORT, project_id=project_id, problems=("bad",) if project_id in wrong.get("events", ()) else ()))
+    def load_events(settings: object, project_id: int, *, on_report: Callable[[Report], None], **more: object) -> None:
+        on_report(
+            replace(REPORT, project_id=project_id, problems=("bad",) if project_id in wrong.get("events", ()) else ())
+        )
 
     def synced(settings: object, project_id: int, stream: str, **more: object) -> Synced:
         return Synced(project_id, stream, problems=["bad"] if project_id in wrong.get(stream, ()) else [])

@@ -300,7 +300,7 @@ def test_date_that_another_run_lands_during_its_search_is_searched_again(kind, t
             if other is sink:
                 monkeypatch.undo()
             dataset.move(dataset.events[5].uuid, clock - 2 * MINUTE)
-            meanwhile(monkeypatch, other, "twice", killed)
+            meanwhile(monkeypatch, other, "duplicates", killed)
             with pytest.raises(Killed):
                 runs.sync(sink=other)
             if other is sink:
@@ -309,7 +309,7 @@ def test_date_that_another_run_lands_during_its_search_is_searched_again(kind, t
         def killed() -> None:
             raise Killed
 
-        meanwhile(monkeypatch, sink, "checked", lands_and_dies)
+        meanwhile(monkeypatch, sink, "mark_searched", lands_and_dies)
         runs.sync()
         runs.sync()
 

@@ -96,12 +96,12 @@ def replaced(root: Path, content: bytes) -> Path:
 
 def kept_beside(root: Path, content: bytes) -> Path:
     (root / f"{len(content)}.csv").write_bytes(content)
-    return root / DuckDBSink(root / "a.duckdb").keep("1/7-a.csv", root / f"{len(content)}.csv")
+    return root / DuckDBSink(root / "a.duckdb").store_content("1/7-a.csv", root / f"{len(content)}.csv")
 
 
 def kept_in_a_lake(root: Path, content: bytes) -> Path:
     (root / "content").write_bytes(content)
-    return root / "lake" / stores.local_lake(root / "lake").keep("1/7-a.csv", root / "content")
+    return root / "lake" / stores.local_lake(root / "lake").store_content("1/7-a.csv", root / "content")
 
 
 Place = Callable[[Path, bytes], Path]
@@ -227,9 +227,9 @@ def test_order_is_noted_durably_before_it_is_sent(disk, monkeypatch):
 
     monkeypatch.setattr(exports, "create", sent)
     monkeypatch.setattr(exports, "found_again", lambda *asked, **more: None)
-    desk = ordering.Desk(disk.root, "https://a", 1, NOW)
+    desk = ordering.OrderNotes(disk.root, "https://a", 1, NOW)
     with pytest.raises(AnswerLost):
-        ordering.make(None, NewExport("text/csv", insight=7), desk, answer_s=1, pause=print, tell=print)
+        ordering.make(None, NewExport("text/csv", insight=7), desk, answer_s=1, pause=print, on_note=print)
 
     (noted,) = seen[0].values()
     assert marks[0].encode() in (noted or b"")
@@ -247,9 +247,9 @@ def test_order_that_goes_out_again_bears_its_first_mark(tmp_path, monkeypatch):
     for look in ("marked", "found_again"):
         monkeypatch.setattr(exports, look, lambda *asked, **more: None)
     for at in (NOW, NOW + timedelta(hours=23), NOW + timedelta(hours=48)):
-        desk = ordering.Desk(tmp_path, "https://a", 1, at)
+        desk = ordering.OrderNotes(tmp_path, "https://a", 1, at)
         with pytest.raises(AnswerLost):
-            ordering.make(None, NewExport("text/csv", insight=7), desk, answer_s=1, pause=print, tell=print)
+            ordering.make(None, NewExport("text/csv", insight=7), desk, answer_s=1, pause=print, on_note=print)
 
     assert marks[0] == marks[1] != marks[2]
 

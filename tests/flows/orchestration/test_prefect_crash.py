@@ -267,8 +267,8 @@ def test_silent_run_is_buried_where_the_automations_missed_it(workers, dataset, 
     listed = workers.ask("automations/filter", {})
     for one in listed:
         workers.prefect("automation", "pause", "--id", one["id"])
-    look = "from datetime import timedelta; from uuid import uuid4; from flows.orchestration.automations import bury; "
-    look += "print([str(found) for found in bury(uuid4(), after=timedelta(seconds=45))])"
+    look = "from datetime import timedelta; from uuid import uuid4; from flows.orchestration.automations import mark_crashed; "
+    look += "print([str(found) for found in mark_crashed(uuid4(), after=timedelta(seconds=45))])"
     slower = Faults([Fault("slow-first-byte", rate=1.0, seconds=7.0)])
     try:
         with serve(dataset, profile=UNLIMITED, faults=slower) as source:

@@ -19,7 +19,7 @@ import pytest
 
 from extractors.simulator.data.dataset import generate
 from extractors.simulator.server import Simulator, serve
-from flows.cli.app import demo
+from flows.cli import demo
 from flows.report import terminal
 from flows.settings.parse import SettingsError
 from sinks.memory import MemorySink

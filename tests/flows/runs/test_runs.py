@@ -98,7 +98,7 @@ def test_look_back_takes_a_quarter_of_an_hour_s_queries(queries, asks, tmp_path,
         with pytest.raises(Heard) as raised:
             loads.load_events(settings, 1, command="sync")
 
-        assert raised.value.args[1]["may_ask"]() == asks
+        assert raised.value.args[1]["query_budget_left"]() == asks
 
 
 @pytest.mark.parametrize("longest_s", [None, 0.0, 90.0], ids=["any", "none", "90 s"])

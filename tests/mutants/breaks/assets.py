@@ -51,7 +51,7 @@ BREAKS = [
         "a snapshot of a dead run is any export",
         "flows/assets/exports.py",
         "            ordered.append((one, name))\n",
-        "            shelf.take(client, one)\n",
+        "            table.take(client, one)\n",
         f"{ORDER} -k 'run_was_killed and file'",
     ),
     Break(
@@ -116,7 +116,7 @@ BREAKS = [
     Break(
         "order noted under a name that does not last",
         "flows/assets/ordering.py",
-        "        files.sync_directory(desk.directory)  # where the file is new, its name too\n",
+        "        files.sync_directory(notes.directory)  # where the file is new, its name too\n",
         "",
         f"{DURABLE} -k noted_durably",
     ),
@@ -151,8 +151,8 @@ BREAKS = [
     Break(
         "one content for an export of two projects",
         "flows/assets/tables.py",
-        'self._sink.keep(f"{self._project_id}/{one.id}-',
-        'self._sink.keep(f"1/{one.id}-',
+        'self._sink.store_content(f"{self._project_id}/{one.id}-',
+        'self._sink.store_content(f"1/{one.id}-',
         "tests/flows/assets/test_assets.py -k 'two_projects and file'",
     ),
     Break(
@@ -172,8 +172,8 @@ BREAKS = [
     Break(
         "another mark for the same order",
         "flows/assets/ordering.py",
-        "        mark = mark or desk.new_mark()\n",
-        "        mark = desk.new_mark()\n",
+        "        mark = mark or notes.new_mark()\n",
+        "        mark = notes.new_mark()\n",
         f"{DURABLE} -k first_mark",
     ),
 ]

@@ -57,8 +57,8 @@ BREAKS = [
     Break(
         "content under its final name at once",
         "sinks/duckdb_file/sink.py",
-        "durable.arriving(target) as sunk:",
-        'target.open("wb") as sunk:',
+        "durable.arriving(target) as buffer:",
+        'target.open("wb") as buffer:',
         f"{DURABLE} -k 'power_cut and kept_beside'",
     ),
     Break(

@@ -47,7 +47,7 @@ BREAKS = [
     Break(
         "later copy not asked for",
         "flows/landing/sweep.py",
-        "        if not differing.num_rows or not self._may_ask():",
+        "        if not differing.num_rows or not self._query_budget_left():",
         "        if True:",
         f"{COPIES} -k 'later_is_landed and memory'",
     ),
@@ -103,15 +103,15 @@ BREAKS = [
     Break(
         "hull not read",
         "flows/landing/plan.py",
-        "covers = _owed(entry, settled=settled).hull(need)",
+        "covers = _required_range(entry, settled=settled).hull(need)",
         "covers = need",
         "tests/flows/landing/test_plan.py",
     ),
     Break(
         "moved events not searched",
         "flows/landing/proof.py",
-        "            twice = sink.twice(order.project_id, STREAM, ledger.unchecked)",
-        "            twice = sink.twice(order.project_id, STREAM, ())",
+        "            twice = sink.duplicates(order.project_id, STREAM, ledger.unchecked)",
+        "            twice = sink.duplicates(order.project_id, STREAM, ())",
         "tests/flows/landing/test_moved.py",
     ),
     Break(
@@ -580,7 +580,7 @@ BREAKS = [
     Break(
         "any of two copies stays",
         "flows/landing/sweep.py",
-        "        if not differing.num_rows or not self._may_ask():",
+        "        if not differing.num_rows or not self._query_budget_left():",
         "        if True:",
         f"{WITNESS} -k 'copied or copies'",
     ),
@@ -601,8 +601,8 @@ BREAKS = [
     Break(
         "what moves while it is read stays twice",
         "flows/landing/proof.py",
-        "            twice = sink.twice(order.project_id, STREAM, ledger.unchecked)",
-        "            twice = sink.twice(order.project_id, STREAM, ())",
+        "            twice = sink.duplicates(order.project_id, STREAM, ledger.unchecked)",
+        "            twice = sink.duplicates(order.project_id, STREAM, ())",
         f"{WITNESS} -k moves_on",
     ),
     Break(
@@ -797,8 +797,8 @@ BREAKS = [
     Break(
         "a moved event is read again beside its settle time",
         "flows/landing/plan.py",
-        "        covers = _owed(entry, settled=settled)\n        state",
-        "        covers = _owed(entry, settled=True)\n        state",
+        "        covers = _required_range(entry, settled=settled)\n        state",
+        "        covers = _required_range(entry, settled=True)\n        state",
         f"{PLAN} -k again_reads_an_open",
     ),
     Break(

@@ -231,7 +231,7 @@ BREAKS = [
     Break(
         "outage taken for a row's fault",
         "extractors/reading/events.py",
-        "            return None if self._answers(asked, exc) else self._surely(asked, limit, narrowing)\n",
+        "            return None if self._answers(asked, exc) else self._page_or_unavailable(asked, limit, narrowing)\n",
         "            return None\n",
         f"{SWEEP} -k is_no_row_s_fault",
     ),

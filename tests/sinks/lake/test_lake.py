@@ -324,7 +324,7 @@ def test_merged_journal_forgets_no_newer_note(lake, monkeypatch):
 def test_merged_journal_keeps_notes_searches_and_runs(searched_first, lake):
     """Of one landing: what was found out about it, and that its date was searched, in whatever order; and all runs."""
     lake.land([landing("a")])
-    steps = [lambda: lake.checked(1, "events", [DAY.date()], seen=lake.ledger(1, "events"))]
+    steps = [lambda: lake.mark_searched(1, "events", [DAY.date()], seen=lake.ledger(1, "events"))]
     steps.insert(searched_first, lambda: lake.note([disputed(lake)]))
     for step in steps:
         step()
@@ -422,7 +422,7 @@ def test_a_lake_that_another_process_has_just_begun_is_no_foreign_place(lake, mo
 
 def test_trying_a_destination_leaves_nothing(tmp_path):
     """A directory that does not exist is not made by a look at it."""
-    stores.local_lake(tmp_path / "lake").probe(1, "events", host="https://a", event_filter="")
+    stores.local_lake(tmp_path / "lake").check(1, "events", host="https://a", event_filter="")
 
     assert list(tmp_path.iterdir()) == []
 
