@@ -125,6 +125,20 @@ def test_top_of_flows_holds_what_prefect_is_told_of():
     assert there == set(named)
 
 
+def test_page_of_the_rooms_shows_them_as_they_are():
+    """Every room has its line, and its figures are true to a sixth."""
+    lines = re.findall(r"^\| `(\S+)` \| (\d+) \| ([\d,]+) \|", (ROOT / "docs/rooms.md").read_text(), re.MULTILINE)
+    inside = {name.replace(".", "/") for name in ARROWS if not name.startswith("extractors.simulator.")}
+
+    assert {name for name, _, _ in lines} == inside
+    for name, files, length in lines:
+        glob = "**/*.py" if name.endswith("simulator") else "*.py"
+        there = [file for file in (ROOT / name).glob(glob) if file.name != "__init__.py"]
+        written = sum(len(file.read_text().splitlines()) for file in there)
+        assert abs(len(there) - int(files)) <= len(there) / 6, name
+        assert abs(written - int(length.replace(",", ""))) <= written / 6, name
+
+
 def test_no_circle_of_imports():
     """Not even one that a function's own import or a name for the type checker closes."""
     knows = {name: imported(file) & set(MODULES) - {name} for name, file in MODULES.items()}
