@@ -111,8 +111,3 @@ def events_page(
 def newest_event(project_id: int) -> Request:
     """The newest event, asked for as the page of events in PostHog does: cheap on every server."""
     return Request(project_id, "events/", Bucket.LIST, (("limit", "1"),), divisible=True, patient=False)
-
-
-def rest(project_id: int, resource: str, *, limit: int) -> Request:
-    """The first *limit* entries of a plain list, such as `exports/` (§3.4, §4)."""
-    return Request(project_id, resource, Bucket.REST, (("limit", str(limit)),))

@@ -1,4 +1,4 @@
-"""The reference sink: a destination as plain values, for tests to compare the others with."""
+"""The reference sink: a destination as plain values, for tests to compare the others with; the product lands nothing in it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Raw rows of a page → landed rows, and the rows of a window → one per event, with the sums that prove it.
 
-Two steps: `from_page` types, applies privacy and hashes once per page; `settled` removes copies once per window.
+Two steps: `from_page` types and hashes once per page; `settled` removes copies once per window.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from datetime import datetime
 import polars as pl
 import pyarrow as pa
 
-from transforms import digest, privacy
+from transforms import digest
 from transforms.digest import SourceDigest
 from transforms.schema import EVENTS
 
-MARKS = [pa.field("_n", pa.int64()), pa.field("_h", pa.uint64()), pa.field("_shown", pa.bool_())]
+MARKS = [pa.field("_n", pa.int64()), pa.field("_h", pa.uint64())]
 STAGED = pa.schema([*EVENTS, *MARKS])
-"""EVENTS and, per row: bytes of its key as read, its hash as landed, and whether privacy lets it be written."""
+"""EVENTS and, per row: bytes of its key as read, and its hash as landed."""
 
 _IDENTITY = ["uuid", "event", "distinct_id"]
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The rows of one window, one per event, and their sums. Always source = landed + suppressed + copies.
+    """The rows of one window, one per event, and their sums. Always source = landed + copies.
 
     *hashes*: identity, timestamp and hash of every row. *undecided*: events of which the fixed rule chose one of several
     copies.
@@ -35,13 +35,12 @@ class Settled:
     source: SourceDigest
     landed_rows: int
     landed_digest: int
-    suppressed_rows: int
     copies: int
     unmerged: bool
     undecided: int = 0
 
 
-def from_page(raw: pa.Table, *, project_id: int, loaded_at: datetime, rules: privacy.Rules) -> pa.Table:
+def from_page(raw: pa.Table, *, project_id: int, loaded_at: datetime) -> pa.Table:
     """Rows of one page in the schema STAGED.
 
     *raw*: uuid, event, distinct_id, properties, elements_chain (text) and timestamp (µs, UTC). Columns that the events
@@ -60,9 +59,9 @@ def from_page(raw: pa.Table, *, project_id: int, loaded_at: datetime, rules: pri
         pl.lit(None, pl.Datetime("us", "UTC")).alias("created_at"),
         pl.lit(loaded_at).cast(pl.Datetime("us", "UTC")).alias("_loaded_at"),
     )
-    read = rows.with_columns(digest.key_bytes(rows), pl.lit(True).alias("_shown"))
-    written = privacy.applied(read, rules)
-    return written.with_columns(digest.row_hashes(written)).select(STAGED.names).to_arrow().cast(STAGED)
+    return (
+        rows.with_columns(digest.key_bytes(rows), digest.row_hashes(rows)).select(STAGED.names).to_arrow().cast(STAGED)
+    )
 
 
 def superseded(twice: pa.Table) -> pa.Table:
@@ -81,7 +80,7 @@ def settled(staged: pa.Table, *, older: pa.Table | None = None, later: pa.Table 
     """
     if not staged.num_rows:
         return _NOTHING
-    keys = pl.DataFrame(pl.from_arrow(staged.select([*_IDENTITY, "timestamp", "_n", "_h", "_shown"]))).with_row_index()
+    keys = pl.DataFrame(pl.from_arrow(staged.select([*_IDENTITY, "timestamp", "_n", "_h"]))).with_row_index()
     if keys["uuid"].n_unique() == keys.height:
         kept, read, unmerged, undecided = keys, keys, False, 0
     else:
@@ -95,16 +94,14 @@ def settled(staged: pa.Table, *, older: pa.Table | None = None, later: pa.Table 
         gone = pl.DataFrame(pl.from_arrow(older))
         left = kept.join(gone, on=[*_IDENTITY, "timestamp"], how="anti", maintain_order="left")
         kept, unmerged = left, unmerged or left.height < kept.height
-    shown = kept.filter("_shown")
-    whole = shown.height == staged.num_rows
-    rows = staged if whole else staged.take(shown["index"].cast(pl.Int64).to_arrow())
+    whole = kept.height == staged.num_rows
+    rows = staged if whole else staged.take(kept["index"].cast(pl.Int64).to_arrow())
     return Settled(
         rows=rows.select(EVENTS.names),
-        hashes=shown.select(*_IDENTITY, "timestamp", pl.col("_h").alias("hash")).to_arrow(),
+        hashes=kept.select(*_IDENTITY, "timestamp", pl.col("_h").alias("hash")).to_arrow(),
         source=digest.source(read),
-        landed_rows=shown.height,
-        landed_digest=digest.landed(shown["_h"]),
-        suppressed_rows=kept.height - shown.height,
+        landed_rows=kept.height,
+        landed_digest=digest.landed(kept["_h"]),
         copies=read.height - kept.height,
         unmerged=unmerged,
         undecided=undecided,
@@ -135,7 +132,6 @@ _NOTHING = Settled(
     source=SourceDigest(),
     landed_rows=0,
     landed_digest=0,
-    suppressed_rows=0,
     copies=0,
     unmerged=False,
 )

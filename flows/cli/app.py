@@ -328,7 +328,11 @@ def check(
     }
     if json_output:
         documents.as_json(
-            {"projects": [{"project_id": one, "checks": list(map(checks.described, found[one]))} for one in found]}
+            {
+                "projects": [
+                    {"project_id": one, "checks": [results.checked(line) for line in found[one]]} for one in found
+                ]
+            }
         )
     elif not quiet:
         for project_id, findings in found.items():

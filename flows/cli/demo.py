@@ -12,7 +12,7 @@ from extractors.simulator.data.dataset import Dataset, generate
 from extractors.simulator.profiles import CLOUD
 from extractors.simulator.server import serve
 from extractors.window import Range
-from flows.landing import pipeline
+from flows.landing.outcome import STREAM
 from flows.report import terminal
 from flows.report.words import counted
 from flows.runs import loads, wiring
@@ -98,8 +98,8 @@ def _is_demo(path: Path) -> bool:
     """Whether the file holds nothing but the demo's week of one project, read from this machine."""
     sink = wiring.sink_of(Settings.model_validate({"destination": {"address": f"duckdb:{path}"}}))
     try:
-        origin = sink.origin(1, pipeline.STREAM)
-        windows = sink.ledger(1, pipeline.STREAM).entries.values()
+        origin = sink.origin(1, STREAM)
+        windows = sink.ledger(1, STREAM).entries.values()
         others = set(sink.projects()) - {1}
     except DestinationUnusable:
         return False

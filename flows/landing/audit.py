@@ -21,9 +21,10 @@ from extractors.window import DAY, Range, midnight
 from flows.landing import plan
 from flows.landing.crossing import Retried, until_done
 from flows.landing.guard import Guard
+from flows.landing.outcome import STREAM, Order, Outcome, Progress
 from flows.landing.proof import DryRun, Prover, agrees, answered, equals, part_of
 from flows.landing.spool import Spool
-from flows.landing.sweep import STREAM, Loader, Order, Outcome, Progress
+from flows.landing.sweep import Loader
 from sinks.ledger import Entry, Landing, Ledger, State
 from sinks.sink import Holding, Sink
 from transforms import events as rows_of

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
 from flows.landing.guard import Guard
-from flows.landing.sweep import STREAM, Progress
+from flows.landing.outcome import STREAM, Progress
 from sinks.destination import Destination
 from sinks.errors import CoversLess, DestinationUnusable, GenerationConflict
 from sinks.ledger import Entry, Landing, Ledger

@@ -19,15 +19,14 @@ from extractors.window import MICROSECOND, Range, midnight
 from flows.landing import plan
 from flows.landing.crossing import Retried, until_done
 from flows.landing.guard import Guard
+from flows.landing.outcome import STREAM, Committed, Order, Outcome, Progress
 from flows.landing.plan import Target
 from flows.landing.proof import Prover
 from flows.landing.spool import Spool
-from flows.landing.sweep import STREAM, Committed, Loader, Order, Outcome, Progress
+from flows.landing.sweep import Loader
 from sinks.ledger import Ledger
 from sinks.sink import Sink
 from transforms.events import STAGED
-
-__all__ = ["STREAM", "Committed", "Group", "Order", "Outcome", "Progress", "batches", "parts", "run", "steps"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from extractors.reading.zone import HourCount
 from extractors.window import MICROSECOND, Range, Window
 from flows.landing import plan
 from flows.landing.guard import Trial
+from flows.landing.outcome import STREAM, Order, Outcome
 from flows.landing.plan import Sweep, Target
-from flows.landing.sweep import STREAM, Loader, Order, Outcome
+from flows.landing.sweep import Loader
 from sinks.ledger import (
     Agreement,
     Damage,

@@ -32,6 +32,7 @@ from extractors.errors import SourceError
 from extractors.http.pacing import Wait
 from extractors.window import iso
 from flows.landing import pipeline
+from flows.landing.outcome import Committed, Progress
 from flows.orchestration import artifacts, automations
 from flows.orchestration.artifacts import AnyReport
 from flows.report import status, terminal, words
@@ -157,7 +158,7 @@ def listener(project_id: int, *, progress: str = "") -> Listener:
     def run_group(group: pipeline.Group, work: Callable[[], None]) -> None:
         step(_group_name(project_id, group), work)
 
-    def committed(done: pipeline.Committed) -> None:
+    def committed(done: Committed) -> None:
         log().info(
             "landed project=%d windows=%d since=%s until=%s rows=%d run=%s",
             project_id,
@@ -203,7 +204,7 @@ class _Bar:
                 "UUID", create_progress_artifact(0.0, key=key, description=f"Windows of project {project_id}")
             )
 
-    def moved(self, at: pipeline.Progress, requests: int) -> None:
+    def moved(self, at: Progress, requests: int) -> None:
         done = at.windows_planned > 0 and at.windows_done >= at.windows_planned
         if self._id is None or (time.monotonic() < self._due and not done):
             return

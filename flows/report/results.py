@@ -34,6 +34,11 @@ def show_findings(findings: Iterable[Finding]) -> None:
             console.print(visible(f"{'':19} → {finding.mend}"), markup=False)
 
 
+def checked(finding: Finding) -> dict[str, str]:
+    """The JSON of one line of a check."""
+    return {"check": finding.name, "result": finding.verdict, "found": finding.found, "mend": finding.mend}
+
+
 def planned(one: Estimate) -> dict[str, Any]:
     """The JSON of one project's plan."""
     return {

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from extractors.request import Bucket
 from extractors.window import DAY, midnight
-from flows.landing import pipeline
+from flows.landing.outcome import STREAM
 from flows.runs.wiring import Listener, limits_of, now, pacing_of, sink_of
 from flows.settings.model import Settings
 from sinks.destination import Destination
@@ -270,10 +270,10 @@ def summary_of(settings: Settings, sink: Destination, project_id: int) -> Summar
     """What *sink* holds of one project's events, and what the key has used of its limits. Asks PostHog nothing."""
     return summary(
         project_id,
-        pipeline.STREAM,
-        sink.ledger(project_id, pipeline.STREAM),
+        STREAM,
+        sink.ledger(project_id, STREAM),
         now=now(),
-        changes=sink.changes(project_id, pipeline.STREAM),
+        changes=sink.changes(project_id, STREAM),
         runs=sink.runs(project_id, limit=RUNS_SHOWN),
         budget=_used(settings),
     )

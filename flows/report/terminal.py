@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Table
 
 from extractors.http.pacing import Wait
-from flows.landing import pipeline
+from flows.landing import outcome
 from flows.report.words import counted, spoken, visible
 from flows.runs.wiring import Listener
 
@@ -57,7 +57,7 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task(f"project {project_id}", total=None, doing="")
 
-        def moved(at: pipeline.Progress, requests: int) -> None:
+        def moved(at: outcome.Progress, requests: int) -> None:
             elapsed = bar.tasks[0].elapsed or 0
             speed = f" · {at.rows / elapsed:,.0f}/s" if elapsed > 1 else ""
             doing = f"{at.rows:,} rows{speed} · {counted(requests, 'request')}"

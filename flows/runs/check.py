@@ -15,11 +15,12 @@ from extractors import errors
 from extractors.filters import EventFilter
 from extractors.http import decode
 from extractors.http.client import Client
+from extractors.lists.lookups import listed
 from extractors.reading.events import EventsReader
 from extractors.reading.zone import ZoneCheck
-from extractors.request import events_page, rest
+from extractors.request import events_page
 from extractors.window import Range
-from flows.landing import pipeline
+from flows.landing.outcome import STREAM
 from flows.report import words
 from flows.runs import wiring
 from flows.runs.wiring import Listener
@@ -155,7 +156,7 @@ def _query(reader: EventsReader, project_id: int) -> Finding:
 def listing(client: Client, project_id: int, resource: str, *, scope: str) -> Finding:
     """Whether the list of *resource* answers this key, and if not, whose fault it is."""
     try:
-        client.send(rest(project_id, f"{resource}/", limit=1))
+        listed(client, project_id, f"{resource}/", limit=1, offset=0)
     except errors.AccessDenied as exc:
         mend = f"to load {resource}, give the key the scope {scope}" if exc.about == "scope" else exc.hint
         return Finding(resource, Verdict.WARN, str(exc), mend)
@@ -174,7 +175,7 @@ def _destination(settings: Settings, project_id: int) -> Finding:
         existed = sink.exists()
         sink.check(
             project_id,
-            pipeline.STREAM,
+            STREAM,
             host=settings.source.host,
             event_filter=wiring.filter_of(settings).identity,
         )
@@ -187,8 +188,3 @@ def _destination(settings: Settings, project_id: int) -> Finding:
 def _failed(name: str, exc: Exception) -> Finding:
     found = words.in_words(str(exc)) if isinstance(exc, FilterChanged) else str(exc)
     return Finding(name, Verdict.FAIL, found, str(getattr(exc, "hint", "")), exc)
-
-
-def described(finding: Finding) -> dict[str, str]:
-    """A finding as JSON has it."""
-    return {"check": finding.name, "result": finding.verdict, "found": finding.found, "mend": finding.mend}

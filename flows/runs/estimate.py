@@ -22,6 +22,7 @@ from extractors.reading.zone import HourCount
 from extractors.request import Bucket
 from extractors.window import Range
 from flows.landing import pipeline, plan
+from flows.landing.outcome import STREAM
 from flows.landing.plan import PAGE_ROWS, Sweep, Target
 from flows.runs.run import asked_range
 from flows.runs.wiring import Listener, filter_of, reader_of, sink_of
@@ -89,10 +90,10 @@ def of_project(
     """
     start, end, from_earliest = asked_range(since, until)
     sink = sink_of(settings, listener)
-    sink.check(project_id, pipeline.STREAM, host=settings.source.host, event_filter=filter_of(settings).identity)
+    sink.check(project_id, STREAM, host=settings.source.host, event_filter=filter_of(settings).identity)
     with reader_of(settings, project_id, listener=listener, max_wait=None) as (reader, client, budget):
-        now = reader.now(first=sink.origin(project_id, pipeline.STREAM) is None)
-        ledger = plan.as_of(sink.ledger(project_id, pipeline.STREAM), now, settle=settings.events.settle)
+        now = reader.now(first=sink.origin(project_id, STREAM) is None)
+        ledger = plan.as_of(sink.ledger(project_id, STREAM), now, settle=settings.events.settle)
         start = reader.earliest() if from_earliest else start
         wanted = plan.wanted_range(ledger, since=start, until=end, now=now, settle=settings.events.settle)
         wanted = pipeline.reached(reader, wanted)

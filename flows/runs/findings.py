@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 from extractors.reading.events import EventsReader
 from extractors.window import MICROSECOND, iso
-from flows.landing import pipeline
 from flows.landing.audit import Problem, Verification
 from flows.landing.copy import Copied
+from flows.landing.outcome import Outcome
 from flows.report.words import counted, spoken
 from flows.runs.wiring import now
 
@@ -18,7 +18,7 @@ NAMED = 20  # microseconds that one line names
 CLOCKS_DIFFER = timedelta(hours=1)
 
 
-def of_run(outcome: pipeline.Outcome) -> Iterator[str]:
+def of_run(outcome: Outcome) -> Iterator[str]:
     """What differs or is incomplete: what this run met, and what stands in the ledger until it is gone."""
     for at in sorted({at for moments in outcome.unproven.values() for at in moments}):
         yield f"the microsecond {iso(at)} holds more events than could be told apart"
@@ -62,7 +62,7 @@ def _windows(starts: Sequence[datetime]) -> str:
     return f"{counted(len(starts), 'window')}, the first at {iso(min(starts))}"
 
 
-def notes_of_run(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
+def notes_of_run(outcome: Outcome, reader: EventsReader) -> Iterator[str]:
     if reader.served_at is not None and reader.served_at - now() > CLOCKS_DIFFER:
         yield (
             f"the server's clock says {iso(reader.served_at)}, this machine's {iso(now())}: windows count as over when "
@@ -108,7 +108,7 @@ def not_compared(reader: EventsReader) -> str:
     return ""
 
 
-def unproven(outcome: pipeline.Outcome, reader: EventsReader) -> Iterator[str]:
+def unproven(outcome: Outcome, reader: EventsReader) -> Iterator[str]:
     """What a run that requires proof calls a problem."""
     if why := not_compared(reader):
         yield f"proof is required: {why}"

@@ -13,6 +13,7 @@ from extractors.http.pacing import Share
 from extractors.request import Bucket
 from extractors.window import Range
 from flows.landing import pipeline, plan
+from flows.landing.outcome import STREAM, Order
 from flows.runs.run import Report, asked_range, started
 from flows.runs.wiring import Listener, filter_of, now, reader_of, sink_of
 from flows.settings.model import Settings
@@ -62,7 +63,7 @@ def load_events(
         on_report=told,
     ) as run:
         pipeline.run(
-            pipeline.Order(
+            Order(
                 project_id=project_id,
                 since=run.reader.earliest() if from_earliest else start,
                 until=end,
@@ -105,10 +106,10 @@ def parts_of(
     listener = listener or Listener()
     start, end, from_earliest = asked_range(since, until)
     sink = sink_of(settings, listener)
-    sink.check(project_id, pipeline.STREAM, host=settings.source.host, event_filter=filter_of(settings).identity)
+    sink.check(project_id, STREAM, host=settings.source.host, event_filter=filter_of(settings).identity)
     with reader_of(settings, project_id, listener=listener, max_wait=max_wait) as (reader, _, _):
-        now_there = reader.now(first=sink.origin(project_id, pipeline.STREAM) is None)
-        order = pipeline.Order(
+        now_there = reader.now(first=sink.origin(project_id, STREAM) is None)
+        order = Order(
             project_id=project_id,
             since=reader.earliest() if from_earliest else start,
             until=end,
@@ -126,4 +127,4 @@ def uncovered(settings: Settings, project_id: int, *, since: str, until: str) ->
     start, end, _ = asked_range(since, until)
     assert start is not None
     assert end is not None
-    return plan.gaps(sink_of(settings).ledger(project_id, pipeline.STREAM), Range(start, end))
+    return plan.gaps(sink_of(settings).ledger(project_id, STREAM), Range(start, end))

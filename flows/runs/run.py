@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from extractors.http.client import Client
 from extractors.http.pacing import Pacing, Share
 from extractors.reading.events import EventsReader
-from flows.landing import pipeline
+from flows.landing.outcome import STREAM, Outcome
 from flows.runs.findings import not_compared, notes_of_run, of_run, unproven
 from flows.runs.history import INTERRUPTED, record
 from flows.runs.wiring import Listener, filter_of, now, reader_of, sink_of
@@ -63,7 +63,7 @@ class _Started:
     reader: EventsReader
     client: Client
     budget: Pacing
-    outcome: pipeline.Outcome
+    outcome: Outcome
     served_at: datetime
     found: list[str]
 
@@ -86,8 +86,8 @@ def started(
     sink = sink_of(settings, listener)
     host, event_filter = settings.source.host, filter_of(settings).identity
     # The destination is tried before the source is asked, and written when the source has let us in.
-    sink.check(project_id, pipeline.STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
-    outcome = pipeline.Outcome()
+    sink.check(project_id, STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
+    outcome = Outcome()
     found: list[str] = []
     with reader_of(settings, project_id, listener=listener, max_wait=max_wait, share=share) as (
         reader,
@@ -95,8 +95,8 @@ def started(
         budget,
     ):
         try:
-            served_at = reader.now(first=sink.origin(project_id, pipeline.STREAM) is None)
-            sink.prepare(project_id, pipeline.STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
+            served_at = reader.now(first=sink.origin(project_id, STREAM) is None)
+            sink.prepare(project_id, STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
             yield _Started(sink, reader, client, budget, outcome, served_at, found)
         except Exception as exc:
             error = f"{type(exc).__name__}: {exc}"[:500]
@@ -108,7 +108,7 @@ def started(
         finally:
             if error:
                 with suppress(SinkError):  # what stands in the ledger is told all the same
-                    outcome.conclude(sink.ledger(project_id, pipeline.STREAM))
+                    outcome.conclude(sink.ledger(project_id, STREAM))
             if require_proof:
                 found.extend(unproven(outcome, reader))
             left_out = not_compared(reader)
@@ -154,7 +154,7 @@ def _check_range(
 
 def _report(
     project_id: int,
-    outcome: pipeline.Outcome,
+    outcome: Outcome,
     reader: EventsReader,
     client: Client,
     budget: Pacing,
@@ -169,7 +169,7 @@ def _report(
     return Report(
         run_id=str(uuid.uuid4()),
         project_id=project_id,
-        stream=pipeline.STREAM,
+        stream=STREAM,
         since=wanted.start if wanted else None,
         until=wanted.end if wanted else None,
         windows=outcome.windows,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from flows.landing import audit, pipeline
+from flows.landing import audit
+from flows.landing.outcome import STREAM, Order
 from flows.runs import findings
 from flows.runs.run import Report, asked_range, started
 from flows.runs.wiring import Listener, now, sink_of
@@ -31,7 +32,7 @@ def verify_events(
     listener = listener or Listener()
     start, end, _ = asked_range(since, until)
     sink = sink_of(settings, listener)
-    if sink.origin(project_id, pipeline.STREAM) is None:
+    if sink.origin(project_id, STREAM) is None:
         raise DestinationUnusable(
             f"nothing of project {project_id} is landed in {sink.name}", hint="run hedgerow sync first, or name another"
         )
@@ -46,7 +47,7 @@ def verify_events(
         on_report=reports.append,
     ) as run:
         found = audit.run(
-            pipeline.Order(
+            Order(
                 project_id=project_id,
                 since=start,
                 until=end,

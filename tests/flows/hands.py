@@ -33,7 +33,8 @@ from extractors.reading.events import EventsReader
 from extractors.request import Bucket, Request
 from extractors.window import Range
 from flows.landing import audit, copy, pipeline
-from flows.landing.pipeline import STREAM
+from flows.landing.outcome import STREAM, Outcome
+from flows.landing.outcome import Order as RunOrder
 from sinks import ledger
 from sinks.destination import Destination
 from sinks.errors import SinkError
@@ -116,7 +117,7 @@ class Report:
     error: str = ""
     trace: str = ""
     refusal: str = ""
-    outcome: pipeline.Outcome | None = None
+    outcome: Outcome | None = None
     verification: audit.Verification | None = None
     copied: copy.Copied | None = None
     rules: Counter[str] = field(default_factory=Counter)
@@ -327,7 +328,7 @@ def _work(task: Task, line: Line, report: Report) -> None:
 
     client.send = asked
     reader = EventsReader(client, 1, events=EventFilter())
-    report.outcome = pipeline.Outcome()
+    report.outcome = Outcome()
     try:
         _run(task, gate, reader, report, clock=lambda: gate.now)
     finally:
@@ -339,7 +340,7 @@ def _run(task: Task, gate: Gate, reader: EventsReader, report: Report, *, clock:
     assert report.outcome is not None
     started_at, served_at = clock(), reader.now()
     gate.prepare(1, STREAM, host=task.url, event_filter="", rebuild=task.kind == "rebuild")
-    order = pipeline.Order(
+    order = RunOrder(
         1,
         task.since,
         task.until,

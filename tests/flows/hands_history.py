@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from extractors.window import iso
-from flows.landing.pipeline import STREAM
+from flows.landing.outcome import STREAM
 from sinks.ledger import Entry, State
 from tests.flows import hands_places
 from tests.flows.hands import HERE, Call, Order, Report, Task, Worker, alone

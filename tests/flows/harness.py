@@ -19,6 +19,7 @@ from extractors.request import Bucket
 from extractors.simulator.data.dataset import Event
 from extractors.simulator.profiles import CLOUD
 from flows.landing import audit, pipeline
+from flows.landing.outcome import STREAM, Order, Outcome
 from sinks.sink import Sink
 
 UNLIMITED = replace(CLOUD, per_minute=None, per_hour=None, query_per_minute=None, query_per_hour=None)
@@ -48,19 +49,19 @@ def sync(
     settle: timedelta = SETTLE,
     marks: bool = True,
     accept_deletions: bool = False,
-    outcome: pipeline.Outcome | None = None,
+    outcome: Outcome | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> tuple[pipeline.Outcome, dict[str, int]]:
+) -> tuple[Outcome, dict[str, int]]:
     """One sync of project 1 by the local *clock*.
 
     Gives the outcome (the one given, to have it after an error too) and the requests by bucket.
     """
     events = events or EventFilter()
-    sink.prepare(1, pipeline.STREAM, host=url, event_filter=events.identity, rebuild=rebuild)
-    outcome = outcome or pipeline.Outcome()
+    sink.prepare(1, STREAM, host=url, event_filter=events.identity, rebuild=rebuild)
+    outcome = outcome or Outcome()
     with unhindered(url, key, directory) as client:
         pipeline.run(
-            pipeline.Order(1, since, until, settle, marks=marks, accept_deletions=accept_deletions),
+            Order(1, since, until, settle, marks=marks, accept_deletions=accept_deletions),
             reader=EventsReader(client, 1, events=events),
             sink=sink,
             spool_directory=directory,
@@ -74,15 +75,15 @@ def verify(
     url: str, key: str, sink: Sink, directory: Path, *, repair: bool = False, accept_deletions: bool = False
 ) -> audit.Verification:
     """Everything of project 1 that is landed, compared with the destination and the source."""
-    sink.prepare(1, pipeline.STREAM, host=url, event_filter="", rebuild=False)
+    sink.prepare(1, STREAM, host=url, event_filter="", rebuild=False)
     with unhindered(url, key, directory) as client:
         return audit.run(
-            pipeline.Order(1, None, None, SETTLE, marks=False, accept_deletions=accept_deletions),
+            Order(1, None, None, SETTLE, marks=False, accept_deletions=accept_deletions),
             reader=EventsReader(client, 1, events=EventFilter()),
             sink=sink,
             spool_directory=directory,
             clock=lambda: datetime.now(UTC),
-            outcome=pipeline.Outcome(),
+            outcome=Outcome(),
             repair=repair,
             detail=False,
         )

@@ -18,7 +18,7 @@ from extractors.simulator.data.dataset import Dataset, generate
 from extractors.simulator.faults import KINDS, ROW_KINDS, Fault, Faults
 from extractors.simulator.profiles import CLOUD, OLD_2023, SELF_HOSTED, Profile
 from extractors.simulator.server import serve
-from flows.landing.pipeline import Outcome
+from flows.landing.outcome import Outcome
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.memory import MemorySink
 from sinks.sink import Sink

@@ -13,7 +13,8 @@ from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.profiles import OLD_2023, SERVER_2023_12, Profile
 from extractors.simulator.server import Simulator, serve
 from extractors.window import midnight
-from flows.landing import audit, pipeline
+from flows.landing import audit
+from flows.landing.outcome import Outcome
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import State
 from tests.flows.harness import landed, sync, tuples, verify
@@ -65,7 +66,7 @@ class History:
         kept = {one.uuid: one for one in self.dataset.events if one.uuid in uuids}
         return list(kept.values())[offset::every]
 
-    def sync(self, source: Simulator, since: datetime | None = None) -> pipeline.Outcome:
+    def sync(self, source: Simulator, since: datetime | None = None) -> Outcome:
         began = time.monotonic()
         outcome, requests = sync(
             source.url, source.key, self.sink, self.directory, since=since, until=None, clock=lambda: self.now

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from extractors.http.decode import RAW_ROWS
 from sinks.queries import SUM_SQL
-from transforms import digest, privacy
+from transforms import digest
 from transforms.digest import MODULUS, SourceDigest
 from transforms.events import from_page
 from transforms.schema import DIGESTED, EVENTS
@@ -55,7 +55,7 @@ def frame(found: list[tuple[int, str, str, int]]) -> pl.DataFrame:
     _, events, ids, micros = zip(*found, strict=True) if found else ((), (), (), ())
     times = [DAY + each * MICROSECOND for each in micros]
     raw = pa.table([texts, list(events), list(ids), times, ["{}"] * len(texts), [""] * len(texts)], schema=RAW_ROWS)
-    return pl.DataFrame(pl.from_arrow(from_page(raw, project_id=1, loaded_at=DAY, rules=privacy.Rules())))
+    return pl.DataFrame(pl.from_arrow(from_page(raw, project_id=1, loaded_at=DAY)))
 
 
 def by_hand(found: list[tuple[int, str, str, int]]) -> SourceDigest:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from extractors.http.decode import RAW_ROWS
 from sinks.ledger import Tally
-from transforms import digest, privacy
+from transforms import digest
 from transforms.events import STAGED, Settled, from_page, settled, superseded
 from transforms.schema import EVENTS
 
@@ -23,8 +23,8 @@ MINUTE = timedelta(minutes=1)
 Short = tuple[int, str, int, int]
 
 
-def staged(found: list[Short], *, hidden: frozenset[str] = frozenset()) -> pa.Table:
-    """The rows as a page brings them; events named in *hidden* may not be written."""
+def staged(found: list[Short]) -> pa.Table:
+    """The rows as a page brings them."""
     raw = pa.Table.from_pylist(
         [
             {
@@ -39,9 +39,7 @@ def staged(found: list[Short], *, hidden: frozenset[str] = frozenset()) -> pa.Ta
         ],
         RAW_ROWS,
     )
-    page = from_page(raw, project_id=7, loaded_at=DAY, rules=privacy.Rules())
-    shown = pa.array([event not in hidden for _, event, _, _ in found], pa.bool_())
-    return page.set_column(page.schema.get_field_index("_shown"), STAGED.field("_shown"), shown)
+    return from_page(raw, project_id=7, loaded_at=DAY)
 
 
 def short(rows: pa.Table) -> list[Short]:
@@ -52,8 +50,8 @@ def short(rows: pa.Table) -> list[Short]:
     ]
 
 
-def sums(found: Settled) -> tuple[int, int, int, int]:
-    return found.source.count, found.landed_rows, found.suppressed_rows, found.copies
+def sums(found: Settled) -> tuple[int, int, int]:
+    return found.source.count, found.landed_rows, found.copies
 
 
 def test_page_has_every_column_and_says_null_where_the_list_has_nothing():
@@ -84,22 +82,22 @@ def test_empty_page_has_the_schema_too():
     found = settled(staged([]))
 
     assert found.rows.schema == EVENTS
-    assert (sums(found), found.landed_digest, found.unmerged) == ((0, 0, 0, 0), 0, False)
+    assert (sums(found), found.landed_digest, found.unmerged) == ((0, 0, 0), 0, False)
 
 
 COPIES = [
-    pytest.param([(1, "a", 0, 0), (2, "a", 0, 0)], [0, 1], (2, 2, 0, 0), False, id="no copies"),
-    pytest.param([(1, "a", 0, 0)] * 3, [0], (1, 1, 0, 0), False, id="equal copies are one row of the source"),
-    pytest.param([(1, "a", 0, 0), (1, "a", 3, 0)], [1], (2, 1, 0, 1), True, id="the later copy stays"),
-    pytest.param([(1, "a", 3, 0), (1, "a", 0, 1)], [0], (2, 1, 0, 1), True, id="the later copy stays, read first"),
-    pytest.param([(1, "a", 0, 0), (1, "b", 0, 0)], [0, 1], (2, 2, 0, 0), False, id="one uuid, two events"),
+    pytest.param([(1, "a", 0, 0), (2, "a", 0, 0)], [0, 1], (2, 2, 0), False, id="no copies"),
+    pytest.param([(1, "a", 0, 0)] * 3, [0], (1, 1, 0), False, id="equal copies are one row of the source"),
+    pytest.param([(1, "a", 0, 0), (1, "a", 3, 0)], [1], (2, 1, 1), True, id="the later copy stays"),
+    pytest.param([(1, "a", 3, 0), (1, "a", 0, 1)], [0], (2, 1, 1), True, id="the later copy stays, read first"),
+    pytest.param([(1, "a", 0, 0), (1, "b", 0, 0)], [0, 1], (2, 2, 0), False, id="one uuid, two events"),
     pytest.param(
-        [(2, "a", 1, 0), (1, "a", 0, 0), (2, "a", 1, 0)], [0, 1], (2, 2, 0, 0), False, id="order of reading stays"
+        [(2, "a", 1, 0), (1, "a", 0, 0), (2, "a", 1, 0)], [0, 1], (2, 2, 0), False, id="order of reading stays"
     ),
     pytest.param(
         [(1, "a", 0, 0), (2, "b", 1, 1), (1, "a", 2, 2), (3, "c", 3, 3), (1, "a", 2, 2)],
         [1, 2, 3],
-        (4, 3, 0, 1),
+        (4, 3, 1),
         True,
         id="equal and different copies among others",
     ),
@@ -123,37 +121,35 @@ def test_of_copies_with_one_time_the_greatest_hash_stays():
     results = [settled(staged(order)) for order in (pair, pair[::-1])]
 
     assert [short(each.rows) for each in results] == [[hashes[max(hashes)]]] * 2
-    assert {(sums(each), each.unmerged) for each in results} == {((1, 1, 0, 0), True)}
+    assert {(sums(each), each.unmerged) for each in results} == {((1, 1, 0), True)}
 
 
 few_rows = st.lists(
     st.tuples(st.integers(1, 4), st.sampled_from(["a", "b", "c"]), st.integers(0, 2), st.integers(0, 1)), max_size=12
 )
-hidden_names = st.frozensets(st.sampled_from(["a", "b", "c"]))
 checked = settings(derandomize=True, max_examples=100, deadline=None)
 
 
 @checked
-@given(few_rows, hidden_names)
-def test_source_is_always_landed_and_suppressed_and_copies(found, hidden):
-    """No row of the source goes unaccounted for, whatever copies there are and whatever privacy takes out."""
-    result = settled(staged(found, hidden=hidden))
+@given(few_rows)
+def test_source_is_always_landed_and_copies(found):
+    """No row of the source goes unaccounted for, whatever copies there are."""
+    result = settled(staged(found))
 
-    source, landed, suppressed, copies = sums(result)
-    Tally(source, str(result.source), landed, str(result.landed_digest), suppressed_rows=suppressed, copies=copies)
+    source, landed, copies = sums(result)
+    Tally(source, str(result.source), landed, str(result.landed_digest), copies=copies)
     assert source == len({(number, event, minute) for number, event, minute, _ in found})
-    assert landed + suppressed == len({(number, event) for number, event, _, _ in found})
+    assert landed == len({(number, event) for number, event, _, _ in found})
     assert landed == result.rows.num_rows
-    assert not {event for _, event, _, _ in short(result.rows)} & hidden
 
 
 @checked
-@given(few_rows, hidden_names, st.randoms(use_true_random=False))
-def test_settled_window_is_free_of_the_order_of_reading(found, hidden, rng):
+@given(few_rows, st.randoms(use_true_random=False))
+def test_settled_window_is_free_of_the_order_of_reading(found, rng):
     """The same rows in any order land the same events under the same digests, and the digest is that of the rows."""
-    result = settled(staged(found, hidden=hidden))
+    result = settled(staged(found))
 
-    again = settled(staged(rng.sample(found, len(found)), hidden=hidden))
+    again = settled(staged(rng.sample(found, len(found))))
 
     assert sorted(short(again.rows)) == sorted(short(result.rows))
     assert (sums(again), again.source, again.landed_digest) == (sums(result), result.source, result.landed_digest)
@@ -190,10 +186,10 @@ def test_superseded_rows_are_all_but_the_latest():
 
 
 OLDER = [
-    pytest.param([(1, "a", 0, 0)], [1], (2, 1, 0, 1), True, id="here"),
-    pytest.param([(1, "a", 9, 0)], [0, 1], (2, 2, 0, 0), False, id="at another time"),
-    pytest.param([(1, "b", 0, 0)], [0, 1], (2, 2, 0, 0), False, id="another event of the uuid"),
-    pytest.param([], [0, 1], (2, 2, 0, 0), False, id="none"),
+    pytest.param([(1, "a", 0, 0)], [1], (2, 1, 1), True, id="here"),
+    pytest.param([(1, "a", 9, 0)], [0, 1], (2, 2, 0), False, id="at another time"),
+    pytest.param([(1, "b", 0, 0)], [0, 1], (2, 2, 0), False, id="another event of the uuid"),
+    pytest.param([], [0, 1], (2, 2, 0), False, id="none"),
 ]
 
 

@@ -27,7 +27,7 @@ from flows.cli import app, demo
 from flows.landing import copy
 from flows.landing.audit import Difference, Verification
 from flows.landing.copy import Copied
-from flows.landing.pipeline import Outcome
+from flows.landing.outcome import Outcome
 from flows.orchestration import adapter, parts
 from flows.orchestration.parts import Part
 from flows.runs import findings, loads, verify

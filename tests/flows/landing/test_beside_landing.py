@@ -18,8 +18,9 @@ from extractors.filters import EventFilter
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.faults import Faults, Heavy
 from extractors.simulator.server import RequestSeen, Simulator, serve
-from flows.landing import copy, pipeline
+from flows.landing import copy
 from flows.landing.audit import Verification
+from flows.landing.outcome import Outcome
 from flows.runs import findings
 from sinks.errors import FilterChanged
 from sinks.lake import stream
@@ -48,7 +49,7 @@ class Runs:
         until: datetime | None = None,
         sink: Sink | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> pipeline.Outcome:
+    ) -> Outcome:
         url, key = self._at.url, self._at.key
         return sync(url, key, sink or self.sink, self._directory, since=since, until=until, clock=clock)[0]
 

@@ -16,8 +16,9 @@ import pytest
 from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.profiles import OLD_2023, SERVER_2023_12, Profile
 from extractors.simulator.server import RequestSeen, Simulator, serve
-from flows.landing import copy, pipeline
+from flows.landing import copy
 from flows.landing.audit import Verification
+from flows.landing.outcome import Outcome
 from flows.report import status
 from flows.report.status import Kind
 from sinks.ledger import Entry, State
@@ -68,7 +69,7 @@ class World:
     def served(self) -> AbstractContextManager[Simulator]:
         return serve(self.dataset, profile=self.profile, now=lambda: self.now, port=self.port, on_request=self.hook)
 
-    def sync(self, *, rebuild: bool = False) -> pipeline.Outcome:
+    def sync(self, *, rebuild: bool = False) -> Outcome:
         since = None if self.sink.ledger(1, "events").mark else START
         with self.served() as source:
             self.port = int(source.url.rpartition(":")[2])

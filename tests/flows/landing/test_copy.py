@@ -10,7 +10,8 @@ import pytest
 
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import serve
-from flows.landing import copy, pipeline
+from flows.landing import copy
+from flows.landing.outcome import Outcome
 from flows.runs import findings
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.lake.sink import LakeSink
@@ -45,7 +46,7 @@ class Two:
         since: datetime | None = None,
         until: datetime | None = None,
         marks: bool = True,
-    ) -> pipeline.Outcome:
+    ) -> Outcome:
         with serve(self.dataset, profile=UNLIMITED, now=lambda: at, port=self.port) as simulator:
             self.port = int(simulator.url.rpartition(":")[2])
             return sync(simulator.url, simulator.key, sink, self.directory, since=since, until=until, marks=marks)[0]

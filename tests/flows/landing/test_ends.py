@@ -23,6 +23,7 @@ from extractors.http.pacing import Limit, Pacing
 from extractors.request import Bucket, events_page
 from extractors.window import Range
 from flows.landing import pipeline
+from flows.landing.outcome import STREAM, Order, Outcome
 from flows.landing.spool import Spool
 from flows.landing.sweep import _ahead
 from sinks.errors import DestinationUnusable, GenerationConflict
@@ -212,15 +213,15 @@ def test_second_attempt_after_a_conflict_is_alone_in_the_client(tmp_path):
 
     pages.before_answer = hold
     sink, reader = Crossed(conflict_comes), reader_of(pages, tmp_path)
-    sink.prepare(1, pipeline.STREAM, host="h", event_filter="", rebuild=False)
+    sink.prepare(1, STREAM, host="h", event_filter="", rebuild=False)
     threads: list[list[threading.Thread]] = []
     pipeline.run(
-        pipeline.Order(1, START, END, timedelta(minutes=10), marks=True),
+        Order(1, START, END, timedelta(minutes=10), marks=True),
         reader=reader,
         sink=sink,
         spool_directory=tmp_path,
         clock=lambda: NOW,
-        outcome=pipeline.Outcome(),
+        outcome=Outcome(),
         on_commit=lambda committed: threads.append(readers()),
     )
 

@@ -10,8 +10,8 @@ import pytest
 
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import serve
-from flows.landing import pipeline
 from flows.landing.guard import Guard, Trial
+from flows.landing.outcome import Outcome
 from sinks.ledger import Changes, Entry, Ledger, Removal, State, Tally
 from sinks.sink import Change, Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
@@ -219,7 +219,7 @@ def test_outage_without_queries_removes_nothing_and_ends_by_itself(tmp_path):
     everything = list(dataset.events)
     with serve(dataset, profile=replace(UNLIMITED, query_allowed=False), now=lambda: clock) as simulator:
 
-        def again(since: datetime | None = None) -> pipeline.Outcome:
+        def again(since: datetime | None = None) -> Outcome:
             return sync(simulator.url, simulator.key, sink, tmp_path, since=since, until=None)[0]
 
         again(start)

@@ -12,8 +12,8 @@ import pytest
 
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import RequestSeen, Simulator, serve
-from flows.landing import pipeline
 from flows.landing.audit import Verification
+from flows.landing.outcome import Outcome
 from sinks.ledger import State
 from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth, verify
@@ -46,7 +46,7 @@ class Today:
         profile = UNLIMITED if counted else SILENT
         return serve(self.dataset, profile=profile, now=lambda: self.clock, port=self.port, on_request=on_request)
 
-    def sync(self, simulator: Simulator, *, accept_deletions: bool = False) -> pipeline.Outcome:
+    def sync(self, simulator: Simulator, *, accept_deletions: bool = False) -> Outcome:
         self.port = int(simulator.url.rpartition(":")[2])
         since = None if self.sink.ledger(1, "events").mark else YESTERDAY
         outcome, self.requests = sync(

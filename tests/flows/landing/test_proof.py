@@ -14,7 +14,7 @@ from extractors.reading.probe import Answers, Part
 from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import RequestSeen, Simulator, serve
-from flows.landing import pipeline
+from flows.landing.outcome import Outcome
 from flows.landing.proof import Prover
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import State
@@ -40,7 +40,7 @@ def dataset() -> Dataset:
 
 def load(
     simulator: Simulator, sink: Sink, directory: Path, *, accept_deletions: bool = False
-) -> tuple[pipeline.Outcome, dict[str, int]]:
+) -> tuple[Outcome, dict[str, int]]:
     return sync(
         simulator.url, simulator.key, sink, directory, since=START, until=END, accept_deletions=accept_deletions
     )
@@ -291,7 +291,7 @@ def test_outage_when_an_open_window_settles(sink, tmp_path):
     clock = NOW - timedelta(hours=1)
     dataset = Dataset(late(2_000, NOW - timedelta(hours=3)))
 
-    def run(simulator: Simulator) -> pipeline.Outcome:
+    def run(simulator: Simulator) -> Outcome:
         since = None if sink.ledger(1, "events").mark else NOW - timedelta(days=2)  # as a scheduled sync goes on
         return sync(simulator.url, simulator.key, sink, tmp_path, since=since, until=None, clock=lambda: clock)[0]
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.landing import audit, pipeline
+from flows.landing import audit
+from flows.landing.outcome import Outcome
 from sinks.ledger import State
 from sinks.memory import MemorySink
 from sinks.sink import Sink
@@ -53,7 +54,7 @@ class World:
         self.rows = rows
         self.server.hold(rows)
 
-    def sync(self, *, since: datetime = START, until: datetime | None = END, accept: bool = False) -> pipeline.Outcome:
+    def sync(self, *, since: datetime = START, until: datetime | None = END, accept: bool = False) -> Outcome:
         outcome, _ = sync(
             self.server.url,
             self.server.key,

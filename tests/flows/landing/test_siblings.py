@@ -25,7 +25,8 @@ from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.profiles import Profile
 from extractors.simulator.server import RequestSeen, Simulator, serve
-from flows.landing import audit, copy, pipeline
+from flows.landing import audit, copy
+from flows.landing.outcome import STREAM, Order, Outcome
 from sinks.destination import Destination
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import FilterChanged
@@ -78,7 +79,7 @@ class World:
         since: datetime | None = None,
         until: datetime | None = None,
         **more: Any,
-    ) -> pipeline.Outcome:
+    ) -> Outcome:
         sink = self.sink(into) if isinstance(into, str) else into
         with self._served() as server:
             outcome, _ = sync(
@@ -105,14 +106,14 @@ class World:
             budget = Pacing(self.directory / "state", host=server.url, key=server.key, limits=limits)
             client = Client(Source(server.url, server.key), budget, patience=IMPATIENT)
             try:
-                sink.prepare(1, pipeline.STREAM, host=server.url, event_filter="", rebuild=False)
+                sink.prepare(1, STREAM, host=server.url, event_filter="", rebuild=False)
                 return audit.run(
-                    pipeline.Order(1, since, until, SETTLE, marks=False),
+                    Order(1, since, until, SETTLE, marks=False),
                     reader=EventsReader(client, 1, events=EventFilter()),
                     sink=sink,
                     spool_directory=self.directory,
                     clock=self.clock,
-                    outcome=pipeline.Outcome(),
+                    outcome=Outcome(),
                     repair=repair,
                     detail=False,
                 )
@@ -122,7 +123,7 @@ class World:
     def rebuild(self, name: str = "a") -> None:
         """Make every landed window stale, and land none of them yet."""
         host = f"http://127.0.0.1:{self.port}"
-        self.sink(name).prepare(1, pipeline.STREAM, host=host, event_filter="", rebuild=True)
+        self.sink(name).prepare(1, STREAM, host=host, event_filter="", rebuild=True)
 
     def damage(self, start: datetime, end: datetime, name: str = "a") -> int:
         """Remove by hand what is landed of [start, end); how many rows went."""
@@ -139,7 +140,7 @@ class World:
         return before - len(self.held(name))
 
     def ledger(self, name: str = "a") -> dict[datetime, Entry]:
-        return dict(self.sink(name).ledger(1, pipeline.STREAM).entries)
+        return dict(self.sink(name).ledger(1, STREAM).entries)
 
     def states(self, name: str = "a") -> dict[str, int]:
         found: dict[str, int] = {}

@@ -11,7 +11,7 @@ import pytest
 from extractors.simulator.data.dataset import MICROSECOND, Dataset, Event, generate
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import serve
-from flows.landing import pipeline
+from flows.landing.outcome import Outcome
 from sinks.memory import MemorySink
 from tests.flows.harness import UNLIMITED, landed, sync, truth, verify
 
@@ -34,7 +34,7 @@ def healthy(dataset: Dataset) -> list[Event]:
     return [event for event in dataset.events if event.event != "bad"]
 
 
-def moments(outcome: pipeline.Outcome) -> list[datetime]:
+def moments(outcome: Outcome) -> list[datetime]:
     return sorted(at for found in outcome.unserved.values() for at in found)
 
 

@@ -14,7 +14,7 @@ from extractors.http.pacing import Limit, Pacing
 from extractors.request import Bucket
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import Simulator, serve
-from flows.landing import pipeline
+from flows.landing.outcome import Order
 from flows.runs import loads, verify, wiring
 from flows.settings.load import load
 from flows.settings.model import Settings
@@ -51,7 +51,7 @@ class Heard(Exception):
     """Raised in the place of the work, with its order."""
 
 
-def heard(order: pipeline.Order, **more: object) -> None:
+def heard(order: Order, **more: object) -> None:
     raise Heard(order, more)
 
 

@@ -47,5 +47,4 @@ DECIDES_NOTHING = {
     "extractors/errors.py": "names of errors",
     "flows/orchestration/local.py": "starts commands of Prefect; its tests are long",
     "sinks/destination.py": "a contract in words",
-    "transforms/privacy.py": "there are no rules yet",
 }

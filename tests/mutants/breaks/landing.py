@@ -39,7 +39,7 @@ BREAKS = [
     ),
     Break(
         "quarantine is success",
-        "flows/landing/sweep.py",
+        "flows/landing/outcome.py",
         "self.unproven or self.unreachable or self.quarantined or",
         "self.unproven or self.unreachable or",
         f"{SERVERS} -k 'quarantined and middle-deep'",
@@ -67,7 +67,7 @@ BREAKS = [
     ),
     Break(
         "fixed rule untold",
-        "flows/landing/sweep.py",
+        "flows/landing/outcome.py",
         "self.doubled or self.undecided\n",
         "self.doubled\n",
         f"{COPIES} -k fixed_rule",
@@ -354,7 +354,7 @@ BREAKS = [
     ),
     Break(
         "facts told once",
-        "flows/landing/sweep.py",
+        "flows/landing/outcome.py",
         "                if getattr(entry.facts, name) is not None:\n",
         "                if getattr(entry.facts, name) is not None and start in self.landed:\n",
         f"{BESIDE} -k every_run",
@@ -368,7 +368,7 @@ BREAKS = [
     ),
     Break(
         "heavy window not named",
-        "flows/landing/sweep.py",
+        "flows/landing/outcome.py",
         "            if plan.heavy(entry):\n",
         "            if False:\n",
         f"{BESIDE} -k heavy",
@@ -684,7 +684,7 @@ BREAKS = [
     ),
     Break(
         "a window that the source did not confirm is proof",
-        "flows/landing/sweep.py",
+        "flows/landing/outcome.py",
         "                self.unconfirmed.append(start)\n",
         "                pass\n",
         "tests/flows/landing/test_without_queries.py -k did_not_confirm",
@@ -705,7 +705,7 @@ BREAKS = [
     ),
     Break(
         "whatever stands, a run is complete",
-        "flows/landing/sweep.py",
+        "flows/landing/outcome.py",
         "        return not (left_out or standing)\n",
         "        return not left_out\n",
         f"{EXIT} -k 'makes_a_run'",

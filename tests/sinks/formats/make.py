@@ -17,7 +17,6 @@ from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import Agreement, Base, Changes, Damage, Dispute, Entry, Landing, Note, State, Tally
 from sinks.sink import FORMAT, Run
 from transforms import events as rows_of
-from transforms import privacy
 
 HERE = Path(__file__).parent
 DAY = datetime(2026, 1, 31, tzinfo=UTC)
@@ -41,7 +40,7 @@ def landing(hour: int, rows: int, *, state: State = State.LANDED, rejects: int =
         ],
         schema=RAW_ROWS,
     )
-    settled = rows_of.settled(rows_of.from_page(raw, project_id=1, loaded_at=READ_AT, rules=privacy.Rules()))
+    settled = rows_of.settled(rows_of.from_page(raw, project_id=1, loaded_at=READ_AT))
     tally = Tally(rows + rejects, str(settled.source), rows, str(settled.landed_digest), quarantined_rows=rejects)
     base = Base(start + HOUR / 2, tally) if state is State.OPEN else None
     edges = (start, start + HOUR, start, start + HOUR)
