@@ -37,7 +37,6 @@ from tests.flows.harness import IMPATIENT, UNLIMITED
 from tests.second_server.rows import Row
 from tests.second_server.server import second_server
 from transforms import events as rows_of
-from transforms import privacy
 
 LEAP = datetime(2024, 2, 29, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -107,7 +106,7 @@ def expected(part: Part, events: Sequence[Event] = EVENTS, *, until: datetime | 
     inside = [e for e in events if part.covers.start <= e.timestamp < (until or part.covers.end)]
     body = b'{"next":null,"results":[%s]}' % b",".join(row(e, None, UNLIMITED) for e in inside)
     page = decode.page(body)
-    staged = rows_of.from_page(page.rows, project_id=1, loaded_at=LEAP, rules=privacy.Rules())
+    staged = rows_of.from_page(page.rows, project_id=1, loaded_at=LEAP)
     latest: dict[tuple[object, ...], int] = {}
     for e in inside:
         assert e.created_at is not None
