@@ -24,10 +24,9 @@ from sinks.ledger import (
     off_the_list,
     recent,
 )
-from sinks.sink import HASHED, IDENTITIES, REJECTS, Change, Holding, Run, after
+from sinks.sink import EPOCH, HASHED, IDENTITIES, REJECTS, Change, Holding, Run, after
 
 Stream = tuple[int, str]
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ORDER = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinct_id")]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Protocol
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ import pyarrow as pa
 from sinks import errors
 from sinks.ledger import Changes, Entry, Landing, Ledger, Note, Rule, follows
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FORMAT = 3
 """Format number of the bookkeeping; older is migrated additively, newer is refused."""
 

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from extractors import errors
 from extractors.http import scan
+from extractors.window import EPOCH
 
 RAW_ROWS = pa.schema(
     [
@@ -97,9 +98,8 @@ _BRACE = ord("{")
 _NO_ENDPOINT = "Endpoint not found"
 _UNNAMED = ("Not found.", "")  # a 404 of PostHog's framework, of the project's look-up, or of a proxy
 _UPGRADE = "upgrade PostHog; hedgerow check says what this server offers"
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_YEAR_1 = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-_YEAR_9999 = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_YEAR_1 = (datetime.min.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+_YEAR_9999 = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
 
 _list_decoder = msgspec.json.Decoder(_List)
 _row_decoder = msgspec.json.Decoder(_Row)

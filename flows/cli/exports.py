@@ -298,7 +298,7 @@ def _progress(name: str, *, quiet: bool) -> Iterator[Callable[[int, int | None],
     from flows.report import terminal
 
     columns = [TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn()]
-    hidden = quiet or not terminal.errors.is_terminal
-    with Progress(*columns, console=terminal.errors, transient=True, disable=hidden) as bar:
+    hidden = quiet or not terminal.stderr.is_terminal
+    with Progress(*columns, console=terminal.stderr, transient=True, disable=hidden) as bar:
         task = bar.add_task(name[:40], total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

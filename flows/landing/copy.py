@@ -5,11 +5,12 @@ Each window is compared with its ledger entry before it is copied and after it h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
+from flows.landing import plan
 from flows.landing.guard import Guard
 from flows.landing.outcome import STREAM, Progress
 from sinks.destination import Destination
@@ -108,7 +109,7 @@ def copy(
     # The source's time: that of the latest reading on either side.
     known = [*theirs.entries.values(), *ours.entries.values()]
     now = max((entry.read_at for entry in known), default=datetime.now(UTC))
-    for batch in _batches(entries):
+    for batch in plan.batches(entries, lambda entry: entry.tally.landed_rows, rows=BATCH_ROWS, count=BATCH_WINDOWS):
         landings = []
         for entry in _sound(source, batch, done):
             try:
@@ -241,16 +242,3 @@ def _landing(entry: Entry, source: Destination, target: Destination, ours: Ledge
         rewrite=True,
         removed=removed,
     )
-
-
-def _batches(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    batch: list[Entry] = []
-    rows = 0
-    for entry in entries:
-        if batch and (rows + entry.tally.landed_rows > BATCH_ROWS or len(batch) == BATCH_WINDOWS):
-            yield batch
-            batch, rows = [], 0
-        batch.append(entry)
-        rows += entry.tally.landed_rows
-    if batch:
-        yield batch

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import pairwise
+from typing import TypeVar
 
-from extractors.window import DAY, STEPS, Range, Window, dates, midnight, window_at, windows_of
+from extractors.window import DAY, EPOCH, STEPS, Range, Window, dates, midnight, window_at, windows_of
 from sinks.ledger import HEAVY, Entry, Ledger, State
+
+T = TypeVar("T")
 
 WINDOW_ROWS = 50_000
 WINDOW_BYTES = 64 * 2**20
@@ -22,7 +25,6 @@ HISTORY = timedelta(days=7)
 OPEN_AGAIN = timedelta(hours=1)  # how often an open window is read from its start where the source does not count
 ONE_CLOCK = timedelta(minutes=1)  # what two servers of one PostHog may differ by
 PAGE_ROWS = 1_000  # what today's servers give at a time
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,16 +270,18 @@ def tail_of(target: Target) -> Target | None:
     return replace(target, reads=Range(known.base.until, target.covers.end), state=State.OPEN)
 
 
-def batches(found: Iterable[Target], expected: Callable[[Target], int], *, rows: int) -> Iterator[list[Target]]:
-    """Groups of consecutive targets that are expected to hold at most *rows* rows, or one target each."""
-    batch: list[Target] = []
+def batches(
+    found: Iterable[T], expected: Callable[[T], int], *, rows: int, count: int | None = None
+) -> Iterator[list[T]]:
+    """Groups of consecutive windows that are expected to hold at most *rows* rows, or one each; at most *count* a group."""
+    batch: list[T] = []
     total = 0
-    for target in found:
-        more = expected(target)
-        if batch and total + more > rows:
+    for one in found:
+        more = expected(one)
+        if batch and (total + more > rows or len(batch) == count):
             yield batch
             batch, total = [], 0
-        batch.append(target)
+        batch.append(one)
         total += more
     if batch:
         yield batch

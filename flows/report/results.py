@@ -135,7 +135,7 @@ def _failed(failures: Mapping[int, Exception]) -> dict[int, dict[str, object]]:
 
 
 def _synced(done: Synced) -> Iterator[str]:
-    yield f"{counted(done.new, f'new {done.stream[:-1]}')}"
+    yield f"{counted(done.new, f'new {SINGULAR[done.stream]}')}"
     yield f"{done.changed:,} changed"
     if done.deleted:
         yield f"{done.deleted:,} deleted"
@@ -145,6 +145,7 @@ def _synced(done: Synced) -> Iterator[str]:
         yield counted(done.snapshots, "snapshot")
 
 
+SINGULAR = {"exports": "export", "evaluations": "evaluation"}
 SHOWN = 20  # differences, and uuids of one, that people are shown; --json has them all
 
 

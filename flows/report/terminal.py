@@ -25,7 +25,7 @@ from flows.landing import outcome
 from flows.report.words import counted, spoken, visible
 from flows.runs.wiring import Listener
 
-errors = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 WIDE = 1_000_000  # columns of a table that no terminal shows: nothing is cut
 
 
@@ -36,7 +36,7 @@ def say(text: str) -> None:
 
 def note(text: str, *, style: str = "") -> None:
     """A line beside the result, on stderr."""
-    errors.print(visible(text), style=style, markup=False)
+    stderr.print(visible(text), style=style, markup=False)
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     ]
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
         task = bar.add_task(f"project {project_id}", total=None, doing="")
 
         def moved(at: outcome.Progress, requests: int) -> None:
@@ -66,7 +66,7 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
         def waited(wait: Wait) -> None:
             text = waiting(wait)
             bar.update(task, doing=text)
-            if verbose or (wait.seconds >= 1 and not errors.is_terminal):
+            if verbose or (wait.seconds >= 1 and not stderr.is_terminal):
                 note(text)
 
         def retried(error: Exception, wait_s: float) -> None:

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from sinks.duckdb_file.schema import ALL_COLUMNS
 from sinks.ledger import FACTS, OWN, Agreed, Base, Entry, Facts, Probed, State, Tally, of_older
+from sinks.sink import EPOCH
 
 TIME = pa.timestamp("us", "UTC")
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 TIMES = frozenset(name for name in ALL_COLUMNS.split(", ") if name.endswith(("_at", "_start", "_end", "_until")))
 TIME_PLACES = tuple(place for place, name in enumerate(ALL_COLUMNS.split(", ")) if name in TIMES)
 

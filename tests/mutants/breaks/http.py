@@ -248,8 +248,8 @@ BREAKS = [
     Break(
         "the first thousand years go to quarantine",
         "extractors/http/decode.py",
-        "_YEAR_1 = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)",
-        "_YEAR_1 = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=2)",
+        "_YEAR_1 = (datetime.min.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)",
+        "_YEAR_1 = (datetime.min.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=2)",
         "tests/extractors/http/test_decode.py -k timestamps_as_utc",
     ),
     Break(
