@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeVar
 
 import msgspec
 
 from sinks.lake import window_file
 from sinks.ledger import GRAVITY, NO_FACTS, Agreed, Damage, Dispute, Entry, Note, Probed, Sound, Stop
+from sinks.objects.base import Missing, Objects
 from sinks.sink import Run
 
+HOME = "_hedgerow"
+AT_ONCE = 16  # requests side by side: small objects, so latency is all that counts
+JOURNAL_OBJECTS = 48  # more are merged into one
+RUNS_KEPT = 1000
+T = TypeVar("T")
+U = TypeVar("U")
 GRAVE = (Damage, Stop, Dispute)  # findings that no landing beside them may forget
 
 
@@ -129,3 +140,86 @@ def noted(entry: Entry, line: Line) -> Entry:
         facts = replace(facts, damaged=damaged_at)
     bare = replace(entry, state=state, facts=NO_FACTS, probed=probed, agreed=agreed, tried_at=line.tried_at)
     return replace(bare, noted=max(0, line.n)).known_as(facts)
+
+
+def side_by_side(ask: Callable[[T], U], items: Sequence[T]) -> Iterator[U]:
+    """Ask for many small objects at once; answers in the order of *items*."""
+    if len(items) <= 1:
+        yield from map(ask, items)
+        return
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="lake") as pool:
+        yield from pool.map(ask, items)
+
+
+@dataclass(slots=True)
+class Journal:
+    """The journal of one stream, *of* that name: objects that are written once, so that no writer overwrites another's.
+
+    *objects_read*: lines by the object that they came in; *notes*: what is known of a landing, by its id; *searched*: ids of
+    landings whose date was searched.
+    """
+
+    objects: Objects
+    of: str
+    objects_read: dict[str, list[Line]] = field(default_factory=dict)
+    notes: dict[str, Line] = field(default_factory=dict)
+    searched: set[str] = field(default_factory=set)
+
+    @property
+    def long(self) -> bool:
+        """Whether it is to be merged."""
+        return len(self.objects_read) > JOURNAL_OBJECTS
+
+    def write(self, lines: Iterable[Line]) -> None:
+        """Append: an object of its own."""
+        written = list(lines)
+        if written:
+            path = f"{HOME}/journal/{self.of}/{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.jsonl"
+            self.objects.put(path, b"\n".join(map(msgspec.json.encode, written)), create=True)
+            self._take(path, written)
+
+    def _take(self, path: str, lines: list[Line]) -> None:
+        self.objects_read[path] = lines
+        for line in lines:
+            if line.checked:
+                self.searched.add(line.id)
+            elif line.run is None:
+                self.notes[line.id] = joined(self.notes[line.id], line) if line.id in self.notes else line
+
+    def read(self) -> None:
+        """Learn what others have noted since."""
+        listed = {one.path for one in self.objects.list(f"{HOME}/journal/{self.of}")}
+        for path in [path for path in self.objects_read if path not in listed]:
+            del self.objects_read[path]  # merged by another process: what it said is in the merged one
+        new = sorted(listed - set(self.objects_read))
+        for path, lines in side_by_side(self._lines, new):
+            if lines is not None:
+                self._take(path, lines)
+
+    def _lines(self, path: str) -> tuple[str, list[Line] | None]:
+        try:
+            text = self.objects.get(path)[0]
+        except Missing:
+            return path, None
+        return path, [msgspec.json.decode(line, type=Line) for line in text.splitlines() if line]
+
+    def runs(self) -> list[Run]:
+        """The runs that it tells of, newest first; read first."""
+        found = {note.run["run_id"]: note.run for lines in self.objects_read.values() for note in lines if note.run}
+        return sorted((run_of(stored) for stored in found.values()), key=lambda run: run.started_at, reverse=True)
+
+    def merge(self, merged: Mapping[str, list[Line]], current: Collection[str]) -> None:
+        """Write the objects *merged* as one, without what is said of landings that are not *current*."""
+        lines = [line for some in merged.values() for line in some]
+        runs = {line.run["run_id"]: line for line in lines if line.run is not None}
+        ordered = sorted(runs.values(), key=lambda line: str(run_started(line)))[-RUNS_KEPT:]
+        searched = {line.id: line for line in lines if line.checked and line.id in current}
+        # Only what these objects say: another process may merge the rest at this moment.
+        noted: dict[str, Line] = {}
+        for line in lines:
+            if line.run is None and not line.checked and line.id in current:
+                noted[line.id] = joined(noted[line.id], line) if line.id in noted else line
+        self.write([*ordered, *searched.values(), *noted.values()])
+        for path in merged:
+            self.objects.delete(path)
+            del self.objects_read[path]

@@ -27,8 +27,9 @@ from sinks import errors, queries
 from sinks.destination import Table
 from sinks.lake import views as lake_views
 from sinks.lake import window_file
-from sinks.lake.journal import GRAVE, Line, carried, line_of, stored_run
-from sinks.lake.stream import AT_ONCE, HOME, File, Stream
+from sinks.lake.cache import File
+from sinks.lake.journal import AT_ONCE, GRAVE, HOME, Line, carried, line_of, stored_run
+from sinks.lake.stream import Stream
 from sinks.lake.window_file import FILE_SCHEMA, Footer
 from sinks.ledger import (
     Entry,
@@ -210,7 +211,7 @@ class LakeSink:
         self._check_same_filter(known)
         tails = any(landing.tail for landing in landings)
         if tails:  # what was noted of the part before a tail goes on with it
-            known.read_journal()
+            known.journal.read()
         with errors.counting(landed):
             for group in grouped(landings):
                 last = group[-1] is landings[-1]
@@ -272,11 +273,11 @@ class LakeSink:
     @staticmethod
     def _carry(known: Stream, old: File, new: File) -> None:
         """What was noted of the part before a tail while the tail was put: it would be forgotten with the old landing."""
-        known.read_journal()
+        known.journal.read()
         missed = replace(known.entry(old).facts, unread=None, unmerged=None)
         entry = known.entry(new)
         if (facts := missed.joined(entry.facts)) != entry.facts:
-            known.write_lines([carried(new.footer.id, entry.known_as(facts))])
+            known.journal.write([carried(new.footer.id, entry.known_as(facts))])
 
     @staticmethod
     def _after(known: Stream, file: File | None, landing: Landing) -> Entry:
@@ -348,7 +349,7 @@ class LakeSink:
         for (project_id, stream), some in by_stream(notes):
             known = self._stream(project_id, stream)
             known.refresh_rules()
-            known.read_journal()
+            known.journal.read()
             lines = []
             for note in some:
                 file = known.files.get(window_file.window_path(note.known))
@@ -356,8 +357,8 @@ class LakeSink:
                 if file is None or not isinstance(new, Entry):
                     left.append(note)
                     continue
-                lines.append(line_of(file.footer.id, new, note, known.notes.get(file.footer.id)))
-            known.write_lines(lines)
+                lines.append(line_of(file.footer.id, new, note, known.journal.notes.get(file.footer.id)))
+            known.journal.write(lines)
             written = {line.id for line in lines}
             left += [
                 note for note in some if isinstance(note.finding, GRAVE) and not self._stands(known, note, written)
@@ -378,7 +379,7 @@ class LakeSink:
         known = self._stream(project_id, stream)
         now = known.ledger()
         wanted = {day for day in days if off_the_list(seen, generations(now, day), day)}
-        known.write_lines(
+        known.journal.write(
             Line(id=file.footer.id, checked=True, at=time.time())
             for file in known.files.values()
             if known.unchecked(file) and file.footer.entry.start.date() in wanted
@@ -392,11 +393,13 @@ class LakeSink:
 
     def record(self, run: Run) -> None:
         known = self._stream(run.project_id, run.stream)
-        known.write_lines([Line(run=stored_run(run), at=time.time())])
+        known.journal.write([Line(run=stored_run(run), at=time.time())])
         known.tidy()
 
     def runs(self, project_id: int, *, limit: int) -> list[Run]:
-        found = [run for stream in self._streams_of(project_id) for run in self.stream(project_id, stream).runs()]
+        found = [
+            run for stream in self._streams_of(project_id) for run in self.stream(project_id, stream).journal.runs()
+        ]
         return sorted(found, key=lambda run: run.started_at, reverse=True)[:limit]
 
     def changes(self, project_id: int, stream: str) -> list[Change]:

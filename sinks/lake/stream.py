@@ -8,20 +8,15 @@ Windows are the truth: each carries its own ledger entry (sinks/lake_file). Unde
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
-from typing import Any
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sinks import errors
 from sinks.lake import window_file
-from sinks.lake.journal import Line, joined, noted, run_of, run_started
+from sinks.lake.cache import Cache, File
+from sinks.lake.journal import HOME, Journal, noted, side_by_side
 from sinks.lake.window_file import Footer, Unreadable
 from sinks.ledger import (
     Entry,
@@ -32,29 +27,8 @@ from sinks.ledger import (
     recent,
 )
 from sinks.objects.base import Exists, Found, Missing, Objects
-from sinks.sink import Run
 
-HOME = "_hedgerow"
-AT_ONCE = 16  # requests side by side: small objects, so latency is all that counts
-JOURNAL_OBJECTS = 48  # more are merged into one
-RUNS_KEPT = 1000
 LONG_LISTING_S = 0.5
-CACHE_CHANGES = 100  # the cache is written anew when one of so many windows has changed
-CACHE_SCHEMA = pa.schema([("path", pa.string()), ("etag", pa.string()), ("rows", pa.int64()), ("footer", pa.binary())])
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A window's object. *etag*: "" where it is gone, although it was landed. *rows*: -1 where its footer is not ours
-    any more; then *footer* is what was remembered of it."""
-
-    etag: str
-    rows: int
-    footer: Footer
-
-    @property
-    def sound(self) -> bool:
-        return bool(self.etag) and self.rows >= 0
 
 
 @dataclass(slots=True)
@@ -71,13 +45,14 @@ class Stream:
     rules_etag: str | None = None
     files: dict[str, File] = field(default_factory=dict)
     steps: dict[date, timedelta] = field(default_factory=dict)
-    journal: dict[str, list[Line]] = field(default_factory=dict)
-    notes: dict[str, Line] = field(default_factory=dict)
-    checked: set[str] = field(default_factory=set)
     saved: int | None = None
+    journal: Journal = field(init=False)
+    _cache: Cache = field(init=False)
     _listed_at: float | None = None
     _listing_s: float = 0.0
-    _cached: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        self.journal, self._cache = Journal(self.objects, self._of), Cache(self.objects, self._of)
 
     @property
     def _of(self) -> str:
@@ -103,7 +78,7 @@ class Stream:
         A window whose object is gone, or is no window any more, is damaged: that needs no audit.
         """
         entry = file.footer.entry
-        if line := self.notes.get(file.footer.id):
+        if line := self.journal.notes.get(file.footer.id):
             entry = noted(entry, line)
         if not file.sound and entry.facts.damaged is None:
             entry = entry.known_as(replace(entry.facts, damaged=entry.read_at))
@@ -115,7 +90,7 @@ class Stream:
         return entry
 
     def unchecked(self, file: File) -> bool:
-        return file.footer.unchecked and file.footer.id not in self.checked
+        return file.footer.unchecked and file.footer.id not in self.journal.searched
 
     def ledger(self) -> Ledger:
         """As sinks.sink.Sink.ledger; refresh first."""
@@ -154,11 +129,12 @@ class Stream:
     def refresh(self) -> None:
         """Learn what others have landed since. A listing that takes long is not repeated at once."""
         self.refresh_rules()
-        self.read_journal()
+        self.journal.read()
         listed_s = None if self._listed_at is None else time.monotonic() - self._listed_at
         if listed_s is not None and self._listing_s > LONG_LISTING_S and listed_s < 20 * self._listing_s:
             return
-        self._read_cache()
+        for path, file in self._cache.read().items():
+            self.files.setdefault(path, file)
         started = time.monotonic()
         found = self._list_windows()
         self._listed_at, self._listing_s = time.monotonic(), time.monotonic() - started
@@ -167,7 +143,7 @@ class Stream:
                 self.files[path] = replace(file, etag="")
         known = self.files
         unknown = [one for path, one in found.items() if path not in known or known[path].etag != one.etag]
-        self.files.update(self._all(self._opened, unknown))
+        self.files.update(side_by_side(self._opened, unknown))
         self._read_steps()
 
     def _list_windows(self) -> dict[str, Found]:
@@ -236,119 +212,20 @@ class Stream:
                 self.steps[day] = self._stored_step(path)
         return self.steps[day]
 
-    # --- the journal
-
-    def write_lines(self, lines: Iterable[Line]) -> None:
-        """Append to the journal: an object of its own, so that no writer can overwrite another's."""
-        written = list(lines)
-        if written:
-            path = f"{HOME}/journal/{self._of}/{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.jsonl"
-            self.objects.put(path, b"\n".join(map(msgspec.json.encode, written)), create=True)
-            self._take(path, written)
-
-    def _take(self, path: str, lines: list[Line]) -> None:
-        self.journal[path] = lines
-        for line in lines:
-            if line.checked:
-                self.checked.add(line.id)
-            elif line.run is None:
-                self.notes[line.id] = joined(self.notes[line.id], line) if line.id in self.notes else line
-
-    def read_journal(self) -> None:
-        """Learn what others have noted since."""
-        listed = {one.path for one in self.objects.list(f"{HOME}/journal/{self._of}")}
-        for path in [path for path in self.journal if path not in listed]:
-            del self.journal[path]  # merged by another process: what it said is in the merged one
-        new = sorted(listed - set(self.journal))
-        for path, lines in self._all(self._read_lines, new):
-            if lines is not None:
-                self._take(path, lines)
-
-    def _read_lines(self, path: str) -> tuple[str, list[Line] | None]:
-        try:
-            text = self.objects.get(path)[0]
-        except Missing:
-            return path, None
-        return path, [msgspec.json.decode(line, type=Line) for line in text.splitlines() if line]
-
-    def runs(self) -> list[Run]:
-        """The runs of the journal, newest first; refresh first."""
-        found = {note.run["run_id"]: note.run for lines in self.journal.values() for note in lines if note.run}
-        return sorted((run_of(stored) for stored in found.values()), key=lambda run: run.started_at, reverse=True)
-
     def tidy(self) -> None:
         """Merge a long journal into one object, and write the cache when enough has changed. Safe beside other writers."""
         try:
             if self._listed_at is None:
                 self.refresh()
-            if len(self.journal) > JOURNAL_OBJECTS:
+            if self.journal.long:
                 self._merge()
         except errors.SinkError:
             return  # only a tidy-up; what cannot be listed is not merged either
-        self._write_cache()
+        self._cache.write({path: file for path, file in self.files.items() if file.rows >= 0})
 
     def _merge(self) -> None:
         # The windows are listed after the journal was read: a landing that a line speaks of and that is not listed now
         # has been replaced since. Lines that come later stay in objects of their own.
         self.outdated()
         self.refresh()
-        merged = dict(self.journal)
-        current = {file.footer.id for file in self.files.values()}
-        lines = [line for some in merged.values() for line in some]
-        runs = {line.run["run_id"]: line for line in lines if line.run is not None}
-        ordered = sorted(runs.values(), key=lambda line: str(run_started(line)))[-RUNS_KEPT:]
-        searched = {line.id: line for line in lines if line.checked and line.id in current}
-        # Only what these objects say: another process may merge the rest at this moment.
-        noted: dict[str, Line] = {}
-        for line in lines:
-            if line.run is None and not line.checked and line.id in current:
-                noted[line.id] = joined(noted[line.id], line) if line.id in noted else line
-        self.write_lines([*ordered, *searched.values(), *noted.values()])
-        for path in merged:
-            self.objects.delete(path)
-            del self.journal[path]
-
-    # --- the cache
-
-    @property
-    def _cache_path(self) -> str:
-        return f"{HOME}/cache/{self._of}.parquet"
-
-    def _read_cache(self) -> None:
-        if self._cached is not None:
-            return
-        self._cached = {}
-        try:
-            table = pq.read_table(pa.BufferReader(self.objects.get(self._cache_path)[0]))
-            for path, etag, rows, text in zip(*(table[name].to_pylist() for name in CACHE_SCHEMA.names), strict=True):
-                self._cached[path] = etag
-                self.files.setdefault(path, File(etag, rows, window_file.loaded(text)))
-        except (Missing, Unreadable, pa.ArrowException, OSError, KeyError):
-            return  # it is only a cache
-
-    def _write_cache(self) -> None:
-        cached = self._cached or {}
-        sound = {path: file for path, file in self.files.items() if file.rows >= 0}
-        changed = sum(cached.get(path) != file.etag for path, file in sound.items())
-        if changed * CACHE_CHANGES < max(1, len(sound)):
-            return
-        columns = list(
-            zip(
-                *((path, file.etag, file.rows, window_file.dumped(file.footer)) for path, file in sound.items()),
-                strict=True,
-            )
-        )
-        buffer = pa.BufferOutputStream()
-        pq.write_table(
-            pa.table([pa.array(column) for column in columns], schema=CACHE_SCHEMA), buffer, compression="zstd"
-        )
-        self.objects.put(self._cache_path, buffer.getvalue().to_pybytes())
-        self._cached = {path: file.etag for path, file in sound.items()}
-
-    def _all(self, ask: Callable[[Any], Any], items: list[Any]) -> Iterator[Any]:
-        """Ask for many small objects at once."""
-        if len(items) <= 1:
-            yield from map(ask, items)
-            return
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="lake") as pool:
-            yield from pool.map(ask, items)
+        self.journal.merge(dict(self.journal.objects_read), {file.footer.id for file in self.files.values()})

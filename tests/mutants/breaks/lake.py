@@ -15,8 +15,8 @@ BREAKS = [
     Break(
         "journal merged unseen",
         "sinks/lake/stream.py",
-        "        self.outdated()\n        self.refresh()\n        merged",
-        "        merged",
+        "        self.outdated()\n        self.refresh()\n        self.journal.merge",
+        "        self.journal.merge",
         f"{LAKE} -k came_meanwhile",
     ),
     Break(
@@ -183,21 +183,21 @@ BREAKS = [
     ),
     Break(
         "searches forgotten by a merge",
-        "sinks/lake/stream.py",
+        "sinks/lake/journal.py",
         "[*ordered, *searched.values(), *noted.values()]",
         "[*ordered, *noted.values()]",
         f"{LAKE} -k keeps_notes_searches",
     ),
     Break(
         "notes forgotten by a merge",
-        "sinks/lake/stream.py",
+        "sinks/lake/journal.py",
         "[*ordered, *searched.values(), *noted.values()]",
         "[*ordered, *searched.values()]",
         f"{LAKE} -k keeps_notes_searches",
     ),
     Break(
         "runs forgotten by a merge",
-        "sinks/lake/stream.py",
+        "sinks/lake/journal.py",
         "[*ordered, *searched.values(), *noted.values()]",
         "[*searched.values(), *noted.values()]",
         f"{LAKE} -k keeps_notes_searches",
@@ -288,7 +288,7 @@ BREAKS = [
     ),
     Break(
         "the newest runs are forgotten",
-        "sinks/lake/stream.py",
+        "sinks/lake/journal.py",
         ")[-RUNS_KEPT:]",
         ")[:RUNS_KEPT]",
         "tests/sinks/lake/test_lake.py -k too_long",
@@ -306,5 +306,19 @@ BREAKS = [
         "        return read(objects.tail(found.path, size=found.size, length=exc.length))\n",
         '        raise Unreadable("too long") from exc\n',
         "tests/sinks/lake/test_lake.py -k many_columns",
+    ),
+    Break(
+        "every window is opened by every process",
+        "sinks/lake/cache.py",
+        "                found[path] = File(etag, rows, window_file.loaded(text))\n",
+        "                continue\n",
+        f"{LAKE} -k saves_opening",
+    ),
+    Break(
+        "the cache is believed of another version",
+        "sinks/lake/cache.py",
+        "                found[path] = File(etag, rows, window_file.loaded(text))\n",
+        "                found[path] = File(self.objects.head(path).etag, rows, window_file.loaded(text))\n",
+        f"{LAKE} -k outdated_cache",
     ),
 ]

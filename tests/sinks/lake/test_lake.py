@@ -19,10 +19,9 @@ import pytest
 
 from extractors.http.decode import REJECTS
 from sinks import errors
-from sinks.lake import stream, views
-from sinks.lake.journal import Line
+from sinks.lake import journal, views
+from sinks.lake.journal import Journal, Line
 from sinks.lake.sink import LakeSink
-from sinks.lake.stream import Stream
 from sinks.lake.window_file import FILE_SCHEMA, Truncated, read_footer
 from sinks.ledger import (
     Agreed,
@@ -245,6 +244,18 @@ def test_the_cache_is_only_a_cache(lake):
         assert stores.local_lake(Path(lake.objects.root)).ledger(1, "events") == wanted
 
 
+def test_an_outdated_cache_is_not_believed(lake):
+    """What it remembers of a window counts for that version of its object alone."""
+    lake.land([landing("a")])
+    lake.record(a_run(1))
+    (cache,) = Path(lake.objects.root).glob("_hedgerow/cache/**/*.parquet")
+    outdated = cache.read_bytes()
+    lake.land([landing("b", generation=1)])
+    cache.write_bytes(outdated)
+
+    assert stores.local_lake(Path(lake.objects.root)).ledger(1, "events") == lake.ledger(1, "events")
+
+
 def test_the_cache_saves_opening_windows(moto):
     """Of forty windows, one of which changed since, a new process opens that one."""
     with relay(moto) as between:
@@ -298,17 +309,17 @@ def test_merged_journal_forgets_no_newer_note(lake, monkeypatch):
     for _ in range(50):
         lake.note([Note(lake.ledger(1, "events").entries[DAY], DAY, Agreement(said, entry.covered_end))])
     other, third = (stores.local_lake(Path(lake.objects.root)) for _ in range(2))
-    stream, writings = lake.stream(1, "events"), []
-    write = Stream.write_lines
+    known, writings = lake.stream(1, "events").journal, []
+    write = Journal.write
 
-    def write_lines(writer: Stream, lines: Iterable[Line]) -> None:
-        if writer is stream:
+    def write_lines(writer: Journal, lines: Iterable[Line]) -> None:
+        if writer is known:
             writings.append(1)
             if len(writings) == 2:  # the run itself was the first
                 other.note([disputed(other)])
         write(writer, lines)
 
-    monkeypatch.setattr(Stream, "write_lines", write_lines)
+    monkeypatch.setattr(Journal, "write", write_lines)
     lake.record(a_run(0))
     assert lake.ledger(1, "events").entries[DAY].shown is State.DISPUTED
     for number in range(1, 60):
@@ -340,13 +351,13 @@ def test_merged_journal_keeps_notes_searches_and_runs(searched_first, lake):
 
 def test_a_history_that_is_too_long_forgets_the_oldest_runs(lake, monkeypatch):
     """What `status` shows are the last runs."""
-    monkeypatch.setattr(stream, "RUNS_KEPT", 5)
+    monkeypatch.setattr(journal, "RUNS_KEPT", 5)
     lake.land([landing("a")])
-    for number in range(stream.JOURNAL_OBJECTS + 3):
+    for number in range(journal.JOURNAL_OBJECTS + 3):
         lake.record(a_run(number))
     kept = [int(run.run_id) for run in stores.local_lake(Path(lake.objects.root)).runs(1, limit=99)]
 
-    assert kept == list(range(stream.JOURNAL_OBJECTS + 2, stream.JOURNAL_OBJECTS + 2 - len(kept), -1))
+    assert kept == list(range(journal.JOURNAL_OBJECTS + 2, journal.JOURNAL_OBJECTS + 2 - len(kept), -1))
     assert 5 <= len(kept) < 10
 
 
