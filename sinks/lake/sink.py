@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from sinks.lake import views as lake_views
 from sinks.lake import window_file
 from sinks.lake.cache import File
 from sinks.lake.journal import AT_ONCE, GRAVE, HOME, Line, carried, line_of, stored_run
+from sinks.lake.landing import conflict, footer_of, generation_of, window_written
 from sinks.lake.stream import Stream
 from sinks.lake.window_file import FILE_SCHEMA, Footer
 from sinks.ledger import (
@@ -38,10 +39,7 @@ from sinks.ledger import (
     Note,
     follows,
     generations,
-    marks_after,
-    marks_kept,
     off_the_list,
-    recent,
 )
 from sinks.objects.base import SCRATCH, Changed, Exists, Missing, Objects
 from sinks.objects.local import LocalObjects
@@ -49,7 +47,6 @@ from sinks.sink import FORMAT, IDENTITIES, REJECTS, Change, Holding, Run, after,
 
 FORMAT_PATH = f"{HOME}/format"
 CONTENTS = "exports/contents"
-BUFFERED_BYTES = 64 * 2**20  # of Arrow rows: a larger window is written to a file before it goes up
 REBUILDS = 5  # how often two rebuilds may cross before one gives up
 READ_ROWS, READ_OBJECTS = 100_000, 256  # what is compared at once
 ORDER = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinct_id")]
@@ -242,7 +239,7 @@ class LakeSink:
         """One window, by one PUT."""
         entry, path = landing.entry, window_file.window_path(landing.entry)
         file = known.files.get(path)
-        if _generation(known, file) != entry.generation:
+        if generation_of(known, file) != entry.generation:
             file = known.look(path)
         new = self._after(known, file, landing)
         step = known.agree_step(entry.start.date(), landing.step)
@@ -254,7 +251,7 @@ class LakeSink:
             )
         landing_id = uuid.uuid4().hex
         quarantine = self._quarantine(known, landing, file, landing_id)
-        footer = _footer(known, landing, new, file, landing_id=landing_id, quarantine=quarantine, mark=mark)
+        footer = footer_of(known, landing, new, file, landing_id=landing_id, quarantine=quarantine, mark=mark)
         try:
             known.files[path] = self._put(known, path, self._rows_to_write(landing, file), footer, file)
         except errors.GenerationConflict:
@@ -300,14 +297,14 @@ class LakeSink:
     def _put(self, known: Stream, path: str, rows: pa.Table, footer: Footer, file: File | None) -> File:
         there = file is not None and bool(file.etag)
         try:
-            with _written(rows, footer, self.spool_directory) as data:
+            with window_written(rows, footer, self.spool_directory) as data:
                 etag = self.objects.put(path, data, create=not there, match=file.etag if file and there else None)
         except (Exists, Changed) as exc:
             # Either another run was first, or this PUT's answer was lost and it was tried again.
             now = known.look(path)
             if now is None or now.footer.id != footer.id:
                 expected = replace(footer.entry, generation=footer.entry.generation - 1)
-                raise _conflict(expected, _generation(known, now)) from exc
+                raise conflict(expected, generation_of(known, now)) from exc
             return now
         except errors.SinkError:
             with suppress(errors.SinkError):
@@ -563,7 +560,7 @@ class LakeSink:
         except Missing:
             data, etag = b"", ""
         if etag != file.etag:
-            raise _conflict(entry, entry.generation + 1)
+            raise conflict(entry, entry.generation + 1)
         try:
             rows = window_file.read(data)
             return rows.select(FILE_SCHEMA.names).cast(FILE_SCHEMA)
@@ -613,71 +610,6 @@ def _duckdb() -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect(":memory:", config={"threads": 2, "autoinstall_known_extensions": False}) as db:
         db.execute("SET TimeZone = 'UTC'")
         yield db
-
-
-@contextmanager
-def _written(rows: pa.Table, footer: Footer, directory: Path) -> Iterator[bytes | Path]:
-    """A window's file: in memory, or on disk when it is large."""
-    if rows.nbytes <= BUFFERED_BYTES:
-        buffer = pa.BufferOutputStream()
-        window_file.write(rows, footer, buffer)
-        yield buffer.getvalue().to_pybytes()
-        return
-    with ExitStack() as held:
-        with errors.writing(directory):
-            file = held.enter_context(tempfile.NamedTemporaryFile(dir=directory, prefix="window-"))
-            window_file.write(rows, footer, Path(file.name))
-        yield Path(file.name)
-
-
-def _footer(
-    known: Stream,
-    landing: Landing,
-    entry: Entry,
-    file: File | None,
-    *,
-    landing_id: str,
-    quarantine: str | None,
-    mark: datetime | None,
-) -> Footer:
-    """What the window will say of itself: *entry*. It keeps the mark and the histories of what it replaces."""
-    old = file.footer if file else None
-    tally = (entry.tally.landed_rows, entry.tally.landed_digest)
-    same = old is not None and tally == (old.entry.tally.landed_rows, old.entry.tally.landed_digest)
-    changed = landing.rewrite or not same or (file is not None and known.entry(file).facts.damaged is not None)
-    removed = [*(old.removed if old else ()), *filter(None, [landing.removal])]
-    return Footer(
-        id=landing_id,
-        epoch=known.rules[1] if known.rules else 0,
-        entry=replace(entry, noted=0),
-        step=landing.step,
-        marks=_marks(known, entry, mark, old.marks if old else ()),
-        unchecked=(changed and landing.partial and landing.rows.num_rows > 0)
-        or (file is not None and known.unchecked(file)),
-        quarantine=quarantine,
-        changes=(*(old.changes if old else ()), *([(entry.read_at, landing.changes)] if landing.changes else ())),
-        removed=recent(removed),
-    )
-
-
-def _marks(known: Stream, entry: Entry, mark: datetime | None, old: tuple[datetime, ...]) -> tuple[datetime, ...]:
-    """The marks that the window carries after this landing: *old* ones, and *mark* where ledger.marks_after takes it.
-
-    A mark may only be in force over covered time, which the reader of the ledger looks at once more.
-    """
-    if mark is None:
-        return old
-    ledger = known.ledger()
-    taken = marks_after(replace(ledger, entries={**ledger.entries, entry.start: entry}), mark)
-    return marks_kept([*old, mark]) if taken is not None else old
-
-
-def _generation(known: Stream, file: File | None) -> int:
-    return known.entry(file).generation if file else 0
-
-
-def _conflict(entry: Entry, found: int) -> errors.GenerationConflict:
-    return errors.GenerationConflict(f"{entry.start:%Y-%m-%dT%H:%MZ}", expected=entry.generation, found=found)
 
 
 def _touches(file: File, start: datetime, end: datetime) -> bool:

@@ -162,7 +162,7 @@ BREAKS = [
     ),
     Break(
         "doubled events of a lake off the list",
-        "sinks/lake/sink.py",
+        "sinks/lake/landing.py",
         "\n        or (file is not None and known.unchecked(file)),",
         ",",
         f"{CONFORMANCE} -k 'in_two_windows and lake'",
@@ -225,7 +225,7 @@ BREAKS = [
     ),
     Break(
         "a moved event of a lake off the list at once",
-        "sinks/lake/sink.py",
+        "sinks/lake/landing.py",
         "        unchecked=(changed and landing.partial and landing.rows.num_rows > 0)\n        or",
         "        unchecked=",
         "tests/flows/landing/test_moved.py -k 'while_reading and lake'",

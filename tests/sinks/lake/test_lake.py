@@ -612,7 +612,7 @@ def test_the_slower_writer_leaves_no_quarantine(shared):
 
 def test_a_large_window_goes_up_from_disk(shared, monkeypatch):
     """Beyond what is held in memory the file is written first; it is the same."""
-    monkeypatch.setattr("sinks.lake.sink.BUFFERED_BYTES", 10)
+    monkeypatch.setattr("sinks.lake.landing.BUFFERED_BYTES", 10)
     monkeypatch.setattr("sinks.objects.base.MULTIPART_BYTES", 100)
     lake = prepare(shared())
     lake.land([landing("a", "b")])
@@ -754,7 +754,7 @@ def test_attached_ledger_is_the_one_that_runs_know(lake, tmp_path):
 
 def test_a_full_disk_is_told_as_one(lake, monkeypatch):
     """A large window waits in a file before it goes up: where there is no room, exit 12 says what to free."""
-    monkeypatch.setattr("sinks.lake.sink.BUFFERED_BYTES", 0)
+    monkeypatch.setattr("sinks.lake.landing.BUFFERED_BYTES", 0)
 
     def full(*args: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
