@@ -6,8 +6,6 @@ import json
 import unicodedata
 from datetime import datetime, timedelta
 
-from extractors.filters import EventFilter
-
 LAYOUT = "\n\t\u200c\u200d"  # lines, and what joins letters and emoji
 
 
@@ -40,6 +38,8 @@ def visible(text: str) -> str:
 
 def in_words(text: str) -> str:
     """*text* with every identity of a filter that stands in it said in words."""
+    from extractors.filters import EventFilter  # and with it Arrow, which --help does without
+
     start = text.find('{"include": [')
     if start < 0:
         return text

@@ -83,8 +83,8 @@ def test_first_run_tells_what_to_set(tmp_path):
 
 
 def test_help_does_not_import_prefect(tmp_path):
-    """--help is quick: Prefect stays unimported."""
-    heavy = "name.split('.')[0] in ('prefect', 'duckdb', 'polars')"
+    """--help is quick: neither Prefect nor what reads, shapes or lands rows is imported."""
+    heavy = "name.split('.')[0] in ('prefect', 'duckdb', 'polars', 'pyarrow', 'httpx')"
     code = f"import sys, flows.cli.app; sys.exit(any({heavy} for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
