@@ -160,7 +160,8 @@ class Model:
     def _check_landing(self, hand: Hand, part: Part, before: Ledger, other: Place | None) -> None:
         """Every event that was shown all through the reading is held once, and none that was never shown."""
         old, entry = before.entries.get(part.start), self.ledger.entries[part.start]
-        if old is not None and entry.generation == old.generation:
+        anew = self._lost(part.start) and self._sound(entry)  # what nobody remembers begins with generation 1 once more
+        if old is not None and entry.generation == old.generation and not anew:
             return  # a landing that did not come to that
         self.landed[part.start], self.landed_by[part.start] = self._source.tick, hand.task.name
         self.seen["landed"] += 1
