@@ -137,8 +137,8 @@ class Client:
         self.prefixes: dict[str, str] = {}
         self.requests: dict[str, int] = {}
         self.received_bytes = 0
-        self.served_at: datetime | None = None
         self.heard = Heard(None, 0.0, 0.0)
+        self._clock = Heard(None, 0.0, 0.0)
         self._monotonic = monotonic
         self._answered = False
         self.host = source.host
@@ -332,8 +332,18 @@ class Client:
         with self._asked(prefix, request, {}) as response:
             received_s = self._monotonic()
             answer = self._whole(response)
-        self.heard = Heard(answer.served_at, asked_s, received_s)
+        before, self.heard = self.heard, Heard(answer.served_at, asked_s, received_s)
+        if self._clock.served_at is None or one_clock(self._clock, self.heard) or one_clock(before, self.heard):
+            self._clock = self.heard
         return answer
+
+    @property
+    def served_at(self) -> datetime | None:
+        """The server's clock: the latest Date that an answer before it agrees with, or the first.
+
+        One answer alone says nothing, as a server or a proxy behind the address may have a clock of its own.
+        """
+        return self._clock.served_at
 
     @contextmanager
     def _asked(self, prefix: str, request: Request, more: Mapping[str, str]) -> Iterator[httpx.Response]:
@@ -364,8 +374,6 @@ class Client:
     def _whole(self, response: httpx.Response) -> Answer:
         headers = {name.lower(): value for name, value in response.headers.items()}
         self._answered = True
-        served_at = decode.served_at(headers)
-        self.served_at = served_at or self.served_at
         parts: list[bytes] = []
         total = 0
         for piece in self._pieces(response, gzipped=headers.get("content-encoding", "") == "gzip"):
@@ -373,7 +381,7 @@ class Client:
             if total > MAX_BODY_BYTES:
                 raise errors.BodyCut(f"the answer is larger than {MAX_BODY_BYTES >> 20} MiB")
             parts.append(piece)
-        return Answer(response.status_code, headers, b"".join(parts), served_at)
+        return Answer(response.status_code, headers, b"".join(parts), decode.served_at(headers))
 
     def _pieces(self, response: httpx.Response, *, gzipped: bool) -> Iterator[bytes]:
         """The plain bytes as they come; raises BodyCut for what ends early and for a broken gzip stream."""

@@ -47,7 +47,7 @@ class Passage:
 
     *rejects* may bring a row again that an earlier passage brought: pages overlap, and such a row has no identity.
     *unproven*: microseconds that hold more events than could be told apart; they may miss some. *unread*: microseconds
-    with an event that the server cannot serve. *served_at*: the Date of the page's answer, for a microsecond that was
+    with an event that the server cannot serve. *served_at*: the server's clock by the page's answer, for a microsecond that was
     split that of its first page.
     """
 
@@ -235,6 +235,7 @@ class EventsReader:
             asked, page, limit = self._served(pace, cursor, end, limit)
             heard = self._client.heard
             self._confirm_clock(heard)
+            served_at = self._client.served_at
             if page is None:
                 part = self._microsecond(asked.start, limit, served=False)
                 yield replace(part, rows=rows_of.unseen(part.rows, cursor, seen))
@@ -248,7 +249,7 @@ class EventsReader:
             zone.check(page, asked)
             fresh = rows_of.unseen(page.rows, cursor, seen)
             if not page.more:
-                yield Passage(self._events.passing(fresh), page.rejects, asked.end, served_at=heard.served_at)
+                yield Passage(self._events.passing(fresh), page.rejects, asked.end, served_at=served_at)
                 cursor, seen = asked.end, frozenset()
                 pace.served(asked, cursor, min(MAX_SPAN, asked.duration * 2))
                 continue
@@ -260,7 +261,7 @@ class EventsReader:
                 cursor, seen = last + MICROSECOND, frozenset()
             else:
                 seen = (seen if last == cursor else frozenset()) | rows_of.keys_at(page.rows, last)
-                yield Passage(self._events.passing(fresh), page.rejects, last, served_at=heard.served_at)
+                yield Passage(self._events.passing(fresh), page.rejects, last, served_at=served_at)
                 cursor = last
             # A window at least, so that the server can prune; more where a window holds less than a page, so that
             # the partial page at a window's end is not wasted.
@@ -445,7 +446,7 @@ class EventsReader:
         """All events of one microsecond; where it is not *served* whole, what can be had of it."""
         asked = Range(at, at + MICROSECOND)
         page = self._twice(asked, limit) if served else None
-        served_at = self._client.heard.served_at
+        served_at = self._client.served_at
         if page is not None and not page.more:
             return Passage(self._events.passing(page.rows), page.rejects, asked.end, served_at=served_at)
         count = self.probe.identities(asked) if page is None else None
@@ -537,7 +538,7 @@ class EventsReader:
 
     @property
     def served_at(self) -> datetime | None:
-        """The server's clock in the latest answer that told it."""
+        """The server's clock, as Client.served_at has it."""
         return self._client.served_at
 
     @property

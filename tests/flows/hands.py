@@ -383,8 +383,9 @@ SMALL: dict[str, object] = {
     "flows.landing.copy.BATCH_WINDOWS": 4,
     "sinks.lake.sink.time": HERE,
     "sinks.lake.stream.time": HERE,
-    "sinks.lake.stream.JOURNAL_OBJECTS": 6,
-    "sinks.lake.stream.AT_ONCE": 2,
+    "sinks.lake.journal.time": HERE,
+    "sinks.lake.journal.JOURNAL_OBJECTS": 6,
+    "sinks.lake.journal.AT_ONCE": 2,
 }
 """The engine's sizes for histories of a few days and a few hundred events, and what would make them unrepeatable."""
 

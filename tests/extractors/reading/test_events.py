@@ -164,6 +164,25 @@ def test_second_witness_is_asked_once(tmp_path):
     assert len(list(reader.sweep(Range(START - DAY, START), window_end=lambda at: START))) == 3
 
 
+@pytest.mark.parametrize(
+    ("ahead", "dated"),
+    [
+        pytest.param({3: DAY}, [False, False, False], id="one"),
+        pytest.param({3: DAY, 4: -DAY}, [False, False, False], id="two that do not agree"),
+        pytest.param({3: DAY, 4: DAY}, [False, True, True], id="two that agree"),
+        pytest.param({3: None}, [False, False, False], id="none"),
+    ],
+)
+def test_one_answer_s_clock_dates_no_page(ahead, dated, tmp_path):
+    """What was read would be of a time that has not been; the clock before it stays, which claims less."""
+    reader = timed(Clocks(ahead=ahead), tmp_path)
+    reader.now()
+    served = [passage.served_at for passage in reader.sweep(Range(START - DAY, START), window_end=lambda at: START)]
+
+    assert [at > START + DAY / 2 for at in served] == dated
+    assert served == sorted(served)
+
+
 def test_page_without_a_date_is_no_witness(tmp_path):
     """The clock would be that of one answer."""
     reader = timed(Clocks(ahead={2: None}), tmp_path)

@@ -378,7 +378,7 @@ BREAKS = [
     Break(
         "passage served when its rows were checked",
         "extractors/reading/events.py",
-        "page.rejects, last, served_at=heard.served_at)",
+        "page.rejects, last, served_at=served_at)",
         "page.rejects, last, served_at=self.served_at)",
         f"{SWEEP} -k knows_when",
     ),
