@@ -15,10 +15,9 @@ from extractors import errors
 from extractors.filters import EventFilter
 from extractors.http import decode
 from extractors.http.client import Client
-from extractors.lists.lookups import listed
 from extractors.reading.events import EventsReader
 from extractors.reading.zone import ZoneCheck
-from extractors.request import events_page
+from extractors.request import Bucket, Request, events_page
 from extractors.window import Range
 from flows.landing.outcome import STREAM
 from flows.report import words
@@ -156,7 +155,7 @@ def _query(reader: EventsReader, project_id: int) -> Finding:
 def listing(client: Client, project_id: int, resource: str, *, scope: str) -> Finding:
     """Whether the list of *resource* answers this key, and if not, whose fault it is."""
     try:
-        listed(client, project_id, f"{resource}/", limit=1, offset=0)
+        client.send(Request(project_id, f"{resource}/", Bucket.REST, (("limit", "1"),)))
     except errors.AccessDenied as exc:
         mend = f"to load {resource}, give the key the scope {scope}" if exc.about == "scope" else exc.hint
         return Finding(resource, Verdict.WARN, str(exc), mend)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from extractors.window import iso
 from flows.landing.outcome import STREAM
+from flows.runs import findings
 from sinks.ledger import Entry, State
 from tests.flows import hands_places
 from tests.flows.hands import HERE, Call, Order, Report, Task, Worker, alone
@@ -399,7 +400,7 @@ def _told(report: Report) -> str:
         more += [f"left {', '.join(f'{at:%d %H:%M}' for at in report.verification.left)}"] * bool(
             report.verification.left
         )
-        more += report.verification.problems
+        more += findings.of_verification(report.verification)
     return "; ".join([f"{said}, {outcome.windows} windows, {outcome.rows} rows", *more])
 
 

@@ -22,7 +22,7 @@ from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import Simulator, serve
 from flows.landing import copy
-from flows.runs import loads, run, verify
+from flows.runs import findings, loads, run, verify
 from flows.settings.load import load
 from flows.settings.model import Settings
 from sinks.duckdb_file.sink import DuckDBSink
@@ -284,9 +284,9 @@ def test_copy_there_and_back(place, dataset, simulator, tmp_path):
     back = copy.copy(1, place.lake(), last)
 
     assert len(simulator.requests) == asked
-    assert (done.rows, done.windows, done.problems) == (8_000, 18, [])
+    assert (done.rows, done.windows, done.problems) == (8_000, 18, {})
     assert (again.rows, again.windows, again.kept) == (0, 0, 18)
-    assert (back.rows, back.problems) == (8_000, [])
+    assert (back.rows, back.problems) == (8_000, {})
     assert_glob_is_the_truth(place, dataset)
     wanted = first.ledger(1, "events")
     held = last.ledger(1, "events").entries
@@ -309,7 +309,7 @@ def test_copy_leaves_damage_behind(simulator, tmp_path):
     done = copy.copy(1, DuckDBSink(path), place.lake())
 
     assert (done.windows, done.damaged) == (16, [START, START + timedelta(days=1)])
-    assert "not copied" in done.problems[0]
+    assert "not copied" in findings.of_copy(done)[0]
 
 
 def test_copy_into_other_windows_is_refused(dataset, tmp_path):

@@ -595,7 +595,7 @@ def test_a_backup_heals_a_window_that_is_known_to_be_damaged(kind, tmp_path):
     assert not world.verify("a").good
     done = copy.copy(1, world.sink("backup"), world.sink("a"))
 
-    assert (done.windows, done.problems) == (1, [])
+    assert (done.windows, done.problems) == (1, {})
     assert world.verify("a").good
 
 
