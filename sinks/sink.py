@@ -1,7 +1,7 @@
 """The contract of a destination: rows and their ledger entry become durable together, or not at all.
 
 Knows windows only as pairs of aware datetimes and digests only as text. Implementations: sinks/memory (the reference),
-sinks/duckdb_file, sinks/lake. One conformance suite holds them to the contracts written here (tests/sinks/conformance.py).
+sinks/duckdb_file, sinks/lake. One conformance suite holds them to the contracts written here (tests/sinks/test_conformance.py).
 """
 
 from __future__ import annotations

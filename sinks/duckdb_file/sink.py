@@ -1,6 +1,6 @@
 """The DuckDB destination: one transaction per window, and the file open only while it is used.
 
-Every call opens, works and closes (sinks/duckdb_connection). Compression: design.md, facts/performance.md §4.
+Every call opens, works and closes (sinks/duckdb_file/connection). Compression: design.md, facts/performance.md §4.
 """
 
 from __future__ import annotations

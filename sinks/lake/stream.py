@@ -1,6 +1,6 @@
 """What a lake knows of one stream: the footers of its windows, remembered, and the journal of what was found out later.
 
-Windows are the truth: each carries its own ledger entry (sinks/lake_file). Under `_hedgerow/` lie, per stream,
+Windows are the truth: each carries its own ledger entry (sinks/lake/window_file). Under `_hedgerow/` lie, per stream,
 `cache` (footers by version of their object, so that 100,000 windows need not be opened; anyone may rebuild it),
 `journal` (objects that are written once: what probes said of a landing, dates searched, runs) and `steps`.
 """

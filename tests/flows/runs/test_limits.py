@@ -1,4 +1,4 @@
-"""The limits over real HTTP and in real time; hours of them run in virtual time (tests/extractors/test_pacing_at_scale)."""
+"""The limits over real HTTP and in real time; hours of them run in virtual time (tests/extractors/http/test_pacing_at_scale)."""
 
 from __future__ import annotations
 
