@@ -73,7 +73,7 @@ def windows_sql(objects: Objects, *, noted: bool) -> str:
     """The SELECT of the view `hedgerow.windows`: the files' footers, and what the journal says of these landings.
 
     Needs at least one file. *noted*: there is a journal already; else the view must say so (DuckDB 2). The rules are those
-    of lake_ledger.joined and noted, in SQL.
+    of journal.joined and noted, in SQL.
     """
     times = ("start", "end", "covered_start", "covered_end", "read_at")
     columns = [
