@@ -299,8 +299,8 @@ def test_turn_holds_its_slots_until_it_ends(tmp_path, bucket, alone, slots):
 HOLD = """
 import sys
 from pathlib import Path
-from extractors.pacing import Limit, Pacing
-from extractors.queries import Bucket
+from extractors.http.pacing import Limit, Pacing
+from extractors.request import Bucket
 pace = Pacing(Path(sys.argv[1]), host=sys.argv[2], key=sys.argv[3], limits=dict.fromkeys(Bucket, Limit(99, 99)))
 with pace.turn(Bucket.LIST, 1, alone=True):
     print("held", flush=True)

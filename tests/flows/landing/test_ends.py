@@ -39,9 +39,9 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 import pyarrow as pa
-from extractors.pacing import Limit, Pacing
-from extractors.queries import Bucket
-from flows.spool import Spool
+from extractors.http.pacing import Limit, Pacing
+from extractors.request import Bucket
+from flows.landing.spool import Spool
 
 directory, work = Path(sys.argv[1]), sys.argv[2]
 table = pa.table({"n": pa.array(range(20_000), pa.int64())})
