@@ -364,8 +364,8 @@ BREAKS = [
     Break(
         "one answer's clock believed",
         "extractors/reading/events.py",
-        "            self._confirm_clock(heard)\n            if page is None:",
-        "            if page is None:",
+        "            self._confirm_clock(heard)\n            served_at = self",
+        "            served_at = self",
         f"{SWEEP} -k two_answers_agree",
     ),
     Break(
