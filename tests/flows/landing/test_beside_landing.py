@@ -338,6 +338,7 @@ def test_two_runs_over_a_lake_that_is_slow_to_list_both_end(tmp_path, monkeypatc
         outcome = runs.sync(since=FIRST, until=end)
 
     assert outcome.complete
+    assert listings[0] < 25  # anew at once, not when the old listing is too old to be believed
     assert landed(reopened(sink), FIRST, end) == truth(dataset.events, FIRST, end)
 
 
