@@ -6,10 +6,12 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from extractors.http.client import Client
 from extractors.reading.probe import Answers, Part
 from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
@@ -20,6 +22,7 @@ from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import State
 from sinks.memory import MemorySink
 from sinks.sink import Sink
+from tests.flows import harness
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.planned import AtRequest
 
@@ -395,8 +398,8 @@ def test_change_beside_a_row_in_quarantine_is_found(tmp_path):
     assert landed(sink, START, END) == truth([e for e in dataset.events if e.uuid != victim.uuid], START, END)
 
 
-def test_windows_of_an_hours_long_run_are_verified(tmp_path):
-    """The clock goes on while a backfill reads: what it lands hours after it began is compared as everything else."""
+def test_windows_of_an_hours_long_run_are_verified(tmp_path, monkeypatch):
+    """Both clocks go on while a backfill reads: what it lands hours after it began is compared as everything else."""
     dataset = generate(events=4_000, start=START, end=END, seed=5)
     clock, sink = NOW, MemorySink()
 
@@ -404,9 +407,12 @@ def test_windows_of_an_hours_long_run_are_verified(tmp_path):
         nonlocal clock
         clock += timedelta(minutes=30) if seen.endpoint == "list" and seen.number > 2 else timedelta(0)
 
+    passed = partial(Client, monotonic=lambda: (clock - NOW).total_seconds() + 1_000.0)
+    monkeypatch.setattr(harness, "Client", passed)
     with serve(dataset, profile=UNLIMITED, now=lambda: clock, on_request=later) as simulator:
         outcome, _ = load(simulator, sink, tmp_path)
 
     assert clock > NOW + timedelta(hours=1)
+    assert max(entry.read_at for entry in sink.ledger(1, "events").entries.values()) > NOW + timedelta(minutes=30)
     assert outcome.verified == 10
     assert states(sink) == {State.VERIFIED: 10}
