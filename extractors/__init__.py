@@ -1,0 +1,1 @@
+"""Asks PostHog: requests as values, and the rooms that send, read and list."""

@@ -1,0 +1,1 @@
+"""Values to values: rows as they land, digests, tables. Pure."""

@@ -1,0 +1,1 @@
+"""Look-ups of events, exports and evaluations, and contents of exports."""

@@ -1,0 +1,1 @@
+"""Reads events without losing one, and asks the source what it counts."""

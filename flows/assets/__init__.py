@@ -1,0 +1,1 @@
+"""Streams beside events: exports with their contents, snapshots, evaluations with their history."""

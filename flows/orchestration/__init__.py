@@ -1,0 +1,1 @@
+"""The only place with Prefect, beside the flows themselves."""

@@ -23,11 +23,11 @@ from flows.runs.estimate import Estimate
 from flows.runs.run import Report
 
 
-def show_findings(findings: Iterable[Finding]) -> None:
+def show_findings(lines: Iterable[Finding]) -> None:
     """The lines of `hedgerow check`; a mend stands under what it mends."""
     styles = {Verdict.OK: "green", Verdict.SKIP: "dim", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
     console = Console(highlight=False, soft_wrap=True, emoji=False)
-    for finding in findings:
+    for finding in lines:
         console.print(f"  [{styles[finding.verdict]}]{finding.verdict:<4}[/] {finding.name:<12}", end=" ")
         console.print(visible(finding.found), markup=False)
         if finding.mend and finding.verdict is not Verdict.OK:

@@ -1,0 +1,1 @@
+"""One run, from settings to its report and the history."""

@@ -48,11 +48,11 @@ def check_output(settings: Settings, output: Path) -> None:
     if scheme != "duckdb":
         return
     path = Path(rest)
-    if any(_same(output, one) for one in (path, path.with_name(path.name + ".wal"))):
+    if any(_same_file(output, one) for one in (path, path.with_name(path.name + ".wal"))):
         raise SettingsError(f"{output} is the destination itself: nothing was written", hint="name another file")
 
 
-def _same(one: Path, other: Path) -> bool:
+def _same_file(one: Path, other: Path) -> bool:
     if one.exists() and other.exists():
         return one.samefile(other)
     return one.resolve() == other.resolve()
@@ -60,10 +60,10 @@ def _same(one: Path, other: Path) -> bool:
 
 def same(one: Destination, other: Destination) -> bool:
     """Whether two destinations are one, however their addresses are written."""
-    places = [sink.path if isinstance(sink, DuckDBSink) else sink.home for sink in (one, other)]
-    if None not in places:
-        return _same(*(place for place in places if place is not None))
-    return one.name == other.name and places == [None, None]
+    here, there = (sink.path if isinstance(sink, DuckDBSink) else sink.home for sink in (one, other))
+    if here is None or there is None:
+        return here is there and one.name == other.name
+    return _same_file(here, there)
 
 
 def lake_of(settings: Settings) -> LakeSink:

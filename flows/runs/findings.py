@@ -63,6 +63,7 @@ def _windows(starts: Sequence[datetime]) -> str:
 
 
 def notes_of_run(outcome: Outcome, reader: EventsReader) -> Iterator[str]:
+    """What is worth knowing of a run, and no fault."""
     if reader.served_at is not None and reader.served_at - now() > CLOCKS_DIFFER:
         yield (
             f"the server's clock says {iso(reader.served_at)}, this machine's {iso(now())}: windows count as over when "
@@ -166,9 +167,12 @@ def of_copy(done: Copied) -> list[str]:
     }
     days = ", ".join(map(str, done.doubled))
     doubled = f"an event stands in two windows of {days}: the source moved it; the target's next sync mends it"
-    return [doubled if name == "doubled" else words[name].format(_first(getattr(done, name))) for name in done.problems]
+    return [
+        doubled if name == "doubled" else words[name].format(_first_three(getattr(done, name)))
+        for name in done.problems
+    ]
 
 
-def _first(starts: Sequence[datetime]) -> str:
+def _first_three(starts: Sequence[datetime]) -> str:
     shown = ", ".join(iso(start) for start in starts[:3])
     return f"{counted(len(starts), 'window')} ({shown}{', …' if len(starts) > 3 else ''})"

@@ -1,0 +1,1 @@
+"""Settings: texts to values, the tables, and the layers that they come from."""

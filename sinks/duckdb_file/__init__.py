@@ -1,0 +1,1 @@
+"""A destination that is one DuckDB file."""

@@ -1,0 +1,1 @@
+"""A destination of Parquet objects, one for each window."""

@@ -1,0 +1,1 @@
+"""Stores of objects that a lake lies in: a directory, S3."""

@@ -1,0 +1,1 @@
+"""The simulated exports and evaluations, and the store of contents."""

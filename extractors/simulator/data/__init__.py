@@ -1,0 +1,1 @@
+"""The simulated events, and what can be asked about them."""

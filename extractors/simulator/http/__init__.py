@@ -1,0 +1,1 @@
+"""The simulated addresses, keys and limits."""

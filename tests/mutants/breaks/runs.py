@@ -302,8 +302,8 @@ BREAKS = [
     Break(
         "one directory written in two ways is two",
         "flows/runs/destinations.py",
-        "        return _same(*(place for place in places if place is not None))\n",
-        "        return one.name == other.name\n",
+        "    return _same_file(here, there)\n",
+        "    return one.name == other.name\n",
         "tests/flows/cli/test_bad_input.py -k 'copy and itself'",
     ),
 ]
