@@ -24,7 +24,7 @@ from isal import isal_zlib
 from extractors import errors
 from extractors.http import decode
 from extractors.http.pacing import Pacing, Wait
-from extractors.request import Request
+from extractors.request import Bucket, Request
 
 MAX_BODY_BYTES = 64 * 2**20  # design.md, reading rule 4
 PREFIXES = ("environments", "projects")
@@ -186,6 +186,10 @@ class Client:
             except errors.ServerFault as exc:
                 fault = exc
         raise errors.ServerFault(f"{fault}, four times in a row") from fault
+
+    def used(self, bucket: Bucket) -> int:
+        """How many requests of *bucket* were sent within an hour, by every process of the key."""
+        return self._pacing.used(bucket)[1]
 
     def wait(self, seconds: float, error: errors.SourceError) -> None:
         """Pause before the caller asks again after *error*: *seconds*, or as long as the server said, within --max-wait."""

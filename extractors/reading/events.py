@@ -25,7 +25,7 @@ from extractors.reading.ancient import Ancient
 from extractors.reading.pace import MAX_SPAN, Pace
 from extractors.reading.probe import Probe
 from extractors.reading.zone import HourCount, Spans, ZoneCheck, check_cursor
-from extractors.request import LAST_BOUND, QUIET, Request, events_page, newest_event
+from extractors.request import LAST_BOUND, QUIET, Bucket, Request, events_page, newest_event
 from extractors.window import EPOCH, MICROSECOND, Range, iso
 
 LIMIT = 10_000  # servers of 2023 give that many at a time; today's clamp to 1,000, silently, so asking for more is free
@@ -540,6 +540,15 @@ class EventsReader:
     def served_at(self) -> datetime | None:
         """The server's clock, as Client.served_at has it."""
         return self._client.served_at
+
+    @property
+    def requests(self) -> int:
+        """How many requests the client has sent."""
+        return sum(self._client.requests.values())
+
+    def queries_left(self, most: int | None) -> bool:
+        """Whether fewer than *most* queries were sent within an hour, by every process of the key; None: any number may be."""
+        return most is None or self._client.used(Bucket.QUERY) < most
 
     @property
     def events(self) -> EventFilter:

@@ -39,6 +39,7 @@ from flows.cli.options import (
     Until,
     Verbose,
 )
+from flows.landing.verification import Verification
 from flows.report.words import visible
 from flows.settings.load import Loaded, load
 from flows.settings.parse import SettingsError, duration
@@ -249,7 +250,6 @@ def verify(
     verbose: Verbose = False,
 ) -> None:
     """Name every difference between source, ledger and destination (exit 3); with --repair read only those windows again."""
-    from flows.landing import audit
     from flows.report import results, terminal
     from flows.runs import projects, wiring
     from flows.runs.run import Report
@@ -257,7 +257,7 @@ def verify(
 
     settings = _settings(destination, project).settings
     longest = _longest(max_wait)
-    found: dict[int, tuple[audit.Verification, Report]] = {}
+    found: dict[int, tuple[Verification, Report]] = {}
 
     def verify_project(project_id: int) -> None:
         with terminal.progress(project_id, quiet=quiet, verbose=verbose) as listener:
@@ -464,7 +464,7 @@ def copy(
     found = []
     for project_id in settings.source.project_id or origin.projects():
         with terminal.progress(project_id, quiet=quiet, verbose=verbose) as listener:
-            found.append(copying.copy(project_id, origin, goal, on_progress=listener.copied))
+            found.append(copying.copy(project_id, origin, goal, on_progress=listener.progress))
     if not found:
         raise SettingsError(f"{source} holds nothing yet", hint="run hedgerow sync first, or name another --from")
     results.copied(found, json_output=json_output, quiet=quiet)

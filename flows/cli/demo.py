@@ -12,7 +12,7 @@ from extractors.simulator.data.dataset import Dataset, generate
 from extractors.simulator.profiles import CLOUD
 from extractors.simulator.server import serve
 from extractors.window import Range
-from flows.landing.outcome import STREAM
+from flows.landing.session import STREAM
 from flows.report import terminal
 from flows.report.words import counted
 from flows.runs import loads, wiring

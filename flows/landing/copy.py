@@ -10,9 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
-from flows.landing import plan
+from flows.landing import groups
 from flows.landing.guard import Guard
-from flows.landing.outcome import STREAM, Progress
+from flows.landing.session import STREAM, Progress
 from sinks.destination import Destination
 from sinks.errors import CoversLess, DestinationUnusable, GenerationConflict
 from sinks.ledger import Entry, Landing, Ledger
@@ -104,12 +104,30 @@ def copy(
         if start not in wanted and _covers_more(entry, ours.entries[start])
     ]
     _check_steps(theirs, ours, entries, source=source, target=target)
+    _copy_windows(entries, source, target, theirs, ours, done, on_progress)
+    done.broken = [start for start in ours.entries if start not in wanted and ours.entries[start].facts.damaged]
+    _hand_mark_on(theirs, target, done)
+    if days := target.ledger(project_id, STREAM).unchecked:
+        moments: list[datetime] = target.duplicates(project_id, STREAM, days)["timestamp"].to_pylist()
+        done.doubled = sorted({at.date() for at in moments})
+    return done
+
+
+def _copy_windows(
+    entries: Sequence[Entry],
+    source: Destination,
+    target: Destination,
+    theirs: Ledger,
+    ours: Ledger,
+    done: Copied,
+    on_progress: Callable[[Progress], None],
+) -> None:
     guard = Guard(accept=False)
-    guard.look(ours, target.changes(project_id, STREAM))
+    guard.look(ours, target.changes(done.project_id, STREAM))
     # The source's time: that of the latest reading on either side.
     known = [*theirs.entries.values(), *ours.entries.values()]
     now = max((entry.read_at for entry in known), default=datetime.now(UTC))
-    for batch in plan.batches(entries, lambda entry: entry.tally.landed_rows, rows=BATCH_ROWS, count=BATCH_WINDOWS):
+    for batch in groups.batches(entries, lambda entry: entry.tally.landed_rows, rows=BATCH_ROWS, count=BATCH_WINDOWS):
         landings = []
         for entry in _sound(source, batch, done):
             try:
@@ -133,12 +151,6 @@ def copy(
         done.standing += [entry.start for entry in landed if _stands(entry)]
         done.differing += _differing(target, landed)
         on_progress(Progress(done.windows, len(entries), done.rows, batch[-1].covered_end))
-    done.broken = [start for start in ours.entries if start not in wanted and ours.entries[start].facts.damaged]
-    _hand_mark_on(theirs, target, done)
-    if days := target.ledger(project_id, STREAM).unchecked:
-        moments: list[datetime] = target.duplicates(project_id, STREAM, days)["timestamp"].to_pylist()
-        done.doubled = sorted({at.date() for at in moments})
-    return done
 
 
 def _landed(target: Destination, landings: Sequence[Landing], done: Copied) -> list[Entry]:

@@ -88,16 +88,3 @@ class Guard:
             trial._holds(start, trial._rows.get(start, 0) - rows)
             trial._removals.append(Removal(start, now, rows))
         return False
-
-
-@dataclass(slots=True)
-class Trial(Guard):
-    """Stops nothing, and counts what each window's landing would remove."""
-
-    accept: bool = False
-    removed: dict[datetime, int] = field(default_factory=dict)
-
-    def stops(self, start: datetime, removed: int, *, now: datetime) -> bool:
-        del now
-        self.removed[start] = removed
-        return False

@@ -1,61 +1,118 @@
-"""What a run over events is asked to do, and what it did: values that every wing knows."""
+"""What a run over events did: facts, appended in the order in which they came, and the outcome that they add up to."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from extractors.window import Range
-from flows.landing import plan
+from flows.landing import due
 from sinks.ledger import FACTS, Changes, Ledger
 
-STREAM = "events"
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What the run is for; the time that its source cannot be asked for; rows that earlier runs could not type."""
+
+    wanted: Range | None
+    unreachable: tuple[Range, ...] = ()
+    in_quarantine: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What a run is asked to do. *since*, *until*: None as in the contract; *marks*: whether a later sync goes on from here.
+class Landed:
+    """A window is committed. *rows*: new or changed ones; *undecided*: events with different copies of which the source
+    did not tell the later; *unproven*, *unserved*: microseconds, as Outcome has them."""
 
-    *lookback*, *reread_at*: how far back, and at which ages, landed windows are compared with the source again;
-    *reread_requests*: pages an hour for the latter (design.md, "What the ledger proves").
-    """
-
-    project_id: int
-    since: datetime | None
-    until: datetime | None
-    settle: timedelta
-    marks: bool
-    accept_deletions: bool = False
-    reread_requests: int = 300
-    lookback: timedelta = timedelta(days=30)
-    reread_at: tuple[timedelta, ...] = (
-        timedelta(hours=1),
-        timedelta(hours=6),
-        timedelta(hours=24),
-        timedelta(hours=72),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run is: windows and rows landed, windows planned, and the time up to which everything asked is read."""
-
-    windows_done: int
-    windows_planned: int
+    start: datetime
     rows: int
-    read_until: datetime | None
+    copies: int = 0
+    quarantined: int = 0
+    changes: Changes = field(default_factory=Changes)
+    unproven: tuple[datetime, ...] = ()
+    unserved: tuple[datetime, ...] = ()
+    undecided: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Committed:
-    """What one commit made durable: *windows* that lie within *range*, and the rows that are new with them."""
+class Agreed:
+    """The source holds what is landed of a settled window; not *whole*: the same events, but one of several copies."""
 
-    range: Range
+    start: datetime
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """The source changed a window while it was read, also the second time."""
+
+    start: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Doubled:
+    """Dates that hold an event in two windows, after the latest search."""
+
+    days: tuple[date, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unasked:
+    """How many windows wait for the next run's look-back."""
+
     windows: int
-    rows: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the ledger says in the end: starts of windows by the fact that stands beside their state, those that are too
+    heavy to count, and settled ones landed by this run that the source has not confirmed."""
+
+    facts: Mapping[str, list[datetime]] = field(default_factory=dict)
+    heavy: tuple[datetime, ...] = ()
+    unconfirmed: tuple[datetime, ...] = ()
+
+
+Fact = Planned | Landed | Agreed | Moving | Doubled | Unasked | Standing
+
+
+class Log:
+    """The facts of one run; one that was told stays, whatever ends an attempt. *landed*: the latest landing of each window;
+    *windows*, *rows*: landed so far."""
+
+    def __init__(self) -> None:
+        self._facts: list[Fact] = []
+        self.landed: dict[datetime, Landed] = {}
+        self.windows = self.rows = 0
+
+    def append(self, fact: Fact) -> None:
+        self._facts.append(fact)
+        if isinstance(fact, Landed):
+            self.landed[fact.start] = fact
+            self.windows += 1
+            self.rows += fact.rows
+
+    def conclude(self, ledger: Ledger) -> None:
+        """Take in what the ledger says in the end: every run tells each fact until it is gone."""
+        standing: dict[str, list[datetime]] = {}
+        heavy, unconfirmed = [], []
+        for start, entry in sorted(ledger.entries.items()):
+            for name in FACTS:
+                if getattr(entry.facts, name) is not None:
+                    standing.setdefault(name, []).append(start)
+            if due.heavy(entry):
+                heavy.append(start)
+            if start in self.landed and entry.settled and entry.agreed is None:
+                unconfirmed.append(start)
+        self.append(Standing(standing, tuple(heavy), tuple(unconfirmed)))
+
+    def outcome(self) -> Outcome:
+        """What the run has done so far."""
+        return Outcome.of(self._facts)
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a run did, and what the ledger says against its windows in the end.
 
@@ -81,15 +138,66 @@ class Outcome:
     unreachable: list[Range] = field(default_factory=list)
     doubled: list[date] = field(default_factory=list)
     changes: dict[datetime, Changes] = field(default_factory=dict)
-    agreed: set[datetime] = field(default_factory=set)
+    agreed: frozenset[datetime] = frozenset()
     unasked: int = 0
-    moving: set[datetime] = field(default_factory=set)
+    moving: frozenset[datetime] = frozenset()
     in_quarantine: int = 0
-    standing: dict[str, list[datetime]] = field(default_factory=dict)
-    landed: set[datetime] = field(default_factory=set)
+    standing: Mapping[str, list[datetime]] = field(default_factory=dict)
+    landed: frozenset[datetime] = frozenset()
     heavy: list[datetime] = field(default_factory=list)
     unconfirmed: list[datetime] = field(default_factory=list)
     undecided: dict[datetime, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, facts: Iterable[Fact]) -> Outcome:
+        """What *facts* add up to: a later one of a window takes the place of the earlier."""
+        planned, doubled, unasked, standing = Planned(None), Doubled(()), Unasked(0), Standing()
+        windows = rows = 0
+        latest: dict[datetime, Landed] = {}
+        judged: dict[datetime, Agreed | Moving] = {}
+        changes: dict[datetime, Changes] = {}
+        for fact in facts:
+            match fact:
+                case Landed():
+                    windows, rows = windows + 1, rows + fact.rows
+                    latest[fact.start] = fact
+                    judged.pop(fact.start, None)
+                    if fact.changes:
+                        changes[fact.start] = fact.changes
+                case Agreed() | Moving():
+                    judged[fact.start] = fact
+                case Planned():
+                    planned = fact
+                case Doubled():
+                    doubled = fact
+                case Unasked():
+                    unasked = fact
+                case Standing():
+                    standing = fact
+        agreed = {start: fact for start, fact in judged.items() if isinstance(fact, Agreed)}
+        return cls(
+            wanted=planned.wanted,
+            windows=windows,
+            rows=rows,
+            left_out={start: (fact.copies, fact.quarantined) for start, fact in latest.items()},
+            # A count confirms what could not be told apart.
+            unproven={
+                start: list(fact.unproven) for start, fact in latest.items() if fact.unproven and start not in agreed
+            },
+            unserved={start: list(fact.unserved) for start, fact in latest.items() if fact.unserved},
+            unreachable=list(planned.unreachable),
+            doubled=list(doubled.days),
+            changes=changes,
+            agreed=frozenset(start for start, fact in agreed.items() if fact.whole),
+            unasked=unasked.windows,
+            moving=frozenset(judged) - frozenset(agreed),
+            in_quarantine=planned.in_quarantine,
+            standing=standing.facts,
+            landed=frozenset(latest),
+            heavy=list(standing.heavy),
+            unconfirmed=list(standing.unconfirmed),
+            undecided={start: fact.undecided for start, fact in latest.items() if fact.undecided},
+        )
 
     @property
     def verified(self) -> int:
@@ -129,15 +237,3 @@ class Outcome:
         standing = self.disputed or self.held or self.damaged or self.unread or self.standing.get("witness")
         left_out = self.unproven or self.unreachable or self.quarantined or self.doubled or self.undecided
         return not (left_out or standing)
-
-    def conclude(self, ledger: Ledger) -> None:
-        """Take in what the ledger says in the end: every run tells each fact until it is gone."""
-        self.standing, self.heavy, self.unconfirmed = {}, [], []
-        for start, entry in sorted(ledger.entries.items()):
-            for name in FACTS:
-                if getattr(entry.facts, name) is not None:
-                    self.standing.setdefault(name, []).append(start)
-            if plan.heavy(entry):
-                self.heavy.append(start)
-            if start in self.landed and entry.settled and entry.agreed is None:
-                self.unconfirmed.append(start)

@@ -1,173 +1,116 @@
 """One stream of events from the source to the destination: plan → sweep → rows → land. No Prefect, no settings, no output.
 
-A reading thread asks the next page while this thread lands the last (design.md, "One page, from bytes to a committed
-row"). Everything committed stays whatever happens after it.
+A reading thread asks the next page while this thread lands the last. Everything committed stays whatever happens after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
-from pathlib import Path
 
 from extractors.reading.events import EventsReader
 from extractors.reading.probe import BATCH_ROWS
 from extractors.reading.zone import HourCount
 from extractors.window import MICROSECOND, Range, midnight
-from flows.landing import plan
-from flows.landing.crossing import Retried, until_done
-from flows.landing.guard import Guard
-from flows.landing.outcome import STREAM, Committed, Order, Outcome, Progress
+from flows.landing import due, groups, plan
+from flows.landing.attempt import Attempt
+from flows.landing.crossing import until_done
+from flows.landing.load import Loader
+from flows.landing.outcome import Log, Planned
 from flows.landing.plan import Target
 from flows.landing.proof import Prover
-from flows.landing.spool import Spool
-from flows.landing.sweep import Loader
+from flows.landing.session import STREAM, Group, Order, Session
 from sinks.ledger import Ledger
 from sinks.sink import Sink
-from transforms.events import STAGED
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Windows that are read, landed and proven together; none where landed ones are compared with the source again."""
+def run(session: Session, reader: EventsReader, log: Log, *, served_at: datetime | None = None) -> None:
+    """Land everything of the order that the ledger does not have, and prove it where the source answers queries.
 
-    range: Range | None = None
-    windows: int = 0
-
-    @classmethod
-    def of(cls, targets: Sequence[Target]) -> Group:
-        """The group of *targets*, which ascend."""
-        return cls(Range(targets[0].covers.start, targets[-1].covers.end), len(targets))
-
-
-def run_directly(group: Group, work: Callable[[], None]) -> None:
-    """Do the work of a group, and nothing beside it."""
-    work()
-
-
-def run(
-    order: Order,
-    *,
-    reader: EventsReader,
-    sink: Sink,
-    spool_directory: Path,
-    clock: Callable[[], datetime],
-    outcome: Outcome,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
-    on_commit: Callable[[Committed], None] = lambda committed: None,
-    query_budget_left: Callable[[], bool] = lambda: True,
-    run_group: Callable[[Group, Callable[[], None]], None] = run_directly,
-    on_retry: Retried = lambda error, wait_s: None,
-    served_at: datetime | None = None,
-) -> None:
-    """Land everything of *order* that the ledger does not have, and prove it where the source answers queries.
-
-    *outcome* says so far what was done, also after an error. *query_budget_left*: whether the look-back may ask one query more.
-    *run_group*: does the work of each group, in order; what the work raises it must raise. *on_retry* hears why the run waits
-    before it is planned anew: another run landed a window of its plan.
-    *served_at*: the server's clock, if it was asked just now.
+    *log* says so far what was done, also after an error. *served_at*: the server's clock, if it was asked just now.
     Raises SourceError and SinkError; what is landed stays.
     """
     told = [served_at] if served_at is not None else []
 
     def attempt() -> None:
-        _run(
-            order,
-            reader,
-            sink,
-            spool_directory,
-            clock=clock,
-            served_at=told.pop() if told else None,
-            outcome=outcome,
-            on_progress=on_progress,
-            on_commit=on_commit,
-            query_budget_left=query_budget_left,
-            run_group=run_group,
-        )
+        _attempt(session, reader, log, served_at=told.pop() if told else None)
 
     until_done(
         attempt,
-        landed=lambda: sink.ledger(order.project_id, STREAM).landings,
-        own=lambda: outcome.windows,
-        on_retry=on_retry,
+        landed=lambda: session.sink.ledger(session.order.project_id, STREAM).landings,
+        own=lambda: log.windows,
+        on_retry=session.listener.retry,
     )
 
 
-def _run(
-    order: Order,
-    reader: EventsReader,
-    sink: Sink,
-    spool_directory: Path,
-    *,
-    clock: Callable[[], datetime],
-    served_at: datetime | None,
-    outcome: Outcome,
-    on_progress: Callable[[Progress], None],
-    on_commit: Callable[[Committed], None],
-    query_budget_left: Callable[[], bool],
-    run_group: Callable[[Group, Callable[[], None]], None],
-) -> None:
+def _attempt(session: Session, reader: EventsReader, log: Log, *, served_at: datetime | None) -> None:
+    order, sink = session.order, session.sink
     ledger = sink.ledger(order.project_id, STREAM)
     first = not ledger.entries
     now = served_at if served_at is not None and (reader.tried or not first) else reader.now(first=first)
     ledger = plan.as_of(ledger, now, settle=order.settle)
-    wanted = plan.wanted_range(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
-    held = plan.stopped(ledger, order.reread_at, now=now, accept=order.accept_deletions)
-    sure = min(now, clock())  # a window is over when both clocks say so
-    outcome.wanted = wanted
-    wanted = reached(reader, wanted, outcome)
-    outcome.in_quarantine = sum(entry.tally.quarantined_rows for entry in ledger.entries.values())
+    attempt = Attempt.begun(session, reader, log, ledger=ledger, now=now)
+    work = _planned(attempt, ledger)
+    prover = Prover(attempt, Loader(attempt, planned=len(work.targets)))
+    found = list(batches(work.targets, work.hours))
+    for batch in found:
+        mark = work.wanted.end if order.marks and work.wanted and batch is found[-1] else None
+        session.listener.run_group(Group.of(batch), partial(prover.land, batch, work.hours, mark=mark))
+    if not found:
+        prover.settle_moved()
+    if order.marks or work.wanted is not None:
+        session.listener.run_group(Group(), partial(_compare_again, prover, attempt, ledger, work.wanted))
+    reader.confirm_clock()  # a run that had nothing to read was planned by one answer's time
+    log.conclude(sink.ledger(order.project_id, STREAM))
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The range that an attempt is for, as far as it can be asked; rows by hour, where they were counted; what to land."""
+
+    wanted: Range | None
+    hours: Mapping[datetime, HourCount]
+    targets: list[Target]
+
+
+def _planned(attempt: Attempt, ledger: Ledger) -> _Work:
+    order, now, sure = attempt.session.order, attempt.now, attempt.sure
+    asked = plan.wanted_range(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
+    held = due.stopped(ledger, order.reread_at, now=now, accept=order.accept_deletions)
+    attempt.log.append(Planned(asked))
+    wanted = reached(attempt.reader, asked)
+    in_quarantine = sum(entry.tally.quarantined_rows for entry in ledger.entries.values())
+    attempt.log.append(Planned(asked, _left(asked, wanted), in_quarantine))
     hours: Mapping[datetime, HourCount] = {}
     found: list[Target] = []
     if wanted is not None:
-        hours, known = steps(reader, ledger, wanted, now=now)
+        hours, known = steps(attempt.reader, ledger, wanted, now=now)
         found = plan.targets(ledger, known, wanted, now=sure, settle=order.settle, held=held)
     if order.marks:
         found += plan.unfinished(ledger, wanted, now=sure, settle=order.settle, held=held)
         found.sort(key=lambda target: target.reads.start)
-    with Spool(spool_directory, STAGED) as spool:
-        guard = Guard(order.accept_deletions)
-        guard.look(ledger, sink.changes(order.project_id, STREAM))
-        loader = Loader(
-            order,
-            sink,
-            spool,
-            outcome,
-            now=now,
-            clock=clock,
-            on_progress=on_progress,
-            on_commit=on_commit,
-            planned=len(found),
-            guard=guard,
-            query_budget_left=query_budget_left,
-        )
-        prover = Prover(order, reader, sink, loader, outcome, now=now, sure=sure, query_budget_left=query_budget_left)
-        groups = list(batches(found, hours))
-        for batch in groups:
-            mark = wanted.end if order.marks and wanted and batch is groups[-1] else None
-            run_group(Group.of(batch), partial(prover.land, batch, hours, mark=mark))
-        if not groups:
-            prover.settle_moved()
-        if order.marks or wanted is not None:
-            run_group(Group(), partial(_compare_again, order, prover, ledger, wanted, now=now))
-    reader.confirm_clock()  # a run that had nothing to read was planned by one answer's time
-    outcome.conclude(sink.ledger(order.project_id, STREAM))
+    return _Work(wanted, hours, found)
 
 
-def reached(reader: EventsReader, wanted: Range | None, outcome: Outcome | None = None) -> Range | None:
-    """The part of *wanted* that the source can be asked for; the rest is noted, and is not covered."""
-    found = reader.reachable(wanted) if wanted is not None else None
-    if outcome is not None and wanted is not None:
-        bounds = (found.start, found.end) if found is not None else (wanted.end, wanted.end)
-        left = ((wanted.start, bounds[0]), (bounds[1], wanted.end))
-        outcome.unreachable = [Range(start, end) for start, end in left if start < end]
-    return found
+def reached(reader: EventsReader, wanted: Range | None) -> Range | None:
+    """The part of *wanted* that the source can be asked for."""
+    return reader.reachable(wanted) if wanted is not None else None
 
 
-def _compare_again(order: Order, prover: Prover, ledger: Ledger, wanted: Range | None, *, now: datetime) -> None:
+def _left(asked: Range | None, wanted: Range | None) -> tuple[Range, ...]:
+    """What of the range *asked* the source cannot be asked for, and is not covered."""
+    if asked is None:
+        return ()
+    bounds = (wanted.start, wanted.end) if wanted is not None else (asked.end, asked.end)
+    left = ((asked.start, bounds[0]), (bounds[1], asked.end))
+    return tuple(Range(start, end) for start, end in left if start < end)
+
+
+def _compare_again(prover: Prover, attempt: Attempt, ledger: Ledger, wanted: Range | None) -> None:
     """The look-back of a sync, or what a backfill's range still owes of comparison."""
+    order, now = attempt.session.order, attempt.now
     if not order.marks:
         prover.look_back(wanted, since=None)
         return
@@ -190,7 +133,7 @@ def parts(order: Order, reader: EventsReader, sink: Sink, *, now: datetime, coun
     hours, known = steps(reader, ledger, wanted, now=now)
     rows = {hour: count.rows for hour, count in hours.items()}
     found = plan.targets(ledger, known, wanted, now=now, settle=order.settle)
-    return plan.parts(found, lambda target: plan.expected_rows(target, rows), count=count)
+    return groups.parts(found, lambda target: groups.expected_rows(target, rows), count=count)
 
 
 def batches(found: list[Target], hours: Mapping[datetime, HourCount]) -> Iterator[list[Target]]:
@@ -201,7 +144,7 @@ def batches(found: list[Target], hours: Mapping[datetime, HourCount]) -> Iterato
     if not hours:
         return iter([found] if found else [])
     rows = {hour: count.rows for hour, count in hours.items()}
-    return plan.batches(found, lambda target: plan.expected_rows(target, rows), rows=BATCH_ROWS)
+    return groups.batches(found, lambda target: groups.expected_rows(target, rows), rows=BATCH_ROWS)
 
 
 def steps(

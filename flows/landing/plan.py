@@ -5,16 +5,12 @@ Words: window, step, settle, mark, hull: design.md, "The one idea".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
-from itertools import pairwise
-from typing import TypeVar
 
-from extractors.window import DAY, EPOCH, STEPS, Range, Window, dates, midnight, window_at, windows_of
-from sinks.ledger import HEAVY, Entry, Ledger, State
-
-T = TypeVar("T")
+from extractors.window import DAY, STEPS, Range, Window, dates, midnight, window_at, windows_of
+from sinks.ledger import Entry, Ledger, State
 
 WINDOW_ROWS = 50_000
 WINDOW_BYTES = 64 * 2**20
@@ -22,9 +18,7 @@ OVERRUN_ROWS = 2 * WINDOW_ROWS
 UNKNOWN_STEP = timedelta(hours=1)
 FIRST_RANGE = timedelta(days=30)
 HISTORY = timedelta(days=7)
-OPEN_AGAIN = timedelta(hours=1)  # how often an open window is read from its start where the source does not count
 ONE_CLOCK = timedelta(minutes=1)  # what two servers of one PostHog may differ by
-PAGE_ROWS = 1_000  # what today's servers give at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +81,6 @@ def as_of(ledger: Ledger, now: datetime, *, settle: timedelta, latest: datetime 
         if (entry.settled and entry.end > now - settle) or (entry.state is not State.STALE and entry.read_at > read_by)
     }
     return replace(ledger, entries={**ledger.entries, **early}) if early else ledger
-
-
-def stopped(ledger: Ledger, ages: Sequence[timedelta], *, now: datetime, accept: bool) -> frozenset[datetime]:
-    """Starts of windows whose removal the guard has stopped, and that are not to be tried again at *now*.
-
-    With *accept* all are tried.
-    """
-    if accept:
-        return frozenset()
-    held = ((start, entry) for start, entry in ledger.entries.items() if entry.facts.held is not None)
-    return frozenset(start for start, entry in held if retried_at(entry, entry.facts.held, ages, now=now) is None)
 
 
 def unplanned_dates(ledger: Ledger, rng: Range) -> list[date]:
@@ -270,23 +253,6 @@ def tail_of(target: Target) -> Target | None:
     return replace(target, reads=Range(known.base.until, target.covers.end), state=State.OPEN)
 
 
-def batches(
-    found: Iterable[T], expected: Callable[[T], int], *, rows: int, count: int | None = None
-) -> Iterator[list[T]]:
-    """Groups of consecutive windows that are expected to hold at most *rows* rows, or one each; at most *count* a group."""
-    batch: list[T] = []
-    total = 0
-    for one in found:
-        more = expected(one)
-        if batch and (total + more > rows or len(batch) == count):
-            yield batch
-            batch, total = [], 0
-        batch.append(one)
-        total += more
-    if batch:
-        yield batch
-
-
 def gaps(ledger: Ledger, rng: Range) -> list[Range]:
     """What of *rng* no landed window covers, in order. A stale window is still to be landed."""
     found, passed = [], rng.start
@@ -299,156 +265,6 @@ def gaps(ledger: Ledger, rng: Range) -> list[Range]:
     if passed < rng.end:
         found.append(Range(passed, rng.end))
     return found
-
-
-def parts(found: Sequence[Target], expected: Callable[[Target], int], *, count: int) -> list[Range]:
-    """The ranges of at most *count* runs of targets, cut between dates, that hold about the same rows; in order.
-
-    An empty window weighs something too: it is landed.
-    """
-    days: dict[date, int] = {}
-    for target in found:
-        day = target.window.start.date()
-        days[day] = days.get(day, 0) + max(1, expected(target))
-    left, cuts = sum(days.values()), []
-    held, missing = 0, count
-    for day, weight in days.items():
-        # A day belongs to the part that its middle lies in.
-        if held and missing > 1 and held + weight / 2 > left / missing:
-            cuts.append(midnight(day))
-            left, held, missing = left - held, 0, missing - 1
-        held += weight
-    bounds = [found[0].covers.start, *cuts, found[-1].covers.end] if found else []
-    return [Range(start, end) for start, end in pairwise(bounds)]
-
-
-def expected_rows(target: Target, hours: Mapping[datetime, int]) -> int:
-    """Rows to expect in a target: by the counts of its hours, else by what it held, else a full window."""
-    if hours:
-        return sum(rows for hour, rows in hours.items() if target.covers.start <= hour < target.covers.end)
-    return target.previous.tally.source_rows if target.previous else WINDOW_ROWS
-
-
-def compared_again(
-    ledger: Ledger,
-    ages: Sequence[timedelta],
-    *,
-    rng: Range | None,
-    since: datetime | None,
-    now: datetime,
-    asked: Collection[datetime],
-) -> list[Entry]:
-    """Entries whose source side is to be asked for again: open ones, then those waiting longest, then the newest.
-
-    *since*: where the look-back begins (None: there is none). Windows that were never compared, and those that differed,
-    come back wherever they are; with *rng* only those inside it. Open windows come back with a look-back. What was too
-    heavy comes last, and at the re-read *ages* only, counted from when it first was, then daily. *asked*: starts of
-    windows that were asked for already.
-    """
-    found = []
-    for entry in ledger.entries.values():
-        comparable = entry.settled or (entry.base is not None and since is not None)
-        if not comparable or entry.start in asked:
-            continue
-        first = entry.probed.at if entry.probed else None
-        if heavy(entry) and retried_at(entry, first, ages, now=now, daily=True) is None:
-            continue
-        waiting = entry.probed is None or bool(entry.facts)
-        inside = rng is None or rng.overlap(Range(entry.start, entry.end)) is not None
-        if (waiting and inside) or (since is not None and entry.covered_end > since):
-            found.append(entry)
-    found.sort(key=lambda entry: entry.start, reverse=True)
-    found.sort(key=lambda entry: entry.probed.at if entry.probed else EPOCH)
-    found.sort(key=lambda entry: (heavy(entry), entry.state is not State.OPEN))
-    return found
-
-
-def heavy(entry: Entry) -> bool:
-    """Whether the source could not count the window when it was asked last."""
-    return entry.probed is not None and entry.probed.values == HEAVY
-
-
-def passed_age(
-    since: datetime, last: datetime, ages: Sequence[timedelta], *, now: datetime, daily: bool = False
-) -> datetime | None:
-    """When the latest age that has passed since *since* came, if nothing was tried from then on; else None.
-
-    *daily*: after the last age every day is one more.
-    """
-    passed = [since + age for age in ages if since + age <= now]
-    if daily and passed and len(passed) == len(ages):
-        passed.append(passed[-1] + (now - max(passed)) // DAY * DAY)
-    return max(passed) if passed and last < max(passed) else None
-
-
-def retried_at(
-    entry: Entry, since: datetime | None, ages: Sequence[timedelta], *, now: datetime, daily: bool = False
-) -> datetime | None:
-    """When what stands *since* was to be tried again, counted from its note; None: not yet, or it was."""
-    return passed_age(since, entry.tried_at or since, ages, now=now, daily=daily) if since is not None else None
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A window to be read again, and since when it is due."""
-
-    at: datetime
-    entry: Entry
-
-    @property
-    def pages(self) -> int:
-        """What reading it costs."""
-        return 1 + self.entry.tally.source_rows // PAGE_ROWS
-
-
-def due_again(ledger: Ledger, ages: Sequence[timedelta], *, now: datetime, refused: bool) -> list[Due]:
-    """Windows that have come to one of the re-read *ages*, the longest due first.
-
-    Different copies and unread microseconds count from the landing that first found them, and daily after the last age;
-    stops and disputes without an answer from their note; windows that are too heavy to compare from their end. Where the
-    source *refused* queries, so do all settled ones, and open ones are read from their start once an hour.
-    """
-    found = []
-    for entry in ledger.entries.values():
-        facts, times = entry.facts, []
-        if (first := facts.unmerged or facts.unread) is not None:
-            # A tail that landed since is no reading of the part that the copies are in.
-            read_at = (entry.base.whole_at if entry.base is not None else None) or entry.read_at
-            last = max(read_at, entry.tried_at or read_at)
-            times.append(passed_age(first, last, ages, now=now, daily=True))
-        if (stood := facts.held or facts.disputed) is not None and (refused or entry.probed is None):
-            times.append(retried_at(entry, stood, ages, now=now))
-        elif entry.settled and not facts and (refused or heavy(entry)):
-            times.append(passed_age(entry.end, entry.read_at, ages, now=now))
-        if refused and entry.base is not None and not facts:
-            whole_at = entry.base.whole_at or entry.read_at
-            times.append(whole_at + OPEN_AGAIN if whole_at + OPEN_AGAIN <= now else None)
-        due = [at for at in times if at is not None]
-        if due and entry.state is not State.STALE:
-            found.append(Due(min(due), entry))
-    return sorted(found, key=lambda one: (one.at, one.entry.start))
-
-
-def affordable(due: Sequence[Due], *, allowance: int, saved: int) -> tuple[list[Entry], int]:
-    """Which of *due*, the longest due first, *allowance* pages and those *saved* before can read; and what is saved then.
-
-    Where the longest due one is too dear, half of the allowance is put by for it, and the others get the rest: it is
-    neither passed over for ever nor in their way.
-    """
-    funds, taken = allowance + saved, []
-    rest = list(due)
-    while rest and rest[0].pages <= funds:
-        funds -= rest[0].pages
-        taken.append(rest.pop(0).entry)
-    if not rest:
-        return taken, 0
-    dear, others = rest[0].pages, min(funds, allowance // 2)
-    for one in rest[1:]:
-        if one.pages <= others:
-            others -= one.pages
-            funds -= one.pages
-            taken.append(one.entry)
-    return taken, min(funds, dear)
 
 
 def weight(rows: int, size_bytes: int) -> int:

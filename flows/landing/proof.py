@@ -1,35 +1,37 @@
 """Proves landed windows against the source: asks the probe before and after reading, reads again what differs, notes the rest.
 
-States, facts and rules: docs/ledger.md, docs/proof.md. The acting part of a run beside the loader; what is decided from
-values alone stands at the end. What a note makes of an entry is decided in sinks.ledger.
+States, facts and rules: docs/ledger.md, docs/proof.md. The acting part of a run; what is decided from values alone stands
+in flows.landing.agreement, what a note makes of an entry in sinks.ledger.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
+from typing import TypeVar
 
 import pyarrow as pa
 
 from extractors.reading import probe
-from extractors.reading.events import EventsReader
 from extractors.reading.probe import Answers, Part, Seen
 from extractors.reading.zone import HourCount
 from extractors.window import MICROSECOND, Range, Window
-from flows.landing import plan
-from flows.landing.guard import Trial
-from flows.landing.outcome import STREAM, Order, Outcome
+from flows.landing import due, plan
+from flows.landing.agreement import agrees, equals, part_of, still_stands
+from flows.landing.attempt import Attempt
+from flows.landing.groups import expected_rows
+from flows.landing.load import Loader
+from flows.landing.outcome import Agreed, Doubled, Moving, Unasked
 from flows.landing.plan import Sweep, Target
-from flows.landing.sweep import Loader
+from flows.landing.session import STREAM
+from flows.landing.sweep import WindowRead, read
 from sinks.ledger import (
     Agreement,
     Damage,
     Dispute,
     Entry,
     Finding,
-    Landing,
-    Ledger,
     Note,
     Sound,
     State,
@@ -37,60 +39,39 @@ from sinks.ledger import (
     TooHeavy,
     Unserved,
 )
-from sinks.sink import Sink
 from transforms import events as rows_of
 
 MOVED_ROUNDS = 3  # an event that still moves is left to the next run, and named
+T = TypeVar("T")
 
 
 class Prover:
-    """Lands targets and proves them.
+    """Lands the targets of an attempt with *loader*, and proves them."""
 
-    *now*: the source's time; *sure*: up to when time has passed by this machine's clock as well, which decides what has
-    settled. *query_budget_left*: whether the budget allows a further look-back query.
-    """
-
-    def __init__(
-        self,
-        order: Order,
-        reader: EventsReader,
-        sink: Sink,
-        loader: Loader,
-        outcome: Outcome,
-        *,
-        now: datetime,
-        sure: datetime,
-        query_budget_left: Callable[[], bool],
-    ) -> None:
-        self._order, self._reader, self._sink, self._loader, self._outcome = order, reader, sink, loader, outcome
-        self._now, self.sure, self._query_budget_left = now, sure, query_budget_left
+    def __init__(self, attempt: Attempt, loader: Loader) -> None:
+        self._attempt, self._loader = attempt, loader
+        self._order, self._sink, self._reader = attempt.session.order, attempt.session.sink, attempt.reader
         self._asked: set[datetime] = set()
-
-    def ledger(self) -> Ledger:
-        """The ledger as it is now, with the windows open that cannot have settled."""
-        ledger = self._sink.ledger(self._order.project_id, STREAM)
-        return plan.as_of(ledger, self._now, settle=self._order.settle, latest=self._reader.served_at)
 
     def land(self, targets: Sequence[Target], hours: Mapping[datetime, HourCount], *, mark: datetime | None) -> None:
         """Read and land *targets*, which ascend; then compare those that have settled with the source."""
         rows = {hour: count.rows for hour, count in hours.items()}
         settled = [target for target in targets if target.state is State.LANDED]
-        before = self._answers(
-            [Part(target.window, target.covers, plan.expected_rows(target, rows)) for target in settled]
-        )
+        before = self._answers([Part(target.window, target.covers, expected_rows(target, rows)) for target in settled])
         known = [target.previous for target in targets if target.previous is not None]
         stopped = self._stopped(known, before or Answers({}, {}))
         kept = (plan.tail_of(target) if target.window.start in stopped else target for target in targets)
         targets = [target for target in kept if target is not None]
         settled = [target for target in settled if target.window.start not in stopped]
         sweeps = list(plan.sweeps(targets))
+        cut: set[date] = set()
         for number, sweep in enumerate(sweeps):
             last = number == len(sweeps) - 1
-            self._load(sweep, hours=hours, mark=mark if last else None)
+            cut |= self._load(sweep, hours=hours, mark=mark if last else None)
         moved = self.settle_moved()
         if before is not None:
             # Of a date that was cut since, the answers speak of other windows; the look-back compares the rest of them.
-            same = {start: seen for start, seen in before.seen.items() if start.date() not in self._loader.cut}
+            same = {start: seen for start, seen in before.seen.items() if start.date() not in cut}
             self._prove({*(target.window.start for target in settled), *moved}, {**same, **moved})
 
     def settle_moved(self) -> dict[datetime, Seen | None]:
@@ -100,21 +81,22 @@ class Prover:
         are copies that PostHog has not merged: the latest is kept. Gives the windows that were landed, to be compared, and
         what the source said of each before it was read.
         """
-        order, sink, outcome = self._order, self._sink, self._outcome
+        order, sink, log = self._order, self._sink, self._attempt.log
         older: pa.Table | None = None
         moved: dict[datetime, Seen | None] = {}
         for remaining in reversed(range(MOVED_ROUNDS + 1)):
-            ledger = self.ledger()
+            ledger = self._attempt.ledger()
             if not ledger.unchecked:
                 return moved
             twice = sink.duplicates(order.project_id, STREAM, ledger.unchecked)
             moments: list[datetime] = twice["timestamp"].to_pylist()
-            outcome.doubled = sorted({at.date() for at in moments})
-            if clean := ledger.unchecked.difference(outcome.doubled):
+            doubled = sorted({at.date() for at in moments})
+            log.append(Doubled(tuple(doubled)))
+            if clean := ledger.unchecked.difference(doubled):
                 sink.mark_searched(order.project_id, STREAM, clean, seen=ledger)
-            if not outcome.doubled or not remaining:
+            if not doubled or not remaining:
                 return moved
-            targets = plan.again(ledger, moments, now=self.sure, settle=order.settle)
+            targets = plan.again(ledger, moments, now=self._attempt.sure, settle=order.settle)
             entries = [target.previous for target in targets if target.previous is not None]
             said = self._answers(map(part_of, entries))
             moved |= {entry.start: said.seen.get(entry.start) if said else None for entry in entries}
@@ -129,18 +111,20 @@ class Prover:
         *rng*: only windows inside it. What the budget does not reach comes first in the next run.
         """
         order = self._order
-        ledger = self.ledger()
-        entries = plan.compared_again(ledger, order.reread_at, rng=rng, since=since, now=self._now, asked=self._asked)
+        ledger = self._attempt.ledger()
+        entries = due.compared_again(
+            ledger, order.reread_at, rng=rng, since=since, now=self._attempt.now, asked=self._asked
+        )
         reached = 0
         for batch in probe.batches([part_of(entry) for entry in entries]):
-            if not self._query_budget_left():
+            if not self._reader.queries_left(order.lookback_queries):
                 break
             answers = self._answers(batch)
             if answers is None or self._reader.probe.unavailable:
                 return
             reached += len(batch) - len(answers.unanswered)
             self.settle_differences([ledger.entries[part.window.start] for part in batch], answers)
-        self._outcome.unasked = len(entries) - reached
+        self._attempt.log.append(Unasked(len(entries) - reached))
 
     def note_holdings(self, damaged: Sequence[Entry], sound: Sequence[Entry]) -> None:
         """Note which windows the destination does not hold as they were landed, and which it does again."""
@@ -183,12 +167,12 @@ class Prover:
     def read_again(self, *, allowance: int) -> None:
         """Read windows again that have come to a re-read age, within *allowance* pages and what earlier runs saved."""
         order = self._order
-        ledger = self.ledger()
+        ledger = self._attempt.ledger()
         refused = bool(self._reader.probe.refusal or self._reader.probe.unavailable)
-        due = plan.due_again(ledger, order.reread_at, now=self._now, refused=refused)
+        waiting = due.due_again(ledger, order.reread_at, now=self._attempt.now, refused=refused)
         accepted = [entry for entry in ledger.entries.values() if entry.facts.held and order.accept_deletions]
-        due = [one for one in due if one.entry not in accepted]
-        taken, saved = plan.affordable(due, allowance=allowance, saved=ledger.saved)
+        waiting = [one for one in waiting if one.entry not in accepted]
+        taken, saved = due.affordable(waiting, allowance=allowance, saved=ledger.saved)
         taken += accepted
         if saved != ledger.saved:
             self._sink.save(order.project_id, STREAM, saved)
@@ -198,14 +182,23 @@ class Prover:
             moved = self.settle_moved()
             self._prove({*(entry.start for entry in taken), *moved}, {**(before.seen if before else {}), **moved})
 
-    def load_again(self, entries: Sequence[Entry], *, loader: Loader | None = None) -> None:
-        """Read the windows of *entries* again, as far as they are covered, with *loader* or the run's own."""
+    def load_again(self, entries: Sequence[Entry]) -> None:
+        """Read the windows of *entries* again, as far as they are covered, and land them."""
+        for sweep in self._sweeps_of(entries):
+            self._load(sweep)
+
+    def read_only(self, entries: Sequence[Entry], look: Callable[[WindowRead], T]) -> dict[datetime, T]:
+        """Read the windows of *entries* again and land nothing; by window what *look* makes of its reading."""
+        found = {}
+        for sweep in self._sweeps_of(entries):
+            with read(self._attempt.session, self._reader, sweep, now=self._attempt.now) as steps:
+                found.update({window.start: look(window) for step in steps for window in step.windows})
+        return found
+
+    def _sweeps_of(self, entries: Sequence[Entry]) -> Iterable[Sweep]:
         moments = sorted(entry.start for entry in entries)
-        for sweep in plan.sweeps(plan.again(self.ledger(), moments, now=self.sure, settle=self._order.settle)):
-            if loader is None:
-                self._load(sweep)
-            else:
-                loader.load(sweep, self._reader)
+        targets = plan.again(self._attempt.ledger(), moments, now=self._attempt.sure, settle=self._order.settle)
+        return plan.sweeps(targets)
 
     def _load(
         self,
@@ -214,15 +207,18 @@ class Prover:
         hours: Mapping[datetime, HourCount] | None = None,
         mark: datetime | None = None,
         older: pa.Table | None = None,
-    ) -> None:
-        """Read *sweep* and land it; what the guard stopped is noted, and the tail behind it lands all the same."""
-        self._loader.stopped = []
-        self._loader.load(sweep, self._reader, hours=hours, mark=mark, older=older)
-        self._note([(entry, Stop()) for entry in self._loader.stopped])
-        stopped = {entry.start for entry in self._loader.stopped}
+    ) -> frozenset[date]:
+        """Read *sweep* and land it; what the guard stopped is noted, and the tail behind it lands all the same.
+
+        Gives the dates that were cut into shorter windows than planned.
+        """
+        loaded = self._loader.load(sweep, hours=hours, mark=mark, older=older)
+        self._note([(entry, Stop()) for entry in loaded.stopped])
+        stopped = {entry.start for entry in loaded.stopped}
         tails = (plan.tail_of(target) for target in sweep.targets if target.window.start in stopped)
         for tail in plan.sweeps(target for target in tails if target is not None):
-            self._loader.load(tail, self._reader)
+            self._loader.load(tail)
+        return loaded.cut
 
     def _stopped(self, entries: Sequence[Entry], answers: Answers) -> set[datetime]:
         """Windows of *entries* that are not to be read again, because all together that would remove too much; noted.
@@ -235,13 +231,11 @@ class Prover:
             if entry.start in answers.seen
         }
         gone = {start: rows for start, rows in missing.items() if rows > 0}
-        if not self._loader.guard.foresees(gone, now=self._now):
+        guard, now = self._attempt.guard, self._attempt.now
+        if not guard.foresees(gone, now=now):
             return set()
-        trial = Trial()
-        loader = self._loader.dry_run_loader(DryRun(self._sink), Outcome(), guard=trial)
         doomed = [entry for entry in entries if entry.start in gone]
-        self.load_again(doomed, loader=loader)
-        if not self._loader.guard.foresees(trial.removed, now=self._now):
+        if not guard.foresees(self.read_only(doomed, self._loader.removed), now=now):
             return set()
         self._note([(entry, Stop(str(answers.seen[entry.start]))) for entry in doomed])
         return set(gone)
@@ -262,10 +256,10 @@ class Prover:
         missed.
         """
         for last in (False, True):
-            ledger = self.ledger()
+            ledger = self._attempt.ledger()
             known = [ledger.entries[start] for start in sorted(starts) if start in ledger.entries]
             entries = [entry for entry in known if entry.agreed is None and (entry.settled or entry.base is not None)]
-            entries = [entry for entry in entries if entry.start in self._outcome.landed]
+            entries = [entry for entry in entries if entry.start in self._attempt.log.landed]
             answers = self._answers([part_of(entry) for entry in entries])
             if answers is None:
                 return
@@ -283,7 +277,7 @@ class Prover:
                     found.append((entry, Unserved(str(said))))
                 elif last and said != before.get(entry.start):
                     # The source has moved on since the second reading began: no dispute, the next run compares again.
-                    self._outcome.moving.add(entry.start)
+                    self._attempt.log.append(Moving(entry.start))
                 elif last:
                     found.append((entry, Dispute(str(said))))
                 else:
@@ -297,8 +291,8 @@ class Prover:
 
     def _counts_what_is_not_served(self, entry: Entry, said: Seen) -> bool:
         """Whether *said* is what was landed and what the source has in the microseconds that this run could not read."""
-        rest = said.digest
-        moments = [at for at in self._outcome.unserved.get(entry.start, ()) if at < entry.compared_until]
+        rest, landed = said.digest, self._attempt.log.landed.get(entry.start)
+        moments = [at for at in (landed.unserved if landed else ()) if at < entry.compared_until]
         for at in moments if entry.facts.unread is not None else ():
             part = Part(Window(entry.start, entry.end), Range(at, at + MICROSECOND), 1)
             answers = self._reader.probe.windows([part])
@@ -310,7 +304,7 @@ class Prover:
 
     def _note(self, found: Sequence[tuple[Entry, Finding]]) -> None:
         """Note findings; one that was decided from an older note is decided anew once."""
-        notes = [Note(entry, self._now, finding) for entry, finding in found]
+        notes = [Note(entry, self._attempt.now, finding) for entry, finding in found]
         if not notes:
             return
         left = self._sink.note(notes)
@@ -327,9 +321,7 @@ class Prover:
             start = note.known.start
             self._asked.add(start)
             if isinstance(note.finding, Agreement) and start not in missed and note.known.settled:
-                if note.known.facts.unmerged is None:  # the same events, but one of several copies
-                    self._outcome.agreed.add(start)
-                self._outcome.unproven.pop(start, None)  # a count confirms it
+                self._attempt.log.append(Agreed(start, whole=note.known.facts.unmerged is None))
 
     def _answers(self, parts: Iterable[Part]) -> Answers | None:
         """What the source says of *parts*; None where it refuses to."""
@@ -340,20 +332,6 @@ class Prover:
                 return None
             found |= answers
         return found
-
-
-class DryRun:
-    """Takes landings and lands nothing: what would change is found out, and stays as it is."""
-
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
-
-    def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
-        del mark
-        return [landing.entry for landing in landings]
-
-    def hashes(self, project_id: int, start: datetime, end: datetime) -> pa.Table:
-        return self._sink.hashes(project_id, start, end)
 
 
 def _speaks_of(note: Note, entry: Entry) -> bool:
@@ -368,54 +346,3 @@ def _speaks_of(note: Note, entry: Entry) -> bool:
 
 def _starts(notes: Iterable[Note]) -> set[datetime]:
     return {note.known.start for note in notes}
-
-
-def part_of(entry: Entry) -> Part:
-    """The part of the source that *entry* can be compared with; of an open window, split where it was compared up to."""
-    covers = Range(entry.covered_start, entry.compared_until)
-    split = entry.agreed.until if entry.agreed and covers.start < entry.agreed.until < covers.end else None
-    return Part(Window(entry.start, entry.end), covers, entry.known_tally.source_rows, split)
-
-
-def answered(entry: Entry) -> Seen | None:
-    """What the source said of the window when it was asked last; None where it has not said anything."""
-    return Seen.parse(entry.probed.values) if entry.probed and not plan.heavy(entry) else None
-
-
-def equals(entry: Entry, said: Seen, early: Seen | None) -> bool:
-    """Whether the source still holds what was read of a window, and nothing of it was inserted anew since.
-
-    *early*: what it says of the part up to which the window was compared before, where that is not all of it. What was
-    never compared must not hold anything that was created after it was read.
-    """
-    agreed = Seen.parse(entry.agreed.values) if entry.agreed else None
-    if agreed is None or entry.agreed is None:
-        read_at = entry.base.whole_at if entry.base is not None else entry.read_at
-        disputed = entry.facts.disputed or entry.facts.held  # without a baseline only a reading tells
-        return not disputed and agrees(entry, said, None) and not _later(said, read_at)
-    if entry.agreed.until == entry.compared_until:
-        return agrees(entry, said, agreed)
-    if early is None or early.created != agreed.created or not agrees(entry, said, None):
-        return False
-    latest = max(filter(None, (early.latest, entry.read_at)), default=None)
-    return not _later(said, latest)
-
-
-def _later(said: Seen, at: datetime | None) -> bool:
-    return at is not None and said.latest is not None and said.latest > at
-
-
-def agrees(entry: Entry, said: Seen, before: Seen | None) -> bool:
-    """Whether the source holds what was read, and nothing was inserted anew since *before*.
-
-    Rows in quarantine have no digest: such a window agrees in its count, and in everything that the source said *before*.
-    """
-    tally = entry.known_tally
-    if tally.quarantined_rows:
-        return said.rows == tally.source_rows and (before is None or said == before)
-    return said.digest == tally.source_digest and (before is None or said.created == before.created)
-
-
-def still_stands(entry: Entry, said: Seen) -> bool:
-    """Whether a dispute, a stopped removal or unread microseconds stay: the source says what it said when that was noted."""
-    return bool(entry.facts.disputed or entry.facts.held or entry.facts.unread) and answered(entry) == said

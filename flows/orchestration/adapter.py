@@ -31,8 +31,7 @@ from prefect.states import Completed, Failed
 from extractors.errors import SourceError
 from extractors.http.pacing import Wait
 from extractors.window import iso
-from flows.landing import pipeline
-from flows.landing.outcome import Committed, Progress
+from flows.landing.session import Committed, Group, Progress
 from flows.orchestration import artifacts, automations
 from flows.orchestration.artifacts import AnyReport
 from flows.report import status, terminal, words
@@ -155,7 +154,7 @@ def listener(project_id: int, *, progress: str = "") -> Listener:
     flow_log = log()  # of the run: waits and retries are heard in the reading thread, which has no context
     bar = _Bar(progress, project_id) if progress and run_id() else None
 
-    def run_group(group: pipeline.Group, work: Callable[[], None]) -> None:
+    def run_group(group: Group, work: Callable[[], None]) -> None:
         step(_group_name(project_id, group), work)
 
     def committed(done: Committed) -> None:
@@ -177,7 +176,7 @@ def listener(project_id: int, *, progress: str = "") -> Listener:
         flow_log.warning("trying again in %.0f s: %s", wait_s, error)
 
     return Listener(
-        progress=bar.moved if bar else lambda at, requests: None,
+        progress=bar.moved if bar else lambda at: None,
         committed=committed,
         run_group=run_group,
         wait=waited,
@@ -186,7 +185,7 @@ def listener(project_id: int, *, progress: str = "") -> Listener:
     )
 
 
-def _group_name(project_id: int, group: pipeline.Group) -> str:
+def _group_name(project_id: int, group: Group) -> str:
     if group.range is None:
         return f"project {project_id} · look-back"
     span = f"{words.day(group.range.start)} .. {words.day(group.range.end)}"
@@ -204,7 +203,7 @@ class _Bar:
                 "UUID", create_progress_artifact(0.0, key=key, description=f"Windows of project {project_id}")
             )
 
-    def moved(self, at: Progress, requests: int) -> None:
+    def moved(self, at: Progress) -> None:
         done = at.windows_planned > 0 and at.windows_done >= at.windows_planned
         if self._id is None or (time.monotonic() < self._due and not done):
             return
@@ -215,7 +214,7 @@ class _Bar:
                 self._id,
                 round(share, 1),
                 f"{at.windows_done:,} of {counted(at.windows_planned, 'window')}, {counted(at.rows, 'row')}, "
-                f"{counted(requests, 'request')}",
+                f"{counted(at.requests, 'request')}",
             )
 
 

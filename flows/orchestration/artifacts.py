@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from extractors.window import iso
 from flows.assets.synced import Synced
-from flows.landing.audit import Verification
+from flows.landing.verification import Verification
 from flows.report import results, words
 from flows.report.status import Kind, Segment, Summary, cells
 from flows.report.words import counted, spoken

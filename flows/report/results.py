@@ -11,8 +11,8 @@ from rich.console import Console
 
 from extractors.window import iso
 from flows.assets.synced import Synced
-from flows.landing import audit
 from flows.landing.copy import Copied
+from flows.landing.verification import Verification
 from flows.report.documents import as_json
 from flows.report.status import LATENESS, Kind, Summary, cells
 from flows.report.terminal import note, say
@@ -150,7 +150,7 @@ SHOWN = 20  # differences, and uuids of one, that people are shown; --json has t
 
 
 def verified(
-    found: Mapping[int, tuple[audit.Verification, Report]],
+    found: Mapping[int, tuple[Verification, Report]],
     failures: Mapping[int, Exception],
     *,
     repair: bool,
@@ -203,7 +203,7 @@ def copied(found: Sequence[Copied], *, json_output: bool, quiet: bool) -> None:
             note(f"incomplete: project {one.project_id}: {problem}", style="yellow")
 
 
-def _differences(done: audit.Verification, *, repair: bool) -> Iterator[str]:
+def _differences(done: Verification, *, repair: bool) -> Iterator[str]:
     """What a verification found, for people."""
     left = set(done.left)
     for difference in done.differences[:SHOWN]:

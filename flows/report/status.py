@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from extractors.request import Bucket
 from extractors.window import DAY, midnight
-from flows.landing.outcome import STREAM
+from flows.landing.session import STREAM
 from flows.runs.wiring import Listener, limits_of, now, pacing_of, sink_of
 from flows.settings.model import Settings
 from sinks.destination import Destination

@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Table
 
 from extractors.http.pacing import Wait
-from flows.landing import outcome
+from flows.landing import session
 from flows.report.words import counted, spoken, visible
 from flows.runs.wiring import Listener
 
@@ -57,10 +57,10 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
     with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
         task = bar.add_task(f"project {project_id}", total=None, doing="")
 
-        def moved(at: outcome.Progress, requests: int) -> None:
+        def moved(at: session.Progress) -> None:
             elapsed = bar.tasks[0].elapsed or 0
             speed = f" · {at.rows / elapsed:,.0f}/s" if elapsed > 1 else ""
-            doing = f"{at.rows:,} rows{speed} · {counted(requests, 'request')}"
+            doing = f"{at.rows:,} rows{speed} · {counted(at.requests, 'request')}"
             bar.update(task, completed=at.windows_done, total=at.windows_planned, doing=doing)
 
         def waited(wait: Wait) -> None:

@@ -19,7 +19,7 @@ from extractors.reading.events import EventsReader
 from extractors.reading.zone import ZoneCheck
 from extractors.request import Bucket, Request, events_page
 from extractors.window import Range
-from flows.landing.outcome import STREAM
+from flows.landing.session import STREAM
 from flows.report import words
 from flows.runs import wiring
 from flows.runs.wiring import Listener

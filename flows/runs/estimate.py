@@ -21,9 +21,10 @@ from extractors.reading.probe import Part
 from extractors.reading.zone import HourCount
 from extractors.request import Bucket
 from extractors.window import Range
-from flows.landing import pipeline, plan
-from flows.landing.outcome import STREAM
-from flows.landing.plan import PAGE_ROWS, Sweep, Target
+from flows.landing import groups, pipeline, plan
+from flows.landing.due import PAGE_ROWS
+from flows.landing.plan import Sweep, Target
+from flows.landing.session import STREAM
 from flows.runs.run import asked_range
 from flows.runs.wiring import Listener, filter_of, reader_of, sink_of
 from flows.settings.model import Settings
@@ -237,7 +238,7 @@ def _queries(work: _Work, asked: int) -> int:
     rows = work.rows or {}
     counts = asked - min(asked, len(list(probe.joined(sweep.range for sweep in work.sweeps))))
     parts = (
-        [Part(target.window, target.covers, plan.expected_rows(target, rows)) for target in batch if _settles(target)]
+        [Part(target.window, target.covers, groups.expected_rows(target, rows)) for target in batch if _settles(target)]
         for batch in work.batches
     )
     return counts + sum(2 * len(list(probe.batches(batch))) for batch in parts)

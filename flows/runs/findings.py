@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 from extractors.reading.events import EventsReader
 from extractors.window import MICROSECOND, iso
-from flows.landing.audit import Problem, Verification
 from flows.landing.copy import Copied
 from flows.landing.outcome import Outcome
+from flows.landing.verification import Problem, Verification
 from flows.report.words import counted, spoken
 from flows.runs.wiring import now
 

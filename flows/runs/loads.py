@@ -10,10 +10,9 @@ from datetime import timedelta
 
 from extractors.http import pacing
 from extractors.http.pacing import Share
-from extractors.request import Bucket
 from extractors.window import Range
 from flows.landing import pipeline, plan
-from flows.landing.outcome import STREAM, Order
+from flows.landing.session import STREAM, Order, Session
 from flows.runs.run import Report, asked_range, started
 from flows.runs.wiring import Listener, filter_of, now, reader_of, sink_of
 from flows.settings.model import Settings
@@ -62,30 +61,20 @@ def load_events(
         listener=listener,
         on_report=told,
     ) as run:
-        pipeline.run(
-            Order(
-                project_id=project_id,
-                since=run.reader.earliest() if from_earliest else start,
-                until=end,
-                settle=settings.events.settle,
-                marks=command == "sync",
-                accept_deletions=accept_deletions,
-                lookback=settings.events.lookback,
-                reread_at=settings.events.reread_at,
-                reread_requests=settings.source.requests_per_hour // 4,
-            ),
-            reader=run.reader,
-            sink=run.sink,
-            spool_directory=run.sink.spool_directory,
-            clock=now,
-            served_at=run.served_at,
-            outcome=run.outcome,
-            on_progress=lambda progress: listener.progress(progress, sum(run.client.requests.values())),
-            on_commit=listener.committed,
-            query_budget_left=lambda: run.budget.used(Bucket.QUERY)[1] < pacing.QUERY.per_hour // LOOKBACK_SHARE,
-            run_group=listener.run_group,
-            on_retry=listener.retry,
+        order = Order(
+            project_id=project_id,
+            since=run.reader.earliest() if from_earliest else start,
+            until=end,
+            settle=settings.events.settle,
+            marks=command == "sync",
+            accept_deletions=accept_deletions,
+            lookback=settings.events.lookback,
+            reread_at=settings.events.reread_at,
+            reread_requests=settings.source.requests_per_hour // 4,
+            lookback_queries=pacing.QUERY.per_hour // LOOKBACK_SHARE,
         )
+        session = Session(order, run.sink, run.sink.spool_directory, now, listener)
+        pipeline.run(session, run.reader, run.log, served_at=run.served_at)
     return reports[0]
 
 

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from extractors.http.client import Client
 from extractors.http.pacing import Pacing, Share
 from extractors.reading.events import EventsReader
-from flows.landing.outcome import STREAM, Outcome
+from flows.landing.outcome import Log, Outcome
+from flows.landing.session import STREAM
 from flows.runs.findings import not_compared, notes_of_run, of_run, unproven
 from flows.runs.history import INTERRUPTED, record
 from flows.runs.wiring import Listener, filter_of, now, reader_of, sink_of
@@ -57,13 +58,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class _Started:
-    """A run under way: whom it asks, where it lands, and what it has done so far. *found*: problems beside the outcome's."""
+    """A run under way: whom it asks, where it lands, and what it has done so far. *found*: problems beside the log's."""
 
     sink: Destination
     reader: EventsReader
     client: Client
     budget: Pacing
-    outcome: Outcome
+    log: Log
     served_at: datetime
     found: list[str]
 
@@ -87,7 +88,7 @@ def started(
     host, event_filter = settings.source.host, filter_of(settings).identity
     # The destination is tried before the source is asked, and written when the source has let us in.
     sink.check(project_id, STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
-    outcome = Outcome()
+    log = Log()
     found: list[str] = []
     with reader_of(settings, project_id, listener=listener, max_wait=max_wait, share=share) as (
         reader,
@@ -97,7 +98,7 @@ def started(
         try:
             served_at = reader.now(first=sink.origin(project_id, STREAM) is None)
             sink.prepare(project_id, STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
-            yield _Started(sink, reader, client, budget, outcome, served_at, found)
+            yield _Started(sink, reader, client, budget, log, served_at, found)
         except Exception as exc:
             error = f"{type(exc).__name__}: {exc}"[:500]
             raise
@@ -108,7 +109,8 @@ def started(
         finally:
             if error:
                 with suppress(SinkError):  # what stands in the ledger is told all the same
-                    outcome.conclude(sink.ledger(project_id, STREAM))
+                    log.conclude(sink.ledger(project_id, STREAM))
+            outcome = log.outcome()
             if require_proof:
                 found.extend(unproven(outcome, reader))
             left_out = not_compared(reader)

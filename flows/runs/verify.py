@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from flows.landing import audit
-from flows.landing.outcome import STREAM, Order
+from flows.landing.session import STREAM, Order, Session
+from flows.landing.verification import Verification
 from flows.runs import findings
 from flows.runs.run import Report, asked_range, started
 from flows.runs.wiring import Listener, now, sink_of
@@ -24,7 +25,7 @@ def verify_events(
     detail: bool = False,
     max_wait: timedelta | None = None,
     listener: Listener | None = None,
-) -> tuple[audit.Verification, Report]:
+) -> tuple[Verification, Report]:
     """Compare landed windows with the destination and the source; with *repair* land again those that differ.
 
     Raises SettingsError, SourceError, SinkError; what is repaired stays.
@@ -46,24 +47,15 @@ def verify_events(
         listener=listener,
         on_report=reports.append,
     ) as run:
-        found = audit.run(
-            Order(
-                project_id=project_id,
-                since=start,
-                until=end,
-                settle=settings.events.settle,
-                marks=False,
-                accept_deletions=accept_deletions,
-            ),
-            reader=run.reader,
-            sink=run.sink,
-            spool_directory=run.sink.spool_directory,
-            clock=now,
-            outcome=run.outcome,
-            repair=repair,
-            detail=detail,
-            on_progress=lambda progress: listener.progress(progress, sum(run.client.requests.values())),
-            on_retry=listener.retry,
+        order = Order(
+            project_id=project_id,
+            since=start,
+            until=end,
+            settle=settings.events.settle,
+            marks=False,
+            accept_deletions=accept_deletions,
         )
+        session = Session(order, run.sink, run.sink.spool_directory, now, listener)
+        found = audit.run(session, run.reader, run.log, repair=repair, detail=detail)
         run.found.extend(findings.of_verification(found))
     return found, reports[0]

@@ -14,9 +14,7 @@ from extractors.http.client import Client, Source
 from extractors.http.pacing import Limit, Pacing, Share, Wait
 from extractors.reading.events import EventsReader
 from extractors.request import Bucket
-from flows.landing import pipeline
-from flows.landing.crossing import Retried
-from flows.landing.outcome import Committed, Progress
+from flows.landing import session
 from flows.runs.destinations import destination_of
 from flows.settings.model import Settings
 from flows.settings.parse import KEY_HELP, SettingsError
@@ -24,20 +22,11 @@ from sinks.destination import Destination
 
 
 @dataclass(frozen=True, slots=True)
-class Listener:
-    """Whom a run tells what happens: progress and requests so far, what each commit made durable, waits for the limits,
-    retries, a busy destination. *run_group* does the work of each group of windows, as flows.landing.pipeline.run says."""
+class Listener(session.Listener):
+    """Whom a run tells what happens; of waits for the limits and of a busy destination as well."""
 
-    progress: Callable[[Progress, int], None] = lambda progress, requests: None
-    committed: Callable[[Committed], None] = lambda committed: None
-    run_group: Callable[[pipeline.Group, Callable[[], None]], None] = pipeline.run_directly
     wait: Callable[[Wait], None] = lambda wait: None
-    retry: Retried = lambda error, wait_s: None
     busy: Callable[[str], None] = lambda holder: None
-
-    def copied(self, at: Progress) -> None:
-        """Progress of work that asks the source nothing."""
-        self.progress(at, 0)
 
 
 def now() -> datetime:

@@ -33,8 +33,10 @@ from extractors.reading.events import EventsReader
 from extractors.request import Bucket, Request
 from extractors.window import Range
 from flows.landing import audit, copy, pipeline
-from flows.landing.outcome import STREAM, Outcome
-from flows.landing.outcome import Order as RunOrder
+from flows.landing.outcome import Log, Outcome
+from flows.landing.session import STREAM, Session
+from flows.landing.session import Order as RunOrder
+from flows.landing.verification import Verification
 from sinks import ledger
 from sinks.destination import Destination
 from sinks.errors import SinkError
@@ -118,7 +120,7 @@ class Report:
     trace: str = ""
     refusal: str = ""
     outcome: Outcome | None = None
-    verification: audit.Verification | None = None
+    verification: Verification | None = None
     copied: copy.Copied | None = None
     rules: Counter[str] = field(default_factory=Counter)
 
@@ -328,16 +330,18 @@ def _work(task: Task, line: Line, report: Report) -> None:
 
     client.send = asked
     reader = EventsReader(client, 1, events=EventFilter())
-    report.outcome = Outcome()
+    log = Log()
     try:
-        _run(task, gate, reader, report, clock=lambda: gate.now)
+        _run(task, gate, reader, report, log, clock=lambda: gate.now)
     finally:
+        report.outcome = log.outcome()
         report.refusal = reader.probe.refusal
         client.close()
 
 
-def _run(task: Task, gate: Gate, reader: EventsReader, report: Report, *, clock: Callable[[], datetime]) -> None:
-    assert report.outcome is not None
+def _run(
+    task: Task, gate: Gate, reader: EventsReader, report: Report, log: Log, *, clock: Callable[[], datetime]
+) -> None:
     started_at, served_at = clock(), reader.now()
     gate.prepare(1, STREAM, host=task.url, event_filter="", rebuild=task.kind == "rebuild")
     order = RunOrder(
@@ -348,19 +352,14 @@ def _run(task: Task, gate: Gate, reader: EventsReader, report: Report, *, clock:
         marks=task.kind in ("sync", "rebuild"),
         accept_deletions=task.kind == "accept",
     )
-    common = {
-        "reader": reader,
-        "sink": gate,
-        "spool_directory": Path(task.directory),
-        "clock": clock,
-        "outcome": report.outcome,
-    }
+    session = Session(order, gate, Path(task.directory), clock)
     if task.kind in PROMISES:
-        pipeline.run(order, served_at=served_at, **common)
+        pipeline.run(session, reader, log, served_at=served_at)
     else:
-        report.verification = audit.run(order, repair=task.kind != "verify", detail=False, **common)
+        report.verification = audit.run(session, reader, log, repair=task.kind != "verify", detail=False)
+    report.outcome = log.outcome()
     said = ("exit 3", "done")[report.good]
-    gate.record(Run(task.name, task.kind, 1, STREAM, started_at, clock(), said, report.outcome.windows, 0, 0, 0.0))
+    gate.record(Run(task.name, task.kind, 1, STREAM, started_at, clock(), said, log.windows, 0, 0, 0.0))
 
 
 # --- small sizes
@@ -379,7 +378,7 @@ SMALL: dict[str, object] = {
     "flows.landing.plan.FIRST_RANGE": timedelta(days=2),
     "flows.landing.pipeline.BATCH_ROWS": 60,
     "flows.landing.guard.MOST_ROWS": 12,
-    "flows.landing.sweep._ahead": _in_line,
+    "flows.landing.sweep.ahead": _in_line,
     "flows.landing.copy.BATCH_WINDOWS": 4,
     "sinks.lake.sink.time": HERE,
     "sinks.lake.stream.time": HERE,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from extractors.window import iso
-from flows.landing.outcome import STREAM
+from flows.landing.session import STREAM
 from flows.runs import findings
 from sinks.ledger import Entry, State
 from tests.flows import hands_places

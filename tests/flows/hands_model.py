@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from extractors.simulator.data.dataset import Event
 from extractors.window import Range, iso
 from flows.landing import guard
-from flows.landing.outcome import STREAM
+from flows.landing.session import STREAM
 from sinks.ledger import Entry, Ledger, State
 from sinks.sink import Holding
 from tests.flows.hands import Call, Part, Report, Task

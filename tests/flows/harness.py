@@ -19,7 +19,9 @@ from extractors.request import Bucket
 from extractors.simulator.data.dataset import Event
 from extractors.simulator.profiles import CLOUD
 from flows.landing import audit, pipeline
-from flows.landing.outcome import STREAM, Order, Outcome
+from flows.landing.outcome import Log, Outcome
+from flows.landing.session import STREAM, Order, Session
+from flows.landing.verification import Verification
 from sinks.sink import Sink
 
 UNLIMITED = replace(CLOUD, per_minute=None, per_hour=None, query_per_minute=None, query_per_hour=None)
@@ -49,44 +51,32 @@ def sync(
     settle: timedelta = SETTLE,
     marks: bool = True,
     accept_deletions: bool = False,
-    outcome: Outcome | None = None,
+    log: Log | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> tuple[Outcome, dict[str, int]]:
     """One sync of project 1 by the local *clock*.
 
-    Gives the outcome (the one given, to have it after an error too) and the requests by bucket.
+    Gives the outcome, for which *log* has the facts after an error too, and the requests by bucket.
     """
     events = events or EventFilter()
     sink.prepare(1, STREAM, host=url, event_filter=events.identity, rebuild=rebuild)
-    outcome = outcome or Outcome()
+    log = log or Log()
     with unhindered(url, key, directory) as client:
-        pipeline.run(
-            Order(1, since, until, settle, marks=marks, accept_deletions=accept_deletions),
-            reader=EventsReader(client, 1, events=events),
-            sink=sink,
-            spool_directory=directory,
-            clock=clock,
-            outcome=outcome,
-        )
-    return outcome, {str(bucket): count for bucket, count in client.requests.items()}
+        order = Order(1, since, until, settle, marks=marks, accept_deletions=accept_deletions)
+        pipeline.run(Session(order, sink, directory, clock), EventsReader(client, 1, events=events), log)
+    return log.outcome(), {str(bucket): count for bucket, count in client.requests.items()}
 
 
 def verify(
     url: str, key: str, sink: Sink, directory: Path, *, repair: bool = False, accept_deletions: bool = False
-) -> audit.Verification:
+) -> Verification:
     """Everything of project 1 that is landed, compared with the destination and the source."""
     sink.prepare(1, STREAM, host=url, event_filter="", rebuild=False)
     with unhindered(url, key, directory) as client:
-        return audit.run(
-            Order(1, None, None, SETTLE, marks=False, accept_deletions=accept_deletions),
-            reader=EventsReader(client, 1, events=EventFilter()),
-            sink=sink,
-            spool_directory=directory,
-            clock=lambda: datetime.now(UTC),
-            outcome=Outcome(),
-            repair=repair,
-            detail=False,
-        )
+        order = Order(1, None, None, SETTLE, marks=False, accept_deletions=accept_deletions)
+        session = Session(order, sink, directory, lambda: datetime.now(UTC))
+        reader = EventsReader(client, 1, events=EventFilter())
+        return audit.run(session, reader, Log(), repair=repair, detail=False)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from extractors.simulator.data.dataset import Dataset, generate
 from extractors.simulator.faults import KINDS, ROW_KINDS, Fault, Faults
 from extractors.simulator.profiles import CLOUD, OLD_2023, SELF_HOSTED, Profile
 from extractors.simulator.server import serve
-from flows.landing.outcome import Outcome
+from flows.landing.outcome import Log
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.memory import MemorySink
 from sinks.sink import Sink
@@ -98,12 +98,13 @@ def load(made: Scene, seed: int, sink: Sink, directory: Path, *, port: int = 0) 
     faults = Faults(made.faults, seed=seed)
     with serve(made.dataset, profile=made.profile, faults=faults, now=lambda: NOW, port=port) as simulator:
         for _ in range(MOST_RUNS):
-            outcome = Outcome()
+            log = Log()
             try:
-                sync(simulator.url, simulator.key, sink, directory, since=made.since, until=made.until, outcome=outcome)
+                sync(simulator.url, simulator.key, sink, directory, since=made.since, until=made.until, log=log)
                 end.error = None
             except SourceError as exc:
                 end.error = exc
+            outcome = log.outcome()
             end.named = end.named or not outcome.complete
             end.moments.update(chain(*outcome.unproven.values(), *outcome.unserved.values()))
             if end.error is None:

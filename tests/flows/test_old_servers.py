@@ -13,8 +13,8 @@ from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.profiles import OLD_2023, SERVER_2023_12, Profile
 from extractors.simulator.server import Simulator, serve
 from extractors.window import midnight
-from flows.landing import audit
 from flows.landing.outcome import Outcome
+from flows.landing.verification import Verification
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.ledger import State
 from tests.flows.harness import landed, sync, tuples, verify
@@ -76,7 +76,7 @@ class History:
         )
         return outcome
 
-    def verify(self, source: Simulator, *, repair: bool = False) -> audit.Verification:
+    def verify(self, source: Simulator, *, repair: bool = False) -> Verification:
         began = time.monotonic()
         found = verify(source.url, source.key, self.sink, self.directory, repair=repair)
         what = "verify --repair" if repair else "verify"

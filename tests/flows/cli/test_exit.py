@@ -25,9 +25,9 @@ from flows.assets import streams as assets
 from flows.assets.synced import Synced
 from flows.cli import app, demo
 from flows.landing import copy
-from flows.landing.audit import Difference, Verification
 from flows.landing.copy import Copied
 from flows.landing.outcome import Outcome
+from flows.landing.verification import Difference, Verification
 from flows.orchestration import adapter, parts
 from flows.orchestration.parts import Part
 from flows.runs import findings, loads, verify

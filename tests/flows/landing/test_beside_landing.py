@@ -19,8 +19,8 @@ from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.faults import Faults, Heavy
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.landing import copy
-from flows.landing.audit import Verification
 from flows.landing.outcome import Outcome
+from flows.landing.verification import Verification
 from flows.runs import findings
 from sinks.errors import FilterChanged
 from sinks.lake import stream

@@ -17,8 +17,8 @@ from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.profiles import OLD_2023, SERVER_2023_12, Profile
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.landing import copy
-from flows.landing.audit import Verification
 from flows.landing.outcome import Outcome
+from flows.landing.verification import Verification
 from flows.report import status
 from flows.report.status import Kind
 from sinks.ledger import Entry, State

@@ -23,9 +23,10 @@ from extractors.http.pacing import Limit, Pacing
 from extractors.request import Bucket, events_page
 from extractors.window import Range
 from flows.landing import pipeline
-from flows.landing.outcome import STREAM, Order, Outcome
+from flows.landing.ahead import ahead
+from flows.landing.outcome import Log
+from flows.landing.session import STREAM, Listener, Order, Session
 from flows.landing.spool import Spool
-from flows.landing.sweep import _ahead
 from sinks.errors import DestinationUnusable, GenerationConflict
 from sinks.ledger import Entry, Landing
 from sinks.memory import MemorySink
@@ -215,15 +216,9 @@ def test_second_attempt_after_a_conflict_is_alone_in_the_client(tmp_path):
     sink, reader = Crossed(conflict_comes), reader_of(pages, tmp_path)
     sink.prepare(1, STREAM, host="h", event_filter="", rebuild=False)
     threads: list[list[threading.Thread]] = []
-    pipeline.run(
-        Order(1, START, END, timedelta(minutes=10), marks=True),
-        reader=reader,
-        sink=sink,
-        spool_directory=tmp_path,
-        clock=lambda: NOW,
-        outcome=Outcome(),
-        on_commit=lambda committed: threads.append(readers()),
-    )
+    order = Order(1, START, END, timedelta(minutes=10), marks=True)
+    listener = Listener(committed=lambda committed: threads.append(readers()))
+    pipeline.run(Session(order, sink, tmp_path, lambda: NOW, listener), reader, Log())
 
     assert sink.conflicts == 1
     assert pages.most_in_flight == 1
@@ -243,7 +238,7 @@ def test_wait_of_an_hour_ends_with_the_run(tmp_path):
     watchdog.start()
 
     def fail_while_it_waits() -> None:
-        with _ahead(reader.sweep(Range(START, END), window_end=lambda at: END), interrupted=reader.interrupted):
+        with ahead(reader.sweep(Range(START, END), window_end=lambda at: END), interrupted=reader.interrupted):
             assert waiting.wait(10)
             raise GenerationConflict("a", expected=0, found=1)
 
@@ -284,11 +279,11 @@ def test_iteration_to_the_end_leaves_no_thread(tmp_path):
     """Nor does leaving it without an error."""
     reader = reader_of(Pages(spread(500, START, END), cap=50), tmp_path)
     whole = reader.sweep(Range(START, END), window_end=lambda at: END)
-    with _ahead(whole, interrupted=reader.interrupted) as passages:
+    with ahead(whole, interrupted=reader.interrupted) as passages:
         rows = sum(passage.rows.num_rows for passage in passages)
     assert (rows, readers()) == (500, [])
 
-    with _ahead(reader.sweep(Range(START, END), window_end=lambda at: END), interrupted=reader.interrupted) as passages:
+    with ahead(reader.sweep(Range(START, END), window_end=lambda at: END), interrupted=reader.interrupted) as passages:
         next(passages)
     assert readers() == []
 
@@ -316,8 +311,8 @@ def test_interrupted_run_waits_for_nobody(end, tmp_path):
         answered.wait(30)
 
     def interrupted_after_one() -> None:
-        with _ahead(items(), interrupted=nullcontext) as ahead:
-            next(ahead)
+        with ahead(items(), interrupted=nullcontext) as read:
+            next(read)
             raise end
 
     with pytest.raises(end):

@@ -10,7 +10,7 @@ import pytest
 
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import serve
-from flows.landing.guard import Guard, Trial
+from flows.landing.guard import Guard
 from flows.landing.outcome import Outcome
 from sinks.ledger import Changes, Entry, Ledger, Removal, State, Tally
 from sinks.sink import Change, Sink
@@ -119,14 +119,6 @@ def test_a_run_foresees_what_would_be_stopped_in_its_midst():
     assert one.foresees(doomed, now=NOW)
     assert not one.foresees({OLD: 400, OLD + DAY: 400}, now=NOW)
     assert not one.stops(OLD, 400, now=NOW)
-
-
-def test_trial_stops_nothing_and_counts():
-    """What a rehearsal would remove is known by window."""
-    trial = Trial()
-
-    assert not trial.stops(OLD, 10**6, now=NOW)
-    assert trial.removed == {OLD: 10**6}
 
 
 # --- through the pipeline

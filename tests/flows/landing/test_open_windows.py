@@ -12,8 +12,8 @@ import pytest
 
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import RequestSeen, Simulator, serve
-from flows.landing.audit import Verification
 from flows.landing.outcome import Outcome
+from flows.landing.verification import Verification
 from sinks.ledger import State
 from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth, verify

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extractors.window import DAY, STEPS, Range, Window, midnight, window_at, windows_of
-from flows.landing import plan
+from flows.landing import due, groups, plan
 from flows.landing.plan import WINDOW_ROWS, Target
 from sinks.ledger import HEAVY, Base, Entry, Facts, Ledger, Probed, State, Tally
 from tests.entries import own
@@ -356,7 +356,7 @@ def test_parts_cover_everything_once_and_weigh_about_the_same(days, count):
         window = Window(start, start + DAY)
         rows[start] = weight
         found.append(Target(window, window, window, State.LANDED, DAY, False, None))
-    parts = plan.parts(found, lambda target: rows[target.window.start], count=count)
+    parts = groups.parts(found, lambda target: rows[target.window.start], count=count)
 
     assert 1 <= len(parts) <= count
     assert (parts[0].start, parts[-1].end) == (found[0].covers.start, found[-1].covers.end)
@@ -367,7 +367,7 @@ def test_parts_cover_everything_once_and_weigh_about_the_same(days, count):
 
 def test_nothing_to_do_has_no_parts():
     """What is landed already is not cut."""
-    assert plan.parts([], lambda target: 1, count=4) == []
+    assert groups.parts([], lambda target: 1, count=4) == []
 
 
 # --- reading again what the source cannot be asked about
@@ -392,7 +392,7 @@ PASSED = [
 @pytest.mark.parametrize(("now", "last", "daily", "expected"), PASSED)
 def test_age_that_has_passed_counts_until_it_was_tried(now, last, daily, expected):
     """The latest age since then, if nothing was tried from it on; daily after the last one where that is wanted."""
-    found = plan.passed_age(at(0), at(last), AGES, now=at(now), daily=daily)
+    found = due.passed_age(at(0), at(last), AGES, now=at(now), daily=daily)
 
     assert found == (None if expected is None else at(expected))
 
@@ -433,7 +433,7 @@ def test_window_is_due_at_its_ages(known, refused, expected):
     """By the hour from its landing or note on, each time read as soon as it is due."""
     found = []
     for hour in range(133):
-        if plan.due_again(ledger(known, step=DAY), AGES, now=at(24 + hour), refused=refused):
+        if due.due_again(ledger(known, step=DAY), AGES, now=at(24 + hour), refused=refused):
             found.append(hour)
             known = reread(known, at(24 + hour))
 
@@ -445,19 +445,19 @@ def test_longest_due_comes_first():
     read = {0: 8, 6: 11, 12: 19}
     known = [replace(entry(Window(at(first), at(first + 6))), read_at=at(hour)) for first, hour in read.items()]
 
-    found = plan.due_again(ledger(*known), AGES, now=at(20), refused=True)
+    found = due.due_again(ledger(*known), AGES, now=at(20), refused=True)
 
     # The first is 14 hours old and was read after one, the second became due 18 hours after the first's end.
     assert [(one.entry.start, one.at) for one in found] == [(at(0), at(12)), (at(6), at(18))]
 
 
-def due(*pages: int) -> list[plan.Due]:
+def costing(*pages: int) -> list[due.Due]:
     """Windows that cost so many pages, the longest due first."""
     found = []
     for number, cost in enumerate(pages):
-        tally = Tally((cost - 1) * plan.PAGE_ROWS, "", (cost - 1) * plan.PAGE_ROWS, "")
+        tally = Tally((cost - 1) * due.PAGE_ROWS, "", (cost - 1) * due.PAGE_ROWS, "")
         known = replace(entry(Window(at(number), at(number + 1))), tally=tally)
-        found.append(plan.Due(at(30 + number), known))
+        found.append(due.Due(at(30 + number), known))
     return found
 
 
@@ -477,7 +477,7 @@ BUDGETS = [
 @pytest.mark.parametrize(("pages", "allowance", "saved", "taken", "left"), BUDGETS)
 def test_budget_of_reading_again(pages, allowance, saved, taken, left):
     """The longest due first; a dear one is saved for with half of the allowance, the others have the rest."""
-    found, kept = plan.affordable(due(*pages), allowance=allowance, saved=saved)
+    found, kept = due.affordable(costing(*pages), allowance=allowance, saved=saved)
 
     assert ([one.start for one in found], kept) == ([at(number) for number in taken], left)
 
@@ -486,8 +486,8 @@ def test_budget_of_reading_again(pages, allowance, saved, taken, left):
 @given(st.lists(st.integers(1, 60), max_size=9), st.integers(0, 40), st.integers(0, 60))
 def test_budget_is_never_overdrawn(pages, allowance, saved):
     """What is read and what is saved is not more than there was."""
-    costs = {one.entry.start: one.pages for one in due(*pages)}
-    found, kept = plan.affordable(due(*pages), allowance=allowance, saved=saved)
+    costs = {one.entry.start: one.pages for one in costing(*pages)}
+    found, kept = due.affordable(costing(*pages), allowance=allowance, saved=saved)
 
     assert sum(costs[one.start] for one in found) + kept <= allowance + saved
 
@@ -495,11 +495,11 @@ def test_budget_is_never_overdrawn(pages, allowance, saved):
 @pytest.mark.parametrize("allowance", [2, 5, 10])
 def test_dear_window_is_neither_passed_over_nor_in_the_way(allowance):
     """Two cheap windows come due with every run: one at least is read in each, and the dear one after a while."""
-    waiting, saved, runs = due(60), 0, 0
+    waiting, saved, runs = costing(60), 0, 0
     dear = waiting[0].entry.start
     while dear in {one.entry.start for one in waiting}:
         runs += 1
-        taken, saved = plan.affordable([*waiting, *due(60, 1, 1)[1:]], allowance=allowance, saved=saved)
+        taken, saved = due.affordable([*waiting, *costing(60, 1, 1)[1:]], allowance=allowance, saved=saved)
         assert taken
         waiting = [one for one in waiting if one.entry not in taken]
 
@@ -540,7 +540,7 @@ COMPARED = [
 @pytest.mark.parametrize(("known", "range_", "since", "asked", "expected"), COMPARED)
 def test_what_is_compared_again_and_in_which_order(known, range_, since, asked, expected):
     """The look-back of a sync, what was never compared or differed, each once and the most urgent first."""
-    found = plan.compared_again(
+    found = due.compared_again(
         ledger(*known),
         AGES,
         rng=range_ and rng(*range_),

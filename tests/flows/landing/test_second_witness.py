@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.landing import audit
 from flows.landing.outcome import Outcome
+from flows.landing.verification import Verification
 from sinks.ledger import State
 from sinks.memory import MemorySink
 from sinks.sink import Sink
@@ -67,7 +67,7 @@ class World:
         )
         return outcome
 
-    def verify(self, *, repair: bool = False) -> audit.Verification:
+    def verify(self, *, repair: bool = False) -> Verification:
         return verify(self.server.url, self.server.key, self.sink, self.directory, repair=repair)
 
     def landed(self, start: datetime = START, end: datetime = END) -> list[tuple[object, ...]]:

@@ -26,7 +26,9 @@ from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.profiles import Profile
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.landing import audit, copy
-from flows.landing.outcome import STREAM, Order, Outcome
+from flows.landing.outcome import Log, Outcome
+from flows.landing.session import STREAM, Order, Session
+from flows.landing.verification import Verification
 from sinks.destination import Destination
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import FilterChanged
@@ -94,7 +96,7 @@ class World:
         since: datetime | None = None,
         until: datetime | None = None,
         repair: bool = False,
-    ) -> audit.Verification:
+    ) -> Verification:
         sink = self.sink(into) if isinstance(into, str) else into
         limits = {
             Bucket.LIST: PLENTY,
@@ -107,16 +109,9 @@ class World:
             client = Client(Source(server.url, server.key), budget, patience=IMPATIENT)
             try:
                 sink.prepare(1, STREAM, host=server.url, event_filter="", rebuild=False)
-                return audit.run(
-                    Order(1, since, until, SETTLE, marks=False),
-                    reader=EventsReader(client, 1, events=EventFilter()),
-                    sink=sink,
-                    spool_directory=self.directory,
-                    clock=self.clock,
-                    outcome=Outcome(),
-                    repair=repair,
-                    detail=False,
-                )
+                session = Session(Order(1, since, until, SETTLE, marks=False), sink, self.directory, self.clock)
+                reader = EventsReader(client, 1, events=EventFilter())
+                return audit.run(session, reader, Log(), repair=repair, detail=False)
             finally:
                 client.close()
 

@@ -13,7 +13,7 @@ import pytest
 
 from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.server import Simulator, serve
-from flows.landing.audit import Verification
+from flows.landing.verification import Verification
 from flows.runs import findings, loads, wiring
 from flows.runs.run import Report
 from flows.runs.verify import verify_events

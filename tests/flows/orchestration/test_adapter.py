@@ -18,7 +18,7 @@ from extractors.window import Range
 from flows import backfill, evaluations, events, exports, verify
 from flows.assets.synced import Synced
 from flows.landing import pipeline
-from flows.landing.audit import Verification
+from flows.landing.verification import Verification
 from flows.orchestration import adapter, artifacts, parts
 from flows.orchestration.automations import unstarted, zombies
 from flows.report.status import Kind, Segment

@@ -14,7 +14,6 @@ from extractors.http.pacing import Limit, Pacing
 from extractors.request import Bucket
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import Simulator, serve
-from flows.landing.outcome import Order
 from flows.runs import loads, verify, wiring
 from flows.settings.load import load
 from flows.settings.model import Settings
@@ -48,11 +47,11 @@ def settings_of(source: Simulator, directory: Path) -> Settings:
 
 
 class Heard(Exception):
-    """Raised in the place of the work, with its order."""
+    """Raised in the place of the work, with what it was given."""
 
 
-def heard(order: Order, **more: object) -> None:
-    raise Heard(order, more)
+def heard(*given: object, **more: object) -> None:
+    raise Heard(given, more)
 
 
 @pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "not"])
@@ -72,7 +71,8 @@ def test_order_says_what_was_asked_and_what_is_set(work, accepted, tmp_path, mon
             act = partial(loads.load_events, command=work)
         with pytest.raises(Heard) as raised:
             act(settings, 1, **span)
-    order, more = raised.value.args
+    (session, *_), more = raised.value.args
+    order = session.order
 
     assert (order.since, order.until, order.accept_deletions) == (START, START + DAY, accepted)
     assert (order.settle, order.marks) == (13 * MINUTE, work == "sync")
@@ -98,7 +98,8 @@ def test_look_back_takes_a_quarter_of_an_hour_s_queries(queries, asks, tmp_path,
         with pytest.raises(Heard) as raised:
             loads.load_events(settings, 1, command="sync")
 
-        assert raised.value.args[1]["query_budget_left"]() == asks
+        (session, reader, _), _ = raised.value.args
+        assert reader.queries_left(session.order.lookback_queries) == asks
 
 
 @pytest.mark.parametrize("longest_s", [None, 0.0, 90.0], ids=["any", "none", "90 s"])
