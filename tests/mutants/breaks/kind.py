@@ -48,6 +48,7 @@ BESIDE, OPEN, COPY, GUARD, PLAN = (
     "tests/flows/landing/test_guard.py",
     "tests/flows/landing/test_plan.py",
 )
+OUTCOME = "tests/flows/landing/test_outcome.py"
 DURABLE = "tests/flows/landing/test_durable.py"
 CLIENT = "tests/extractors/http/test_client.py"
 EXIT, MARKS, QUARANTINE = (

@@ -169,15 +169,15 @@ BREAKS = [
     Break(
         "a backfill marks",
         "flows/runs/loads.py",
-        '                marks=command == "sync",\n',
-        "                marks=True,\n",
+        '            marks=command == "sync",',
+        "            marks=True,",
         f"{EXIT} -k until_it_can",
     ),
     Break(
         "a sync marks nothing",
         "flows/runs/loads.py",
-        '                marks=command == "sync",\n',
-        "                marks=False,\n",
+        '            marks=command == "sync",',
+        "            marks=False,",
         f"{EXIT} -k until_it_can",
     ),
     Break(
@@ -197,8 +197,8 @@ BREAKS = [
     Break(
         "a repair accepts no deletions",
         "flows/runs/verify.py",
-        "                marks=False,\n                accept_deletions=accept_deletions,\n",
-        "                marks=False,\n                accept_deletions=False,\n",
+        "            marks=False,\n            accept_deletions=accept_deletions,",
+        "            marks=False,\n            accept_deletions=False,",
         "tests/flows/runs/test_runs.py -k order_says",
     ),
     Break(
@@ -225,8 +225,8 @@ BREAKS = [
     Break(
         "the settling time not that of the settings",
         "flows/runs/loads.py",
-        "                until=end,\n                settle=settings.events.settle,\n                marks=command",
-        "                until=end,\n                settle=timedelta(minutes=10),\n                marks=command",
+        "            until=end,\n            settle=settings.events.settle,\n            marks=command",
+        "            until=end,\n            settle=timedelta(minutes=10),\n            marks=command",
         "tests/flows/runs/test_runs.py -k order_says",
     ),
     Break(
@@ -273,16 +273,16 @@ BREAKS = [
     ),
     Break(
         "the look-back's quarter is a minute's",
-        "flows/runs/loads.py",
-        "run.budget.used(Bucket.QUERY)[1] <",
-        "run.budget.used(Bucket.QUERY)[0] <",
+        "extractors/http/client.py",
+        "self._pacing.used(bucket)[1]",
+        "self._pacing.used(bucket)[0]",
         "tests/flows/runs/test_runs.py -k quarter_of_an",
     ),
     Break(
         "the look-back takes one query more",
-        "flows/runs/loads.py",
-        "run.budget.used(Bucket.QUERY)[1] <",
-        "run.budget.used(Bucket.QUERY)[1] <=",
+        "extractors/reading/events.py",
+        "self._client.used(Bucket.QUERY) < most",
+        "self._client.used(Bucket.QUERY) <= most",
         "tests/flows/runs/test_runs.py -k quarter_of_an",
     ),
     Break(
