@@ -30,7 +30,7 @@ from extractors.simulator.data.dataset import Dataset, generate
 from extractors.simulator.data.rows import row
 from extractors.simulator.profiles import CLOUD
 from sinks.duckdb_file.sink import DuckDBSink
-from sinks.ledger import Entry, Landing, State, Tally
+from sinks.entries import Entry, Landing, State, Tally
 from transforms import events as rows_of
 
 START, NOW = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sinks.ledger import Entry
+    from sinks.entries import Entry
 
 
 class SinkError(Exception):

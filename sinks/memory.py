@@ -11,19 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sinks import errors
-from sinks.ledger import (
-    Entry,
-    Landing,
-    Ledger,
-    Note,
-    Rebuild,
-    Removal,
-    follows,
-    generations,
-    marks_after,
-    off_the_list,
-    recent,
-)
+from sinks.entries import Entry, Landing, Note, Rebuild, Removal
+from sinks.ledger import Ledger, follows, generations, marks_after, off_the_list, recent
 from sinks.sink import EPOCH, HASHED, IDENTITIES, REJECTS, Change, Holding, Run, after
 
 Stream = tuple[int, str]

@@ -14,7 +14,8 @@ from typing import Protocol
 import pyarrow as pa
 
 from sinks import errors
-from sinks.ledger import Changes, Entry, Landing, Ledger, Note, Rule, follows
+from sinks.entries import Changes, Entry, Landing, Note
+from sinks.ledger import Ledger, Rule, follows
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FORMAT = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TypedDict
 
-from sinks.ledger import NO_FACTS, Facts, State
+from sinks.entries import NO_FACTS, Facts, State
 
 
 class Own(TypedDict):

@@ -7,7 +7,7 @@ from datetime import datetime
 from extractors.reading.probe import Part, Seen
 from extractors.window import Range, Window
 from flows.landing import due
-from sinks.ledger import Entry
+from sinks.entries import Entry
 
 
 def part_of(entry: Entry) -> Part:

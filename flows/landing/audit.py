@@ -25,7 +25,8 @@ from flows.landing.proof import Prover
 from flows.landing.session import STREAM, Session
 from flows.landing.sweep import WindowRead
 from flows.landing.verification import Difference, Verification
-from sinks.ledger import Entry, Ledger, State
+from sinks.entries import Entry, State
+from sinks.ledger import Ledger
 from sinks.sink import Holding, Sink
 from transforms import events as rows_of
 

@@ -14,8 +14,9 @@ from flows.landing import groups
 from flows.landing.guard import Guard
 from flows.landing.session import STREAM, Progress
 from sinks.destination import Destination
+from sinks.entries import Entry, Landing
 from sinks.errors import CoversLess, DestinationUnusable, GenerationConflict
-from sinks.ledger import Entry, Landing, Ledger
+from sinks.ledger import Ledger
 from sinks.sink import Holding, after
 from transforms import events as rows_of
 from transforms.schema import EVENTS

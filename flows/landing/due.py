@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from extractors.window import DAY, EPOCH, Range
-from sinks.ledger import HEAVY, Entry, Ledger, State
+from sinks.entries import HEAVY, Entry, State
+from sinks.ledger import Ledger
 
 OPEN_AGAIN = timedelta(hours=1)  # how often an open window is read from its start where the source does not count
 PAGE_ROWS = 1_000  # what today's servers give at a time

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
 from extractors.window import DAY, midnight
-from sinks.ledger import Entry, Ledger, Removal
+from sinks.entries import Entry, Removal
+from sinks.ledger import Ledger
 from sinks.sink import Change
 
 MOST_ROWS, MOST_SHARE = 1_000, 0.10

@@ -16,8 +16,8 @@ from flows.landing.outcome import Landed
 from flows.landing.plan import Sweep, Target
 from flows.landing.session import STREAM, Committed, Progress
 from flows.landing.sweep import Step, WindowRead, read
+from sinks.entries import Changes, Entry, Facts, Landing, State, Tally
 from sinks.errors import SinkError
-from sinks.ledger import Changes, Entry, Facts, Landing, State, Tally
 from transforms import events as rows_of
 
 

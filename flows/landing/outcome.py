@@ -8,7 +8,8 @@ from datetime import date, datetime
 
 from extractors.window import Range
 from flows.landing import due
-from sinks.ledger import FACTS, Changes, Ledger
+from sinks.entries import FACTS, Changes
+from sinks.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)

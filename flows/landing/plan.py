@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 from extractors.window import DAY, STEPS, Range, Window, dates, midnight, window_at, windows_of
-from sinks.ledger import Entry, Ledger, State
+from sinks.entries import Entry, State
+from sinks.ledger import Ledger
 
 WINDOW_ROWS = 50_000
 WINDOW_BYTES = 64 * 2**20

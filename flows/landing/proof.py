@@ -26,19 +26,7 @@ from flows.landing.outcome import Agreed, Doubled, Moving, Unasked
 from flows.landing.plan import Sweep, Target
 from flows.landing.session import STREAM
 from flows.landing.sweep import WindowRead, read
-from sinks.ledger import (
-    Agreement,
-    Damage,
-    Dispute,
-    Entry,
-    Finding,
-    Note,
-    Sound,
-    State,
-    Stop,
-    TooHeavy,
-    Unserved,
-)
+from sinks.entries import Agreement, Damage, Dispute, Entry, Finding, Note, Sound, State, Stop, TooHeavy, Unserved
 from transforms import events as rows_of
 
 MOVED_ROUNDS = 3  # an event that still moves is left to the next run, and named

@@ -23,7 +23,7 @@ from flows.landing.ahead import ahead
 from flows.landing.plan import Sweep, Target
 from flows.landing.session import Session
 from flows.landing.spool import Spool
-from sinks.ledger import Base, State, Tally
+from sinks.entries import Base, State, Tally
 from transforms import copies, digest
 from transforms import events as rows_of
 from transforms.events import STAGED

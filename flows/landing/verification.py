@@ -7,7 +7,7 @@ from datetime import date, datetime
 from enum import Enum
 
 from extractors.reading.probe import Outside
-from sinks.ledger import State
+from sinks.entries import State
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from flows.landing.session import STREAM
 from flows.runs.wiring import Listener, limits_of, now, pacing_of, sink_of
 from flows.settings.model import Settings
 from sinks.destination import Destination
-from sinks.ledger import HEAVY, Entry, Ledger, State
+from sinks.entries import HEAVY, Entry, State
+from sinks.ledger import Ledger
 from sinks.sink import Change, Run
 
 

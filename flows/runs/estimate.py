@@ -28,7 +28,8 @@ from flows.landing.session import STREAM
 from flows.runs.run import asked_range
 from flows.runs.wiring import Listener, filter_of, reader_of, sink_of
 from flows.settings.model import Settings
-from sinks.ledger import Ledger, State
+from sinks.entries import State
+from sinks.ledger import Ledger
 
 HOUR = timedelta(hours=1)
 EACH_S = 0.35  # a page of 1,000 rows, asked and landed; only where no limit is reached does it matter

@@ -12,7 +12,8 @@ from sinks import errors
 from sinks.duckdb_file.connection import one
 from sinks.duckdb_file.rows import TIMES, entry_of, ledger_table, ledger_values, utc
 from sinks.duckdb_file.schema import ADDED_COLUMNS, ALL_COLUMNS, COLUMNS, SINCE, format_of
-from sinks.ledger import REMOVALS_KEPT, Entry, Landing, Ledger, Removal, marks_after, marks_kept, recent
+from sinks.entries import Entry, Landing, Removal
+from sinks.ledger import REMOVALS_KEPT, Ledger, marks_after, marks_kept, recent
 from sinks.sink import after
 
 SLICE_BYTES = 16 * 2**20

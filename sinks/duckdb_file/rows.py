@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from sinks.duckdb_file.schema import ALL_COLUMNS
-from sinks.ledger import FACTS, OWN, Agreed, Base, Entry, Facts, Probed, State, Tally, of_older
+from sinks.entries import FACTS, OWN, Agreed, Base, Entry, Facts, Probed, State, Tally, of_older
 from sinks.sink import EPOCH
 
 TIME = pa.timestamp("us", "UTC")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 
 from sinks.duckdb_file.connection import one
-from sinks.ledger import FACTS
+from sinks.entries import FACTS
 
 SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS hedgerow;

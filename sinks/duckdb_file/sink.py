@@ -32,16 +32,8 @@ from sinks.duckdb_file.landing import (
 )
 from sinks.duckdb_file.rows import utc
 from sinks.duckdb_file.schema import ADDED, ADDED_3, SCHEMA, format_of
-from sinks.ledger import (
-    Changes,
-    Entry,
-    Landing,
-    Ledger,
-    Note,
-    Rebuild,
-    follows,
-    off_the_list,
-)
+from sinks.entries import Changes, Entry, Landing, Note, Rebuild
+from sinks.ledger import Ledger, follows, off_the_list
 from sinks.sink import FORMAT, REJECTS, Change, Holding, Run, by_stream, grouped
 
 

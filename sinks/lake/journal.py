@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import msgspec
 
+from sinks.entries import GRAVITY, NO_FACTS, Agreed, Damage, Dispute, Entry, Note, Probed, Sound, Stop
 from sinks.lake import window_file
-from sinks.ledger import GRAVITY, NO_FACTS, Agreed, Damage, Dispute, Entry, Note, Probed, Sound, Stop
 from sinks.objects.base import Missing, Objects
 from sinks.sink import Run
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from sinks import errors
+from sinks.entries import Entry, Landing
 from sinks.lake import window_file
 from sinks.lake.cache import File
 from sinks.lake.stream import Stream
 from sinks.lake.window_file import Footer
-from sinks.ledger import Entry, Landing, marks_after, marks_kept, recent
+from sinks.ledger import marks_after, marks_kept, recent
 
 BUFFERED_BYTES = 64 * 2**20  # of Arrow rows: a larger window is written to a file before it goes up
 

@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 from sinks import errors, queries
 from sinks.destination import Table
+from sinks.entries import Entry, Landing, Note
 from sinks.lake import views as lake_views
 from sinks.lake import window_file
 from sinks.lake.cache import File
@@ -32,15 +33,7 @@ from sinks.lake.journal import AT_ONCE, GRAVE, HOME, Line, carried, line_of, sto
 from sinks.lake.landing import conflict, footer_of, generation_of, window_written
 from sinks.lake.stream import Stream
 from sinks.lake.window_file import FILE_SCHEMA, Footer
-from sinks.ledger import (
-    Entry,
-    Landing,
-    Ledger,
-    Note,
-    follows,
-    generations,
-    off_the_list,
-)
+from sinks.ledger import Ledger, follows, generations, off_the_list
 from sinks.objects.base import SCRATCH, Changed, Exists, Missing, Objects
 from sinks.objects.local import LocalObjects
 from sinks.sink import FORMAT, IDENTITIES, REJECTS, Change, Holding, Run, after, by_stream, grouped

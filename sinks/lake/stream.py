@@ -14,18 +14,12 @@ from datetime import date, timedelta
 import msgspec
 
 from sinks import errors
+from sinks.entries import Entry, Rebuild
 from sinks.lake import window_file
 from sinks.lake.cache import Cache, File
 from sinks.lake.journal import HOME, Journal, noted, side_by_side
 from sinks.lake.window_file import Footer, Unreadable
-from sinks.ledger import (
-    Entry,
-    Ledger,
-    Rebuild,
-    follows,
-    marks_kept,
-    recent,
-)
+from sinks.ledger import Ledger, follows, marks_kept, recent
 from sinks.objects.base import Exists, Found, Missing, Objects
 
 LONG_LISTING_S = 0.5

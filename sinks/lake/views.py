@@ -20,8 +20,8 @@ import fsspec
 import pyarrow as pa
 
 from sinks import errors
+from sinks.entries import FACTS, SHOWN, Entry, State
 from sinks.lake.window_file import TableNotes
-from sinks.ledger import FACTS, SHOWN, Entry, State
 from sinks.objects.base import Objects
 from sinks.objects.local import LocalObjects
 from sinks.objects.s3 import S3Objects

@@ -16,20 +16,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sinks.ledger import (
-    FACTS,
-    OWN,
-    Agreed,
-    Base,
-    Changes,
-    Entry,
-    Facts,
-    Probed,
-    Removal,
-    State,
-    Tally,
-    of_older,
-)
+from sinks.entries import FACTS, OWN, Agreed, Base, Changes, Entry, Facts, Probed, Removal, State, Tally, of_older
 from sinks.objects.base import Found, Objects
 from sinks.sink import FORMAT
 

@@ -31,7 +31,7 @@ import httpx
 from flows.runs.destinations import destination_of
 from flows.settings.load import load
 from sinks.destination import Destination
-from sinks.ledger import Entry, Landing
+from sinks.entries import Entry, Landing
 from tests.flows.harness import sync
 
 

@@ -39,8 +39,8 @@ from flows.landing.session import Order as RunOrder
 from flows.landing.verification import Verification
 from sinks import ledger
 from sinks.destination import Destination
+from sinks.entries import Entry, Landing
 from sinks.errors import SinkError
-from sinks.ledger import Entry, Landing
 from sinks.sink import Run, Sink
 from tests.flows.hands_places import Place
 from tests.flows.harness import IMPATIENT, SETTLE

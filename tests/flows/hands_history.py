@@ -13,7 +13,7 @@ from pathlib import Path
 from extractors.window import iso
 from flows.landing.session import STREAM
 from flows.runs import findings
-from sinks.ledger import Entry, State
+from sinks.entries import Entry, State
 from tests.flows import hands_places
 from tests.flows.hands import HERE, Call, Order, Report, Task, Worker, alone
 from tests.flows.hands_model import Broken, Hand, Model

@@ -16,7 +16,8 @@ from extractors.simulator.data.dataset import Event
 from extractors.window import Range, iso
 from flows.landing import guard
 from flows.landing.session import STREAM
-from sinks.ledger import Entry, Ledger, State
+from sinks.entries import Entry, State
+from sinks.ledger import Ledger
 from sinks.sink import Holding
 from tests.flows.hands import Call, Part, Report, Task
 from tests.flows.hands_places import Place, held_open

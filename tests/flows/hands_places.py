@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sinks.duckdb_file.sink import DuckDBSink
+from sinks.entries import Entry
 from sinks.lake import window_file
 from sinks.lake.sink import LakeSink
-from sinks.ledger import Entry
 from sinks.memory import MemorySink
 from sinks.objects.base import Missing, Objects
 from sinks.sink import REJECTS, Sink

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from sinks.ledger import State
+from sinks.entries import State
 from tests.flows import hands
 from tests.flows.hands import ThreadWorker
 from tests.flows.hands_history import History, Setting

@@ -26,11 +26,11 @@ from flows.runs import findings, loads, run, verify
 from flows.settings.load import load
 from flows.settings.model import Settings
 from sinks.duckdb_file.sink import DuckDBSink
+from sinks.entries import State
 from sinks.errors import DestinationUnusable
 from sinks.lake import views
 from sinks.lake.sink import LakeSink
 from sinks.lake.window_file import read_footer
-from sinks.ledger import State
 from tests import stores
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 

@@ -16,7 +16,7 @@ from extractors.window import midnight
 from flows.landing.outcome import Outcome
 from flows.landing.verification import Verification
 from sinks.duckdb_file.sink import DuckDBSink
-from sinks.ledger import State
+from sinks.entries import State
 from tests.flows.harness import landed, sync, tuples, verify
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)

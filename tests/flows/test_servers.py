@@ -24,7 +24,7 @@ from extractors.simulator.profiles import (
 )
 from extractors.simulator.server import serve
 from sinks.duckdb_file.sink import DuckDBSink
-from sinks.ledger import State
+from sinks.entries import State
 from sinks.memory import MemorySink
 from tests.flows.harness import landed, sync, truth
 from tests.planned import AtRequest

@@ -18,8 +18,7 @@ from extractors.http.decode import RAW_ROWS, REJECTS
 from sinks import errors
 from sinks.duckdb_file import connection
 from sinks.duckdb_file.sink import DuckDBSink
-from sinks.lake.sink import LakeSink
-from sinks.ledger import (
+from sinks.entries import (
     Agreed,
     Agreement,
     Changes,
@@ -36,6 +35,7 @@ from sinks.ledger import (
     Stop,
     Tally,
 )
+from sinks.lake.sink import LakeSink
 from sinks.memory import MemorySink
 from sinks.queries import SUM_SQL
 from sinks.sink import Change, Holding, Run, Sink

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sinks.duckdb_file.sink import DuckDBSink
-from sinks.ledger import State
+from sinks.entries import State
 from sinks.sink import FORMAT
 from tests.sinks.formats import make
 

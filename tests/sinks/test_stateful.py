@@ -18,7 +18,7 @@ from extractors.http.decode import RAW_ROWS, REJECTS
 from extractors.window import DAY, MICROSECOND, midnight
 from sinks import errors
 from sinks.duckdb_file.sink import DuckDBSink
-from sinks.ledger import (
+from sinks.entries import (
     Agreement,
     Base,
     Damage,
@@ -26,7 +26,6 @@ from sinks.ledger import (
     Entry,
     Facts,
     Landing,
-    Ledger,
     Note,
     Sound,
     State,
@@ -34,6 +33,7 @@ from sinks.ledger import (
     Tally,
     TooHeavy,
 )
+from sinks.ledger import Ledger
 from sinks.memory import MemorySink
 from sinks.sink import Run, Sink
 from tests import stores

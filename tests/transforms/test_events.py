@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extractors.http.decode import RAW_ROWS
-from sinks.ledger import Tally
+from sinks.entries import Tally
 from transforms import digest
 from transforms.events import STAGED, Settled, from_page, settled, superseded
 from transforms.schema import EVENTS

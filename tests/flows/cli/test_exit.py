@@ -33,9 +33,9 @@ from flows.orchestration.parts import Part
 from flows.runs import findings, loads, verify
 from flows.runs.run import Report
 from flows.settings.load import load
+from sinks.entries import FACTS, Changes, State
 from sinks.errors import DestinationUnusable
 from sinks.lake.sink import LakeSink
-from sinks.ledger import FACTS, Changes, State
 from tests import stores
 from tests.flows.harness import UNLIMITED
 from tests.flows.places import place, steady

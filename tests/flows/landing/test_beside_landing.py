@@ -22,9 +22,9 @@ from flows.landing import copy
 from flows.landing.outcome import Outcome
 from flows.landing.verification import Verification
 from flows.runs import findings
+from sinks.entries import Damage, Entry, Landing, Note, State
 from sinks.errors import FilterChanged
 from sinks.lake import stream
-from sinks.ledger import Damage, Entry, Landing, Note, State
 from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth, verify
 from tests.flows.places import late, lose_a_row, meanwhile, place, reopened, steady

@@ -21,7 +21,7 @@ from flows.landing.outcome import Outcome
 from flows.landing.verification import Verification
 from flows.report import status
 from flows.report.status import Kind
-from sinks.ledger import Entry, State
+from sinks.entries import Entry, State
 from sinks.memory import MemorySink
 from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, tuples, verify

@@ -14,8 +14,8 @@ from flows.landing import copy
 from flows.landing.outcome import Outcome
 from flows.runs import findings
 from sinks.duckdb_file.sink import DuckDBSink
+from sinks.entries import Damage, Dispute, Entry, Facts, Note
 from sinks.lake.sink import LakeSink
-from sinks.ledger import Damage, Dispute, Entry, Facts, Note
 from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.flows.places import lose_a_row, meanwhile, place, reopened, steady

@@ -29,7 +29,7 @@ from flows.assets import ordering
 from flows.report.files import write_page, write_parquet
 from sinks import durable
 from sinks.duckdb_file.sink import DuckDBSink
-from sinks.ledger import Agreement, Note
+from sinks.entries import Agreement, Note
 from sinks.objects.base import SCRATCH, Changed
 from sinks.objects.local import LocalObjects
 from sinks.sink import Run

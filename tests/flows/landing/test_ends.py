@@ -27,8 +27,8 @@ from flows.landing.ahead import ahead
 from flows.landing.outcome import Log
 from flows.landing.session import STREAM, Listener, Order, Session
 from flows.landing.spool import Spool
+from sinks.entries import Entry, Landing
 from sinks.errors import DestinationUnusable, GenerationConflict
-from sinks.ledger import Entry, Landing
 from sinks.memory import MemorySink
 from tests.extractors.pages import Pages, budget_of, reader_of, spread
 

@@ -12,7 +12,8 @@ from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import serve
 from flows.landing.guard import Guard
 from flows.landing.outcome import Outcome
-from sinks.ledger import Changes, Entry, Ledger, Removal, State, Tally
+from sinks.entries import Changes, Entry, Removal, State, Tally
+from sinks.ledger import Ledger
 from sinks.sink import Change, Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.flows.places import place, steady

@@ -9,7 +9,7 @@ import pytest
 
 from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.server import RequestSeen, serve
-from sinks.ledger import State
+from sinks.entries import State
 from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.flows.places import place

@@ -14,7 +14,7 @@ from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.landing.outcome import Outcome
 from flows.landing.verification import Verification
-from sinks.ledger import State
+from sinks.entries import State
 from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth, verify
 from tests.flows.places import late, lose_a_row, place, reopened, steady

@@ -9,7 +9,7 @@ import pytest
 
 from extractors.window import Range
 from flows.landing.outcome import Agreed, Doubled, Fact, Landed, Log, Moving, Outcome, Planned, Standing, Unasked
-from sinks.ledger import Changes
+from sinks.entries import Changes
 
 A = datetime(2026, 3, 1, tzinfo=UTC)
 B = A + timedelta(hours=1)

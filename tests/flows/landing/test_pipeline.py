@@ -19,7 +19,7 @@ from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.faults import KINDS, Fault, Faults
 from extractors.simulator.server import serve
 from sinks.duckdb_file.sink import DuckDBSink
-from sinks.ledger import State
+from sinks.entries import State
 from sinks.memory import MemorySink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.second_server.rows import Row

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from extractors.window import DAY, STEPS, Range, Window, midnight, window_at, windows_of
 from flows.landing import due, groups, plan
 from flows.landing.plan import WINDOW_ROWS, Target
-from sinks.ledger import HEAVY, Base, Entry, Facts, Ledger, Probed, State, Tally
+from sinks.entries import HEAVY, Base, Entry, Facts, Probed, State, Tally
+from sinks.ledger import Ledger
 from tests.entries import own
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)

@@ -19,7 +19,7 @@ from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.landing.outcome import Outcome
 from flows.landing.proof import Prover
 from sinks.duckdb_file.sink import DuckDBSink
-from sinks.ledger import State
+from sinks.entries import State
 from sinks.memory import MemorySink
 from sinks.sink import Sink
 from tests.flows import harness

@@ -15,7 +15,7 @@ import pytest
 
 from flows.landing.outcome import Outcome
 from flows.landing.verification import Verification
-from sinks.ledger import State
+from sinks.entries import State
 from sinks.memory import MemorySink
 from sinks.sink import Sink
 from tests.flows.harness import landed, sync, verify

@@ -31,8 +31,8 @@ from flows.landing.session import STREAM, Order, Session
 from flows.landing.verification import Verification
 from sinks.destination import Destination
 from sinks.duckdb_file.sink import DuckDBSink
+from sinks.entries import Entry, State
 from sinks.errors import FilterChanged
-from sinks.ledger import Entry, State
 from tests import stores
 from tests.flows.harness import IMPATIENT, SETTLE, UNLIMITED, landed, sync, truth
 from tests.flows.landing.test_proof import hides

@@ -16,8 +16,8 @@ from extractors.simulator.data.dataset import generate
 from extractors.simulator.server import RequestSeen, serve
 from flows.landing import crossing
 from flows.landing.crossing import Crossings
+from sinks.entries import Entry, Landing
 from sinks.errors import GenerationConflict
-from sinks.ledger import Entry, Landing
 from sinks.memory import MemorySink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.flows.places import place

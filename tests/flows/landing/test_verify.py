@@ -20,8 +20,8 @@ from flows.runs.verify import verify_events
 from flows.settings.load import load
 from flows.settings.model import EventsSettings
 from sinks.duckdb_file.sink import DuckDBSink
+from sinks.entries import State
 from sinks.errors import DestinationUnusable
-from sinks.ledger import State
 from tests.flows.harness import UNLIMITED, landed, truth
 
 NOW = datetime(2026, 3, 10, 14, 30, tzinfo=UTC)

@@ -15,7 +15,7 @@ from extractors.simulator.faults import Fault, Faults, Heavy
 from extractors.simulator.profiles import OLD_2021, OLD_2023
 from extractors.simulator.server import RequestSeen, serve
 from flows.report.status import Summary, summary
-from sinks.ledger import State
+from sinks.entries import State
 from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth
 from tests.flows.places import place, reopened, steady

@@ -24,7 +24,7 @@ from flows.orchestration.automations import unstarted, zombies
 from flows.report.status import Kind, Segment
 from flows.runs.run import Report
 from flows.settings.parse import SettingsError
-from sinks.ledger import State
+from sinks.entries import State
 from sinks.sink import Run
 from tests.flows.report.test_status import day as landed_day
 from tests.flows.report.test_status import told as summary_of

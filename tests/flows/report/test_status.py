@@ -15,7 +15,8 @@ from flows.report import documents, files, results, status_page, words
 from flows.report.status import Day, Kind, Segment, Summary, Used, cells, summary
 from flows.report.status_page import page
 from flows.settings.parse import SettingsError
-from sinks.ledger import HEAVY, Changes, Entry, Ledger, Probed, State, Tally
+from sinks.entries import HEAVY, Changes, Entry, Probed, State, Tally
+from sinks.ledger import Ledger
 from sinks.sink import Change, Run
 from tests.entries import own
 

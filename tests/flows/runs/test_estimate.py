@@ -24,8 +24,8 @@ from flows.runs.wiring import Listener
 from flows.settings.load import load
 from flows.settings.model import Settings
 from sinks.duckdb_file.sink import DuckDBSink
+from sinks.entries import State
 from sinks.errors import FilterChanged
-from sinks.ledger import State
 from tests.flows.harness import UNLIMITED
 
 START, NOW = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)

@@ -7,7 +7,7 @@ from tests.mutants.breaks.kind import BESIDE, CONFORMANCE, COPIES, DURABLE, LAKE
 BREAKS = [
     Break(
         "copies marked as a difference",
-        "sinks/ledger.py",
+        "sinks/entries.py",
         'for name in FACTS if name != "unmerged")',
         "for name in FACTS)",
         f"{COPIES} -k status_marks",

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from extractors.http.decode import RAW_ROWS, REJECTS
 from sinks.duckdb_file.sink import DuckDBSink
-from sinks.ledger import Agreement, Base, Changes, Damage, Dispute, Entry, Landing, Note, State, Tally
+from sinks.entries import Agreement, Base, Changes, Damage, Dispute, Entry, Landing, Note, State, Tally
 from sinks.sink import FORMAT, Run
 from transforms import events as rows_of
 

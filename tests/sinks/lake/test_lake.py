@@ -19,11 +19,7 @@ import pytest
 
 from extractors.http.decode import REJECTS
 from sinks import errors
-from sinks.lake import journal, views
-from sinks.lake.journal import Journal, Line
-from sinks.lake.sink import LakeSink
-from sinks.lake.window_file import FILE_SCHEMA, Truncated, read_footer
-from sinks.ledger import (
+from sinks.entries import (
     Agreed,
     Agreement,
     Base,
@@ -39,6 +35,10 @@ from sinks.ledger import (
     State,
     Stop,
 )
+from sinks.lake import journal, views
+from sinks.lake.journal import Journal, Line
+from sinks.lake.sink import LakeSink
+from sinks.lake.window_file import FILE_SCHEMA, Truncated, read_footer
 from sinks.objects import s3
 from sinks.objects.base import Missing
 from sinks.objects.local import LocalObjects
