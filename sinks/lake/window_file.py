@@ -255,37 +255,7 @@ def loaded(text: bytes) -> Footer:
     """A footer from its text. Raises Unreadable."""
     try:
         stored = _DECODER.decode(text)
-        base = None
-        if stored.base_until is not None and stored.base_tally is not None:
-            base = Base(stored.base_until, Tally(**stored.base_tally), stored.base_whole_at)
-        probed = Probed(stored.probed_at, stored.probed) if stored.probed_at and stored.probed is not None else None
-        state, facts, agreed = own_state(
-            stored.state,
-            stored.facts,
-            older=stored.format < FACTS_SINCE,
-            read_at=stored.read_at,
-            probed=probed,
-            covered_end=stored.covered_end,
-        )
-        if stored.agreed is not None and stored.agreed_until is not None:
-            agreed = Agreed(stored.agreed, stored.agreed_until)
-        entry = Entry(
-            project_id=stored.project_id,
-            stream=stored.stream,
-            start=stored.start,
-            end=stored.end,
-            covered_start=stored.covered_start,
-            covered_end=stored.covered_end,
-            state=state,
-            read_at=stored.read_at,
-            tally=Tally(**stored.tally),
-            generation=stored.generation,
-            base=base,
-            probed=probed,
-            agreed=agreed,
-            facts=facts,
-            tried_at=stored.tried_at,
-        )
+        entry = _entry(stored)
     except (msgspec.MsgspecError, TypeError, ValueError) as exc:
         raise Unreadable(f"its ledger entry cannot be read: {exc}") from exc
     return Footer(
@@ -301,6 +271,40 @@ def loaded(text: bytes) -> Footer:
             for at, late, deleted, changed, lateness_s in stored.changes
         ),
         removed=tuple(Removal(stored.start, at, rows) for at, rows in stored.removed),
+    )
+
+
+def _entry(stored: _Stored) -> Entry:
+    base = None
+    if stored.base_until is not None and stored.base_tally is not None:
+        base = Base(stored.base_until, Tally(**stored.base_tally), stored.base_whole_at)
+    probed = Probed(stored.probed_at, stored.probed) if stored.probed_at and stored.probed is not None else None
+    state, facts, agreed = own_state(
+        stored.state,
+        stored.facts,
+        older=stored.format < FACTS_SINCE,
+        read_at=stored.read_at,
+        probed=probed,
+        covered_end=stored.covered_end,
+    )
+    if stored.agreed is not None and stored.agreed_until is not None:
+        agreed = Agreed(stored.agreed, stored.agreed_until)
+    return Entry(
+        project_id=stored.project_id,
+        stream=stored.stream,
+        start=stored.start,
+        end=stored.end,
+        covered_start=stored.covered_start,
+        covered_end=stored.covered_end,
+        state=state,
+        read_at=stored.read_at,
+        tally=Tally(**stored.tally),
+        generation=stored.generation,
+        base=base,
+        probed=probed,
+        agreed=agreed,
+        facts=facts,
+        tried_at=stored.tried_at,
     )
 
 

@@ -28,7 +28,7 @@ from flows.settings.model import Settings
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.entries import State
 from sinks.errors import DestinationUnusable
-from sinks.lake import views
+from sinks.lake import statements, views
 from sinks.lake.sink import LakeSink
 from sinks.lake.window_file import read_footer
 from tests import stores
@@ -100,7 +100,7 @@ def assert_glob_is_the_truth(place: Place, dataset: Dataset) -> None:
     columns = ["uuid", "event", "distinct_id", "timestamp", "properties", "elements_chain"]
     with views.reading(lake.objects, ":memory:") as db:
         db.execute("SET TimeZone = 'UTC'")
-        pattern = views.glob_of(lake.objects)
+        pattern = statements.glob_of(lake.objects)
         rows = db.sql(f"SELECT {', '.join(columns)} FROM read_parquet('{pattern}') ORDER BY timestamp, 1, 2, 3").pl()
     wanted = pl.DataFrame(truth(dataset.events, START, END), schema=rows.schema, orient="row")
     assert rows.sort("timestamp", "uuid", "event", "distinct_id").equals(wanted)

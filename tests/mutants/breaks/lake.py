@@ -7,9 +7,9 @@ from tests.mutants.breaks.kind import BESIDE, CONFORMANCE, COPY, LAKE, OBJECTS, 
 BREAKS = [
     Break(
         "new lake of another process refused",
-        "sinks/lake/sink.py",
-        "            if other is not None and self._format() is None:",
-        "            if other is not None:",
+        "sinks/lake/marker.py",
+        "        if other is not None and _format(objects) is None:",
+        "        if other is not None:",
         f"{LAKE} -k just_begun",
     ),
     Break(
@@ -28,21 +28,21 @@ BREAKS = [
     ),
     Break(
         "generation of a lake not compared",
-        "sinks/lake/sink.py",
+        "sinks/lake/landing.py",
         "        new = self._after(known, file, landing)\n",
         "        new = replace(entry, generation=entry.generation + 1)\n",
         f"{CONFORMANCE} -k stale_writer",
     ),
     Break(
         "tail of an open window alone",
-        "sinks/lake/sink.py",
+        "sinks/lake/landing.py",
         'rows = pa.concat_tables([kept.filter(pc.less(kept["timestamp"], bound)), rows])',
         "pass",
         f"{CONFORMANCE} -k tail_keeps",
     ),
     Break(
         "lost answer taken for another run",
-        "sinks/lake/sink.py",
+        "sinks/lake/landing.py",
         "            if now is None or now.footer.id != footer.id:\n",
         "            if True:\n",
         f"{LAKE} -k lost_answer",
@@ -70,7 +70,7 @@ BREAKS = [
     ),
     Break(
         "step of another writer overrun",
-        "sinks/lake/sink.py",
+        "sinks/lake/landing.py",
         "        if step != landing.step:\n",
         "        if False:\n",
         f"{LAKE} -k agree_on_the_step",
@@ -112,14 +112,14 @@ BREAKS = [
     ),
     Break(
         "whatever lies there taken for our landing",
-        "sinks/lake/sink.py",
+        "sinks/lake/landing.py",
         "                if now is not None and now.footer.id == footer.id:\n",
         "                if now is not None:\n",
         f"{LAKE} -k 'without_a_200 and no_answer or without_a_200 and 503'",
     ),
     Break(
         "landing known before its PUT",
-        "sinks/lake/sink.py",
+        "sinks/lake/landing.py",
         "        try:\n            known.files[path] = self._put(known, path,",
         '        known.files[path] = File(file.etag if file else "", landing.rows.num_rows, footer)\n'
         "        try:\n            known.files[path] = self._put(known, path,",
@@ -127,28 +127,28 @@ BREAKS = [
     ),
     Break(
         "a reject at the edge of a lake's tail doubles",
-        "sinks/lake/sink.py",
+        "sinks/lake/landing.py",
         'pc.fill_null(pc.less(old["at"], bound), False)',
         'pc.fill_null(pc.less_equal(old["at"], bound), False)',
         f"{CONFORMANCE} -k 'quarantine_is_replaced and lake'",
     ),
     Break(
         "a reject without a time doubles in a lake",
-        "sinks/lake/sink.py",
+        "sinks/lake/landing.py",
         'pc.fill_null(pc.less(old["at"], bound), False)',
         'pc.fill_null(pc.less(old["at"], bound), True)',
         f"{CONFORMANCE} -k 'quarantine_is_replaced and lake'",
     ),
     Break(
         "a lake's tail forgets the rejects before it",
-        "sinks/lake/sink.py",
+        "sinks/lake/landing.py",
         "        if file is not None and landing.replace_start > entry.covered_start:\n            old",
         "        if False:\n            old",
         f"{CONFORMANCE} -k 'quarantine_is_replaced and lake'",
     ),
     Break(
         "rejects of a lake cannot be joined",
-        "sinks/lake/sink.py",
+        "sinks/lake/landing.py",
         "quarantine)[0])).cast(REJECTS)",
         "quarantine)[0]))",
         f"{CONFORMANCE} -k 'quarantine_is_replaced and lake'",
@@ -232,7 +232,7 @@ BREAKS = [
     ),
     Break(
         "a reject at an edge doubles in some history of a lake",
-        "sinks/lake/sink.py",
+        "sinks/lake/landing.py",
         'stays = pc.fill_null(pc.less(old["at"], bound), False)',
         'stays = pc.fill_null(pc.less_equal(old["at"], bound), False)',
         "tests/sinks/test_stateful.py -k TestLakeSinks",
@@ -260,7 +260,7 @@ BREAKS = [
     ),
     Break(
         "the view's ledger shows no facts",
-        "sinks/lake/views.py",
+        "sinks/lake/statements.py",
         'f"WHEN {_fact(name)} IS NOT NULL THEN',
         'f"WHEN false THEN',
         "tests/sinks/lake/test_lake.py -k attached_ledger",
@@ -274,7 +274,7 @@ BREAKS = [
     ),
     Break(
         "credentials among the views",
-        "sinks/lake/views.py",
+        "sinks/lake/statements.py",
         "\"SECRET 'your secret'\"",
         "f\"SECRET {_quoted(options.secret_access_key or '')}\"",
         f"{LAKE} -k no_credentials",
@@ -295,7 +295,7 @@ BREAKS = [
     ),
     Break(
         "rules of one project are every one's",
-        "sinks/lake/views.py",
+        "sinks/lake/statements.py",
         "ON of_project = f->>'project_id' AND of_stream",
         "ON of_stream",
         "tests/sinks/lake/test_lake.py -k several_projects",

@@ -36,6 +36,7 @@ from sinks.entries import (
     Stop,
 )
 from sinks.lake import journal, views
+from sinks.lake import statements as statements_lake
 from sinks.lake.journal import Journal, Line
 from sinks.lake.sink import LakeSink
 from sinks.lake.window_file import FILE_SCHEMA, Truncated, read_footer
@@ -70,7 +71,7 @@ def prepare(lake: LakeSink, *, rebuild: bool = False, event_filter: str = "") ->
 
 
 def glob_of(lake: LakeSink) -> str:
-    return views.glob_of(lake.objects)
+    return statements_lake.glob_of(lake.objects)
 
 
 def test_a_plain_glob_is_right_everywhere(lake):

@@ -1,0 +1,73 @@
+"""What a lake says of itself: its format, and from which host each of its projects comes."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import msgspec
+
+from sinks import errors
+from sinks.lake.journal import HOME
+from sinks.objects.base import Exists, Missing, Objects
+from sinks.sink import FORMAT
+
+FORMAT_PATH = f"{HOME}/format"
+
+
+def check_format(objects: Objects, *, write: bool) -> None:
+    found = _format(objects)
+    if found is None:
+        other = next((one.path for one in objects.list() if not one.path.startswith(f"{HOME}/")), None)
+        if other is not None and _format(objects) is None:  # else another process has begun the lake meanwhile
+            raise errors.DestinationUnusable(
+                f"{objects.name} holds files that are not hedgerow's: {other}",
+                hint="give a prefix or directory of its own; nothing was changed",
+            )
+        if write:
+            with suppress(Exists):
+                objects.put(FORMAT_PATH, json_of(format=FORMAT), create=True)
+    elif found < FORMAT and write:
+        objects.put(FORMAT_PATH, json_of(format=FORMAT))  # an older hedgerow would not see what this one notes
+    elif found > FORMAT:
+        raise errors.DestinationUnusable(
+            f"{objects.name} was written by a newer hedgerow: format {found}, this one knows {FORMAT}",
+            hint="upgrade hedgerow",
+        )
+
+
+def _format(objects: Objects) -> int | None:
+    """The lake's format; None where there is no lake yet."""
+    try:
+        return int(msgspec.json.decode(objects.get(FORMAT_PATH)[0])["format"])
+    except Missing:
+        return None
+    except (ValueError, KeyError, TypeError) as exc:
+        raise errors.DestinationUnusable(
+            f"{objects.name}: {FORMAT_PATH} cannot be read", hint="is this a lake of hedgerow? nothing was changed"
+        ) from exc
+
+
+def check_host(objects: Objects, project_id: int, host: str, *, write: bool) -> None:
+    path = f"{HOME}/projects/{project_id}.json"
+    known = host_of(objects, project_id)
+    if known is None and write:
+        with suppress(Exists):
+            objects.put(path, json_of(host=host), create=True)
+        known = host_of(objects, project_id)
+    if known is not None and known != host:
+        raise errors.HostChanged(
+            f"project {project_id} in {objects.name} comes from {known}, not from {host}",
+            hint="use another destination for another PostHog host",
+        )
+
+
+def host_of(objects: Objects, project_id: int) -> str | None:
+    """The PostHog host of a project; None for one that was never landed."""
+    try:
+        return str(msgspec.json.decode(objects.get(f"{HOME}/projects/{project_id}.json")[0])["host"])
+    except Missing:
+        return None
+
+
+def json_of(**values: object) -> bytes:
+    return msgspec.json.encode(values)
