@@ -19,7 +19,7 @@ from sinks.entries import Entry, Landing
 from sinks.lake import window_file
 from sinks.lake.cache import File
 from sinks.lake.journal import HOME, carried
-from sinks.lake.rows import Rows
+from sinks.lake.rows import Rows, conflict
 from sinks.lake.stream import Stream
 from sinks.lake.window_file import FILE_SCHEMA, Footer
 from sinks.ledger import marks_after, marks_kept, recent
@@ -88,10 +88,6 @@ def _marks(known: Stream, entry: Entry, mark: datetime | None, old: tuple[dateti
 
 def generation_of(known: Stream, file: File | None) -> int:
     return known.entry(file).generation if file else 0
-
-
-def conflict(entry: Entry, found: int) -> errors.GenerationConflict:
-    return errors.GenerationConflict(f"{entry.start:%Y-%m-%dT%H:%MZ}", expected=entry.generation, found=found)
 
 
 class Writer:

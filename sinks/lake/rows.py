@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 import duckdb
 import pyarrow as pa
 
-from sinks import queries
+from sinks import errors, queries
+from sinks.entries import Entry
 from sinks.lake import window_file
 from sinks.lake.cache import File
 from sinks.lake.journal import AT_ONCE
-from sinks.lake.landing import conflict
 from sinks.lake.window_file import FILE_SCHEMA
 from sinks.objects.base import Missing, Objects
 from sinks.sink import Holding
@@ -101,3 +101,7 @@ def batches(files: Sequence[File]) -> Iterator[list[File]]:
         rows += max(file.rows, 0)
     if some:
         yield some
+
+
+def conflict(entry: Entry, found: int) -> errors.GenerationConflict:
+    return errors.GenerationConflict(f"{entry.start:%Y-%m-%dT%H:%MZ}", expected=entry.generation, found=found)
