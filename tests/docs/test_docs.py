@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pkgutil
 import re
 import subprocess
 import sys
@@ -51,6 +52,19 @@ def test_links_between_pages_lead_somewhere(page):
     """Every relative link of README and docs is a file."""
     for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+PATHS = re.findall(
+    r"`((?:flows|extractors|transforms|sinks)\.[\w.]+)`", (ROOT / "docs/contributing.md").read_text(encoding="utf-8")
+)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_way_of_a_row_names_what_is_there(name):
+    """Who follows it in an editor finds each step."""
+    resolved = pkgutil.resolve_name(name)
+
+    assert resolved.__qualname__ == name.removeprefix(f"{resolved.__module__}.")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
