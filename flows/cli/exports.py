@@ -278,11 +278,9 @@ def _downloaded(done: Any, problems: list[str]) -> Mapping[str, object]:
 
 def _free(output: Path | None, name: str) -> Path:
     """Where to write: what the user named, or a new file here. A name that PostHog chose replaces nothing."""
-    path = output or Path(name)
-    if output is None and (path.exists() or path.is_symlink()):
-        raise SettingsError(f"{name} is there already", hint="give --output FILE to replace a file")
-    if path.is_dir():
-        path = path / name
+    path = output if output is not None and not output.is_dir() else (output or Path()) / name
+    if path != output and (path.exists() or path.is_symlink()):
+        raise SettingsError(f"{path} is there already", hint="give --output FILE to replace a file")
     if path.exists() and not path.is_file():
         raise SettingsError(f"{path} is no ordinary file", hint="give --output FILE")
     if not path.absolute().parent.is_dir():

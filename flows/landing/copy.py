@@ -156,17 +156,18 @@ def _copy_windows(
 
 def _landed(target: Destination, landings: Sequence[Landing], done: Copied) -> list[Entry]:
     """Land windows; one that another run lands meanwhile is left to that run and named."""
-    landed: list[Entry] = []
-    rest = list(landings)
-    while rest:
-        try:
-            landed += target.land(rest)
-            return landed
-        except (GenerationConflict, CoversLess) as exc:
-            landed += exc.landed
-            starts = {entry.start for entry in exc.landed}
-            rest = [landing for landing in rest if landing.entry.start not in starts]
-            done.moved_on.append(rest.pop(0).entry.start)
+    try:
+        return list(target.land(landings))
+    except (GenerationConflict, CoversLess) as exc:
+        landed = list(exc.landed)
+    starts = {entry.start for entry in landed}
+    # A commit of many says that one of them is in the way, not which.
+    for landing in landings:
+        if landing.entry.start not in starts:
+            try:
+                landed += target.land([landing])
+            except (GenerationConflict, CoversLess):
+                done.moved_on.append(landing.entry.start)
     return landed
 
 

@@ -157,7 +157,7 @@ def verified(
     json_output: bool,
     quiet: bool,
 ) -> None:
-    """The result of a verification. *failures*: by project, also part of the JSON document."""
+    """The result of a verification; problems also on stderr. *failures*: by project, also part of the JSON document."""
     if json_output:
         projects = [
             {
@@ -171,6 +171,9 @@ def verified(
             for project_id, (done, run) in found.items()
         ]
         as_json({"projects": projects, "failed": list(_failed(failures).values())})
+        for project_id, (done, _) in found.items():
+            for problem in findings.of_verification(done):
+                note(f"incomplete: project {project_id}: {problem}", style="yellow")
         return
     for project_id, (done, run) in found.items():
         if not quiet:

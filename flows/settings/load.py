@@ -33,7 +33,7 @@ ENVIRONMENT = {
     "AWS_REGION": "destination.region",
     "AWS_ENDPOINT_URL": "destination.endpoint",
 }
-OTHERS = ("HEDGEROW_SECRET", "HEDGEROW_HOME", "HEDGEROW_SOAK_SECONDS")  # hedgerow's, and no settings
+OTHERS = ("HEDGEROW_HOME", "HEDGEROW_SOAK_SECONDS")  # hedgerow's, and no settings
 NEAR = 0.9  # POSTHOG_PROJECT is meant as POSTHOG_PROJECT_ID; POSTHOG_API_KEY is another program's
 FLAGS = {"source.project_id": "--project", "destination.address": "--destination"}
 _AWS = ("access_key_id", "secret_access_key", "session_token")

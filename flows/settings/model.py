@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    field_validator,
     model_validator,
 )
 
@@ -73,6 +74,12 @@ class EventsSettings(_Table):
     lookback: Duration = timedelta(days=30)
     require_proof: bool = False
     reread_at: tuple[Duration, ...] = tuple(timedelta(hours=hours) for hours in (1, 6, 24, 72))
+
+    @field_validator("reread_at")
+    @classmethod
+    def _ascending(cls, ages: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
+        """In whatever order they were given: the last age is the one after which a day follows another."""
+        return tuple(sorted(ages))
 
     @model_validator(mode="after")
     def _not_both(self) -> EventsSettings:

@@ -418,12 +418,14 @@ def test_export_is_made_waited_for_and_fetched(tmp_path):
         store.assets[0].filename = "../../etc/cron.d/x\x1b[2J.csv"
         fetched = hedgerow(running, tmp_path, "exports", "download", "1")
         again = hedgerow(running, tmp_path, "exports", "download", "1")
+        beside = hedgerow(running, tmp_path, "exports", "download", "1", "--output", ".")
         replaced = hedgerow(running, tmp_path, "exports", "download", "1", "--output", "etc-cron.d-x-2J.csv", "--json")
 
     assert (made.returncode, json.loads(made.stdout)["has_content"]) == (0, True), made.stderr
     assert ("what was asked is ignored" in made.stderr, "will be made" in made.stderr) == (True, True)
     assert store.assets[0].export_context["source"] == {"kind": "EventsQuery"}
-    assert (fetched.returncode, again.returncode, replaced.returncode) == (0, 2, 0), fetched.stderr
+    statuses = [one.returncode for one in (fetched, again, beside, replaced)]
+    assert statuses == [0, 2, 2, 0], fetched.stderr
     (file,) = [file for file in tmp_path.iterdir() if file.name != "state"]
     assert json.loads(replaced.stdout)["rows"] == 2
     assert json.loads(replaced.stdout)["path"] == file.name

@@ -127,6 +127,7 @@ CASES = [
     Case("leave in words", "sync", 2, ("HEDGEROW_ALLOW_HTTP", "true or false"), {"HEDGEROW_ALLOW_HTTP": "maybe"}),
     Case("misspelt variable", "sync", 2, ("mean HEDGEROW_DESTINATION",), {"HEDGEROW_DESTINATON": "duckdb:a.duckdb"}),
     Case("unknown variable", "sync", 2, ("HEDGEROW_PAGE_ROWS", "expected one of"), {"HEDGEROW_PAGE_ROWS": "1"}),
+    Case("hashing that does not exist", "sync", 2, ("HEDGEROW_SECRET",), {"HEDGEROW_SECRET": "s"}),
     Case("misspelt variable of PostHog", "sync", 2, (f"mean {PROJECT}",), {"POSTHOG_PROJECT": "1"}),
     Case("variable in small letters", "sync", 2, (f"mean {HOST}",), {"posthog_host": "https://us.posthog.com"}),
     Case("unknown destination", "sync", 2, ("mysql://", "duckdb:PATH"), {TO: "mysql://h/db"}),

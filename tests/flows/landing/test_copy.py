@@ -180,6 +180,22 @@ def test_window_that_another_run_lands_during_the_copy_is_left_to_it(two, monkey
     assert landed(reopened(two.there), FIRST, END) == truth(two.dataset.events, FIRST, END)
 
 
+def test_only_the_window_in_the_way_is_left_out(two, monkeypatch):
+    """Windows without rows are committed many at a time: one that another run lands first keeps none of the others."""
+    two.dataset.delete([event.uuid for event in two.dataset.events])
+    two.sync(two.here, at=END + HOUR, since=FIRST, until=END)
+    other = reopened(two.there)
+    meanwhile(
+        monkeypatch,
+        two.there,
+        "land",
+        lambda: two.sync(other, at=END + 2 * HOUR, since=FIRST + DAY, until=FIRST + 2 * DAY),
+    )
+    done = copy.copy(1, two.here, two.there)
+
+    assert (done.moved_on, done.windows) == ([FIRST + DAY], len(two.here.ledger(1, "events").entries) - 1)
+
+
 def test_copied_facts_are_told(two):
     """A window that its source calls in dispute is no sound one in the target: the copy says so and the target, too."""
     two.sync(two.here, at=END + HOUR, since=FIRST, until=END)

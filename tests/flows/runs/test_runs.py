@@ -30,7 +30,7 @@ in_flight = 3
 [events]
 settle = "13m"
 lookback = "5d"
-reread_at = ["2h"]
+reread_at = ["2h", "90m"]
 """
 
 
@@ -79,7 +79,11 @@ def test_order_says_what_was_asked_and_what_is_set(work, accepted, tmp_path, mon
     if work == "verify":
         assert (more["repair"], more["detail"]) == (accepted, not accepted)
     else:
-        assert (order.lookback, order.reread_at, order.reread_requests) == (5 * DAY, (2 * timedelta(hours=1),), 100)
+        assert (order.lookback, order.reread_at, order.reread_requests) == (
+            5 * DAY,
+            (timedelta(minutes=90), timedelta(hours=2)),
+            100,
+        )
 
 
 @pytest.mark.parametrize(("queries", "asks"), [(79, True), (80, False)])

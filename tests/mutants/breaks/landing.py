@@ -531,8 +531,8 @@ BREAKS = [
     Break(
         "copy ends where another run was first",
         "flows/landing/copy.py",
-        "        except (GenerationConflict, CoversLess) as exc:\n            landed",
-        "        except CoversLess as exc:\n            landed",
+        "    except (GenerationConflict, CoversLess) as exc:\n        landed =",
+        "    except CoversLess as exc:\n        landed =",
         f"{COPY} -k during_the_copy",
     ),
     Break(
@@ -1018,5 +1018,12 @@ BREAKS = [
         "            moving=frozenset(judged) - frozenset(agreed),",
         "            moving=frozenset(judged),",
         OUTCOME,
+    ),
+    Break(
+        "one window in the way keeps all others from being copied",
+        "flows/landing/copy.py",
+        "                landed += target.land([landing])\n",
+        "                done.moved_on.append(landing.entry.start)\n",
+        f"{COPY} -k in_the_way",
     ),
 ]
