@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from prefect import flow
 
-from flows.assets import streams, synced
+from flows.assets import streams
 from flows.assets.synced import Synced
 from flows.orchestration import adapter
 from flows.orchestration.adapter import Ended
@@ -36,7 +36,7 @@ def sync_evaluations(
                 streams.sync(
                     settings,
                     project_id,
-                    synced.EVALUATIONS,
+                    "evaluations",
                     named=True,
                     accept_deletions=accept_deletions,
                     max_wait=timedelta(minutes=max_wait_minutes),

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from prefect import flow
 
-from flows.assets import streams, synced
+from flows.assets import streams
 from flows.assets.synced import Synced
 from flows.orchestration import adapter
 from flows.orchestration.adapter import Ended
@@ -33,7 +33,7 @@ def sync_exports(projects: list[ProjectId] | None = None, max_wait_minutes: Minu
                 streams.sync(
                     settings,
                     project_id,
-                    synced.EXPORTS,
+                    "exports",
                     named=True,
                     max_wait=timedelta(minutes=max_wait_minutes),
                     listener=adapter.listener(project_id),

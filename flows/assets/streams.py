@@ -1,4 +1,4 @@
-"""Exports and evaluations landed as tables: what is new or changed, nothing twice (contract.md §3, `sync`).
+"""Streams beside events landed as tables: what is new or changed, nothing twice (docs/streams.md).
 
 Contents go to the destination byte for byte before they expire; a content whose sha256 is known is never fetched again.
 Each asset is committed with its content, so that a run that ends goes on where it stopped.
@@ -10,9 +10,10 @@ from contextlib import nullcontext, suppress
 from datetime import timedelta
 
 from extractors.errors import AccessDenied, EndpointMissing, RequestRefused
-from flows.assets.evaluations import land_evaluations
 from flows.assets.exports import land_exports
-from flows.assets.synced import EXPORTS, Synced
+from flows.assets.history import land_history
+from flows.assets.synced import Synced
+from flows.runs.catalog import BY_NAME, Mechanism
 from flows.runs.history import INTERRUPTED, record
 from flows.runs.wiring import Listener, client_of, now, sink_of
 from flows.settings.model import Settings
@@ -29,23 +30,23 @@ def sync(
     max_wait: timedelta | None = None,
     listener: Listener | None = None,
 ) -> Synced:
-    """Land what is new of exports or evaluations. *named*: the user asked for this stream; otherwise a key or server
+    """Land what is new of a *stream* beside events. *named*: the user asked for this stream; otherwise a key or server
     that has none is no error. *accept_deletions*: what the source does not show any more is deleted, however much it is.
 
     Raises SettingsError, SourceError, SinkError; what is committed stays.
     """
     listener = listener or Listener()
     started_at = now()
-    done = Synced(project_id, stream)
+    row, done = BY_NAME[stream], Synced(project_id, stream)
     sink = sink_of(settings, listener)
     sink.check(project_id, stream, host=settings.source.host, event_filter="")
     with client_of(settings, listener=listener, max_wait=max_wait) as (client, _):
         error = ""
         try:
-            if stream == EXPORTS:
-                land_exports(settings, project_id, client, sink, done)
+            if row.mechanism is Mechanism.HISTORY:
+                land_history(settings.source.host, client, sink, done, row, accept_deletions=accept_deletions)
             else:
-                land_evaluations(settings.source.host, client, sink, done, accept_deletions=accept_deletions)
+                land_exports(settings, project_id, client, sink, done)
         except (AccessDenied, EndpointMissing, RequestRefused) as exc:
             if named:
                 raise

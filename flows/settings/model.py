@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from flows.runs.catalog import RESERVED
 from flows.settings.parse import (
     duration,
     endpoint_address,
@@ -29,9 +30,6 @@ from flows.settings.parse import (
     personal_key,
     project_ids,
 )
-
-RESERVED = frozenset({"events", "exports", "evaluations", "evaluation_results", "hedgerow"})
-
 
 Duration = Annotated[timedelta, BeforeValidator(duration)]
 Names = Annotated[tuple[str, ...], BeforeValidator(event_names)]

@@ -28,9 +28,9 @@ BREAKS = [
     ),
     Break(
         "accepted deletions stop at the command line",
-        "flows/cli/app.py",
-        "accept_deletions=accept_deletions,\n                        max_wait=longest,\n",
-        "max_wait=longest,\n",
+        "flows/cli/loading.py",
+        "named=load.named,\n            accept_deletions=load.accept_deletions,\n",
+        "named=load.named,\n",
         f"{ORDER} -k accepted_on_the_command_line",
     ),
     Break(
@@ -42,21 +42,21 @@ BREAKS = [
     ),
     Break(
         "a sync that is incomplete ends with 0",
-        "flows/cli/app.py",
+        "flows/cli/loading.py",
         "any(done.problems for done in reports) or any(",
         "any(",
         f"{EXIT} -k 'ends_with_3 or quarantine'",
     ),
     Break(
         "exports and evaluations that are incomplete end with 0",
-        "flows/cli/app.py",
+        "flows/cli/loading.py",
         " or any(done.problems for done in synced):",
         ":",
         f"{EXIT} -k ends_with_3",
     ),
     Break(
         "the last project alone decides",
-        "flows/cli/app.py",
+        "flows/cli/loading.py",
         "    if any(done.problems for done in reports) or",
         "    if reports[-1:] and reports[-1].problems or",
         f"{EXIT} -k ends_with_3",
