@@ -70,12 +70,18 @@ def read(client: Client, project_id: int, resource: Resource) -> Reading:
 
     Raises what the client raises, EndpointMissing in words where the server has no such list.
     """
-    client.prefixes.setdefault(resource.path, resource.prefix)
+    asked_first(client, resource)
     for _ in range(READINGS):
         reading = _compared(client, project_id, resource, _walked(client, project_id, resource))
         if reading.proven:
             break
     return reading
+
+
+def asked_first(client: Client, resource: Resource) -> None:
+    """Let *client* begin with the address at which every server has the list, if there is one."""
+    if resource.prefix:
+        client.prefixes.setdefault(resource.path, resource.prefix)
 
 
 def disagreement(rows: tuple[Row, ...], twin: Twin, known: Known) -> Disagreement:

@@ -20,13 +20,12 @@ class Twin:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A list with `limit` and `offset`. *path*: below the project; *prefix*: of addresses, asked first.
-
-    *numbered*: ids are whole numbers. *page_rows*: how many rows to ask for at once.
+    """A list with `limit` and `offset`. *path*: below the project. *prefix*: of addresses, asked first; empty for the
+    client's own. *numbered*: ids are whole numbers. *page_rows*: how many rows to ask for at once.
     """
 
     path: str
-    prefix: str = "environments"
+    prefix: str = ""
     numbered: bool = False
     page_rows: int = 100
     twin: Twin | None = None

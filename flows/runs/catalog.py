@@ -57,6 +57,11 @@ class Stream:
         return self.name
 
     @property
+    def listed(self) -> str:
+        """The list that tells whether the source offers the stream to a key; empty for what has none."""
+        return self.resource.path if self.resource else "" if self.ranged else self.name
+
+    @property
     def views(self) -> tuple[str, ...]:
         return tuple(self.shape.views) if self.shape else ()
 
