@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from sinks.sink import Sink
 
-HISTORIES = ("evaluations",)
+HISTORIES = ("evaluations", "annotations")
 """Tables of lists with history: in a lake each has a place of its own."""
 
 

@@ -78,3 +78,24 @@ WHERE e.event = '$ai_evaluation' AND v.valid_to IS NULL"""
     },
 )
 """Current evaluations and what came of them, in `evaluation_results`: properties as PostHog's own events have them."""
+
+ANNOTATIONS = Shape(
+    key=Kind.WHOLE,
+    columns={
+        "content": Kind.TEXT,
+        "date_marker": Kind.TIME,
+        "creation_type": Kind.TEXT,
+        "scope": Kind.TEXT,
+        "dashboard_item": Kind.WHOLE,
+        "dashboard_id": Kind.WHOLE,
+        "insight_short_id": Kind.TEXT,
+        "tags": Kind.JSON,
+        "created_by": Kind.JSON,
+        "created_at": Kind.TIME,
+        "deleted": Kind.FLAG,
+    },
+    volatile=frozenset({"dashboard_name", "insight_name", "insight_derived_name"}),
+    written_of={"created_by": ("id", "uuid")},
+    views={"annotations_current": "SELECT * FROM annotations WHERE valid_to IS NULL AND NOT deleted"},
+)
+"""Names of what an annotation hangs on are others' to change; of who made it no name and no address is kept."""

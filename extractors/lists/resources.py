@@ -36,3 +36,11 @@ class Resource:
 
 
 EVALUATIONS = Resource("evaluations")
+ANNOTATIONS = Resource(
+    "annotations",
+    prefix="projects",  # the only one that has it
+    numbered=True,
+    page_rows=1000,
+    # Those of scope organization are shown in each of its projects, and stored in one.
+    twin=Twin("system.annotations", beyond=("scope", "organization"), parents=("dashboard_item_id", "dashboard_id")),
+)

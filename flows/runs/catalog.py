@@ -93,6 +93,15 @@ STREAMS = (
         resource=resources.EVALUATIONS,
         shape=shapes.EVALUATIONS,
     ),
+    Stream(
+        "annotations",
+        "annotation",
+        "annotation:read",
+        Mechanism.HISTORY,
+        by_default=False,
+        resource=resources.ANNOTATIONS,
+        shape=shapes.ANNOTATIONS,
+    ),
 )
 BY_NAME = {stream.name: stream for stream in STREAMS}
 BY_DEFAULT = tuple(stream for stream in STREAMS if stream.by_default)
@@ -107,7 +116,7 @@ TO_COME = (
         "groups",
         "group_types",
     ),
-    *("cohorts", "cohort_people", "feature_flags", "annotations", "actions", "insights", "dashboards", "surveys"),
+    *("cohorts", "cohort_people", "feature_flags", "actions", "insights", "dashboards", "surveys"),
     *("experiments", "event_definitions", "property_definitions", "projects", "members", "organizations"),
 )
 """Tables of streams that are planned, so that no table of a user's stands in their place."""

@@ -213,7 +213,33 @@ class Kind:
     columns: Mapping[str, tuple[str, str]]
 
 
-KINDS: dict[str, Kind] = {}
+def _annotation(number: int, at: str) -> dict[str, Any]:
+    on = (
+        "dashboard_item",
+        "dashboard_id",
+        "dashboard_name",
+        "insight_short_id",
+        "insight_name",
+        "insight_derived_name",
+    )
+    made = {"id": number, "content": "deployed", "date_marker": at, "creation_type": "GIT", **dict.fromkeys(on)}
+    made |= {"created_by": OWNER, "created_at": at, "updated_at": at, "deleted": False, "scope": "project"}
+    return {**made, "emoji": None, "hidden_in_user_interface": None, "tags": []}
+
+
+KINDS = {
+    "annotations": Kind(
+        prefix="projects",
+        page=1000,
+        order="date_marker",
+        made=_annotation,
+        columns={
+            "scope": ("scope", "String"),
+            "dashboard_item_id": ("dashboard_item", "Nullable(Int64)"),
+            "dashboard_id": ("dashboard_id", "Nullable(Int64)"),
+        },
+    )
+}
 
 
 class Objects:

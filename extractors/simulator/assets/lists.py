@@ -16,6 +16,7 @@ import pyarrow as pa
 from starlette.responses import Response
 
 from extractors.simulator.assets import paging
+from extractors.simulator.assets.evaluations import OWNER
 
 Row = dict[str, Any]
 
@@ -38,7 +39,36 @@ class ListKind:
     twin: Mapping[str, tuple[str, pa.DataType]]
 
 
-KINDS: Mapping[str, ListKind] = {}
+def _annotation(number: int, at: str) -> Row:
+    names = ("insight_short_id", "insight_name", "insight_derived_name")
+    row = {"id": number, "content": f"Release {number}", "date_marker": at, "creation_type": "USR", "tags": []}
+    row |= dict.fromkeys(("dashboard_item", "dashboard_id", "dashboard_name", *names, "emoji"))
+    row |= {"created_by": OWNER, "created_at": at, "updated_at": at, "deleted": False, "scope": "project"}
+    return row | {"hidden_in_user_interface": False}
+
+
+def _renamed(row: Row, count: int) -> Row:
+    """Somebody renames the dashboard, the insight and herself all the time."""
+    names = {"dashboard_name": row["dashboard_id"], "insight_name": row["dashboard_item"]}
+    person = row["created_by"] | {"first_name": f"Ann {count}"} if row["created_by"] else None
+    return {name: f"{name} {count}" for name, on in names.items() if on} | {"created_by": person}
+
+
+KINDS: Mapping[str, ListKind] = {
+    "annotations": ListKind(
+        scope="annotation:read",
+        prefixes=("projects",),
+        page=1000,
+        order="date_marker",
+        made=_annotation,
+        moving=_renamed,
+        twin={
+            "scope": ("scope", pa.string()),
+            "dashboard_item_id": ("dashboard_item", pa.int64()),
+            "dashboard_id": ("dashboard_id", pa.int64()),
+        },
+    )
+}
 """Every list by its name, which is also that of its address, and of its table in HogQL."""
 
 
