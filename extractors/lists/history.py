@@ -1,6 +1,6 @@
 """Reads a list whole, and proves it: rows against the list's own count, ids against the table of HogQL that is its twin.
 
-Knows requests and answers, and nothing of what was landed before. Sources: docs/streams.md, docs/posthog.md.
+Knows requests and answers, and nothing of what was landed before. Source: docs/streams.md.
 """
 
 from __future__ import annotations

@@ -72,8 +72,9 @@ class Stream:
 
     @property
     def never_written(self) -> tuple[str, ...]:
-        """Fields that are not written, or of which only some parts are."""
-        return tuple(self.shape.written_of) if self.shape else ()
+        """Fields that are not written, or of which only some parts are, in words."""
+        parts_of = self.shape.written_of if self.shape else {}
+        return tuple(f"{name}{' but ' if parts else ''}{', '.join(parts)}" for name, parts in parts_of.items())
 
     @property
     def deployment(self) -> str:
