@@ -122,9 +122,7 @@ def merged(
         doubtful=doubtful,
         current=sum(not row["deleted"] for row in current.values()),
         differs=bool(added)
-        or any(
-            row.get("missing_since") != now[name].get("missing_since") for name, row in current.items() if name in now
-        ),
+        or any(row["missing_since"] != current[name].get("missing_since") for name, row in now.items()),
     )
 
 

@@ -47,13 +47,14 @@ class Reading:
     """All rows that a list showed, and how many it says it has: *complete* where these agree.
 
     *twin*: what its twin holds; None where there is none, or where this server or key has no answer. *unanswered*: why, if
-    another time may bring one.
+    another time may bring one. *tired*: the list was walked as often as it is worth.
     """
 
     rows: tuple[Row, ...]
     count: int
     twin: Known | None = None
     disagreement: Disagreement = Disagreement((), ())
+    tired: bool = False
     unanswered: str = ""
 
     @property
@@ -73,7 +74,7 @@ def read(client: Client, project_id: int, resource: Resource) -> Reading:
     asked_first(client, resource)
     for _ in range(READINGS):
         reading = _compared(client, project_id, resource, _walked(client, project_id, resource))
-        if reading.proven:
+        if reading.proven or reading.tired:
             break
     return reading
 
@@ -103,11 +104,12 @@ def _walked(client: Client, project_id: int, resource: Resource) -> Reading:
         return found
 
     rows: list[Row] = []
+    tired = False
     try:
         for row in lookups.every(page, page_rows=resource.page_rows):
             rows.append(row)
     except lookups.NeverWhole:
-        pass
+        tired = True
     except errors.EndpointMissing as exc:
         if Request(project_id, f"{resource.path}/", Bucket.REST).newer:  # told already
             raise
@@ -117,7 +119,7 @@ def _walked(client: Client, project_id: int, resource: Resource) -> Reading:
     # One answer alone dates nothing, and its count is as old as its rows.
     while len(counts) == 1 or (client.served_at != client.heard.served_at and len(counts) < CLOCK_ANSWERS):
         page(1, 0)
-    return Reading(tuple(rows), counts[-1])
+    return Reading(tuple(rows), counts[-1], tired=tired)
 
 
 def _compared(client: Client, project_id: int, resource: Resource, reading: Reading) -> Reading:

@@ -7,9 +7,10 @@ Each asset is committed with its content, so that a run that ends goes on where 
 from __future__ import annotations
 
 from contextlib import nullcontext, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from extractors.errors import AccessDenied, EndpointMissing, RequestRefused
+from extractors.http.client import Client
 from flows.assets.exports import land_exports
 from flows.assets.history import land_history
 from flows.assets.synced import Synced
@@ -17,6 +18,7 @@ from flows.runs.catalog import BY_NAME, Mechanism
 from flows.runs.history import INTERRUPTED, record
 from flows.runs.wiring import Listener, client_of, now, sink_of
 from flows.settings.model import Settings
+from sinks.destination import Destination
 from sinks.errors import SinkError
 
 
@@ -37,16 +39,13 @@ def sync(
     """
     listener = listener or Listener()
     started_at = now()
-    row, done = BY_NAME[stream], Synced(project_id, stream)
+    done = Synced(project_id, stream)
     sink = sink_of(settings, listener)
     sink.check(project_id, stream, host=settings.source.host, event_filter="")
     with client_of(settings, listener=listener, max_wait=max_wait) as (client, _):
         error = ""
         try:
-            if row.mechanism is Mechanism.HISTORY:
-                land_history(settings.source.host, client, sink, done, row, accept_deletions=accept_deletions)
-            else:
-                land_exports(settings, project_id, client, sink, done)
+            _land(settings, client, sink, done, accept_deletions=accept_deletions)
         except (AccessDenied, EndpointMissing, RequestRefused) as exc:
             if named:
                 raise
@@ -61,17 +60,23 @@ def sync(
             raise
         finally:
             done.requests = sum(client.requests.values())
-            done.seconds = round((now() - started_at).total_seconds(), 3)
-            # The history must not hide the error that ended the run.
-            with suppress(SinkError) if error else nullcontext():
-                if sink.exists() and not done.skipped and (error or sink.origin(project_id, stream)):
-                    record(
-                        sink,
-                        done,
-                        command="sync",
-                        started_at=started_at,
-                        finished_at=now(),
-                        error=error,
-                        rows=done.new + done.changed,
-                    )
+            _remember(sink, done, started_at=started_at, error=error)
     return done
+
+
+def _land(settings: Settings, client: Client, sink: Destination, done: Synced, *, accept_deletions: bool) -> None:
+    stream = BY_NAME[done.stream]
+    if stream.mechanism is Mechanism.HISTORY:
+        land_history(settings.source.host, client, sink, done, stream, accept_deletions=accept_deletions)
+    else:
+        land_exports(settings, done.project_id, client, sink, done)
+
+
+def _remember(sink: Destination, done: Synced, *, started_at: datetime, error: str) -> None:
+    """Write the run into the destination's history, where there is one; which must not hide the error that ended it."""
+    ended_at = now()
+    done.seconds = round((ended_at - started_at).total_seconds(), 3)
+    with suppress(SinkError) if error else nullcontext():
+        if sink.exists() and not done.skipped and (error or sink.origin(done.project_id, done.stream)):
+            rows = done.new + done.changed
+            record(sink, done, command="sync", started_at=started_at, finished_at=ended_at, error=error, rows=rows)

@@ -40,7 +40,7 @@ def _spoken(streams: Sequence[Stream]) -> str:
 
 
 RANGED = tuple(stream for stream in STREAMS if stream.ranged)
-SYNCED = f"{_spoken(STREAMS)}; without a name {_spoken(BY_DEFAULT)}."
+SYNCED = f"{_spoken(STREAMS)}; without a name those of [streams] include: {_spoken(BY_DEFAULT)}."
 BACKFILLED = f"{_spoken(RANGED)}: what lies in time."
 
 
@@ -76,9 +76,10 @@ def sync(
     verbose: Verbose = False,
 ) -> None:
     """Bring the destination up to date from its ledger. At first: the last 30 days."""
-    wanted, settings = chosen(_known(streams)), settings_of(destination, project).settings
+    named, settings = _known(streams), settings_of(destination, project).settings
+    wanted = chosen(named or settings.streams.include)
     longest = longest_wait(max_wait)
-    load = _Load("sync", wanted, bool(streams), since, until, rebuild, accept_deletions, require_proof, longest)
+    load = _Load("sync", wanted, bool(named), since, until, rebuild, accept_deletions, require_proof, longest)
     _run(settings, load, json_output=json_output, quiet=quiet, verbose=verbose)
 
 

@@ -36,7 +36,8 @@ class Mechanism(Enum):
 class Stream:
     """One stream. *name*: of the stream, its table and its command; *singular*: what people call one of it.
 
-    *scope*: what the key needs. *by_default*: landed when none is named, else only by name. *resource*, *shape*: of a list
+    *scope*: what the key needs. *by_default*: landed when none is named, unless the settings say
+    otherwise; else only by name. *resource*, *shape*: of a list
     with history.
     """
 
@@ -132,6 +133,6 @@ RESERVED = frozenset(
 
 
 def chosen(names: Iterable[str]) -> tuple[Stream, ...]:
-    """The streams of *names*, those by default where there is none; in the table's order. Raises KeyError."""
+    """The streams of *names*, each once, in the table's order. Raises KeyError."""
     wanted = {BY_NAME[name].name for name in names}
-    return tuple(stream for stream in STREAMS if stream.name in wanted) if wanted else BY_DEFAULT
+    return tuple(stream for stream in STREAMS if stream.name in wanted)

@@ -70,8 +70,9 @@ def check(settings: Settings, project_id: int, *, listener: Listener | None = No
             for stream in STREAMS:
                 if stream.resource:
                     asked_first(client, stream.resource)
+                by_name = stream.name not in settings.streams.include
                 if stream.listed:
-                    yield listing(client, project_id, stream.listed, scope=stream.scope, by_name=not stream.by_default)
+                    yield listing(client, project_id, stream.listed, scope=stream.scope, by_name=by_name)
     yield _destination(settings, project_id)
 
 

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from flows.runs.catalog import RESERVED
+from flows.runs.catalog import BY_DEFAULT, BY_NAME, RESERVED
 from flows.settings.parse import (
     duration,
     endpoint_address,
@@ -80,6 +80,19 @@ class EventsSettings(_Table):
         return self
 
 
+class StreamsSettings(_Table):
+    """*include*: the streams that are landed when none is named."""
+
+    include: Names = tuple(stream.name for stream in BY_DEFAULT)
+
+    @model_validator(mode="after")
+    def _known(self) -> StreamsSettings:
+        for name in self.include or ("",):
+            if name not in BY_NAME:
+                raise ValueError(f"{name!r} is no stream: expected {', '.join(BY_NAME)}")
+        return self
+
+
 class DuckDBSettings(_Table):
     lock_timeout: Duration = timedelta(seconds=60)
 
@@ -122,5 +135,6 @@ class Settings(_Table):
     source: SourceSettings = Field(default_factory=SourceSettings)
     destination: DestinationSettings = Field(default_factory=DestinationSettings)
     events: EventsSettings = Field(default_factory=EventsSettings)
+    streams: StreamsSettings = Field(default_factory=StreamsSettings)
     exports: ExportsSettings = Field(default_factory=ExportsSettings)
     duckdb: DuckDBSettings = Field(default_factory=DuckDBSettings)

@@ -90,6 +90,7 @@ def test_a_count_that_never_agrees_is_told_with_the_rows(miscounted, store, simu
     reading = read(client_of(simulator, tmp_path), 1, ANNOTATIONS)
 
     assert (len(reading.rows), reading.count, reading.complete) == (5, 5 + miscounted, False)
+    assert simulator.count("annotations") <= 10  # five walks, and not several times five
 
 
 def test_whole_numbers_are_whole_numbers(store, simulator, tmp_path):

@@ -17,11 +17,11 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from extractors.errors import SourceUnavailable
 from extractors.simulator.assets import lists
 from extractors.simulator.data.dataset import generate
 from extractors.simulator.server import Simulator, serve
 from flows.assets import streams as assets
+from flows.assets.synced import Synced
 from flows.landing import copy as copying
 from flows.report import status
 from flows.runs import catalog, check, loads, verify
@@ -30,6 +30,7 @@ from flows.runs.check import Verdict
 from flows.runs.destinations import destination_of, lake_of
 from flows.settings.load import load
 from flows.settings.model import Settings, Snapshot
+from flows.settings.parse import SettingsError
 from sinks.destination import HISTORIES
 from sinks.lake.sink import LakeSink, table_path
 from sinks.objects.local import LocalObjects
@@ -68,11 +69,9 @@ def test_a_row_that_is_not_whole_cannot_be():
             replace(history, **wrong)
 
 
-def test_streams_of_no_name_are_those_by_default():
-    """In the table's order, whatever the order of the names; annotations only if named."""
-    assert catalog.chosen([]) == BY_DEFAULT
-    assert [one.name for one in BY_DEFAULT] == ["events", "exports", "evaluations"]
-    assert [one.name for one in catalog.chosen(["annotations", "events"])] == ["events", "annotations"]
+def test_streams_come_in_the_order_of_the_table():
+    """Whatever the order of their names, each once."""
+    assert [one.name for one in catalog.chosen(["annotations", "events", "annotations"])] == ["events", "annotations"]
 
 
 # --- what is made from it
@@ -85,11 +84,10 @@ def heard(monkeypatch) -> list[str]:
 
     def events(settings: object, project_id: int, **more: object) -> None:
         found.append("events")
-        raise SourceUnavailable("heard")
 
-    def other(settings: object, project_id: int, stream: str, **more: object) -> None:
+    def other(settings: object, project_id: int, stream: str, **more: object) -> Synced:
         found.append(stream)
-        raise SourceUnavailable("heard")
+        return Synced(project_id, stream)
 
     monkeypatch.setattr(loads, "load_events", events)
     monkeypatch.setattr(assets, "sync", other)
@@ -112,6 +110,30 @@ def test_sync_takes_every_stream(stream, heard, hedgerow):
 
     assert heard == [stream.name]
     assert re.search(rf"\b{stream.name}\b", told)
+
+
+def test_sync_without_a_name_lands_what_is_landed_unasked(heard, hedgerow):
+    """Annotations only if they are named."""
+    hedgerow(Nowhere(), "sync")
+
+    assert heard == [stream.name for stream in BY_DEFAULT] == ["events", "exports", "evaluations"]
+
+
+@pytest.mark.parametrize("named", [(), ("exports",)], ids=["none named", "one named"])
+def test_settings_say_what_is_landed_unasked(named, heard, hedgerow, tmp_path):
+    """`[streams] include`, in the table's order, where the command line names none; what is not there is no error then."""
+    (tmp_path / "hedgerow.toml").write_text('[streams]\ninclude = ["annotations", "events"]\n')
+    hedgerow(Nowhere(), "sync", *named)
+
+    assert heard == (list(named) or ["events", "annotations"])
+
+
+@pytest.mark.parametrize("given", ['["people"]', "[]", '"people"'])
+def test_setting_that_names_no_stream_is_refused(given, tmp_path):
+    """With all that could be meant."""
+    (tmp_path / "hedgerow.toml").write_text(f"[streams]\ninclude = {given}\n")
+    with pytest.raises(SettingsError, match=", ".join(stream.name for stream in STREAMS)):
+        load(directory=tmp_path)
 
 
 @EACH
@@ -166,6 +188,21 @@ def test_check_names_the_scope_of_every_stream(stream, tmp_path):
 
     assert stream.scope in found[1].mend
     assert (found[1].verdict, found[2].verdict) == (Verdict.WARN if stream.by_default else Verdict.SKIP, Verdict.OK)
+
+
+def test_check_warns_of_what_is_included_by_the_settings(tmp_path):
+    """A key that may not read annotations is no matter until they are to be landed."""
+    (tmp_path / "hedgerow.toml").write_text('[streams]\ninclude = ["annotations"]\n')
+    with serve(
+        generate(events=5, start=NOW, end=NOW + timedelta(1)), profile=FREE, scopes=frozenset({"query:read"})
+    ) as one:
+        found = list(check.check(settings_of(one, tmp_path, f"file:{tmp_path / 'lake'}"), 1))
+
+    assert {one.name: one.verdict for one in found if one.name in NAMES - {"events"}} == {
+        "exports": Verdict.SKIP,
+        "evaluations": Verdict.SKIP,
+        "annotations": Verdict.WARN,
+    }
 
 
 @pytest.mark.parametrize("name", [*(n for s in STREAMS for n in (s.table, *s.views)), "persons", "cohorts_current"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.breaks.kind import ASKING, DURABLE, EXIT, ORDER, Break
+from tests.mutants.breaks.kind import ANNOTATED, ASKING, DURABLE, EXIT, ORDER, Break
 
 BREAKS = [
     Break(
@@ -109,8 +109,8 @@ BREAKS = [
     Break(
         "the history hides what ended an assets run",
         "flows/assets/streams.py",
-        "            with suppress(SinkError) if error else nullcontext():\n",
-        "            with nullcontext():\n",
+        "    with suppress(SinkError) if error else nullcontext():\n",
+        "    with nullcontext():\n",
         f"{ORDER} -k history_does_not_hide",
     ),
     Break(
@@ -175,5 +175,47 @@ BREAKS = [
         "        mark = mark or notes.new_mark()\n",
         "        mark = notes.new_mark()\n",
         f"{DURABLE} -k first_mark",
+    ),
+    Break(
+        "a list that is not whole is no problem",
+        "flows/assets/history.py",
+        "    if not reading.complete:\n",
+        "    if False:\n",
+        f"{ANNOTATED} -k 'count_that and file'",
+    ),
+    Break(
+        "what is missing of a list that is not whole is gone",
+        "flows/assets/history.py",
+        "            complete=reading.complete,\n",
+        "",
+        f"{ANNOTATED} -k 'count_that and file'",
+    ),
+    Break(
+        "a twin that differs is no problem",
+        "flows/assets/history.py",
+        "    if reading.disagreement and",
+        "    if False and",
+        f"{ANNOTATED} -k 'that_differ and file'",
+    ),
+    Break(
+        "what a query calls deleted is missing",
+        "flows/assets/history.py",
+        "deleted=reading.twin.deleted if reading.twin else frozenset(),",
+        "deleted=frozenset(),",
+        f"{ANNOTATED} -k 'keep_their_history and file'",
+    ),
+    Break(
+        "every vanished annotation is a problem",
+        "flows/assets/history.py",
+        "        (done.problems if found.doubtful else done.notes).append",
+        "        done.problems.append",
+        f"{ANNOTATED} -k 'missing_and_not and file'",
+    ),
+    Break(
+        "an empty list of annotations is a note",
+        "flows/assets/history.py",
+        "        (done.problems if found.doubtful else done.notes).append",
+        "        done.notes.append",
+        f"{ANNOTATED} -k not_believed",
     ),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.breaks.kind import ASKING, EXIT, ORDER, Break
+from tests.mutants.breaks.kind import ASKING, CATALOG, EXIT, ORDER, Break
 
 BREAKS = [
     Break(
@@ -158,5 +158,82 @@ BREAKS = [
         "    for project_id in settings.source.project_id or origin.projects():",
         "    for project_id in origin.projects():",
         "tests/flows/landing/test_copy.py -k projects_that_are_named",
+    ),
+    Break(
+        "annotations are landed unasked",
+        "flows/runs/catalog.py",
+        "        by_default=False,\n",
+        "",
+        f"{CATALOG} -k landed_unasked",
+    ),
+    Break(
+        "streams of names alone are landed unasked",
+        "flows/runs/catalog.py",
+        "BY_DEFAULT = tuple(stream for stream in STREAMS if stream.by_default)",
+        "BY_DEFAULT = STREAMS",
+        f"{CATALOG} -k landed_unasked",
+    ),
+    Break(
+        "settings do not say what is landed unasked",
+        "flows/cli/loading.py",
+        "chosen(named or settings.streams.include)",
+        "chosen(named or [stream.name for stream in BY_DEFAULT])",
+        f"{CATALOG} -k landed_unasked",
+    ),
+    Break(
+        "a setting that names no stream is taken",
+        "flows/settings/model.py",
+        '        for name in self.include or ("",):\n',
+        "        for name in ():\n",
+        f"{CATALOG} -k names_no_stream",
+    ),
+    Break(
+        "check goes by the table and not by the settings",
+        "flows/runs/check.py",
+        "                by_name = stream.name not in settings.streams.include\n",
+        "                by_name = not stream.by_default\n",
+        f"{CATALOG} -k included_by_the_settings",
+    ),
+    Break(
+        "a list is filled by a range",
+        "flows/cli/loading.py",
+        "        if not BY_NAME[name].ranged:\n",
+        "        if False:\n",
+        f"{CATALOG} -k lies_in_time",
+    ),
+    Break(
+        "a backfill lands all streams",
+        "flows/cli/loading.py",
+        "chosen(streams or [stream.name for stream in RANGED])",
+        "chosen(streams or [])",
+        f"{CATALOG} -k 'backfill_without'",
+    ),
+    Break(
+        "a key that may not read annotations is warned of",
+        "flows/runs/check.py",
+        '        if by_name and exc.about == "scope":\n',
+        "        if False:\n",
+        f"{CATALOG} -k check_names",
+    ),
+    Break(
+        "check passes over a stream",
+        "flows/runs/check.py",
+        "                if stream.listed:\n",
+        "                if stream.listed and stream.by_default:\n",
+        f"{CATALOG} -k check_names",
+    ),
+    Break(
+        "a snapshot takes the name of a view",
+        "flows/runs/catalog.py",
+        "for name in (stream.table, *stream.views)),",
+        "for name in (stream.table,)),",
+        f"{CATALOG} -k no_snapshot",
+    ),
+    Break(
+        "a table with history lies among snapshots",
+        "sinks/destination.py",
+        'HISTORIES = ("evaluations", "annotations")',
+        'HISTORIES = ("evaluations",)',
+        f"{CATALOG} -k lake_has_a_place",
     ),
 ]

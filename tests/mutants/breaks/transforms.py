@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.breaks.kind import CONFORMANCE, COPIES, ORDER, WITNESS, Break
+from tests.mutants.breaks.kind import CONFORMANCE, COPIES, ORDER, SHAPES, WITNESS, Break
 
 BREAKS = [
     Break(
@@ -179,5 +179,75 @@ BREAKS = [
         "known.get(name.lower(), name)",
         "name",
         "tests/transforms/test_tables.py -k any_case",
+    ),
+    Break(
+        "what moves by itself is a change",
+        "transforms/history.py",
+        " if name not in shape.volatile}",
+        "}",
+        f"{SHAPES} -k moves_by_itself",
+    ),
+    Break(
+        "names of colleagues are written",
+        "transforms/history.py",
+        "shape.written(row) for row in shown.rows",
+        "dict(row) for row in shown.rows",
+        f"{SHAPES} -k never_written",
+    ),
+    Break(
+        "a secret is written for its parts",
+        "transforms/shapes.py",
+        "            elif parts:\n",
+        "            else:\n",
+        f"{SHAPES} -k never_written_is_nowhere",
+    ),
+    Break(
+        "what is no object is written whole",
+        "transforms/shapes.py",
+        " if isinstance(value, dict) else None",
+        " if isinstance(value, dict) else value",
+        f"{SHAPES} -k never_written_is_nowhere",
+    ),
+    Break(
+        "what vanishes is deleted",
+        "transforms/history.py",
+        "    missing = kept_back(unsaid, rows) if shape.vanished_is_deleted else",
+        "    missing = kept_back(unsaid, rows) if True else",
+        f"{SHAPES} -k vanishes_is_missing",
+    ),
+    Break(
+        "what did not come has vanished",
+        "transforms/history.py",
+        "    if not shown.complete:\n",
+        "    if False:\n",
+        f"{SHAPES} -k vanishes_is_missing",
+    ),
+    Break(
+        "the source's word of a deletion is not heard",
+        "transforms/history.py",
+        " if name not in shown.deleted}",
+        "}",
+        f"{SHAPES} -k 'vanishes_is_missing or are_doubted'",
+    ),
+    Break(
+        "an empty list of annotations is believed",
+        "transforms/history.py",
+        "(shape.vanished_is_deleted or not believable(unsaid, rows))",
+        "shape.vanished_is_deleted",
+        f"{SHAPES} -k are_doubted",
+    ),
+    Break(
+        "a number of more than 64 bits ends the run",
+        "transforms/history.py",
+        " and -(2**63) <= value < 2**63",
+        "",
+        f"{SHAPES} -k takes_what_fits",
+    ),
+    Break(
+        "evaluations that vanish are missing",
+        "transforms/shapes.py",
+        "    vanished_is_deleted=True,\n",
+        "",
+        "tests/flows/assets/test_kept.py",
     ),
 ]
