@@ -36,9 +36,8 @@ class Mechanism(Enum):
 class Stream:
     """One stream. *name*: of the stream, its table and its command; *singular*: what people call one of it.
 
-    *scope*: what the key needs. *by_default*: landed when none is named, unless the settings say
-    otherwise; else only by name. *resource*, *shape*: of a list
-    with history.
+    *scope*: what the key needs. *by_default*: landed when none is named, unless the settings say otherwise; else only by
+    name. *resource*, *shape*: of a list with history.
     """
 
     name: str
@@ -79,7 +78,7 @@ class Stream:
 
     @property
     def deployment(self) -> str:
-        """Prefect's name of its scheduled sync."""
+        """Prefect's name of its sync."""
         return f"sync-{self.name}"
 
 
@@ -109,16 +108,8 @@ BY_NAME = {stream.name: stream for stream in STREAMS}
 BY_DEFAULT = tuple(stream for stream in STREAMS if stream.by_default)
 
 TO_COME = (
-    *(
-        "persons",
-        "person_distinct_ids",
-        "events_with_person",
-        "sessions",
-        "session_recordings",
-        "groups",
-        "group_types",
-    ),
-    *("cohorts", "cohort_people", "feature_flags", "actions", "insights", "dashboards", "surveys"),
+    *("persons", "person_distinct_ids", "events_with_person", "sessions", "session_recordings", "groups"),
+    *("group_types", "cohorts", "cohort_people", "feature_flags", "actions", "insights", "dashboards", "surveys"),
     *("experiments", "event_definitions", "property_definitions", "projects", "members", "organizations"),
 )
 """Tables of streams that are planned, so that no table of a user's stands in their place."""
