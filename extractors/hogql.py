@@ -187,3 +187,17 @@ def outside(project_id: int, ranges: Sequence[Range], *, events: EventFilter, di
         f"SELECT {place} AS w, count() AS k, min({at}) AS a, max({at}) AS b "
         f"FROM (SELECT timestamp AS ts FROM events WHERE {condition}) GROUP BY w ORDER BY w LIMIT 4",
     )
+
+
+def objects(
+    project_id: int, table: str, columns: Sequence[str], *, after: int, but: tuple[str, str] | None, limit: int
+) -> Request:
+    """*columns* of the objects in *table* whose whole-numbered id is greater than *after*, ascending by it.
+
+    *but*: a column, and the value that leaves an object out.
+    """
+    condition = f" AND {but[0]} != {quoted(but[1])}" if but else ""
+    return query(
+        project_id,
+        f"SELECT {', '.join(columns)} FROM {table} WHERE id > {after}{condition} ORDER BY id LIMIT {limit}",
+    )

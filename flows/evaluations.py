@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from prefect import flow
 
-from flows.assets import streams, synced
 from flows.assets.synced import Synced
 from flows.orchestration import adapter
 from flows.orchestration.adapter import Ended
 from flows.orchestration.parameters import Minutes, ProjectId
-from flows.settings.model import Settings
+from flows.orchestration.streams import sync_stream
 
 
 def _name() -> str:
@@ -29,24 +26,7 @@ def sync_evaluations(
         accept_deletions: Mark as deleted what the source does not show any more, also many at once.
         max_wait_minutes: A longer wait for the source's limits is left to the next run.
     """
-
-    def load(settings: Settings, project_id: int, done: list[Synced]) -> None:
-        def work() -> None:
-            done.append(
-                streams.sync(
-                    settings,
-                    project_id,
-                    synced.EVALUATIONS,
-                    named=True,
-                    accept_deletions=accept_deletions,
-                    max_wait=timedelta(minutes=max_wait_minutes),
-                    listener=adapter.listener(project_id),
-                )
-            )
-
-        adapter.step(f"project {project_id} · evaluations", work)
-
-    return adapter.each(projects, load)
+    return sync_stream("evaluations", projects, accept_deletions=accept_deletions, max_wait_minutes=max_wait_minutes)
 
 
 if __name__ == "__main__":

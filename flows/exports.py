@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from prefect import flow
 
-from flows.assets import streams, synced
 from flows.assets.synced import Synced
 from flows.orchestration import adapter
 from flows.orchestration.adapter import Ended
 from flows.orchestration.parameters import Minutes, ProjectId
-from flows.settings.model import Settings
+from flows.orchestration.streams import sync_stream
 
 
 def _name() -> str:
@@ -26,23 +23,7 @@ def sync_exports(projects: list[ProjectId] | None = None, max_wait_minutes: Minu
         projects: Numbers of the projects. Empty: those of the settings.
         max_wait_minutes: A longer wait for the source's limits is left to the next run.
     """
-
-    def load(settings: Settings, project_id: int, done: list[Synced]) -> None:
-        def work() -> None:
-            done.append(
-                streams.sync(
-                    settings,
-                    project_id,
-                    synced.EXPORTS,
-                    named=True,
-                    max_wait=timedelta(minutes=max_wait_minutes),
-                    listener=adapter.listener(project_id),
-                )
-            )
-
-        adapter.step(f"project {project_id} · exports", work)
-
-    return adapter.each(projects, load)
+    return sync_stream("exports", projects, max_wait_minutes=max_wait_minutes)
 
 
 if __name__ == "__main__":

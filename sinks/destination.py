@@ -13,6 +13,9 @@ import pyarrow as pa
 
 from sinks.sink import Sink
 
+HISTORIES = ("evaluations", "annotations")
+"""Tables of lists with history: in a lake each has a place of its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Table:

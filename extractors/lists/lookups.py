@@ -36,8 +36,12 @@ class Listed:
     count: int
 
 
+class NeverWhole(errors.SourceUnavailable):
+    """A list that shows fewer rows than it counts, however often it is walked."""
+
+
 def listed(client: Client, project_id: int, resource: str, *, limit: int, offset: int) -> Listed:
-    """One page of `exports/` or `evaluations/`, as the server gives it."""
+    """One page of a plain list such as `exports/`, as the server gives it."""
     params = (("limit", str(limit)), ("offset", str(offset)))
     request = Request(project_id, resource, Bucket.REST, params, by_user=True)
     found = document(client.send(request).body)
@@ -54,7 +58,8 @@ def every(page: Callable[[int, int], Listed], *, page_rows: int = PAGE_ROWS) -> 
     *page(limit, offset)* asks for one page. A page begins with the last row of the one before, or rows went away and
     the walk goes back to where they meet again; rows that moved down are not given twice. Rows of one moment may change
     places between two pages: while fewer rows came than the server counts, the list is walked again. Rows that are
-    added after the first page may or may not come. Raises SourceUnavailable if rows stay fewer or pages do not meet.
+    added after the first page may or may not come. Raises NeverWhole if rows stay fewer, SourceUnavailable if pages do not
+    meet.
     """
     seen: set[object] = set()
     for _ in range(MAX_WALKS):
@@ -67,7 +72,7 @@ def every(page: Callable[[int, int], Listed], *, page_rows: int = PAGE_ROWS) -> 
             yield from fresh
         if count is None or len(seen) >= count:
             return
-    raise errors.SourceUnavailable(
+    raise NeverWhole(
         f"the list has {count} rows, of which {len(seen)} came in {MAX_WALKS} readings", hint="run again later"
     )
 

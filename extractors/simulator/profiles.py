@@ -50,6 +50,8 @@ class Profile:
 
     Evaluations: *evaluations* exist; *evaluations_newer*: with status, target, directory, no compiled conditions.
 
+    Lists: *lists* that it has, None for all; *twins*: HogQL has their tables, in `system`.
+
     Addresses: *prefixes* under /api/ that exist. *any_project*: an unknown project id answers as the first project.
     *warns* sends X-PostHog-Warn, *challenges* sends WWW-Authenticate with a 401. *key_shown*: a key can look at itself.
     """
@@ -105,6 +107,8 @@ class Profile:
     export_exception_shown: bool = True
     evaluations: bool = True
     evaluations_newer: bool = True
+    lists: frozenset[str] | None = None
+    twins: bool = True
     prefixes: tuple[str, ...] = ("environments", "projects")
     any_project: bool = False
     warns: bool = True
@@ -175,6 +179,7 @@ OLD_2023 = replace(
     export_names_dated=False,
     export_exception_shown=False,
     evaluations=False,
+    twins=False,
     prefixes=("projects",),
     challenges=False,
     key_shown=False,

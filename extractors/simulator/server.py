@@ -16,6 +16,7 @@ from extractors.simulator.assets.evaluations import EvaluationStore
 from extractors.simulator.assets.evaluations import seeded as seeded_evaluations
 from extractors.simulator.assets.exports import ExportStore
 from extractors.simulator.assets.exports import seeded as seeded_exports
+from extractors.simulator.assets.lists import ListStore, stores
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.faults import Faults
 from extractors.simulator.http.app import App, Behaviour, RequestSeen, Simulator
@@ -38,6 +39,7 @@ def serve(
     on_hook: Callable[[str], None] = lambda name: None,
     exports: ExportStore | None = None,
     evaluations: EvaluationStore | None = None,
+    lists: Mapping[str, ListStore] | None = None,
     scopes: frozenset[str] = frozenset({"*"}),
     foreign_projects: frozenset[int] = frozenset(),
 ) -> Iterator[Simulator]:
@@ -45,8 +47,8 @@ def serve(
 
     *now*: the server's clock for the `Date` header and relative times. *on_request* is called before each answer,
     *on_hook* for each `POST /_simulator/hook {"name": …}`: tests end a client there. *exports* and *evaluations* of the
-    first project are a few seeded ones unless they are given. *scopes*: what the key may. *foreign_projects*: those
-    of another organization.
+    first project are a few seeded ones unless they are given, its other *lists* are empty. *scopes*: what the key may.
+    *foreign_projects*: those of another organization.
     """
     clock = now or _now
     with socket.create_server((host, port)) as listener:
@@ -55,6 +57,7 @@ def serve(
             key,
             exports or seeded_exports(clock()),
             evaluations or seeded_evaluations(clock()),
+            stores() | dict(lists or {}),
         )
         behaviour = Behaviour(profile, faults or Faults(()), clock, on_request, on_hook, scopes, foreign_projects)
         app = App({1: datasets} if isinstance(datasets, Dataset) else datasets, behaviour, simulator)

@@ -9,8 +9,9 @@ from extractors.lists import exports
 from extractors.lists.exports import Asset
 from flows.assets import ordering
 from flows.assets.snapshots import take_snapshot
-from flows.assets.synced import EXPORTS, Synced
+from flows.assets.synced import Synced
 from flows.assets.tables import AssetTable
+from flows.runs.catalog import EXPORTS
 from flows.settings.model import Settings
 from sinks.destination import Destination
 

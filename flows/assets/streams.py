@@ -1,4 +1,4 @@
-"""Exports and evaluations landed as tables: what is new or changed, nothing twice (contract.md §3, `sync`).
+"""Streams beside events landed as tables: what is new or changed, nothing twice (docs/streams.md).
 
 Contents go to the destination byte for byte before they expire; a content whose sha256 is known is never fetched again.
 Each asset is committed with its content, so that a run that ends goes on where it stopped.
@@ -7,15 +7,18 @@ Each asset is committed with its content, so that a run that ends goes on where 
 from __future__ import annotations
 
 from contextlib import nullcontext, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from extractors.errors import AccessDenied, EndpointMissing, RequestRefused
-from flows.assets.evaluations import land_evaluations
+from extractors.http.client import Client
 from flows.assets.exports import land_exports
-from flows.assets.synced import EXPORTS, Synced
+from flows.assets.history import land_history
+from flows.assets.synced import Synced
+from flows.runs.catalog import BY_NAME, Mechanism
 from flows.runs.history import INTERRUPTED, record
 from flows.runs.wiring import Listener, client_of, now, sink_of
 from flows.settings.model import Settings
+from sinks.destination import Destination
 from sinks.errors import SinkError
 
 
@@ -29,7 +32,7 @@ def sync(
     max_wait: timedelta | None = None,
     listener: Listener | None = None,
 ) -> Synced:
-    """Land what is new of exports or evaluations. *named*: the user asked for this stream; otherwise a key or server
+    """Land what is new of a *stream* beside events. *named*: the user asked for this stream; otherwise a key or server
     that has none is no error. *accept_deletions*: what the source does not show any more is deleted, however much it is.
 
     Raises SettingsError, SourceError, SinkError; what is committed stays.
@@ -42,10 +45,7 @@ def sync(
     with client_of(settings, listener=listener, max_wait=max_wait) as (client, _):
         error = ""
         try:
-            if stream == EXPORTS:
-                land_exports(settings, project_id, client, sink, done)
-            else:
-                land_evaluations(settings.source.host, client, sink, done, accept_deletions=accept_deletions)
+            _land(settings, client, sink, done, accept_deletions=accept_deletions)
         except (AccessDenied, EndpointMissing, RequestRefused) as exc:
             if named:
                 raise
@@ -60,17 +60,23 @@ def sync(
             raise
         finally:
             done.requests = sum(client.requests.values())
-            done.seconds = round((now() - started_at).total_seconds(), 3)
-            # The history must not hide the error that ended the run.
-            with suppress(SinkError) if error else nullcontext():
-                if sink.exists() and not done.skipped and (error or sink.origin(project_id, stream)):
-                    record(
-                        sink,
-                        done,
-                        command="sync",
-                        started_at=started_at,
-                        finished_at=now(),
-                        error=error,
-                        rows=done.new + done.changed,
-                    )
+            _remember(sink, done, started_at=started_at, error=error)
     return done
+
+
+def _land(settings: Settings, client: Client, sink: Destination, done: Synced, *, accept_deletions: bool) -> None:
+    stream = BY_NAME[done.stream]
+    if stream.mechanism is Mechanism.HISTORY:
+        land_history(settings.source.host, client, sink, done, stream, accept_deletions=accept_deletions)
+    else:
+        land_exports(settings, done.project_id, client, sink, done)
+
+
+def _remember(sink: Destination, done: Synced, *, started_at: datetime, error: str) -> None:
+    """Write the run into the destination's history, where there is one; which must not hide the error that ended it."""
+    ended_at = now()
+    done.seconds = round((ended_at - started_at).total_seconds(), 3)
+    with suppress(SinkError) if error else nullcontext():
+        if sink.exists() and not done.skipped and (error or sink.origin(done.project_id, done.stream)):
+            rows = done.new + done.changed
+            record(sink, done, command="sync", started_at=started_at, finished_at=ended_at, error=error, rows=rows)

@@ -1,16 +1,14 @@
-"""What a run over exports or evaluations did."""
+"""What a run over a stream beside events did."""
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
 
-EXPORTS, EVALUATIONS = "exports", "evaluations"
-
 
 @dataclass(slots=True)
 class Synced:
-    """What a run over one stream of one project did. *new*, *changed*, *deleted*: assets or evaluations; *contents*:
+    """What a run over one stream of one project did. *new*, *changed*, *deleted*: of its objects; *contents*:
     fetched, and their *bytes*; *skipped*: why the source has nothing for this key."""
 
     project_id: int

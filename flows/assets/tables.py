@@ -13,8 +13,9 @@ from extractors.errors import LimitsExhausted, SourceError
 from extractors.http.client import Client
 from extractors.lists import contents
 from extractors.lists.exports import Asset
-from flows.assets.synced import EXPORTS, Synced
+from flows.assets.synced import Synced
 from flows.landing.crossing import until_done
+from flows.runs.catalog import EXPORTS
 from flows.runs.wiring import now
 from sinks.destination import Destination
 from sinks.errors import DestinationUnusable

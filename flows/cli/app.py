@@ -9,14 +9,13 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.cli import evaluations, exports
+from flows.cli import evaluations, exports, loading
 from flows.cli import events as cli_events
 from flows.cli.options import (
     ACCESS,
@@ -34,15 +33,16 @@ from flows.cli.options import (
     Project,
     Quiet,
     QuietResult,
-    RequireProof,
     Since,
     Until,
     Verbose,
+    fail_first,
+    longest_wait,
+    settings_of,
 )
 from flows.landing.verification import Verification
 from flows.report.words import visible
-from flows.settings.load import Loaded, load
-from flows.settings.parse import SettingsError, duration
+from flows.settings.parse import SettingsError
 
 app = typer.Typer(
     name="hedgerow",
@@ -55,96 +55,6 @@ app = typer.Typer(
 app.add_typer(cli_events.app, name="events")
 app.add_typer(exports.app, name="exports")
 app.add_typer(evaluations.app, name="evaluations")
-
-
-STREAMS = ("events", "exports", "evaluations")
-
-
-def _settings(destination: str | None = None, project: str | None = None) -> Loaded:
-    return load({"destination.address": destination, "source.project_id": project})
-
-
-def _run(
-    command: str,
-    loaded: Loaded,
-    *,
-    streams: Sequence[str] = ("events",),
-    named: bool = True,
-    since: str | None,
-    until: str | None,
-    rebuild: bool,
-    accept_deletions: bool,
-    require_proof: bool,
-    max_wait: str | None,
-    json_output: bool,
-    quiet: bool,
-    verbose: bool,
-) -> None:
-    """Load *streams* of every project. *named*: the user asked for each of them."""
-    from flows.assets import streams as assets
-    from flows.assets.synced import Synced
-    from flows.report import results, terminal
-    from flows.runs import loads, projects, wiring
-    from flows.runs.run import Report
-
-    longest = _longest(max_wait)
-    reports: list[Report] = []
-    synced: list[Synced] = []
-
-    def load_project(project_id: int) -> None:
-        with terminal.progress(project_id, quiet=quiet, verbose=verbose) as listener:
-            if "events" in streams:
-                loads.load_events(
-                    loaded.settings,
-                    project_id,
-                    command=command,
-                    since=since,
-                    until=until,
-                    rebuild=rebuild,
-                    accept_deletions=accept_deletions,
-                    require_proof=require_proof,
-                    max_wait=longest,
-                    listener=listener,
-                    on_report=reports.append,
-                )
-            for stream in (one for one in streams if one != "events"):
-                synced.append(
-                    assets.sync(
-                        loaded.settings,
-                        project_id,
-                        stream,
-                        named=named,
-                        accept_deletions=accept_deletions,
-                        max_wait=longest,
-                        listener=listener,
-                    )
-                )
-
-    failures: dict[int, Exception] = {}
-    try:
-        failures = projects.each(wiring.projects(loaded.settings), load_project)
-    finally:  # also of a run that is interrupted: what it landed stays
-        results.loaded(reports, failures, synced=synced, json_output=json_output, quiet=quiet)
-    _raise(failures, of=wiring.projects(loaded.settings))
-    if any(done.problems for done in reports) or any(done.problems for done in synced):
-        raise typer.Exit(INCOMPLETE)
-
-
-def _raise(failures: Mapping[int, Exception], *, of: Sequence[int]) -> None:
-    """End with the first failure, if there is one; where there are several projects, each is named with its own before."""
-    from flows.report import terminal
-
-    for project_id, failure in failures.items() if len(of) > 1 else ():
-        terminal.note(f"project {project_id}: {failure}", style="red")
-    for failure in failures.values():
-        raise failure
-
-
-def _longest(max_wait: str | None) -> timedelta | None:
-    try:
-        return duration(max_wait) if max_wait else None
-    except ValueError as exc:
-        raise SettingsError(f"--max-wait: {exc}") from None
 
 
 def _version(wanted: bool) -> None:
@@ -164,75 +74,8 @@ def common(
     """Moves PostHog events into DuckDB or S3 Parquet: none lost, none doubled, proven."""
 
 
-@app.command()
-def sync(
-    streams: Annotated[
-        list[str] | None, typer.Argument(help="events, exports, evaluations; all when none is named.")
-    ] = None,
-    since: Since = None,
-    until: Until = None,
-    rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Land everything again, after a change of the filter.")
-    ] = False,
-    accept_deletions: AcceptDeletions = False,
-    require_proof: RequireProof = False,
-    max_wait: MaxWait = None,
-    destination: Destination = None,
-    project: Project = None,
-    json_output: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Bring the destination up to date from its ledger. At first: the last 30 days."""
-    for stream in streams or []:
-        if stream not in STREAMS:
-            raise SettingsError(f"unknown stream {stream!r}", hint=f"expected {', '.join(STREAMS)}")
-    loaded = _settings(destination, project)
-    _run(
-        "sync",
-        loaded,
-        streams=[stream for stream in STREAMS if not streams or stream in streams],
-        named=bool(streams),
-        since=since,
-        until=until,
-        rebuild=rebuild,
-        accept_deletions=accept_deletions,
-        require_proof=require_proof,
-        max_wait=max_wait,
-        json_output=json_output,
-        quiet=quiet,
-        verbose=verbose,
-    )
-
-
-@app.command()
-def backfill(
-    since: Annotated[str, typer.Option(help="Start: ISO 8601 (no zone = UTC), 90d, or earliest.")],
-    until: Annotated[str, typer.Option(help="End, not included: ISO 8601, 1h, or now.")] = "now",
-    accept_deletions: AcceptDeletions = False,
-    require_proof: RequireProof = False,
-    max_wait: MaxWait = None,
-    destination: Destination = None,
-    project: Project = None,
-    json_output: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Fill what is not landed of a past range. Safe beside a sync; resumes."""
-    loaded = _settings(destination, project)
-    _run(
-        "backfill",
-        loaded,
-        since=since,
-        until=until,
-        rebuild=False,
-        accept_deletions=accept_deletions,
-        require_proof=require_proof,
-        max_wait=max_wait,
-        json_output=json_output,
-        quiet=quiet,
-        verbose=verbose,
-    )
+app.command()(loading.sync)
+app.command()(loading.backfill)
 
 
 @app.command()
@@ -255,8 +98,8 @@ def verify(
     from flows.runs.run import Report
     from flows.runs.verify import verify_events
 
-    settings = _settings(destination, project).settings
-    longest = _longest(max_wait)
+    settings = settings_of(destination, project).settings
+    longest = longest_wait(max_wait)
     found: dict[int, tuple[Verification, Report]] = {}
 
     def verify_project(project_id: int) -> None:
@@ -275,7 +118,7 @@ def verify(
 
     failures = projects.each(wiring.projects(settings), verify_project)
     results.verified(found, failures, repair=repair, json_output=json_output, quiet=quiet)
-    _raise(failures, of=wiring.projects(settings))
+    fail_first(failures, of=wiring.projects(settings))
     if not all(verification.good for verification, _ in found.values()):
         raise typer.Exit(INCOMPLETE)
 
@@ -294,7 +137,7 @@ def plan(
     from flows.report import documents, results, terminal
     from flows.runs import estimate, wiring
 
-    settings = _settings(destination, project).settings
+    settings = settings_of(destination, project).settings
     found: list[estimate.Estimate] = []
     for project_id in wiring.projects(settings):
         queued = sum(one.list_requests or 0 for one in found)
@@ -321,7 +164,7 @@ def check(
     from flows.runs import check as checks
     from flows.runs import wiring
 
-    settings = _settings(destination, project).settings
+    settings = settings_of(destination, project).settings
     found = {
         project_id: list(checks.check(settings, project_id, listener=terminal.waits(verbose=verbose)))
         for project_id in wiring.projects(settings)
@@ -358,7 +201,7 @@ def status(
     from flows.runs import wiring
     from flows.runs.destinations import check_output
 
-    settings = _settings(destination, project).settings
+    settings = settings_of(destination, project).settings
     summaries = status_report.summaries(settings)
     if html is not None:
         check_output(settings, html)
@@ -395,7 +238,7 @@ def sql(
 
     if sum((csv, json_output, parquet is not None)) > 1:
         raise SettingsError("more than one form of output", hint="choose one of --csv, --json and --parquet")
-    settings = _settings(destination, project).settings
+    settings = settings_of(destination, project).settings
     if parquet is not None:
         check_output(settings, parquet)
     with wiring.sink_of(settings).query(query) as result:
@@ -433,7 +276,7 @@ def attach(
 
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise SettingsError(f"cannot write {output}", hint="give the path of a file in a directory that exists")
-    lake = lake_of(_settings(destination, project).settings)
+    lake = lake_of(settings_of(destination, project).settings)
     statements = lake.attach(output)
     if json_output:
         documents.as_json({"output": str(output), "sql": statements})
@@ -457,7 +300,7 @@ def copy(
     from flows.report import results, terminal
     from flows.runs.destinations import destination_of, same
 
-    settings = _settings(None, project).settings
+    settings = settings_of(None, project).settings
     origin, goal = destination_of(settings, source), destination_of(settings, target)
     if same(origin, goal):
         raise SettingsError("--from and --to are the same destination", hint="name two")
@@ -484,7 +327,7 @@ def settings(
     from flows.report import documents, terminal
     from flows.settings.load import shown
 
-    lines = shown(_settings(destination, project))
+    lines = shown(settings_of(destination, project))
     if json_output:
         documents.as_json({name: {"value": value, "from": origin} for name, value, origin in lines})
     else:

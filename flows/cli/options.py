@@ -1,10 +1,15 @@
-"""What the commands share: exit statuses and flags (contract.md §3)."""
+"""What the commands share: exit statuses, flags, and how a run of several projects ends (contract.md §3)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Annotated
 
 import typer
+
+from flows.settings.load import Loaded, load
+from flows.settings.parse import SettingsError, duration
 
 DONE, BUG, USAGE, INCOMPLETE, ACCESS, SOURCE, DESTINATION, INTERRUPTED = 0, 1, 2, 3, 10, 11, 12, 130
 
@@ -36,3 +41,26 @@ RequireProof = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask before writing to PostHog.")]
+
+
+def settings_of(destination: str | None = None, project: str | None = None) -> Loaded:
+    """The settings in force under these flags. Raises SettingsError."""
+    return load({"destination.address": destination, "source.project_id": project})
+
+
+def longest_wait(max_wait: str | None) -> timedelta | None:
+    """What --max-wait says. Raises SettingsError."""
+    try:
+        return duration(max_wait) if max_wait else None
+    except ValueError as exc:
+        raise SettingsError(f"--max-wait: {exc}") from None
+
+
+def fail_first(failures: Mapping[int, Exception], *, of: Sequence[int]) -> None:
+    """End with the first failure, if there is one; where there are several projects, each is named with its own before."""
+    from flows.report import terminal
+
+    for project_id, failure in failures.items() if len(of) > 1 else ():
+        terminal.note(f"project {project_id}: {failure}", style="red")
+    for failure in failures.values():
+        raise failure

@@ -18,6 +18,7 @@ from flows.report.status import LATENESS, Kind, Summary, cells
 from flows.report.terminal import note, say
 from flows.report.words import counted, day, percent, sized, spoken, step_spoken, visible
 from flows.runs import findings
+from flows.runs.catalog import BY_NAME
 from flows.runs.check import Finding, Verdict
 from flows.runs.estimate import Estimate
 from flows.runs.run import Report
@@ -135,7 +136,7 @@ def _failed(failures: Mapping[int, Exception]) -> dict[int, dict[str, object]]:
 
 
 def _synced(done: Synced) -> Iterator[str]:
-    yield f"{counted(done.new, f'new {SINGULAR[done.stream]}')}"
+    yield f"{counted(done.new, f'new {BY_NAME[done.stream].singular}')}"
     yield f"{done.changed:,} changed"
     if done.deleted:
         yield f"{done.deleted:,} deleted"
@@ -145,7 +146,6 @@ def _synced(done: Synced) -> Iterator[str]:
         yield counted(done.snapshots, "snapshot")
 
 
-SINGULAR = {"exports": "export", "evaluations": "evaluation"}
 SHOWN = 20  # differences, and uuids of one, that people are shown; --json has them all
 
 

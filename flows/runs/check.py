@@ -1,6 +1,6 @@
 """`hedgerow check`: what a run would need, tried one by one, each with what was found and how to mend it.
 
-Asks a handful of small questions and lands nothing. Exports and evaluations only warn, or are skipped where the server
+Asks a handful of small questions and lands nothing. Streams beside events only warn, or are skipped where the server
 has none: events do not need them.
 """
 
@@ -15,6 +15,7 @@ from extractors import errors
 from extractors.filters import EventFilter
 from extractors.http import decode
 from extractors.http.client import Client
+from extractors.lists.history import asked_first
 from extractors.reading.events import EventsReader
 from extractors.reading.zone import ZoneCheck
 from extractors.request import Bucket, Request, events_page
@@ -22,6 +23,7 @@ from extractors.window import Range
 from flows.landing.session import STREAM
 from flows.report import words
 from flows.runs import wiring
+from flows.runs.catalog import STREAMS
 from flows.runs.wiring import Listener
 from flows.settings.model import Settings
 from flows.settings.parse import SettingsError
@@ -65,8 +67,12 @@ def check(settings: Settings, project_id: int, *, listener: Listener | None = No
         if reachable:
             yield from _events(client, project_id)
             yield _query(reader, project_id)
-            yield listing(client, project_id, "exports", scope="export:read")
-            yield listing(client, project_id, "evaluations", scope="evaluation:read")
+            for stream in STREAMS:
+                if stream.resource:
+                    asked_first(client, stream.resource)
+                by_name = stream.name not in settings.streams.include
+                if stream.listed:
+                    yield listing(client, project_id, stream.listed, scope=stream.scope, by_name=by_name)
     yield _destination(settings, project_id)
 
 
@@ -152,12 +158,15 @@ def _query(reader: EventsReader, project_id: int) -> Finding:
     )
 
 
-def listing(client: Client, project_id: int, resource: str, *, scope: str) -> Finding:
-    """Whether the list of *resource* answers this key, and if not, whose fault it is."""
+def listing(client: Client, project_id: int, resource: str, *, scope: str, by_name: bool = False) -> Finding:
+    """Whether the list of *resource* answers this key, and if not, whose fault it is. *by_name*: landed only if named, so
+    that nothing is wrong with a key that may not."""
     try:
         client.send(Request(project_id, f"{resource}/", Bucket.REST, (("limit", "1"),)))
     except errors.AccessDenied as exc:
         mend = f"to load {resource}, give the key the scope {scope}" if exc.about == "scope" else exc.hint
+        if by_name and exc.about == "scope":
+            return Finding(resource, Verdict.SKIP, f"landed only when named: {exc}", mend)
         return Finding(resource, Verdict.WARN, str(exc), mend)
     except (errors.EndpointMissing, errors.NotOffered) as exc:
         return Finding(resource, Verdict.SKIP, f"not offered here: {exc}")

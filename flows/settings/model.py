@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from flows.runs.catalog import BY_DEFAULT, BY_NAME, RESERVED
 from flows.settings.parse import (
     duration,
     endpoint_address,
@@ -30,9 +31,6 @@ from flows.settings.parse import (
     personal_key,
     project_ids,
 )
-
-RESERVED = frozenset({"events", "exports", "evaluations", "evaluation_results", "hedgerow"})
-
 
 Duration = Annotated[timedelta, BeforeValidator(duration)]
 Names = Annotated[tuple[str, ...], BeforeValidator(event_names)]
@@ -89,6 +87,19 @@ class EventsSettings(_Table):
         return self
 
 
+class StreamsSettings(_Table):
+    """*include*: the streams that are landed when none is named."""
+
+    include: Names = tuple(stream.name for stream in BY_DEFAULT)
+
+    @model_validator(mode="after")
+    def _known(self) -> StreamsSettings:
+        for name in self.include or ("",):
+            if name not in BY_NAME:
+                raise ValueError(f"{name!r} is no stream: expected {', '.join(BY_NAME)}")
+        return self
+
+
 class DuckDBSettings(_Table):
     lock_timeout: Duration = timedelta(seconds=60)
 
@@ -131,5 +142,6 @@ class Settings(_Table):
     source: SourceSettings = Field(default_factory=SourceSettings)
     destination: DestinationSettings = Field(default_factory=DestinationSettings)
     events: EventsSettings = Field(default_factory=EventsSettings)
+    streams: StreamsSettings = Field(default_factory=StreamsSettings)
     exports: ExportsSettings = Field(default_factory=ExportsSettings)
     duckdb: DuckDBSettings = Field(default_factory=DuckDBSettings)

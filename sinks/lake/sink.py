@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sinks import errors, queries
-from sinks.destination import Table
+from sinks.destination import HISTORIES, Table
 from sinks.entries import Entry, Landing, Note
 from sinks.lake import marker, window_file
 from sinks.lake import rows as rows_of
@@ -316,7 +316,7 @@ class LakeSink:
     def tables(self) -> dict[str, tuple[str, window_file.TableNotes]]:
         """Tables beside the events, by name: where they are, and what their footers say."""
         found = {}
-        for place in ("exports", "evaluations"):
+        for place in ("exports", *HISTORIES):
             for one in self.objects.list(place):
                 name = one.path.rpartition("/")[2].removesuffix(".parquet")
                 name = "exports" if one.path == table_path("exports") else name
@@ -384,8 +384,8 @@ def table_path(name: str) -> str:
     """The object of a table beside the events (contract.md §4, docs/lake.md)."""
     if name == "exports":
         return "exports/assets.parquet"
-    if name == "evaluations":
-        return "evaluations/evaluations.parquet"
+    if name in HISTORIES:
+        return f"{name}/{name}.parquet"
     return f"exports/{'tables' if re.fullmatch(r'export_[0-9]+_[0-9]+', name) else 'snapshots'}/{name}.parquet"
 
 

@@ -22,7 +22,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "flows.assets": (*BASE, "flows.runs", "flows.settings", "flows.landing", "flows.report.words"),
     "flows.runs": (*BASE, "flows.settings", "flows.landing", "flows.report.words"),
     "flows.landing": BASE,
-    "flows.settings": (),
+    # What the table of streams reserves, no setting may take; that table is a leaf.
+    "flows.settings": ("flows.runs.catalog",),
     "extractors": (),
     "extractors.http": ("extractors",),
     "extractors.reading": ("extractors", "extractors.http"),

@@ -11,12 +11,15 @@ import pytest
 import yaml
 from prefect.flows import Flow, load_flow_from_entrypoint
 
+from flows.runs.catalog import STREAMS
+
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").iterdir())
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
-SCHEDULED = ("sync-events", "sync-exports", "sync-evaluations", "verify-events")
+SCHEDULED = (*(stream.deployment for stream in STREAMS if stream.by_default), "verify-events")
+BY_HAND = tuple(stream.deployment for stream in STREAMS if not stream.by_default)
 
 
 def tool(name: str, *arguments: str) -> None:
@@ -95,16 +98,19 @@ def test_units_give_up_every_right_they_do_not_need(unit):
 
 
 def test_deployments_are_those_of_the_contract():
-    """Names, tags and pool; scheduled ones cancel a new run while the old one works, a backfill queues."""
+    """A sync of every stream, scheduled where it is landed unasked; names, tags and pool; a sync cancels a new run while the
+    old one works, a backfill queues."""
     by_name = {one["name"]: one for one in DEPLOYMENTS}
 
-    assert set(by_name) == {*SCHEDULED, "backfill-events", "backfill-events-part"}
+    assert set(by_name) == {*SCHEDULED, *BY_HAND, "backfill-events", "backfill-events-part"}
     for name, one in by_name.items():
         assert isinstance(flow := load_flow_from_entrypoint(str(ROOT / one["entrypoint"])), Flow)
         assert flow.name == name
         assert "hedgerow" in one["tags"]
         assert one["work_pool"]["name"] == "hedgerow"
         assert int(one["work_pool"]["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]) == 30
-    assert {by_name[name]["concurrency_limit"]["collision_strategy"] for name in SCHEDULED} == {"CANCEL_NEW"}
+    assert {by_name[name]["concurrency_limit"]["collision_strategy"] for name in (*SCHEDULED, *BY_HAND)} == {
+        "CANCEL_NEW"
+    }
     assert by_name["backfill-events"]["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
     assert [name for name, one in by_name.items() if "schedules" in one] == [*SCHEDULED]

@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo
 
 from . import as_csv
 from .answers import Answer, ApiError, Request, invalid, not_found, to_json
-from .assets import Evaluations, Exports
+from .assets import KINDS, Evaluations, Exports, Objects
 from .engine import IMPLICIT_LIMIT, Engine, QueryError
 from .rows import Condition, Row, Store, filters, index_day, isoformat, micros
 
@@ -47,7 +47,7 @@ DEFAULT_PAGE = 100  # §3.4, §4: lists of exports and evaluations
 
 ADDRESS = re.compile(
     r"/api/(?:projects|environments)/([^/]+)/"
-    r"(query|events(?:/[^/]+)?|exports(?:/[^/]+(?:/content)?)?|evaluations(?:/[^/]+)?)/?"
+    rf"({'|'.join(('query', *KINDS))}|events(?:/[^/]+)?|exports(?:/[^/]+(?:/content)?)?|evaluations(?:/[^/]+)?)/?"
 )
 RELATIVE = re.compile(r"-?(\d+)?([hdwmMsqy])")  # §1.3: searched anywhere in the text
 FAULTS = frozenset({"429", "500", "502html", "503", "504", "cut"})
@@ -179,11 +179,13 @@ class Project:
         throttles: Mapping[str, Throttle],
         exports: Exports,
         evaluations: Evaluations,
+        lists: Mapping[str, Objects],
     ) -> None:
         self._store = store
         self._settings = settings
         self._exports = exports
         self._evaluations = evaluations
+        self._lists = lists
         self._seen = seen
         self._throttles = throttles
         self._engine = Engine(zone=settings.zone.key, project_id=settings.project_id, older=settings.older)
@@ -249,6 +251,10 @@ class Project:
                 return self._detail(event_uuid, request)
             case "GET", "exports", [] if self._settings.older:
                 raise not_allowed(request)  # seen: exports_list_405.json
+            case "GET", listed, [] if listed in KINDS:
+                if request.path.split("/")[2] != KINDS[listed].prefix:
+                    raise not_found("Endpoint not found.")
+                return _paged(request, self._lists[listed].visible(), page=KINDS[listed].page)
             case _, "exports", _:
                 with self._lock:
                     return self._export(request, name)
@@ -493,7 +499,8 @@ class Project:
         if known is not None:
             return Answer(200, to_json({**known, "is_cached": True}))
         try:
-            table = self._engine.select(sql, lines=self._store.json_lines(), now=self._settings.now())
+            tables = {} if self._settings.older else {name: one.table() for name, one in self._lists.items()}
+            table = self._engine.select(sql, lines=self._store.json_lines(), now=self._settings.now(), objects=tables)
         except QueryError as exc:
             raise invalid(str(exc)) from exc
         found: dict[str, Any] = {"query": sql, "columns": table.columns, "types": table.types, "results": table.results}
@@ -516,23 +523,23 @@ def not_allowed(request: Request) -> ApiError:
     return ApiError(405, "invalid_request", "method_not_allowed", detail)
 
 
-def _paged(request: Request, rows: list[dict[str, Any]]) -> Answer:
+def _paged(request: Request, rows: list[dict[str, Any]], *, page: int = DEFAULT_PAGE) -> Answer:
     """The part of *rows* that `limit` and `offset` ask for, with the addresses of its neighbours (§3.4)."""
 
     def number(name: str, least: int, default: int) -> int:
         text = request.params.get(name, "")
         return int(text) if text.isdecimal() and int(text) >= least else default
 
-    limit, offset = number("limit", 1, DEFAULT_PAGE), number("offset", 0, 0)
+    limit, offset = number("limit", 1, page), number("offset", 0, 0)
 
-    def page(start: int) -> str:
+    def address(start: int) -> str:
         query = {**request.params, "limit": limit, "offset": max(start, 0)}
         return f"http://{request.host}{request.path}?{urlencode(query)}"
 
     body = {
         "count": len(rows),
-        "next": page(offset + limit) if offset + limit < len(rows) else None,
-        "previous": page(offset - limit) if offset > 0 else None,
+        "next": address(offset + limit) if offset + limit < len(rows) else None,
+        "previous": address(offset - limit) if offset > 0 else None,
         "results": rows[offset : offset + limit],
     }
     return Answer(200, to_json(body))

@@ -9,6 +9,7 @@ import re
 import unicodedata
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -198,6 +199,66 @@ class Evaluations:
             new["evaluation_config"] = {"prompt": prompt}
         row.update(_settled(new), updated_at=moment(self._now()))
         return row
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a plain list has of its own: the path's prefix, rows without a `limit`, the key that it is sorted by downwards,
+    a row made by (number, moment), and its columns in HogQL beside id and deleted: name → (key of a row, type)."""
+
+    prefix: str
+    page: int
+    order: str
+    made: Callable[[int, str], dict[str, Any]]
+    columns: Mapping[str, tuple[str, str]]
+
+
+def _annotation(number: int, at: str) -> dict[str, Any]:
+    on = (
+        "dashboard_item",
+        "dashboard_id",
+        "dashboard_name",
+        "insight_short_id",
+        "insight_name",
+        "insight_derived_name",
+    )
+    made = {"id": number, "content": "deployed", "date_marker": at, "creation_type": "GIT", **dict.fromkeys(on)}
+    made |= {"created_by": OWNER, "created_at": at, "updated_at": at, "deleted": False, "scope": "project"}
+    return {**made, "emoji": None, "hidden_in_user_interface": None, "tags": []}
+
+
+KINDS = {
+    "annotations": Kind(
+        prefix="projects",
+        page=1000,
+        order="date_marker",
+        made=_annotation,
+        columns={
+            "scope": ("scope", "String"),
+            "dashboard_item_id": ("dashboard_item", "Nullable(Int64)"),
+            "dashboard_id": ("dashboard_id", "Nullable(Int64)"),
+        },
+    )
+}
+
+
+class Objects:
+    """A plain list, deleted objects too. A row is what its kind makes; what is *given* of each goes on top."""
+
+    def __init__(self, kind: Kind, given: Iterable[Mapping[str, Any]], *, now: Callable[[], datetime]) -> None:
+        self.kind = kind
+        self._rows = [{**kind.made(number, moment(now())), **row} for number, row in enumerate(given, 1)]
+
+    def visible(self) -> list[dict[str, Any]]:
+        """As PostHog sorts them, which leaves open who comes first among equals: here the older id, then the newer."""
+        shown = sorted((row for row in self._rows if not row["deleted"]), key=lambda row: row["id"] % 2)
+        return sorted(shown, key=lambda row: str(row[self.kind.order]), reverse=True)
+
+    def table(self) -> tuple[list[str], list[list[Any]]]:
+        """Columns with their types, and all rows, as HogQL has them."""
+        columns = ["id Int64", "deleted UInt8", *(f"{name} {kind}" for name, (_, kind) in self.kind.columns.items())]
+        keys = ["id", "deleted", *(key for key, _ in self.kind.columns.values())]
+        return columns, [[row[key] for key in keys] for row in self._rows]
 
 
 def _found(rows: list[dict[str, Any]], name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import json
 import re
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ MAX_LIMIT = 50_000  # §10
 
 LITERAL = re.compile(r"('(?:[^'\\]|\\.|'')*')", re.DOTALL)
 TO_DATETIME_OF_TEXT = re.compile(r"\btoDateTime\(\s*('[^']*')\s*(?:,\s*('[^']*')\s*)?\)")
+OBJECTS = re.compile(r"\bsystem\.(\w+)")  # ClickHouse has a database of that name itself
 PROPERTY = re.compile(r"\b(?:events\.)?properties\.([\w$]+)")
 DATETIME_TYPE = re.compile(r"(?:Nullable\()?DateTime(?:64)?(?:\((?:\d+)?(?:, )?(?:'([^']+)')?\))?\)?")
 
@@ -96,8 +97,17 @@ class Engine:
             self._load(lines)
             return [n for (n,) in self._ask(sql, limit=0)["data"]]
 
-    def select(self, sql: str, *, lines: Iterable[str], now: datetime) -> Table:
+    def select(
+        self,
+        sql: str,
+        *,
+        lines: Iterable[str],
+        now: datetime,
+        objects: Mapping[str, tuple[list[str], list[list[Any]]]],
+    ) -> Table:
         """Answer of one SELECT, with the implicit and the maximal LIMIT; moments carry their column's zone.
+
+        *objects*: columns and rows of the tables of `system`, by name.
 
         Raises QueryError, also for OFFSET, which personal keys may not use (§10).
         """
@@ -110,9 +120,11 @@ class Engine:
         limited = re.search(r"\blimit\b(?!\s+\d+\s+by\b)", around, re.IGNORECASE) is not None
         with self._lock:
             self._load(lines)
+            for name in set(OBJECTS.findall(sql)) & set(objects):
+                self._hold(name, *objects[name])
             # One row more than shown tells whether there are more.
             limit = MAX_LIMIT if limited else IMPLICIT_LIMIT + 1
-            answer = self._ask(rewritten(sql, zone=self._zone, now=now), limit=limit)
+            answer = self._ask(rewritten(OBJECTS.sub(r"objects_\1", sql), zone=self._zone, now=now), limit=limit)
         rows = answer["data"] if limited else answer["data"][:IMPLICIT_LIMIT]
         zones = [self._moment_zone(column["type"]) for column in answer["meta"]]
         return Table(
@@ -121,6 +133,15 @@ class Engine:
             results=[[self._told(value, zone) for value, zone in zip(row, zones, strict=True)] for row in rows],
             has_more=None if limited else len(answer["data"]) > IMPLICIT_LIMIT,
         )
+
+    def _hold(self, name: str, columns: list[str], rows: list[list[Any]]) -> None:
+        """Have the objects of a plain list as they are now."""
+        shape = ", ".join(columns)
+        self._connection.query(f"CREATE OR REPLACE TABLE objects_{name} ({shape}) ENGINE = Memory")
+        text = "\n".join(map(json.dumps, rows)).replace("\\", "\\\\").replace("'", "\\'")
+        if rows:
+            given = f"format(JSONCompactEachRow, '{shape}', '{text}')"
+            self._connection.query(f"INSERT INTO objects_{name} SELECT * FROM {given} SETTINGS limit = 0")
 
     def forget(self) -> None:
         """Load the events anew before the next answer."""

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from .answers import Answer, Request
 from .api import MAX_LIMIT, OLDER_MAX_LIMIT, Project, SecondServer, Settings, Throttle
-from .assets import Evaluations, Exports, OlderExports
+from .assets import KINDS, Evaluations, Exports, Objects, OlderExports
 from .bucket import Bucket
 from .rows import Row, Store
 
@@ -140,6 +140,7 @@ def second_server(
     time_zone: str = "America/St_Johns",
     export_content: bytes = b"",
     evaluations: Iterable[Mapping[str, Any]] = (),
+    lists: Mapping[str, Iterable[Mapping[str, Any]]] | None = None,
     older: bool = False,
     most_rows: int | None = None,
     persons: Mapping[str, Mapping[str, Any]] | None = None,
@@ -152,7 +153,8 @@ def second_server(
     PostHog has 240 and 1200; list and detail share one bucket, POST query has its own of the same size.
     *faults*: which answer the n-th list request (from 1) gets instead: "429", "500", "502html", "503", "504" or "cut".
     *export_content*: what every export's content is; a store on another port serves it, an older server itself.
-    *evaluations*: what differs of each from an enabled judge made now. *older*: act as a server of 2023. *most_rows*:
+    *evaluations*: what differs of each from an enabled judge made now; *lists*: the same of plain lists, by name.
+    *older*: act as a server of 2023. *most_rows*:
     larger pages are clamped without a word; None is 1,000, and 10,000 of an older one. *persons*: by distinct id.
     *foreign*: projects of another organization. *before_answer*: called with "events" or "query" and the number (from
     1) of that list or query.
@@ -179,6 +181,7 @@ def second_server(
         throttles={name: Throttle(per_minute=per_minute, per_hour=per_hour) for name in ("events", "query")},
         exports=(OlderExports if older else Exports)(content=export_content, bucket=bucket, now=clock),
         evaluations=Evaluations(evaluations, now=clock),
+        lists={name: Objects(kind, (lists or {}).get(name, ()), now=clock) for name, kind in KINDS.items()},
     )
     try:
         with _listening(bucket.respond, clock) as bucket.url, _listening(project.respond, clock) as seen.url:

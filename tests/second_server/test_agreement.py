@@ -13,6 +13,8 @@ import pytest
 from extractors import hogql
 from extractors.filters import EventFilter
 from extractors.hogql import Dialect, Grid
+from extractors.lists import resources
+from extractors.simulator.assets import lists
 from extractors.simulator.data.dataset import Dataset, Event
 from extractors.simulator.profiles import CLOUD, OLD_2023, SERVER_2023_12
 from extractors.simulator.server import serve
@@ -90,6 +92,41 @@ def test_statement_of_hedgerow_s_is_answered_alike(name, dialect, one, other, se
 
     assert first == second
     assert first[0] == (400 if dialect is Dialect.DATETIME64 and one != "now" else 200)
+
+
+OBJECTS: list[dict[str, Any]] = [
+    {},
+    {"deleted": True},
+    {"scope": "organization"},
+    {"scope": "it's", "dashboard_id": 7},
+    {"dashboard_item": 8},
+]
+TWINS = [one for one in vars(resources).values() if isinstance(one, resources.Resource) and one.twin]
+
+
+@pytest.mark.parametrize("after", [-1, 2])
+@pytest.mark.parametrize("resource", TWINS, ids=lambda resource: resource.path)
+def test_objects_of_a_list_are_answered_alike(resource, after):
+    """The table beside a list: the same rows of both, ascending, and on servers of 2023 a refusal."""
+    store = lists.stores()[resource.path]
+    for given in OBJECTS:
+        store.add(START, **given)
+    columns = ("id", "deleted", *resource.twin.parents)
+    body = hogql.objects(1, resource.twin.table, columns, after=after, but=resource.twin.beyond, limit=9).body
+    found = []
+    for older in (False, True):
+        profile = OLD_2023 if older else CLOUD
+        with (
+            serve(Dataset(), profile=profile, lists={resource.path: store}) as first,
+            second_server([], lists={resource.path: OBJECTS}, older=older) as second,
+        ):
+            for server in (first, second):
+                headers = {"Authorization": f"Bearer {server.key}"}
+                found.append(said(httpx.post(f"{server.url}{QUERY}", content=body, headers=headers, timeout=60)))
+
+    expected = [[1, 0, None, None], [2, 1, None, None], [4, 0, None, 7], [5, 0, 8, None]]
+    assert found[:2] == [(200, [row for row in expected if row[0] > after])] * 2
+    assert [status for status, _ in found[2:]] == [400, 400]
 
 
 def functions() -> set[str]:

@@ -27,14 +27,15 @@ class Asked:
     address: str
 
 
-def page(rows: Sequence[Mapping[str, object]], asked: Asked) -> Response:
-    """`count`, `next`, `previous` and the rows from `offset` on; what is no number counts as missing."""
-    limit = _number(asked.params.get("limit"), PAGE) or PAGE
+def page(rows: Sequence[Mapping[str, object]], asked: Asked, *, page: int = PAGE, miscounted: int = 0) -> Response:
+    """`count`, `next`, `previous` and the rows from `offset` on; what is no number counts as missing. *page*: rows
+    without a `limit`; *miscounted*: what is added to the count."""
+    limit = _number(asked.params.get("limit"), page) or page
     offset = _number(asked.params.get("offset"), 0)
     more, before = offset + limit < len(rows), offset > 0
     return responses.json_answer(
         {
-            "count": len(rows),
+            "count": len(rows) + miscounted,
             "next": _moved(asked, limit, offset + limit) if more else None,
             "previous": _moved(asked, limit, max(0, offset - limit)) if before else None,
             "results": rows[offset : offset + limit],

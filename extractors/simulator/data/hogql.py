@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -62,6 +62,9 @@ CREATE MACRO toStartOfDay(moment) AS date_trunc('day', moment AT TIME ZONE $proj
 STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'")
 CONSTANT = re.compile(r"(\btoDateTime\(\s*)'(19[0-6]\d-\d\d-\d\d[ T]\d\d:\d\d:\d\d)\.(\d{1,6})([^']*)'")
 
+TWIN = re.compile(r"\bsystem\.(\w+)")
+"""Tables of a project's objects; DuckDB has a catalog of that name."""
+
 TYPED = "* REPLACE (uuid::UUID AS uuid, poe_id::UUID AS poe_id)"
 NOBODY, NIL = Person(""), "00000000-0000-0000-0000-000000000000"
 
@@ -80,9 +83,12 @@ class Result:
 
 
 class Engine:
-    """Answers HogQL over one dataset; its copy in DuckDB follows the dataset's version."""
+    """Answers HogQL over one dataset; its copy in DuckDB follows the dataset's version. *twins*: the tables of `system`."""
 
-    def __init__(self, dataset: Dataset, profile: Profile) -> None:
+    def __init__(
+        self, dataset: Dataset, profile: Profile, *, twins: Callable[[str], pa.Table | None] = lambda name: None
+    ) -> None:
+        self._twins = twins
         self._dataset, self._profile, self._timezone = dataset, profile, profile.project_timezone
         self._lock = threading.Lock()
         self._db = duckdb.connect(":memory:", config={"threads": 1})
@@ -95,6 +101,8 @@ class Engine:
         sql = f"{self._translated(hogql)} LIMIT {limit + 1}"
         with self._lock:
             self._refresh()
+            for name in set(TWIN.findall(hogql)):
+                self._hold_twin(name)
             try:
                 cursor = self._db.execute(sql)
                 native = [(str(column[0]), str(column[1])) for column in cursor.description or []]
@@ -128,6 +136,14 @@ class Engine:
         self._db.register("source", _table(self._dataset.events, self._dataset.persons))
         self._db.execute(f"CREATE OR REPLACE TABLE events AS SELECT {TYPED} FROM source")
         self._db.unregister("source")
+
+    def _hold_twin(self, name: str) -> None:
+        """Have the objects of a list as they are now; the engine refuses a table that it does not have."""
+        found = self._twins(name) if self._profile.twins else None
+        if found is not None:
+            self._db.register("source", found)
+            self._db.execute(f"CREATE OR REPLACE TABLE system_{name} AS SELECT * FROM source")
+            self._db.unregister("source")
 
     def _translated(self, hogql: str) -> str:
         """DuckDB's spelling of *hogql*; functions outside the server's list and OFFSET are refused."""
@@ -186,6 +202,7 @@ def _code(text: str) -> str:
         raise Refused("OFFSET is not allowed for personal API keys")
     for here, there in (("length", "strlen"), ("position", "strpos"), ("uniqExact", "hogql_uniq")):
         text = re.sub(rf"\b{here}\s*\(", f"{there}(", text)
+    text = TWIN.sub(r"system_\1", text)
     text = re.sub(r"\bpoe\.(id|properties)\b", r"poe_\1", text)
     # Events' properties are texts, whatever their JSON type.
     text = re.sub(r"\bproperties\.(\$?\w+)", r"""json_extract_string(properties, '$."\1"')""", text)

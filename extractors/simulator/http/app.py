@@ -20,9 +20,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from extractors.simulator import faults, responses
-from extractors.simulator.assets import evaluations, exports, paging
+from extractors.simulator.assets import evaluations, exports, lists, paging
 from extractors.simulator.assets.evaluations import EvaluationStore
 from extractors.simulator.assets.exports import ExportStore
+from extractors.simulator.assets.lists import KINDS, ListStore
 from extractors.simulator.data import tabular
 from extractors.simulator.data.dataset import Dataset, Event, Person
 from extractors.simulator.data.hogql import Engine
@@ -52,7 +53,7 @@ BUCKETS = {
     "content": "rest",
     "evaluations": "rest",
     "evaluation": "rest",
-    **dict.fromkeys(accounts.SCOPES, "rest"),
+    **dict.fromkeys((*accounts.SCOPES, *KINDS), "rest"),
 }
 
 
@@ -71,20 +72,21 @@ class RequestSeen:
 class Simulator:
     """A running server. *damaged*: (kind, uuid) of each row that was shown damaged.
 
-    *exports* and *evaluations* are those of the first project; tests change them while it runs.
+    *exports*, *evaluations* and *lists* are those of the first project; tests change them while it runs.
     """
 
     url: str
     key: str
     exports: ExportStore = field(default_factory=ExportStore)
     evaluations: EvaluationStore = field(default_factory=EvaluationStore)
+    lists: Mapping[str, ListStore] = field(default_factory=lists.stores)
     requests: list[RequestSeen] = field(default_factory=list)
     statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
     damaged: list[tuple[str, str]] = field(default_factory=list)
 
     def count(self, endpoint: str) -> int:
         """Requests of *endpoint*: list, detail, values, query, exports, export, content, evaluations, evaluation, or one of
-        accounts.SCOPES."""
+        accounts.SCOPES or lists.KINDS."""
         return sum(request.endpoint == endpoint for request in self.requests)
 
     @property
@@ -113,6 +115,7 @@ class _Project:
     query: Query
     exports: ExportStore
     evaluations: EvaluationStore
+    lists: Mapping[str, ListStore]
     running: int = 0
 
 
@@ -149,6 +152,7 @@ class App:
                 behaviour.profile,
                 exports=simulator.exports if number == first else ExportStore(),
                 evaluations=simulator.evaluations if number == first else EvaluationStore(),
+                held=simulator.lists if number == first else lists.stores(),
             )
             for number, dataset in datasets.items()
         }
@@ -202,6 +206,9 @@ class App:
         profile, request, endpoint = self._profile, asked.request, asked.endpoint
         missing = endpoint.startswith("evaluation") and not profile.evaluations
         of_project = endpoint not in accounts.SCOPES
+        if endpoint in KINDS:
+            missing = profile.lists is not None and endpoint not in profile.lists
+            missing = missing or asked.parts[1] not in KINDS[endpoint].prefixes
         if endpoint == "unknown" or missing or (of_project and asked.parts[1] not in profile.prefixes):
             # What stands in for absent endpoints renders JSON only, so another `format` is not found there first.
             other = asked.params.get("format", "json") != "json"
@@ -280,13 +287,15 @@ class App:
             return responses.server_error()
 
     def _asset_answer(self, asked: _Asked, project: _Project) -> Response:
-        """Exports and evaluations."""
+        """Exports, evaluations and plain lists."""
         profile, method, one = self._profile, asked.request.method, self._paged(asked)
         if asked.endpoint == "exports":
             return (exports.create if method == "POST" else exports.listed)(project.exports, one, profile)
         if asked.endpoint in ("export", "content"):
             answer = exports.one if asked.endpoint == "export" else exports.content
             return answer(project.exports, asked.parts[4], one, profile)
+        if asked.endpoint in KINDS:
+            return project.lists[asked.endpoint].listed(one)
         text = asked.parts[4] if asked.endpoint == "evaluation" else None
         return evaluations.answer(project.evaluations, method, text, one, profile)
 
@@ -394,8 +403,15 @@ class App:
         return responses.error(403, "authentication_error", "permission_denied", detail)
 
 
-def _project(dataset: Dataset, profile: Profile, *, exports: ExportStore, evaluations: EvaluationStore) -> _Project:
-    engine = Engine(dataset, profile)
+def _project(
+    dataset: Dataset,
+    profile: Profile,
+    *,
+    exports: ExportStore,
+    evaluations: EvaluationStore,
+    held: Mapping[str, ListStore],
+) -> _Project:
+    engine = Engine(dataset, profile, twins=lambda name: held[name].twin() if name in held else None)
 
     def matching(expression: str, events: Sequence[Event]) -> frozenset[int]:
         try:
@@ -403,13 +419,15 @@ def _project(dataset: Dataset, profile: Profile, *, exports: ExportStore, evalua
         except BadInput as exc:
             raise BareFault(str(exc)) from exc
 
-    return _Project(dataset, Listing(dataset, profile, matching), Query(engine, profile), exports, evaluations)
+    return _Project(dataset, Listing(dataset, profile, matching), Query(engine, profile), exports, evaluations, held)
 
 
 def _scope(endpoint: str, method: str) -> str:
     """The scope that a request needs (§5.2), empty for none."""
     if endpoint in accounts.SCOPES:
         return accounts.SCOPES[endpoint]
+    if endpoint in KINDS:
+        return KINDS[endpoint].scope
     kind = {"exports": "export", "export": "export", "content": "export"}.get(endpoint, "query")
     if endpoint.startswith("evaluation"):
         kind = "evaluation"
@@ -452,6 +470,8 @@ def _endpoint(parts: Sequence[str]) -> str:
     tail = parts[3:]
     if tail[0] == "query" and len(tail) == 1:
         return "query"
+    if tail[0] in KINDS and len(tail) == 1:
+        return tail[0]
     if tail[0] in ("exports", "evaluations") and len(tail) <= 2:
         return tail[0] if len(tail) == 1 else tail[0].removesuffix("s")
     if tail[0] == "exports" and len(tail) == 3 and tail[2] == "content":

@@ -21,14 +21,15 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from extractors import files
-from extractors.lists import evaluations as listing
 from extractors.lists import exports
+from extractors.lists import history as listing
+from extractors.lists.history import Reading
 from extractors.simulator.assets.blobs import Blob
 from extractors.simulator.assets.evaluations import EvaluationStore
 from extractors.simulator.assets.exports import ExportStore
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import Simulator, serve
-from flows.assets import evaluations, ordering, streams, tables
+from flows.assets import history, ordering, streams, tables
 from flows.evaluations import sync_evaluations
 from flows.orchestration import adapter
 from flows.runs.destinations import destination_of
@@ -40,7 +41,7 @@ from sinks.errors import DestinationUnusable, GenerationConflict
 from tests.flows.assets.test_assets import CSV, FREE, NOW, Place
 from tests.program import surroundings
 
-CLOCKED = (streams, evaluations, tables)  # modules that read the clock
+CLOCKED = (streams, history, tables)  # modules that read the clock
 HISTORY = "SELECT name, valid_from, valid_to FROM evaluations WHERE id = '{}' ORDER BY valid_from, valid_to NULLS LAST"
 
 
@@ -234,10 +235,10 @@ def test_history_is_sound_however_two_runs_meet(meetings):
     def client_of(*_: Any, **__: Any) -> Iterator[tuple[Client, None]]:
         yield Client(), None
 
-    def listed(client: Client, project_id: int) -> Iterator[dict[str, str]]:
+    def listed(client: Client, project_id: int, resource: object) -> Reading:
         pause()
         client.served_at = clock[0]
-        return iter([dict(source[number]) for number in sorted(shown)])
+        return Reading(tuple(dict(source[number]) for number in sorted(shown)), len(shown))
 
     def skewed() -> datetime:
         return clock[0] + timedelta(days=1 if threading.current_thread() is one.thread else -1)
@@ -250,7 +251,7 @@ def test_history_is_sound_however_two_runs_meet(meetings):
         sink = Heard(tables, lambda name, given: pause() if name in ("table", "replace") else None)
         patch.setattr(streams, "sink_of", lambda *_: sink)
         patch.setattr(streams, "client_of", client_of)
-        patch.setattr(listing, "evaluations", listed)
+        patch.setattr(listing, "read", listed)
         for module in CLOCKED:
             patch.setattr(module, "now", skewed)
         one, other = Racer(sync), Racer(sync)
@@ -266,11 +267,11 @@ def test_history_is_sound_however_two_runs_meet(meetings):
             one.step()
             other.step()
         sync()  # and one that meets no other
-    history = tables.held["evaluations"].rows.to_pylist()
+    landed = tables.held["evaluations"].rows.to_pylist()
 
     assert (one.error, other.error) == (None, None)
-    for name in {row["id"] for row in history}:
-        rows = sorted((row for row in history if row["id"] == name), key=lambda row: row["valid_from"])
+    for name in {row["id"] for row in landed}:
+        rows = sorted((row for row in landed if row["id"] == name), key=lambda row: row["valid_from"])
         assert sound([(row["name"], row["valid_from"], row["valid_to"]) for row in rows])
         read = [int(row["name"]) for row in rows]
         assert read == sorted(read)

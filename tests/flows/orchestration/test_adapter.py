@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from extractors.errors import SourceUnavailable
 from extractors.http.pacing import Share
 from extractors.window import Range
-from flows import backfill, evaluations, events, exports, verify
+from flows import annotations, backfill, evaluations, events, exports, verify
 from flows.assets.synced import Synced
 from flows.landing import pipeline
 from flows.landing.verification import Verification
@@ -33,6 +33,7 @@ FLOWS = [
     events.sync_events,
     exports.sync_exports,
     evaluations.sync_evaluations,
+    annotations.sync_annotations,
     verify.verify_events,
     backfill.backfill_events,
     backfill.backfill_part,
@@ -105,6 +106,7 @@ HANDED_ON = [
     (verify.verify_events, RANGE | {"accept_deletions": True, "repair": True}, WAIT),
     (exports.sync_exports, {}, WAIT),
     (evaluations.sync_evaluations, {"accept_deletions": True}, WAIT),
+    (annotations.sync_annotations, {"accept_deletions": True}, WAIT),
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.breaks.kind import ASKING, DURABLE, EXIT, ORDER, Break
+from tests.mutants.breaks.kind import ANNOTATED, ASKING, DURABLE, EXIT, ORDER, Break
 
 BREAKS = [
     Break(
@@ -21,21 +21,21 @@ BREAKS = [
     ),
     Break(
         "a list older than its table",
-        "flows/assets/evaluations.py",
-        "        old = sink.table(EVALUATIONS)\n        rows = list(evaluations.evaluations(client, project_id))\n",
-        "        rows = list(evaluations.evaluations(client, project_id))\n        old = sink.table(EVALUATIONS)\n",
+        "flows/assets/history.py",
+        "        old = sink.table(stream.table)\n        reading = history.read(client, project_id, resource)\n",
+        "        reading = history.read(client, project_id, resource)\n        old = sink.table(stream.table)\n",
         f"{ORDER} -k 'older_reading and table'",
     ),
     Break(
         "history by the local clock",
-        "flows/assets/evaluations.py",
-        "at=client.served_at or now(),",
-        "at=now(),",
+        "flows/assets/history.py",
+        "client.served_at or now(),",
+        "now(),",
         f"{ORDER} -k clocks_of_machines",
     ),
     Break(
         "missing evaluations not named",
-        "flows/assets/evaluations.py",
+        "flows/assets/history.py",
         "    if found.missing:\n",
         "    if not found.current:\n",
         f"{ORDER} -k empty_list_deletes",
@@ -109,8 +109,8 @@ BREAKS = [
     Break(
         "the history hides what ended an assets run",
         "flows/assets/streams.py",
-        "            with suppress(SinkError) if error else nullcontext():\n",
-        "            with nullcontext():\n",
+        "    with suppress(SinkError) if error else nullcontext():\n",
+        "    with nullcontext():\n",
         f"{ORDER} -k history_does_not_hide",
     ),
     Break(
@@ -136,9 +136,9 @@ BREAKS = [
     ),
     Break(
         "evaluations of every project are one's in a destination",
-        "flows/assets/evaluations.py",
-        "            project_id=project_id,\n            at=client.served_at",
-        "            project_id=1,\n            at=client.served_at",
+        "flows/assets/history.py",
+        "shape=shape, project_id=project_id, accept",
+        "shape=shape, project_id=1, accept",
         "tests/flows/assets/test_assets.py -k 'two_projects and file'",
     ),
     Break(
@@ -175,5 +175,47 @@ BREAKS = [
         "        mark = mark or notes.new_mark()\n",
         "        mark = notes.new_mark()\n",
         f"{DURABLE} -k first_mark",
+    ),
+    Break(
+        "a list that is not whole is no problem",
+        "flows/assets/history.py",
+        "    if not reading.complete:\n",
+        "    if False:\n",
+        f"{ANNOTATED} -k 'count_that and file'",
+    ),
+    Break(
+        "what is missing of a list that is not whole is gone",
+        "flows/assets/history.py",
+        "            complete=reading.complete,\n",
+        "",
+        f"{ANNOTATED} -k 'count_that and file'",
+    ),
+    Break(
+        "a twin that differs is no problem",
+        "flows/assets/history.py",
+        "    if reading.disagreement and",
+        "    if False and",
+        f"{ANNOTATED} -k 'that_differ and file'",
+    ),
+    Break(
+        "what a query calls deleted is missing",
+        "flows/assets/history.py",
+        "deleted=reading.twin.deleted if reading.twin else frozenset(),",
+        "deleted=frozenset(),",
+        f"{ANNOTATED} -k 'keep_their_history and file'",
+    ),
+    Break(
+        "every vanished annotation is a problem",
+        "flows/assets/history.py",
+        "        (done.problems if found.doubtful else done.notes).append",
+        "        done.problems.append",
+        f"{ANNOTATED} -k 'missing_and_not and file'",
+    ),
+    Break(
+        "an empty list of annotations is a note",
+        "flows/assets/history.py",
+        "        (done.problems if found.doubtful else done.notes).append",
+        "        done.notes.append",
+        f"{ANNOTATED} -k not_believed",
     ),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.breaks.kind import ASKING, EXIT, ORDER, Break
+from tests.mutants.breaks.kind import ASKING, CATALOG, EXIT, ORDER, Break
 
 BREAKS = [
     Break(
@@ -22,15 +22,15 @@ BREAKS = [
     Break(
         "file of the user replaced",
         "flows/cli/exports.py",
-        "    if output is None and (path.exists() or path.is_symlink()):\n",
+        "    if path != output and (path.exists() or path.is_symlink()):\n",
         "    if False:\n",
         f"{ASKING} -k waited_for_and_fetched",
     ),
     Break(
         "accepted deletions stop at the command line",
-        "flows/cli/app.py",
-        "accept_deletions=accept_deletions,\n                        max_wait=longest,\n",
-        "max_wait=longest,\n",
+        "flows/cli/loading.py",
+        "named=load.named,\n            accept_deletions=load.accept_deletions,\n",
+        "named=load.named,\n",
         f"{ORDER} -k accepted_on_the_command_line",
     ),
     Break(
@@ -42,21 +42,21 @@ BREAKS = [
     ),
     Break(
         "a sync that is incomplete ends with 0",
-        "flows/cli/app.py",
+        "flows/cli/loading.py",
         "any(done.problems for done in reports) or any(",
         "any(",
         f"{EXIT} -k 'ends_with_3 or quarantine'",
     ),
     Break(
         "exports and evaluations that are incomplete end with 0",
-        "flows/cli/app.py",
+        "flows/cli/loading.py",
         " or any(done.problems for done in synced):",
         ":",
         f"{EXIT} -k ends_with_3",
     ),
     Break(
         "the last project alone decides",
-        "flows/cli/app.py",
+        "flows/cli/loading.py",
         "    if any(done.problems for done in reports) or",
         "    if reports[-1:] and reports[-1].problems or",
         f"{EXIT} -k ends_with_3",
@@ -141,8 +141,8 @@ BREAKS = [
     Break(
         "a name that PostHog chose replaces a link",
         "flows/cli/exports.py",
-        "    if output is None and (path.exists() or path.is_symlink()):",
-        "    if output is None and path.exists():",
+        "    if path != output and (path.exists() or path.is_symlink()):\n",
+        "    if path != output and path.exists():\n",
         "tests/flows/cli/test_asking.py -k chose_replaces",
     ),
     Break(
@@ -165,5 +165,82 @@ BREAKS = [
         "    if path != output and (path.exists()",
         "    if output is None and (path.exists()",
         "tests/flows/cli/test_asking.py -k waited_for_and_fetched",
+    ),
+    Break(
+        "annotations are landed unasked",
+        "flows/runs/catalog.py",
+        "        by_default=False,\n",
+        "",
+        f"{CATALOG} -k landed_unasked",
+    ),
+    Break(
+        "streams of names alone are landed unasked",
+        "flows/runs/catalog.py",
+        "BY_DEFAULT = tuple(stream for stream in STREAMS if stream.by_default)",
+        "BY_DEFAULT = STREAMS",
+        f"{CATALOG} -k landed_unasked",
+    ),
+    Break(
+        "settings do not say what is landed unasked",
+        "flows/cli/loading.py",
+        "chosen(named or settings.streams.include)",
+        "chosen(named or [stream.name for stream in BY_DEFAULT])",
+        f"{CATALOG} -k landed_unasked",
+    ),
+    Break(
+        "a setting that names no stream is taken",
+        "flows/settings/model.py",
+        '        for name in self.include or ("",):\n',
+        "        for name in ():\n",
+        f"{CATALOG} -k names_no_stream",
+    ),
+    Break(
+        "check goes by the table and not by the settings",
+        "flows/runs/check.py",
+        "                by_name = stream.name not in settings.streams.include\n",
+        "                by_name = not stream.by_default\n",
+        f"{CATALOG} -k included_by_the_settings",
+    ),
+    Break(
+        "a list is filled by a range",
+        "flows/cli/loading.py",
+        "        if not BY_NAME[name].ranged:\n",
+        "        if False:\n",
+        f"{CATALOG} -k lies_in_time",
+    ),
+    Break(
+        "a backfill lands all streams",
+        "flows/cli/loading.py",
+        "chosen(streams or [stream.name for stream in RANGED])",
+        "chosen(streams or [])",
+        f"{CATALOG} -k 'backfill_without'",
+    ),
+    Break(
+        "a key that may not read annotations is warned of",
+        "flows/runs/check.py",
+        '        if by_name and exc.about == "scope":\n',
+        "        if False:\n",
+        f"{CATALOG} -k check_names",
+    ),
+    Break(
+        "check passes over a stream",
+        "flows/runs/check.py",
+        "                if stream.listed:\n",
+        "                if stream.listed and stream.by_default:\n",
+        f"{CATALOG} -k check_names",
+    ),
+    Break(
+        "a snapshot takes the name of a view",
+        "flows/runs/catalog.py",
+        "for name in (stream.table, *stream.views)),",
+        "for name in (stream.table,)),",
+        f"{CATALOG} -k no_snapshot",
+    ),
+    Break(
+        "a table with history lies among snapshots",
+        "sinks/destination.py",
+        'HISTORIES = ("evaluations", "annotations")',
+        'HISTORIES = ("evaluations",)',
+        f"{CATALOG} -k lake_has_a_place",
     ),
 ]

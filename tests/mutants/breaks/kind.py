@@ -59,3 +59,5 @@ EXIT, MARKS, QUARANTINE = (
 STRICT = "tests/extractors/simulator/test_strict.py"
 WITNESS, SAMPLES = "tests/flows/landing/test_second_witness.py", "tests/second_server/test_samples.py"
 ARCHITECTURE = "tests/architecture/test_imports.py"
+HISTORY, SHAPES = "tests/extractors/lists/test_history.py", "tests/transforms/test_shapes.py"
+CATALOG, ANNOTATED = "tests/flows/runs/test_catalog.py", "tests/flows/assets/test_annotations.py"

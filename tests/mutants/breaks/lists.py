@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.breaks.kind import CONTENTS, LOOKUPS, Break
+from tests.mutants.breaks.kind import ANNOTATED, CONTENTS, HISTORY, LOOKUPS, Break
 
 BREAKS = [
     Break(
@@ -123,5 +123,96 @@ BREAKS = [
         '        raise errors.AnswerLost(f"{exc}: whether the export was made is not known") from exc\n',
         "        raise\n",
         "tests/extractors/lists/test_exports.py -k sent_once",
+    ),
+    Break(
+        "one answer dates a history",
+        "extractors/lists/history.py",
+        "    while len(counts) == 1 or (",
+        "    while (",
+        f"{HISTORY} -k 'one_page'",
+    ),
+    Break(
+        "a clock that disagrees dates a history",
+        "extractors/lists/history.py",
+        " or (client.served_at != client.heard.served_at and len(counts) < CLOCK_ANSWERS):",
+        ":",
+        f"{HISTORY} -k wrong_clock",
+    ),
+    Break(
+        "a list is complete whatever it counts",
+        "extractors/lists/history.py",
+        "        return len(self.rows) == self.count\n",
+        "        return len(self.rows) >= self.count\n",
+        f"{HISTORY} -k 'never_agrees'",
+    ),
+    Break(
+        "a list that moved is not read again",
+        "extractors/lists/history.py",
+        "        if reading.proven or reading.tired:\n",
+        "        if True:\n",
+        f"{HISTORY} -k 'read_again or asked_again'",
+    ),
+    Break(
+        "an id that is no number is landed",
+        "extractors/lists/history.py",
+        "    if resource.numbered and not all(",
+        "    if not resource.numbered and not all(",
+        f"{HISTORY} -k whole_numbers",
+    ),
+    Break(
+        "the twin's first page is all",
+        "extractors/lists/history.py",
+        "        last = page[-1][0]\n",
+        "        return\n",
+        f"{HISTORY} -k to_its_end",
+    ),
+    Break(
+        "rows of other projects are a difference",
+        "extractors/lists/history.py",
+        "tuple(sorted(shown - beyond - known.living))",
+        "tuple(sorted(shown - known.living))",
+        f"{HISTORY} -k both_ways",
+    ),
+    Break(
+        "what hides with its parent is a difference",
+        "extractors/lists/history.py",
+        "known.living - shown - known.hanging",
+        "known.living - shown",
+        f"{HISTORY} -k both_ways",
+    ),
+    Break(
+        "a twin's deleted rows are living",
+        "extractors/lists/history.py",
+        "        (deleted if gone else living).add(number)\n",
+        "        living.add(number)\n",
+        f"{HISTORY} -k to_its_end",
+    ),
+    Break(
+        "ids that go back are taken",
+        "extractors/lists/history.py",
+        "        if any(one[0] >= other[0] for",
+        "        if any(one[0] > other[0] + 9 for",
+        f"{HISTORY} -k do_not_ascend",
+    ),
+    Break(
+        "a server without a twin ends the run",
+        "extractors/lists/history.py",
+        "    except (errors.RequestRefused, errors.EndpointMissing, errors.AccessDenied):\n",
+        "    except errors.EndpointMissing:\n",
+        f"{ANNOTATED} -k nothing_false",
+    ),
+    Break(
+        "the other address is asked first",
+        "extractors/lists/history.py",
+        "    if resource.prefix:\n",
+        "    if False:\n",
+        f"{HISTORY} -k asked_first",
+    ),
+    Break(
+        "a list that never shows all is walked over and over",
+        "extractors/lists/history.py",
+        " or reading.tired:",
+        ":",
+        f"{HISTORY} -k never_agrees",
     ),
 ]

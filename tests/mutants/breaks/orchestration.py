@@ -49,7 +49,7 @@ BREAKS = [
     ),
     Break(
         "accepted deletions stop at the flow",
-        "flows/evaluations.py",
+        "flows/orchestration/streams.py",
         "                    accept_deletions=accept_deletions,\n",
         "",
         f"{ORDER} -k accepted_in_prefect",
@@ -91,7 +91,7 @@ BREAKS = [
     ),
     Break(
         "Prefect's sync of exports waits for ever",
-        "flows/exports.py",
+        "flows/orchestration/streams.py",
         "max_wait=timedelta(minutes=max_wait_minutes)",
         "max_wait=None",
         "tests/flows/orchestration/test_adapter.py -k reaches_the_work",

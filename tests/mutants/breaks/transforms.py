@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.breaks.kind import CONFORMANCE, COPIES, ORDER, WITNESS, Break
+from tests.mutants.breaks.kind import CONFORMANCE, COPIES, ORDER, SHAPES, WITNESS, Break
 
 BREAKS = [
     Break(
@@ -63,31 +63,31 @@ BREAKS = [
     ),
     Break(
         "a period that ends before it begins",
-        "transforms/evaluations.py",
-        "    at = _after(ours, at)\n",
-        "",
-        "tests/transforms/test_evaluations.py -k clock_goes_back",
+        "transforms/history.py",
+        "    at = _after(ours, shown.at)\n",
+        "    at = shown.at\n",
+        "tests/transforms/test_history.py -k clock_goes_back",
     ),
     Break(
         "deleted anew by every run",
-        "transforms/evaluations.py",
+        "transforms/history.py",
         '    return bool(before["deleted"] != deleted or',
         '    return bool(before["deleted"] or',
-        "tests/transforms/test_evaluations.py -k deleted_once",
+        "tests/transforms/test_history.py -k deleted_once",
     ),
     Break(
         "an empty list deletes all",
-        "transforms/evaluations.py",
-        "    if len(gone) == len(living) or (",
-        "    if (",
-        "tests/transforms/test_evaluations.py -k lacks_too_much",
+        "transforms/history.py",
+        "    return not (gone == len(living) or (",
+        "    return not ((",
+        "tests/transforms/test_history.py -k lacks_too_much",
     ),
     Break(
         "missing ones outnumbered by new ones",
-        "transforms/evaluations.py",
+        "transforms/history.py",
         '    return frozenset(name for name in gone if living[name].get("missing_since") is not None)\n',
         "    return frozenset()\n",
-        "tests/transforms/test_evaluations.py -k missing_stays_so",
+        "tests/transforms/test_history.py -k missing_stays_so",
     ),
     Break(
         "a stored content forgotten",
@@ -133,10 +133,10 @@ BREAKS = [
     ),
     Break(
         "evaluations of every project are one's",
-        "transforms/evaluations.py",
+        "transforms/history.py",
         '    ours = [row for row in held if row["project_id"] == project_id]\n',
         "    ours = list(held)\n",
-        "tests/transforms/test_evaluations.py -k projects",
+        "tests/transforms/test_history.py -k projects",
     ),
     Break(
         "exports of every project are known to one",
@@ -154,10 +154,10 @@ BREAKS = [
     ),
     Break(
         "a zone taken for UTC",
-        "transforms/evaluations.py",
+        "transforms/history.py",
         "    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)\n",
         "    return at.replace(tzinfo=UTC)\n",
-        "tests/transforms/test_evaluations.py -k moment",
+        "tests/transforms/test_history.py -k moment",
     ),
     Break(
         "more digits than a double keeps",
@@ -179,5 +179,75 @@ BREAKS = [
         "known.get(name.lower(), name)",
         "name",
         "tests/transforms/test_tables.py -k any_case",
+    ),
+    Break(
+        "what moves by itself is a change",
+        "transforms/history.py",
+        " if name not in shape.volatile}",
+        "}",
+        f"{SHAPES} -k moves_by_itself",
+    ),
+    Break(
+        "names of colleagues are written",
+        "transforms/history.py",
+        "shape.written(row) for row in shown.rows",
+        "dict(row) for row in shown.rows",
+        f"{SHAPES} -k never_written",
+    ),
+    Break(
+        "a secret is written for its parts",
+        "transforms/shapes.py",
+        "            elif parts:\n",
+        "            else:\n",
+        f"{SHAPES} -k never_written_is_nowhere",
+    ),
+    Break(
+        "what is no object is written whole",
+        "transforms/shapes.py",
+        " if isinstance(value, dict) else None",
+        " if isinstance(value, dict) else value",
+        f"{SHAPES} -k never_written_is_nowhere",
+    ),
+    Break(
+        "what vanishes is deleted",
+        "transforms/history.py",
+        "    missing = kept_back(unsaid, rows) if shape.vanished_is_deleted else",
+        "    missing = kept_back(unsaid, rows) if True else",
+        f"{SHAPES} -k vanishes_is_missing",
+    ),
+    Break(
+        "what did not come has vanished",
+        "transforms/history.py",
+        "    if not shown.complete:\n",
+        "    if False:\n",
+        f"{SHAPES} -k vanishes_is_missing",
+    ),
+    Break(
+        "the source's word of a deletion is not heard",
+        "transforms/history.py",
+        " if name not in shown.deleted}",
+        "}",
+        f"{SHAPES} -k 'vanishes_is_missing or are_doubted'",
+    ),
+    Break(
+        "an empty list of annotations is believed",
+        "transforms/history.py",
+        "(shape.vanished_is_deleted or not believable(unsaid, rows))",
+        "shape.vanished_is_deleted",
+        f"{SHAPES} -k are_doubted",
+    ),
+    Break(
+        "a number of more than 64 bits ends the run",
+        "transforms/history.py",
+        " and -(2**63) <= value < 2**63",
+        "",
+        f"{SHAPES} -k takes_what_fits",
+    ),
+    Break(
+        "evaluations that vanish are missing",
+        "transforms/shapes.py",
+        "    vanished_is_deleted=True,\n",
+        "",
+        "tests/flows/assets/test_kept.py",
     ),
 ]

@@ -1,4 +1,4 @@
-"""Evaluations as a history."""
+"""A list as a history: evaluations, whose rows that vanish are deleted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from transforms.evaluations import Merged, merged
+from transforms.history import Merged, Shown, merged
+from transforms.shapes import EVALUATIONS
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -19,7 +20,7 @@ def shown(*names: str, **more: Any) -> list[dict[str, Any]]:
 
 
 def read(history: pa.Table | None, rows: list[dict[str, Any]], *, project_id: int = 1, at: datetime = AT) -> Merged:
-    return merged(history, rows, project_id=project_id, at=at)
+    return merged(history, Shown(tuple(rows), at), shape=EVALUATIONS, project_id=project_id)
 
 
 def periods(history: pa.Table, name: str) -> list[tuple[Any, ...]]:
@@ -99,7 +100,8 @@ def test_a_list_that_lacks_too_much_deletes_nothing(before, after, missing):
     """None of the current ones, or more than half of ten and more missing: they stay, and what is shown is landed."""
     first = read(None, shown(*before)).table
     second = read(first, shown(*after), at=AT + timedelta(hours=1))
-    accepted = merged(second.table, shown(*after), project_id=1, at=AT + timedelta(hours=2), accept_deletions=True)
+    again = Shown(tuple(shown(*after)), AT + timedelta(hours=2))
+    accepted = merged(second.table, again, shape=EVALUATIONS, project_id=1, accept_deletions=True)
     gone = len(set(before) - set(after))
     current = {row["id"]: row["deleted"] for row in second.table.to_pylist() if row["valid_to"] is None}
 

@@ -1,0 +1,236 @@
+"""A list as a history: a row per object per change, `valid_to` null for the current one (docs/streams.md)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from transforms.shapes import Kind, Shape
+
+TIME = pa.timestamp("us", "UTC")
+ARROW = {
+    Kind.TEXT: pa.string(),
+    Kind.WHOLE: pa.int64(),
+    Kind.FLAG: pa.bool_(),
+    Kind.TIME: TIME,
+    Kind.JSON: pa.string(),
+}
+MANY = 10
+"""From so many current rows on, a list that lacks more than half of them is not believed."""
+
+
+def schema(shape: Shape) -> pa.Schema:
+    """The columns of a table with history, in order."""
+    return pa.schema(
+        [
+            pa.field("project_id", pa.int64(), nullable=False),
+            pa.field("id", ARROW[shape.key], nullable=False),
+            *(pa.field(name, ARROW[kind], nullable=name != "deleted") for name, kind in shape.columns.items()),
+            pa.field("raw", pa.string(), nullable=False),
+            pa.field("updated_at", TIME),
+            pa.field("valid_from", TIME, nullable=False),
+            pa.field("valid_to", TIME),
+            pa.field("missing_since", TIME),
+        ]
+    )
+
+
+def json_columns(shape: Shape) -> tuple[str, ...]:
+    """Columns that hold JSON as text."""
+    return (*(name for name, kind in shape.columns.items() if kind is Kind.JSON), "raw")
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The new history, and how many objects were new, changed and gone.
+
+    *missing*: ids that the source does not show and that are kept all the same, out of *current* ones; *doubtful*: so
+    many that the list is not believed. *differs*: the table is another than before.
+    """
+
+    table: pa.Table
+    new: int
+    changed: int
+    deleted: int
+    missing: tuple[Any, ...]
+    doubtful: bool
+    current: int
+    differs: bool
+
+    def __bool__(self) -> bool:
+        return self.differs
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the source showed of a project at *at*. *complete*: that is all there is, so that the rest is missing.
+
+    *deleted*: ids that it says are deleted, beside the rows.
+    """
+
+    rows: tuple[Mapping[str, Any], ...]
+    at: datetime
+    complete: bool = True
+    deleted: frozenset[Any] = frozenset()
+
+
+def merged(
+    history: pa.Table | None, shown: Shown, *, shape: Shape, project_id: int, accept_deletions: bool = False
+) -> Merged:
+    """The history after the source has shown a project's rows. What it does not show any more is deleted where gone says
+    so, or with *accept_deletions*; else it is missing.
+
+    The rows were read after *history* was: the reading is the newer one, whatever the clocks say. Where its time is not
+    after every time of the project's history, the next microsecond takes its place. A change is any key that differs,
+    also one that hedgerow does not know, but for volatile ones: `raw` has the row whole, but for what is never written.
+    """
+    held: list[dict[str, Any]] = history.to_pylist() if history is not None else []
+    ours = [row for row in held if row["project_id"] == project_id]
+    current = {row["id"]: row for row in ours if row["valid_to"] is None}
+    rows = {_id(row, shape): shape.written(row) for row in shown.rows}
+    gone, missing, doubtful = _gone(current, rows, shown, shape=shape, accept_deletions=accept_deletions)
+    at = _after(ours, shown.at)
+    now: dict[Any, dict[str, Any]] = {}  # what the current row of an id becomes
+    added, new, changed = [], 0, 0
+    for name, row in rows.items():
+        before = current.get(name)
+        if before is not None and not _differs(row, before, shape):
+            now[name] = before | {"missing_since": None}
+            continue
+        new += before is None
+        changed += before is not None
+        if before is not None:
+            now[name] = before | {"valid_to": at, "missing_since": None}
+        added.append(_row(row, shape=shape, project_id=project_id, at=at))
+    for name in missing:
+        now[name] = current[name] | {"missing_since": current[name].get("missing_since") or at}
+    for name in gone:
+        now[name] = current[name] | {"valid_to": at, "missing_since": None}
+        added.append(current[name] | {"deleted": True, "valid_from": at, "missing_since": None})
+    kept = [now.get(row["id"], row) if row is current.get(row["id"]) else row for row in held]
+    return Merged(
+        table=pa.Table.from_pylist([*kept, *added], schema=schema(shape)),
+        new=new,
+        changed=changed,
+        deleted=len(gone),
+        missing=tuple(sorted(missing)),
+        doubtful=doubtful,
+        current=sum(not row["deleted"] for row in current.values()),
+        differs=bool(added)
+        or any(row["missing_since"] != current[name].get("missing_since") for name, row in now.items()),
+    )
+
+
+def _gone(
+    current: Mapping[Any, Mapping[str, Any]],
+    rows: Container[Any],
+    shown: Shown,
+    *,
+    shape: Shape,
+    accept_deletions: bool,
+) -> tuple[list[Any], frozenset[Any], bool]:
+    """Of *current*, in its order: what is deleted, what is missing, and whether so much is that the list is in doubt."""
+    if not shown.complete:
+        return [], frozenset(), False
+    living = {name: row for name, row in current.items() if not row["deleted"]}
+    unsaid = {name: row for name, row in living.items() if name not in shown.deleted}
+    missing = kept_back(unsaid, rows) if shape.vanished_is_deleted else frozenset(n for n in unsaid if n not in rows)
+    if accept_deletions:
+        missing = frozenset()
+    doubtful = bool(missing) and (shape.vanished_is_deleted or not believable(unsaid, rows))
+    return [name for name in living if name not in rows and name not in missing], missing, doubtful
+
+
+def kept_back(living: Mapping[Any, Mapping[str, Any]], rows: Container[Any]) -> frozenset[Any]:
+    """Ids of *living* rows that the source does not show and that are not taken for deleted.
+
+    All that it does not show, where that is not believable. Those kept back before stay so, whatever has been added
+    meanwhile.
+    """
+    gone = frozenset(name for name in living if name not in rows)
+    if not believable(living, rows):
+        return gone
+    return frozenset(name for name in gone if living[name].get("missing_since") is not None)
+
+
+def believable(living: Collection[Any], rows: Container[Any]) -> bool:
+    """Whether a list may lack so many: not every one of them, and not more than half of many.
+
+    A source that has lost its list, or a key that no longer sees it, looks the same as deletions.
+    """
+    gone = sum(name not in rows for name in living)
+    return not (gone == len(living) or (len(living) >= MANY and 2 * gone > len(living)))
+
+
+def _after(history: Iterable[Mapping[str, Any]], at: datetime) -> datetime:
+    """*at*, or the first microsecond after the last change of *history*."""
+    times = [time for row in history for time in (row["valid_from"], row["valid_to"]) if time is not None]
+    latest = max(times, default=None)
+    return at if latest is None or latest < at else latest.astimezone(UTC) + timedelta(microseconds=1)
+
+
+def _differs(row: Mapping[str, Any], before: Mapping[str, Any], shape: Shape) -> bool:
+    """Whether the source shows another thing than the current row, or again what was deleted."""
+    deleted = row.get("deleted") is True
+    return bool(before["deleted"] != deleted or _compared(json.loads(before["raw"]), shape) != _compared(row, shape))
+
+
+def _compared(row: Mapping[str, Any], shape: Shape) -> Any:
+    """What of *row* tells a change."""
+    return {name: value for name, value in json.loads(json.dumps(row)).items() if name not in shape.volatile}
+
+
+def _id(row: Mapping[str, Any], shape: Shape) -> Any:
+    return int(row["id"]) if shape.key is Kind.WHOLE else str(row["id"])
+
+
+def _row(row: Mapping[str, Any], *, shape: Shape, project_id: int, at: datetime) -> dict[str, Any]:
+    return {
+        "project_id": project_id,
+        "id": _id(row, shape),
+        **{name: VALUE[kind](row.get(name)) for name, kind in shape.columns.items()},
+        "deleted": row.get("deleted") is True,
+        "raw": json.dumps(row, ensure_ascii=False),
+        "updated_at": _time(row.get("updated_at")),
+        "valid_from": at,
+        "valid_to": None,
+        "missing_since": None,
+    }
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63 else None
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _time(value: object) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+
+
+VALUE: Mapping[Kind, Callable[[object], object]] = {
+    Kind.TEXT: _text,
+    Kind.WHOLE: _whole,
+    Kind.FLAG: _flag,
+    Kind.TIME: _time,
+    Kind.JSON: _json,
+}
