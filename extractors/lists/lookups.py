@@ -17,7 +17,8 @@ from extractors import errors
 from extractors.filters import EventFilter, Filters
 from extractors.http import decode
 from extractors.http.client import Client
-from extractors.reading.events import EventsReader, Passage
+from extractors.reading.events import EventsReader
+from extractors.reading.rows import Passage
 from extractors.request import QUIET, Bucket, Request, events_page
 from extractors.window import DAY, Range, window_at
 

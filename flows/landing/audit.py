@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from extractors.reading import probe
+from extractors.reading import questions
 from extractors.reading.events import EventsReader
-from extractors.reading.probe import Answers, Outside, Seen
+from extractors.reading.questions import Answers, Outside, Seen
 from extractors.window import DAY, Range, midnight
 from flows.landing import plan
 from flows.landing.crossing import Retried, until_done
@@ -272,7 +272,7 @@ def _landed(entry: Entry) -> Holding:
 def _answers(reader: EventsReader, entries: Sequence[Entry]) -> Answers:
     """What the source says of *entries*; windows that it does not speak of are missing."""
     found = Answers({}, {})
-    for batch in probe.batches([part_of(entry) for entry in entries]):
+    for batch in questions.batches([part_of(entry) for entry in entries]):
         said = reader.probe.windows(batch)
         if said is None:
             return found

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from extractors.reading.events import EventsReader
-from extractors.reading.probe import BATCH_ROWS
+from extractors.reading.questions import BATCH_ROWS
 from extractors.reading.zone import HourCount
 from extractors.window import MICROSECOND, Range, midnight
 from flows.landing import plan

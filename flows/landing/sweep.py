@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 
 from extractors.filters import EventFilter
 from extractors.http.decode import REJECTS
-from extractors.reading.events import EventsReader, Passage
+from extractors.reading.events import EventsReader
+from extractors.reading.rows import Passage
 from extractors.reading.zone import HourCount
 from extractors.window import DAY, Range, midnight
 from flows.landing import plan

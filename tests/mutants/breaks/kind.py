@@ -39,6 +39,7 @@ LANDS = f"{PIPELINE} -k simulator_source"
 
 ZONE = "tests/extractors/reading/test_zone.py"
 SWEEP = "tests/extractors/reading/test_events.py"
+PACE = "tests/extractors/reading/test_pace.py"
 UNREAD, FAR = "tests/flows/landing/test_unread.py", "tests/flows/landing/test_far_times.py"
 ENDS = "tests/flows/landing/test_ends.py"
 BESIDE, OPEN, COPY, GUARD, PLAN = (
