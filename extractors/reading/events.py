@@ -28,7 +28,7 @@ from extractors.reading.rows import Passage
 from extractors.reading.sweep import Sweep
 from extractors.reading.unserved import Unserved
 from extractors.reading.zone import HourCount, Spans, ZoneCheck
-from extractors.request import LAST_BOUND
+from extractors.request import LAST_BOUND, SAMPLE, WHOLE
 from extractors.window import EPOCH, MICROSECOND, Range
 
 SAMPLE_ROWS = 1_000
@@ -139,7 +139,7 @@ class EventsReader:
             # A 500 may be one row's: what lies before it does for a sample, so nobody waits while less can be asked.
             least = asked.duration <= SAMPLE_SPAN
             try:
-                body = self._pages.first_body(asked, SAMPLE_ROWS, patient=least)
+                body = self._pages.first_body(asked, SAMPLE_ROWS, policy=WHOLE if least else SAMPLE)
             except errors.ServerFault:
                 if least:
                     raise

@@ -5,7 +5,7 @@ Knows requests and what a page must be like (docs/decisions/0002), and nothing o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
@@ -15,7 +15,7 @@ from extractors.http import decode
 from extractors.http.client import Client
 from extractors.reading import rows as rows_of
 from extractors.reading.zone import check_cursor
-from extractors.request import QUIET, Request, events_page, newest_event
+from extractors.request import HASTY_PAGE, PAGE, QUIET, WHOLE, Policy, events_page, newest_event
 from extractors.window import EPOCH, Range, iso
 
 
@@ -64,23 +64,30 @@ class PageSource:
         self._sliced = False  # HogQL in a filter was served
 
     def ask(
-        self, asked: Range, limit: int, narrowing: Narrowing | None = None, *, divisible: bool = True
+        self, asked: Range, limit: int, narrowing: Narrowing | None = None, *, policy: Policy = PAGE
     ) -> decode.Page | NotServed:
         """One page; its rows lie in *asked* and ascend. They may hold what the filter excludes.
 
-        Not *divisible*: less cannot be asked, so every transient failure is retried as it is. Else a 500 is waited for
-        only while none has outlived that. Raises UnusableAnswer for rows that contradict the question.
+        A 500 of a PAGE is waited for only while none has outlived that; a WHOLE one is asked for as if it were the first.
+        Raises UnusableAnswer for rows that contradict the question.
         """
-        request = replace(
-            self._request(asked, limit, narrowing),
-            divisible=divisible,
-            patient=not (divisible and self._waited),
+        if policy.divisible and self._waited:
+            policy = HASTY_PAGE
+        request = events_page(
+            self._project_id,
+            asked,
+            limit=limit,
+            events=self._events,
+            hogql=self.learned.hogql_filter,
+            narrowing=narrowing,
+            filters=self._filters,
+            policy=policy,
         )
         try:
-            page = self._decoded(request)
+            page = self._client.page(request)
         except errors.ServerFault as exc:
-            waited = divisible and not self._waited
-            self._waited = self._waited or divisible
+            waited = policy == PAGE
+            self._waited = self._waited or waited
             return NotServed(exc, waited)
         except (errors.RangeTooHeavy, errors.BodyCut) as exc:
             return NotServed(exc)
@@ -90,24 +97,19 @@ class PageSource:
             self._sliced = True
         return page
 
-    def first_body(self, asked: Range, limit: int, *, patient: bool) -> bytes:
-        """The first page of *asked* as it came, without a look-up's filters.
-
-        Not *patient*: raises ServerFault at the first bare 500.
-        """
-        request = events_page(
-            self._project_id, asked, limit=limit, events=self._events, hogql=self.learned.hogql_filter
-        )
-        return self._client.send(replace(request, divisible=False, patient=patient)).body
+    def first_body(self, asked: Range, limit: int, *, policy: Policy) -> bytes:
+        """The first page of *asked* as it came, without a look-up's filters. Raises what the client raises."""
+        hogql = self.learned.hogql_filter
+        request = events_page(self._project_id, asked, limit=limit, events=self._events, hogql=hogql, policy=policy)
+        return self._client.send(request).body
 
     def newest(self) -> None:
         """Ask for the newest event. Raises what the client raises, and BodyCut."""
-        self._decoded(newest_event(self._project_id))
+        self._client.page(newest_event(self._project_id))
 
     def quiet(self) -> None:
         """Ask what finds no event, whatever the stream's filter. Raises what the client raises, and BodyCut."""
-        request = events_page(self._project_id, QUIET, limit=1, events=EventFilter())
-        self._decoded(replace(request, divisible=False))
+        self._client.page(events_page(self._project_id, QUIET, limit=1, events=EventFilter(), policy=WHOLE))
 
     def try_filter(self) -> None:
         """Learn once whether this server takes the stream's filter as HogQL; if not, rows are dropped after reading."""
@@ -115,7 +117,7 @@ class PageSource:
             return
         self._filter_tried = True
         try:
-            answer = self.ask(QUIET, 1, divisible=False)
+            answer = self.ask(QUIET, 1, policy=WHOLE)
         except errors.RequestRefused:
             self.learned.hogql_filter = False
             return
@@ -134,29 +136,6 @@ class PageSource:
             if not isinstance(answer, decode.Page):
                 self.learned.hogql_filter = False
         return self._sliced
-
-    def _request(self, asked: Range, limit: int, narrowing: Narrowing | None = None) -> Request:
-        return events_page(
-            self._project_id,
-            asked,
-            limit=limit,
-            events=self._events,
-            hogql=self.learned.hogql_filter,
-            narrowing=narrowing,
-            filters=self._filters,
-        )
-
-    def _decoded(self, request: Request) -> decode.Page:
-        """The page. Where less cannot be asked, what came whole and is none, such as a proxy's, is asked for again."""
-        for wait_s in (*self._client.patience.foreign_answer_waits_s, None):
-            body = self._client.send(request).body
-            try:
-                return decode.page(body)
-            except errors.BodyCut as exc:
-                if request.divisible or wait_s is None:
-                    raise
-                self._client.wait(wait_s, exc)
-        raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _check(page: decode.Page, asked: Range) -> None:

@@ -22,7 +22,7 @@ from extractors.http import decode
 from extractors.http.client import Client
 from extractors.reading.questions import MODULUS, Answers, Outside, Part, Seen, few, grid_of, joined, pieces_of, time_of
 from extractors.reading.zone import HourCount
-from extractors.request import QUIET, Request
+from extractors.request import QUERY, QUIET, WHOLE, Policy, Request
 from extractors.window import DAY, MICROSECOND, Range
 
 MAX_SPAN = timedelta(days=365)
@@ -246,25 +246,25 @@ class Probe:
                 self.failure = str(exc)
         return None
 
-    def _ask(self, question: Question, *, divisible: bool = True, alone: bool = False) -> tuple[Row, ...] | None:
+    def _ask(self, question: Question, *, policy: Policy = QUERY, alone: bool = False) -> tuple[Row, ...] | None:
         """Rows of a query, or None: refused, or failed for a while.
 
         *alone*: raises RequestRefused and UnusableAnswer, which then say nothing of other questions.
 
-        *divisible*: raises RangeTooHeavy and BodyCut at once, for less to be asked; else they are failures in the end.
+        QUERY: raises RangeTooHeavy and BodyCut at once, for less to be asked; else they are failures in the end.
         Where one follows another, the source may answer nothing at all, which then is the failure.
         """
         if self.refusal or self.unavailable:
             return None
         try:
-            rows = self._rows(question, divisible=divisible)
+            rows = self._rows(question, policy)
         except (errors.AccessDenied, errors.EndpointMissing, errors.RequestRefused, errors.UnusableAnswer) as exc:
             if alone and isinstance(exc, UNANSWERABLE):
                 raise
             self.refusal, self.remedy = str(exc), _remedy(exc)
             return None
         except TOO_HEAVY as exc:
-            if divisible:
+            if policy.divisible:
                 self._heavy += 1
                 if self._heavy % HEAVY_IN_A_ROW or self._answers():
                     raise
@@ -278,12 +278,12 @@ class Probe:
         self.failure = ""
         return rows
 
-    def _rows(self, question: Question, *, divisible: bool) -> tuple[Row, ...]:
+    def _rows(self, question: Question, policy: Policy) -> tuple[Row, ...]:
         """Rows of a query in the newest dialect that this server knows, which its answers teach once."""
         while True:
-            request = replace(question(dialect=self._dialects[0]), divisible=divisible)
+            request = question(dialect=self._dialects[0])
             try:
-                return decode.query_rows(self._client.send(request).body)
+                return decode.query_rows(self._client.send(replace(request, policy=policy)).body)
             except errors.RequestRefused as exc:
                 if UNKNOWN_FUNCTION not in str(exc) or len(self._dialects) == 1:
                     raise
@@ -292,7 +292,7 @@ class Probe:
     def _answers(self) -> bool:
         """Whether the source answers a question that reads no row; asked patiently."""
         question = partial(hogql.identity_count, self._project_id, QUIET, events=self._events)
-        return self._ask(question, divisible=False) is not None
+        return self._ask(question, policy=WHOLE) is not None
 
     def _fail(self, exc: errors.SourceError) -> None:
         self.failure = str(exc)

@@ -12,7 +12,7 @@ from extractors.filters import Narrowing
 from extractors.http.client import Client
 from extractors.http.decode import Page
 from extractors.reading.page import NotServed, PageSource
-from extractors.request import QUIET
+from extractors.request import QUIET, WHOLE
 from extractors.window import MICROSECOND, Range, iso
 
 UNREAD_IN_A_ROW = (
@@ -46,7 +46,7 @@ class Unserved:
         """Whether the server answers a question that finds no row, at once. Raises SourceUnavailable if not within a minute."""
         if not isinstance(self._pages.ask(QUIET, 1), NotServed):
             return True
-        answer = self._pages.ask(QUIET, 1, divisible=False)
+        answer = self._pages.ask(QUIET, 1, policy=WHOLE)
         if isinstance(answer, NotServed):
             raise errors.SourceUnavailable(
                 f"{failure} for the range {asked}, and {answer.error} to a question that finds nothing",
@@ -70,7 +70,7 @@ class Unserved:
             return answer
         if self.answers(asked, answer.error):
             return None
-        answer = self._pages.ask(asked, limit, narrowing, divisible=False)
+        answer = self._pages.ask(asked, limit, narrowing, policy=WHOLE)
         if isinstance(answer, NotServed):
             raise errors.SourceUnavailable(
                 f"{answer.error} for the range {asked}", hint="run again later"

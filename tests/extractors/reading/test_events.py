@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from extractors import errors
-from extractors.http.client import Heard, Patience, one_clock
+from extractors.http.client import Heard, one_clock
+from extractors.http.retry import Patience
 from extractors.reading.events import EventsReader
 from extractors.reading.pace import LIMIT
 from extractors.reading.rows import Passage

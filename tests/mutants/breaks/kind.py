@@ -51,6 +51,7 @@ BESIDE, OPEN, COPY, GUARD, PLAN = (
 )
 DURABLE = "tests/flows/landing/test_durable.py"
 CLIENT = "tests/extractors/http/test_client.py"
+RETRY = "tests/extractors/http/test_retry.py"
 EXIT, MARKS, QUARANTINE = (
     "tests/flows/cli/test_exit.py",
     "tests/flows/landing/test_marks.py",

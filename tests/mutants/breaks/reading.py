@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.breaks.kind import (
     BESIDE,
+    CLIENT,
     COPIES,
     FAR,
     LANDS,
@@ -204,8 +205,8 @@ BREAKS = [
     Break(
         "every halving waited for",
         "extractors/reading/page.py",
-        "patient=not (divisible and self._waited)",
-        "patient=True",
+        "        if policy.divisible and self._waited:\n",
+        "        if False:\n",
         f"{SWEEP} -k five_rows",
     ),
     Break(
@@ -267,8 +268,8 @@ BREAKS = [
     Break(
         "plan waits for a row that cannot be served",
         "extractors/reading/events.py",
-        "patient=least)",
-        "patient=True)",
+        "policy=WHOLE if least else SAMPLE)",
+        "policy=WHOLE)",
         f"{SWEEP} -k sample_waits",
     ),
     Break(
@@ -357,10 +358,10 @@ BREAKS = [
     ),
     Break(
         "proxy's page taken for the end",
-        "extractors/reading/page.py",
-        "                if request.divisible or wait_s is None:\n",
-        "                if True:\n",
-        f"{SWEEP} -k proxy",
+        "extractors/http/retry.py",
+        "    if isinstance(error, errors.BodyCut) and error.whole:\n",
+        "    if False:\n",
+        f"{CLIENT} -k proxy",
     ),
     Break(
         "one answer's clock believed",
