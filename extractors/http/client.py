@@ -168,9 +168,9 @@ class Client:
                 content.followed(ours, self._connections, headers=headers, answer_s=request.policy.answer_s)
             )
             if coming.status not in content.SERVED:
-                if coming is not ours:
-                    raise content.refused(coming)
-                self._checked(self._whole(coming), request)
+                if coming is ours:
+                    self._checked(self._whole(coming), request)
+                raise content.refused(coming)
             yield content.Content(coming.status, coming.headers, coming.pieces, coming.packed)
 
     def wait(self, seconds: float, error: errors.SourceError) -> None:
@@ -204,10 +204,10 @@ class Client:
                     now_s=self._monotonic(),
                     progressed=reached() > furthest,
                 )
-                final = given_up(exc, request.policy)
-                if again is None and final is exc:
-                    raise
                 if again is None:
+                    final = given_up(exc, request.policy)
+                    if final is exc:
+                        raise
                     raise final from exc
                 error = exc
             furthest = max(furthest, reached())

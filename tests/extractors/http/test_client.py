@@ -142,8 +142,8 @@ def test_content_is_not_waited_for_longer_than_the_run_may(tmp_path):
     budget.block(Bucket.REST, 3600)
     made = Client(Source("https://source.example", KEY), budget, transport=httpx.MockTransport(lambda request: None))
 
-    with pytest.raises(errors.LimitsExhausted, match="10 s allowed"), made.content(CONTENT, headers={}):
-        raise AssertionError("not reached")
+    with pytest.raises(errors.LimitsExhausted, match="10 s allowed"):
+        fetched(made, CONTENT)
 
     assert waits == []
 
@@ -205,6 +205,21 @@ def test_transient_failure_is_tried_again_a_bounded_number_of_times(answered, at
 
     assert len(keys) - answered == attempts
     assert told == ["PostHog answered 502"] * (attempts - 1)
+
+
+def test_back_off_doubles_with_jitter_up_to_the_longest(tmp_path):
+    """Many clients do not ask again in one moment. It is slept as every wait is, so that it ends with the run."""
+    waits: list[float] = []
+    busy = httpx.MockTransport(lambda request: httpx.Response(502, stream=httpx.ByteStream(b"")))
+    budget = Pacing(tmp_path, host="h", key=KEY, limits=dict.fromkeys(Bucket, Limit(9, 9)))
+    patience = Patience(attempts=5, first_contact_attempts=5, first_s=1, longest_s=5)
+    asking = Client(Source("http://h", KEY), budget, patience=patience, transport=busy, sleep=waits.append)
+
+    with pytest.raises(errors.SourceUnavailable):
+        asking.send(ASKED)
+
+    assert [int(wait) for wait in waits] == [1, 2, 4, 5]
+    assert any(wait % 1 for wait in waits[:3])
 
 
 @pytest.mark.parametrize(("policy", "asked"), [(WHOLE, 3), (PAGE, 1)], ids=["whole", "divisible"])

@@ -213,7 +213,7 @@ BREAKS = [
         "extractors/http/client.py",
         "self._pacing.pause(self._pacing.block(bucket, again.wait_s))",
         "self._pacing.pause(self._pacing.block(bucket, 0.01))",
-        f"{WITNESS} -k limits",
+        f"{CLIENT} -k 'waited_for_exactly and 429'",
     ),
     Break(
         "a 404 that says nothing is believed of an address that never answered",
@@ -468,5 +468,19 @@ BREAKS = [
         "    if policy.once and isinstance(error, _LOST) and not isinstance(error, errors.Unreached):\n",
         "    if False:\n",
         f"{RETRY} -k given_up",
+    ),
+    Break(
+        "every client asks again in one moment",
+        "extractors/http/client.py",
+        "again.wait_s + jitter_s",
+        "again.wait_s",
+        f"{CLIENT} -k back_off",
+    ),
+    Break(
+        "back-off slept through the run's end",
+        "extractors/http/client.py",
+        "            self._sleep(min(self.patience.longest_s, again.wait_s + jitter_s))\n",
+        "            time.sleep(min(self.patience.longest_s, 0.001 * again.wait_s + jitter_s))\n",
+        f"{CLIENT} -k back_off",
     ),
 ]
