@@ -483,4 +483,11 @@ BREAKS = [
         "            time.sleep(min(self.patience.longest_s, 0.001 * again.wait_s + jitter_s))\n",
         f"{CLIENT} -k back_off",
     ),
+    Break(
+        "proxy's page taken for the end",
+        "extractors/http/retry.py",
+        "    if isinstance(error, errors.BodyCut) and error.whole:\n",
+        "    if False:\n",
+        f"{CLIENT} -k proxy",
+    ),
 ]

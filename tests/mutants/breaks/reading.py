@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tests.mutants.breaks.kind import (
     BESIDE,
-    CLIENT,
     COPIES,
     FAR,
     LANDS,
@@ -355,13 +354,6 @@ BREAKS = [
         "        if end is None or end < last:\n",
         "        if end is None:\n",
         f"{ZONE} -k switch",
-    ),
-    Break(
-        "proxy's page taken for the end",
-        "extractors/http/retry.py",
-        "    if isinstance(error, errors.BodyCut) and error.whole:\n",
-        "    if False:\n",
-        f"{CLIENT} -k proxy",
     ),
     Break(
         "one answer's clock believed",
