@@ -106,6 +106,13 @@ class ServerFault(SourceError):
 
 
 class BodyCut(SourceError):
-    """The body ended early, was too large, or is not the JSON it claims to be: ask for fewer rows."""
+    """The body ended early, was too large, or is not the JSON it claims to be: ask for fewer rows.
+
+    *whole*: it came whole, as a proxy's page does.
+    """
 
     transient = True
+
+    def __init__(self, message: str, *, whole: bool = False) -> None:
+        super().__init__(message)
+        self.whole = whole

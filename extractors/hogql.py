@@ -10,7 +10,7 @@ from enum import Enum
 from itertools import pairwise
 
 from extractors.filters import EventFilter, quoted
-from extractors.request import LAST_BOUND, Bucket, Request, instant
+from extractors.request import LAST_BOUND, QUERY, Bucket, Request, instant
 from extractors.window import DAY, EPOCH, MICROSECOND, Range
 
 QUERY_MAX_ROWS = 50_000  # the server's own maximum (§10); without a LIMIT it answers 100
@@ -34,7 +34,7 @@ class Dialect(Enum):
 def query(project_id: int, hogql: str) -> Request:
     """POST /query, past every cache. *hogql* must carry its own LIMIT (§10)."""
     body = {"query": {"kind": "HogQLQuery", "query": hogql}, "refresh": "force_blocking"}
-    return Request(project_id, "query/", Bucket.QUERY, body=json.dumps(body).encode(), method="POST")
+    return Request(project_id, "query/", Bucket.QUERY, body=json.dumps(body).encode(), method="POST", policy=QUERY)
 
 
 def _between(rng: Range, dialect: Dialect) -> str:

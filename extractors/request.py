@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -28,14 +28,48 @@ class Bucket(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Policy:
+    """What a request's failure is answered with (the table in http/retry.py), and whose fault a refusal is.
+
+    *divisible*: the caller can ask for less, so a heavy range and a cut body go back to it at once. *faults*: how often
+    a bare 500 is asked again; None: as often as the client's patience says, and alone. *once*: a write, which is sent
+    again only where it was surely not done. *resumed*: a content, which is taken up where it ended. *by_user*: a 400 is
+    about what the user gave. *answer_s*: how long to wait for an answer, seconds.
+    """
+
+    divisible: bool = False
+    faults: int | None = None
+    once: bool = False
+    resumed: bool = False
+    by_user: bool = False
+    answer_s: float = 100.0
+
+
+WHOLE = Policy()
+"""Nothing less can be asked: every transient failure is retried as it is."""
+
+PAGE = Policy(divisible=True)
+HASTY_PAGE = Policy(divisible=True, faults=0)
+"""A page where a bare 500 says that less is to be asked, or nothing that matters."""
+
+TRIAL_PAGE = Policy(divisible=True, faults=1)
+"""A page that tells whether a question is what the server fails of."""
+
+SAMPLE = Policy(faults=0)
+"""A page that may be another one."""
+
+QUERY = Policy(divisible=True)
+LOOKUP = Policy(by_user=True)
+WRITE = Policy(once=True, by_user=True)
+CONTENT = Policy(resumed=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One request, without host, prefix and key.
 
-    *resource* is the part after `/api/<prefix>/<project>/`. *divisible*: the caller can ask for less, so a heavy range,
-    a cut body or a 500 goes back to it at once instead of being retried as it is. *once*: a write, which is sent again
-    only where it was surely not done. *entry*: what the address names, such as "export 7": a 404 then is about that.
-    *by_user*: a 400 is about what the user gave. *patient*: a bare 500 is asked again for a minute. *answer_s*: how
-    long to wait for an answer, seconds.
+    *resource* is the part after `/api/<prefix>/<project>/`. *entry*: what the address names, such as "export 7": a 404
+    then is about that.
     """
 
     project_id: int
@@ -43,14 +77,15 @@ class Request:
     bucket: Bucket
     params: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
-    divisible: bool = False
     method: str = "GET"
-    once: bool = False
     accept: str = "application/json"
     entry: str = ""
-    by_user: bool = False
-    patient: bool = True
-    answer_s: float = 100.0
+    policy: Policy = WHOLE
+
+    @property
+    def collection(self) -> str:
+        """The first part of the resource: what a server has, or does not."""
+        return self.resource.partition("/")[0]
 
     @property
     def newer(self) -> str:
@@ -75,6 +110,7 @@ def events_page(
     hogql: bool = True,
     narrowing: Narrowing | None = None,
     filters: Filters | None = None,
+    policy: Policy = PAGE,
 ) -> Request:
     """One ascending page of the events list over *rng*. A group in *filters* takes no further HogQL condition.
 
@@ -105,9 +141,10 @@ def events_page(
         given = [*given, *({"type": "hogql", "key": key} for key in conditions)]
     if given:
         params.append(("properties", json.dumps(given)))
-    return Request(project_id, "events/", Bucket.LIST, tuple(params), divisible=True, by_user=bool(filters.properties))
+    by_user = policy.by_user or bool(filters.properties)
+    return Request(project_id, "events/", Bucket.LIST, tuple(params), policy=replace(policy, by_user=by_user))
 
 
 def newest_event(project_id: int) -> Request:
     """The newest event, asked for as the page of events in PostHog does: cheap on every server."""
-    return Request(project_id, "events/", Bucket.LIST, (("limit", "1"),), divisible=True, patient=False)
+    return Request(project_id, "events/", Bucket.LIST, (("limit", "1"),), policy=HASTY_PAGE)

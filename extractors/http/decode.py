@@ -1,20 +1,15 @@
-"""Pure decoding: (status, headers, body) → values, or a typed error. No I/O, no clock.
+"""Pure decoding of bodies: bytes → values, or a typed error. No I/O, no clock. Does not know which request is asked next.
 
-Knows the answer shapes of facts/posthog-api.md §1.5, §1.7, §1.9, §5 and what real servers sent
-(facts/posthog-observed.md). Does not know which request is asked next.
-
-`properties` is never parsed into Python objects: msgspec keeps the received bytes (facts/performance.md §2), so a
-30-digit integer, `-0.0`, key order and duplicate keys stay what they were.
+`properties` is never parsed into Python objects: msgspec keeps the received bytes, so a 30-digit integer, `-0.0`, key
+order and duplicate keys stay what they were (docs/decisions/0006).
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -80,13 +75,6 @@ class _List(msgspec.Struct):
     next: str | None = None
 
 
-class _Error(msgspec.Struct):
-    type: str | None = None
-    code: str | None = None
-    detail: str | None = None
-    attr: str | None = None
-
-
 class _Query(msgspec.Struct):
     results: list[list[int | float | str | None]]
     hasMore: bool | None = None  # noqa: N815 (the server's spelling)
@@ -95,118 +83,12 @@ class _Query(msgspec.Struct):
 
 _UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _BRACE = ord("{")
-_NO_ENDPOINT = "Endpoint not found"
-_UNNAMED = ("Not found.", "")  # a 404 of PostHog's framework, of the project's look-up, or of a proxy
-_UPGRADE = "upgrade PostHog; hedgerow check says what this server offers"
 _YEAR_1 = (datetime.min.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
 _YEAR_9999 = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
 
 _list_decoder = msgspec.json.Decoder(_List)
 _row_decoder = msgspec.json.Decoder(_Row)
-_error_decoder = msgspec.json.Decoder(_Error)
 _query_decoder = msgspec.json.Decoder(_Query)
-
-
-def checked(
-    status: int,
-    headers: Mapping[str, str],
-    body: bytes,
-    *,
-    entry: str = "",
-    by_user: bool = False,
-    newer: str = "",
-    address_known: bool = True,
-) -> bytes:
-    """The body of a 200 or 201; any other status raises the error that says what the user or the caller can do.
-
-    Headers: lower-case names. *entry*, *by_user* and *newer*: as in queries.Request. Until the *address_known* a 404
-    that does not say what is missing is taken for the address: to `format=csv` an absent one answers a bare
-    `Not found.`. Source of the table: facts/posthog-api.md §1.9, §5.3 to §5.5.
-    """
-    if status in (200, 201):
-        return body
-    detail, code = _error_detail(body)
-    what = f"PostHog answered {status}" + (f" ({detail})" if detail else "")
-    if status == 404 and newer and detail.startswith(_NO_ENDPOINT):
-        raise errors.EndpointMissing(f"this server is too old for {newer}: {what}", hint=_UPGRADE)
-    if status == 405 and newer and code == "method_not_allowed":
-        raise errors.NotOffered(f"this server is too old for {newer}: {what}", hint=_UPGRADE)
-    if status == 401:
-        raise errors.AccessDenied(
-            what,
-            about="key",
-            hint="check POSTHOG_PERSONAL_API_KEY: a personal API key (phx_…) of a user of this project, on this host",
-        )
-    if status == 403:
-        scope = re.search(r"scope '?([a-z_]+:[a-z]+)", detail)
-        raise errors.AccessDenied(
-            what,
-            about="scope" if scope else "project",
-            hint=f"give the personal API key the scope {scope[1]}"
-            if scope
-            else "give the personal API key, and its user, access to this project",
-        )
-    if status == 404 and (detail.startswith(_NO_ENDPOINT) or (not address_known and detail in _UNNAMED)):
-        raise errors.EndpointMissing(what, hint="is POSTHOG_HOST the address of the PostHog app?")
-    if status == 404 and entry and detail and not detail.startswith("Project not found"):
-        raise errors.NotFound(f"no {entry} in this project: {what}", hint="the list shows what there is")
-    if status == 404 and (code == "not_found" or not detail):
-        raise errors.AccessDenied(
-            what, about="project", hint="check POSTHOG_PROJECT_ID and POSTHOG_HOST: this host has no such project"
-        )
-    if status == 429:
-        raise errors.LimitsExhausted(what, retry_after_s=retry_after_s(headers) or 1.0)
-    if status in (504, 512, 513):
-        raise errors.RangeTooHeavy(what)
-    if status in (502, 503):
-        raise errors.SourceUnavailable(what, retry_after_s=retry_after_s(headers), hint="run again later")
-    if status >= 500:
-        raise errors.ServerFault(what)
-    if 300 <= status < 400:
-        raise errors.UnusableAnswer(
-            f"PostHog answered {status}, a redirect, which an API call never follows",
-            hint="check POSTHOG_HOST (https, no path)",
-        )
-    if status in (409, 425):
-        raise errors.NotReady(what, retry_after_s=retry_after_s(headers))
-    if status == 400 and by_user:
-        raise errors.BadQuestion(what)
-    raise errors.RequestRefused(what)
-
-
-def _error_detail(body: bytes) -> tuple[str, str]:
-    """(detail, code) of PostHog's error object; empty for proxies' HTML and everything else."""
-    try:
-        error = _error_decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return "", ""
-    named = f"{error.attr}: " if error.attr else ""
-    return (named + (error.detail or ""))[:200], error.code or ""
-
-
-LONGEST_WAIT_S = 3600.0  # the longest of PostHog's limits is by the hour
-
-
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds of a Retry-After header (whole seconds or an HTTP date, RFC 9110 §10.2.3), an hour at most: then we ask."""
-    text = headers.get("retry-after", "").strip()
-    if text.isascii() and text.isdigit():
-        return min(float(text), LONGEST_WAIT_S)
-    try:
-        at = parsedate_to_datetime(text) if text else None
-        sent = served_at(headers)
-    except ValueError:
-        return None
-    return min(max(0.0, (at - sent).total_seconds()), LONGEST_WAIT_S) if at and at.tzinfo and sent else None
-
-
-def served_at(headers: Mapping[str, str]) -> datetime | None:
-    """The server's clock, from the `Date` header, in whole seconds."""
-    try:
-        at = parsedate_to_datetime(headers.get("date", ""))
-    except ValueError:
-        return None
-    return at.astimezone(UTC) if at.tzinfo else None
 
 
 def page(body: bytes) -> Page:
@@ -285,7 +167,7 @@ def _page_row_by_row(body: bytes) -> Page:
         next_address = json.loads(document.get("next", "null"))
     except (ValueError, KeyError) as exc:
         raise errors.BodyCut(
-            f"page is not the JSON of an events list: {len(body)} bytes, {type(exc).__name__}"
+            f"page is not the JSON of an events list: {len(body)} bytes, {type(exc).__name__}", whole=True
         ) from exc
     if pieces and all(map(_numbered, pieces)):
         raise errors.UnusableAnswer(

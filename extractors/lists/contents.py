@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from extractors import errors, files
-from extractors.http.client import Client, Content
+from extractors.http.client import Client
+from extractors.http.content import Content
+from extractors.http.retry import RESUMED_ATTEMPTS
 from extractors.lists.exports import FORMATS, Asset
-from extractors.request import Bucket, Request
+from extractors.request import CONTENT, Bucket, Request
 
 ROW_CAPS = (300_000, 50_000, 10_000)  # today's, and those of older servers; the file is cut there without a word (§3.6)
 NAME_BYTES = 150
 SHEET_BYTES = 4 * 2**30  # how much of a sheet is unpacked to count its rows
-ATTEMPTS = 6
-UNREADY_ATTEMPTS = 3
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)$")
 _KEPT = frozenset("._-()+=@ ")
 
@@ -71,32 +71,23 @@ def download(
     """
     # DRF negotiates before the view runs: a content is neither JSON nor CSV to it.
     request = Request(
-        project_id, f"exports/{one.id}/content/", Bucket.REST, accept="*/*", entry=f"content of export {one.id}"
+        project_id,
+        f"exports/{one.id}/content/",
+        Bucket.REST,
+        accept="*/*",
+        entry=f"content of export {one.id}",
+        policy=CONTENT,
     )
     counted = one.export_format == FORMATS["csv"]
     with files.arriving(path) as file:
         coming = _Coming(file, on_bytes, CsvRows() if counted else None)
-        failures = furthest = 0
-        while not coming.whole:
-            try:
-                with client.content(request, headers=coming.range_headers) as content:
-                    coming.take(content)
-            except (errors.NotReady, errors.NotFound) as exc:
-                # The asset has a content, its address does not know it yet.
-                failures += 1
-                if failures >= UNREADY_ATTEMPTS:
-                    raise
-                client.wait(client.patience.longest_s / 10, exc)
-            except (errors.BodyCut, errors.RangeTooHeavy, errors.ServerFault, errors.SourceUnavailable) as exc:
-                # Only what was never reached before is progress: a store that lies would have us go round for ever.
-                failures = 0 if coming.size > furthest else failures + 1
-                furthest = max(furthest, coming.size)
-                if failures >= ATTEMPTS:
-                    raise errors.SourceUnavailable(
-                        f"{exc}, {ATTEMPTS} times in a row, at byte {coming.size:,} of the content of export {one.id}",
-                        hint="run again later",
-                    ) from exc
-                client.wait(min(client.patience.longest_s, client.patience.first_s * 2**failures), exc)
+        try:
+            client.fetch(request, coming)
+        except (errors.BodyCut, errors.RangeTooHeavy, errors.ServerFault, errors.SourceUnavailable) as exc:
+            raise errors.SourceUnavailable(
+                f"{exc}, {RESUMED_ATTEMPTS} times in a row, at byte {coming.size:,} of the content of export {one.id}",
+                hint="run again later",
+            ) from exc
         file.flush()
         rows = coming.csv.rows if coming.csv else sheet_rows(file) if one.export_format == FORMATS["xlsx"] else None
     return Downloaded(path, coming.digest.hexdigest(), coming.size, rows, rows in ROW_CAPS)
@@ -112,7 +103,6 @@ class _Coming:
     size: int = 0
     etag: str = ""
     total: int | None = None
-    whole: bool = False
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
 
     @property
@@ -142,7 +132,6 @@ class _Coming:
             self.on_bytes(self.size, self.total)
         if self.total is not None and self.size != self.total:
             raise errors.BodyCut(f"the content ended after {self.size:,} of {self.total:,} bytes")
-        self.whole = True
 
     def _total_by_rest(self, content: Content) -> int | None:
         """The length of the whole, where *content* goes on at the byte reached and is of the same whole; else None.

@@ -15,7 +15,7 @@ from extractors import errors
 from extractors.http.client import Client
 from extractors.lists import lookups
 from extractors.lists.lookups import Row
-from extractors.request import Bucket, Request
+from extractors.request import LOOKUP, WRITE, Bucket, Request
 
 
 def evaluations(client: Client, project_id: int) -> Iterator[Row]:
@@ -74,7 +74,6 @@ def _request(project_id: int, name: UUID, *, body: bytes | None = None) -> Reque
         Bucket.REST,
         body=body,
         method="GET" if body is None else "PATCH",
-        once=body is not None,
         entry=f"evaluation {name}",
-        by_user=True,
+        policy=LOOKUP if body is None else WRITE,
     )

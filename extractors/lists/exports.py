@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from extractors import errors
 from extractors.http.client import Client
 from extractors.lists import lookups
-from extractors.request import Bucket, Request, instant
+from extractors.request import WRITE, Bucket, Request, instant
 
 FORMATS: Mapping[str, str] = {
     "csv": "text/csv",
@@ -137,9 +137,7 @@ def create(client: Client, project_id: int, order: NewExport, *, mark: str, answ
         Bucket.REST,
         body=order.body(mark),
         method="POST",
-        once=True,
-        by_user=True,
-        answer_s=answer_s,
+        policy=replace(WRITE, answer_s=answer_s),
     )
     body = client.send(request).body
     try:

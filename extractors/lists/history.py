@@ -15,7 +15,7 @@ from extractors.http.client import Client
 from extractors.lists import lookups
 from extractors.lists.lookups import Row
 from extractors.lists.resources import Resource, Twin
-from extractors.request import Bucket, Request
+from extractors.request import HASTY_PAGE, Bucket, Request
 
 READINGS = 3  # of a list that does not agree with its count or twin: somebody may have changed it meanwhile
 CLOCK_ANSWERS = 3  # that are asked for, so that two agree about the server's time
@@ -150,7 +150,7 @@ def _twin_rows(client: Client, project_id: int, twin: Twin) -> Iterator[tuple[in
     columns, last = ("id", "deleted", *twin.parents), -1
     while True:
         question = hogql.objects(project_id, twin.table, columns, after=last, but=twin.beyond, limit=TWIN_ROWS)
-        request = replace(question, divisible=True, patient=False)
+        request = replace(question, policy=HASTY_PAGE)
         page = [tuple(int(value or 0) for value in row) for row in decode.query_rows(client.send(request).body)]
         if not page:
             return

@@ -17,8 +17,9 @@ from extractors import errors
 from extractors.filters import EventFilter, Filters
 from extractors.http import decode
 from extractors.http.client import Client
-from extractors.reading.events import EventsReader, Passage
-from extractors.request import QUIET, Bucket, Request, events_page
+from extractors.reading.events import EventsReader
+from extractors.reading.rows import Passage
+from extractors.request import LOOKUP, QUIET, SAMPLE, TRIAL_PAGE, WHOLE, Bucket, Request, events_page
 from extractors.window import DAY, Range, window_at
 
 PAGE_ROWS = 100
@@ -43,7 +44,7 @@ class NeverWhole(errors.SourceUnavailable):
 def listed(client: Client, project_id: int, resource: str, *, limit: int, offset: int) -> Listed:
     """One page of a plain list such as `exports/`, as the server gives it."""
     params = (("limit", str(limit)), ("offset", str(offset)))
-    request = Request(project_id, resource, Bucket.REST, params, by_user=True)
+    request = Request(project_id, resource, Bucket.REST, params, policy=LOOKUP)
     found = document(client.send(request).body)
     rows, count = found.get("results"), found.get("count")
     named = isinstance(rows, list) and all(isinstance(row, dict) and "id" in row for row in rows)
@@ -135,28 +136,20 @@ def tried(client: Client, project_id: int, filters: Filters) -> None:
 
     Raises BadQuestion.
     """
-    request = events_page(project_id, QUIET, limit=1, events=EventFilter(), filters=filters)
-    request = replace(request, patient=False)
-    for wait_s in (*client.patience.server_error_waits_s[:1], None):
-        try:
-            client.send(request)
-            return
-        except errors.ServerFault as exc:
-            if wait_s is not None:
-                client.wait(wait_s, exc)
-                continue
-            plain = events_page(project_id, QUIET, limit=1, events=EventFilter())
-            client.send(replace(plain, divisible=False))
-            raise errors.BadQuestion(
-                f"{exc} to these filters, and none without them",
-                hint="PostHog does not say why: check the HogQL, keys and operators of --properties, and --person-id",
-            ) from exc
+    try:
+        client.send(events_page(project_id, QUIET, limit=1, events=EventFilter(), filters=filters, policy=TRIAL_PAGE))
+    except errors.ServerFault as exc:
+        client.send(events_page(project_id, QUIET, limit=1, events=EventFilter(), policy=WHOLE))
+        raise errors.BadQuestion(
+            f"{exc} to these filters, and none without them",
+            hint="PostHog does not say why: check the HogQL, keys and operators of --properties, and --person-id",
+        ) from exc
 
 
 def selected(client: Client, project_id: int, rng: Range, filters: Filters, *, limit: int) -> bytes | None:
     """The answer to `select` where the server takes it; None where ordinary rows come."""
-    request = events_page(project_id, rng, limit=limit, events=EventFilter(), filters=filters)
-    body = client.send(replace(request, divisible=False, by_user=True)).body
+    request = events_page(project_id, rng, limit=limit, events=EventFilter(), filters=filters, policy=LOOKUP)
+    body = client.send(request).body
     rows = document(body).get("results")
     return None if isinstance(rows, list) and all(isinstance(row, dict) for row in rows) else body
 
@@ -164,9 +157,9 @@ def selected(client: Client, project_id: int, rng: Range, filters: Filters, *, l
 def ignores_where(client: Client, project_id: int, rng: Range, filters: Filters) -> bool:
     """Whether rows come although none can pass; False also where the range is empty."""
     never = replace(filters, where=("1 = 2",), select=())
-    request = events_page(project_id, rng, limit=1, events=EventFilter(), filters=never)
+    request = events_page(project_id, rng, limit=1, events=EventFilter(), filters=never, policy=SAMPLE)
     try:
-        return decode.page(client.send(replace(request, divisible=False, patient=False)).body).received > 0
+        return decode.page(client.send(request).body).received > 0
     except errors.ServerFault:
         return False
 
@@ -175,11 +168,11 @@ def page_request(
     project_id: int, rng: Range, filters: Filters, *, limit: int | None, offset: int | None, csv: bool
 ) -> Request:
     """One page as PostHog gives it, ascending; with `offset` and as CSV if wanted. No *limit*: the server's own."""
-    request = events_page(project_id, rng, limit=limit or 0, events=EventFilter(), filters=filters)
+    request = events_page(project_id, rng, limit=limit or 0, events=EventFilter(), filters=filters, policy=LOOKUP)
     params = [(name, value) for name, value in request.params if name != "limit" or limit is not None]
     if offset is not None:
         params.append(("offset", str(offset)))
-    return _formatted(replace(request, params=tuple(params), divisible=False, by_user=True), csv=csv)
+    return _formatted(replace(request, params=tuple(params)), csv=csv)
 
 
 def _formatted(request: Request, *, csv: bool) -> Request:
@@ -191,7 +184,7 @@ def _formatted(request: Request, *, csv: bool) -> Request:
 
 def event_request(project_id: int, uuid: UUID, *, csv: bool) -> Request:
     """One event by its uuid, without a bound of time: slow on big projects (§2.1)."""
-    request = Request(project_id, f"events/{uuid}/", Bucket.LIST, entry=f"event {uuid}", by_user=True)
+    request = Request(project_id, f"events/{uuid}/", Bucket.LIST, entry=f"event {uuid}", policy=LOOKUP)
     return _formatted(request, csv=csv)
 
 
@@ -214,7 +207,7 @@ def values_request(
     params += [
         (f"properties_{name}", one if isinstance(one, str) else json.dumps(one)) for name, one in properties.items()
     ]
-    return _formatted(Request(project_id, "events/values/", Bucket.VALUES, tuple(params), by_user=True), csv=csv)
+    return _formatted(Request(project_id, "events/values/", Bucket.VALUES, tuple(params), policy=LOOKUP), csv=csv)
 
 
 @dataclass(frozen=True, slots=True)

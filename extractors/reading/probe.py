@@ -6,12 +6,10 @@ refused once is not asked again in the run. A question that is too heavy, or fai
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
-from itertools import groupby
 from typing import Protocol
 
 import pyarrow as pa
@@ -19,19 +17,15 @@ import pyarrow.compute as pc
 
 from extractors import errors, hogql
 from extractors.filters import EventFilter
-from extractors.hogql import QUERY_MAX_ROWS, Dialect, Grid
+from extractors.hogql import Dialect
 from extractors.http import decode
 from extractors.http.client import Client
+from extractors.reading.questions import MODULUS, Answers, Outside, Part, Seen, few, grid_of, joined, pieces_of, time_of
 from extractors.reading.zone import HourCount
-from extractors.request import QUIET, Request
-from extractors.window import DAY, EPOCH, MICROSECOND, Range, Window, midnight
+from extractors.request import QUERY, QUIET, WHOLE, Policy, Request
+from extractors.window import DAY, MICROSECOND, Range
 
-MODULUS = 2**64
 MAX_SPAN = timedelta(days=365)
-BATCH_ROWS = 2_000_000  # one request's share of the source's patience (design.md, Probe)
-BATCH_WINDOWS = QUERY_MAX_ROWS - 1  # an answer with as many rows as its LIMIT may be cut
-BATCH_PIECES = 40  # ranges, changes of step and splits in one query's text
-SECOND = timedelta(seconds=1)  # less is not asked for
 FAILURES = 2  # in a row: the source is left alone for the rest of the run
 HEAVY_IN_A_ROW = 5  # then a question without rows tells whether the source answers anything
 TOO_HEAVY = (errors.RangeTooHeavy, errors.BodyCut)
@@ -61,105 +55,6 @@ class Question(Protocol):
     """A query, once it is told in which dialect."""
 
     def __call__(self, *, dialect: Dialect) -> Request: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The source side of one window as /query tells it: distinct (uuid, event, distinct_id, timestamp).
-
-    *digest*: as transforms.digest.SourceDigest writes it. *created*: Σ µs of the day of every event's latest created_at
-    modulo 2^64, and the latest of all in µs since 1970: they move when an event is inserted anew.
-    """
-
-    rows: int = 0
-    digest: str = "0:0:0:0:0"
-    created: str = "0:0"
-
-    def __str__(self) -> str:
-        return f"{self.digest}/{self.created}"
-
-    @staticmethod
-    def parse(text: str) -> Seen:
-        digest, _, created = text.partition("/")
-        return Seen(int(digest.split(":")[0]), digest, created)
-
-    def __add__(self, other: Seen) -> Seen:
-        """Both together, of parts that do not overlap."""
-        if not (self.rows and other.rows):
-            return self if self.rows else other
-        sums = zip(_numbers(self.digest), _numbers(other.digest), strict=True)
-        digest = ":".join(str((one + another) % MODULUS) for one, another in sums)
-        (created, latest), (more, later) = _numbers(self.created), _numbers(other.created)
-        return Seen(self.rows + other.rows, digest, f"{(created + more) % MODULUS}:{max(latest, later)}")
-
-    @property
-    def latest(self) -> datetime | None:
-        """The latest created_at, None without events."""
-        return _time(_numbers(self.created)[1]) if self.rows else None
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One window to probe: its place on the grid, the covered part that is asked, and how many rows to expect there.
-
-    *split*: the answer also tells by itself what of it lies before.
-    """
-
-    window: Window
-    covers: Range
-    expected: int
-    split: datetime | None = None
-
-    def __post_init__(self) -> None:
-        if not self.window.covers(self.covers):
-            raise ValueError(f"part {self.covers} is not inside its window {self.window}")
-        if self.split is not None and not self.covers.start < self.split < self.covers.end:
-            raise ValueError(f"split {self.split} is not inside the part {self.covers}")
-
-    @property
-    def divisible(self) -> bool:
-        return self.split is not None or self.covers.duration > SECOND
-
-    def halves(self) -> tuple[Part, Part]:
-        """What it covers in two, cut at its split, or else a whole number of seconds from its start."""
-        half = max(SECOND, self.covers.duration // (2 * SECOND) * SECOND)
-        cut = self.split or self.covers.start + half
-        ranges = (Range(self.covers.start, cut), Range(cut, self.covers.end))
-        first, second = (Part(self.window, rng, self.expected // 2) for rng in ranges)
-        return first, second
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What the source says of windows, by their start. Each that was asked for is in *seen*, *heavy* or *unanswered*.
-
-    *early*: of windows with a split, what lies before it. *heavy*: even a second of them was too heavy for the source.
-    *unanswered*: a failure that passes; to be asked again in the next run.
-    """
-
-    seen: Mapping[datetime, Seen]
-    early: Mapping[datetime, Seen]
-    heavy: frozenset[datetime] = frozenset()
-    unanswered: frozenset[datetime] = frozenset()
-
-    def __or__(self, other: Answers) -> Answers:
-        """Both together, of different windows."""
-        return Answers(
-            {**self.seen, **other.seen},
-            {**self.early, **other.early},
-            self.heavy | other.heavy,
-            self.unanswered | other.unanswered,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """Rows of the source in none of the ranges asked about: *where* is before, between or after them."""
-
-    where: str
-    rows: int
-    first: datetime
-    last: datetime
 
 
 class Probe:
@@ -199,7 +94,7 @@ class Probe:
         if rows is None:
             return None
         micros, count = rows[0]
-        return (_time(micros) if count else None,)
+        return (time_of(micros) if count else None,)
 
     def identities(self, rng: Range) -> int | None:
         """How many distinct (uuid, event, distinct_id, timestamp) *rng* holds; None without an answer."""
@@ -261,11 +156,11 @@ class Probe:
         merged = list(joined(ranges))
         if not merged:
             return []
-        rows = self._undivided(partial(hogql.outside, self._project_id, _few(merged), events=self._events))
+        rows = self._undivided(partial(hogql.outside, self._project_id, few(merged), events=self._events))
         if rows is None:
             return None
         places = ("before", "between", "after")
-        return [Outside(places[int(w or 0)], int(k or 0), _time(a), _time(b)) for w, k, a, b in rows]
+        return [Outside(places[int(w or 0)], int(k or 0), time_of(a), time_of(b)) for w, k, a, b in rows]
 
     def _hour_counts(self, rng: Range) -> Mapping[datetime, HourCount] | None:
         question = partial(hogql.hour_counts, self._project_id, rng, events=self._events)
@@ -326,7 +221,7 @@ class Probe:
             raise errors.UnusableAnswer(f"POST /query names {len(rows)} windows where {limit - 1} were asked for")
         seen = {part.window.start: Seen() for part in parts}
         early = {part.window.start: Seen() for part in parts if part.split is not None}
-        pieces = _pieces(parts, splits)
+        pieces = pieces_of(parts, splits)
         durations = {part.window.start.date(): part.window.duration for part in parts}
         for row in rows:
             d, s, k, sx, st, sxt, sxn, sm, lm, *p = (int(value or 0) for value in row)
@@ -351,25 +246,25 @@ class Probe:
                 self.failure = str(exc)
         return None
 
-    def _ask(self, question: Question, *, divisible: bool = True, alone: bool = False) -> tuple[Row, ...] | None:
+    def _ask(self, question: Question, *, policy: Policy = QUERY, alone: bool = False) -> tuple[Row, ...] | None:
         """Rows of a query, or None: refused, or failed for a while.
 
         *alone*: raises RequestRefused and UnusableAnswer, which then say nothing of other questions.
 
-        *divisible*: raises RangeTooHeavy and BodyCut at once, for less to be asked; else they are failures in the end.
+        QUERY: raises RangeTooHeavy and BodyCut at once, for less to be asked; else they are failures in the end.
         Where one follows another, the source may answer nothing at all, which then is the failure.
         """
         if self.refusal or self.unavailable:
             return None
         try:
-            rows = self._rows(question, divisible=divisible)
+            rows = self._rows(question, policy)
         except (errors.AccessDenied, errors.EndpointMissing, errors.RequestRefused, errors.UnusableAnswer) as exc:
             if alone and isinstance(exc, UNANSWERABLE):
                 raise
             self.refusal, self.remedy = str(exc), _remedy(exc)
             return None
         except TOO_HEAVY as exc:
-            if divisible:
+            if policy.divisible:
                 self._heavy += 1
                 if self._heavy % HEAVY_IN_A_ROW or self._answers():
                     raise
@@ -383,12 +278,12 @@ class Probe:
         self.failure = ""
         return rows
 
-    def _rows(self, question: Question, *, divisible: bool) -> tuple[Row, ...]:
+    def _rows(self, question: Question, policy: Policy) -> tuple[Row, ...]:
         """Rows of a query in the newest dialect that this server knows, which its answers teach once."""
         while True:
-            request = replace(question(dialect=self._dialects[0]), divisible=divisible)
+            request = question(dialect=self._dialects[0])
             try:
-                return decode.query_rows(self._client.send(request).body)
+                return decode.query_rows(self._client.send(replace(request, policy=policy)).body)
             except errors.RequestRefused as exc:
                 if UNKNOWN_FUNCTION not in str(exc) or len(self._dialects) == 1:
                     raise
@@ -397,7 +292,7 @@ class Probe:
     def _answers(self) -> bool:
         """Whether the source answers a question that reads no row; asked patiently."""
         question = partial(hogql.identity_count, self._project_id, QUIET, events=self._events)
-        return self._ask(question, divisible=False) is not None
+        return self._ask(question, policy=WHOLE) is not None
 
     def _fail(self, exc: errors.SourceError) -> None:
         self.failure = str(exc)
@@ -421,78 +316,6 @@ def _portions(rows: pa.Table) -> Iterator[pa.Table]:
         yield rows.slice(start)
 
 
-def batches(parts: Iterable[Part], *, rows: int = BATCH_ROWS) -> Iterator[list[Part]]:
-    """Groups of *parts*, in the order given, each small enough for one request."""
-    batch: list[Part] = []
-    expected = pieces = told = 0
-    for part in parts:
-        halved = part.split is not None
-        more = halved + (not (batch and _same_run(batch[-1], part)))
-        if batch and (
-            expected + part.expected > rows
-            or told + 1 + halved > BATCH_WINDOWS
-            or (more and pieces + more > BATCH_PIECES)
-        ):
-            yield batch
-            batch, expected, pieces, told, more = [], 0, 0, 0, halved + 1
-        batch.append(part)
-        expected += part.expected
-        pieces += more
-        told += 1 + halved
-    if batch:
-        yield batch
-
-
-def _same_run(one: Part, other: Part) -> bool:
-    """Whether the two need no further range and no further step in the query's text."""
-    touch = one.covers.end == other.covers.start or other.covers.end == one.covers.start
-    return touch and one.window.duration == other.window.duration
-
-
-def _pieces(parts: Sequence[Part], splits: Sequence[datetime]) -> dict[tuple[datetime, int], bool]:
-    """What rows may be told of: window and how many *splits* are at or before it, and whether a split follows in it."""
-    pieces: dict[tuple[datetime, int], bool] = {}
-    for part in parts:
-        before = bisect_right(splits, part.covers.start)
-        pieces[part.window.start, before] = part.split is not None
-        if part.split is not None:
-            pieces[part.window.start, before + 1] = False
-    return pieces
-
-
-def grid_of(parts: Sequence[Part]) -> Grid:
-    """The grid of *parts*, which ascend."""
-    first = midnight(parts[0].window.start.date())
-    days: dict[date, timedelta] = {part.window.start.date(): part.window.duration for part in parts}
-    steps = []
-    for step, run in groupby(days.items(), key=lambda item: item[1]):
-        last = max(day for day, _ in run)
-        steps.append(((midnight(last) - first) // DAY + 1, step))
-    return Grid(first, tuple(steps))
-
-
-def joined(ranges: Iterable[Range]) -> Iterator[Range]:
-    """The same time in as few ranges as possible, ascending."""
-    held: Range | None = None
-    for rng in sorted(Range(one.start, one.end) for one in ranges):
-        if held is not None and rng.start <= held.end:
-            held = Range(held.start, max(held.end, rng.end))
-            continue
-        if held is not None:
-            yield held
-        held = rng
-    if held is not None:
-        yield held
-
-
-def _few(ranges: list[Range]) -> list[Range]:
-    """At most BATCH_PIECES ranges: the smallest gaps between them are passed over."""
-    while len(ranges) > BATCH_PIECES:
-        gap = min(range(len(ranges) - 1), key=lambda i: ranges[i + 1].start - ranges[i].end)
-        ranges = [*ranges[:gap], ranges[gap].hull(ranges[gap + 1]), *ranges[gap + 2 :]]
-    return ranges
-
-
 def _remedy(exc: errors.SourceError) -> str:
     """What would make the server answer queries, in words; a 400 or a missing endpoint is no matter of the key."""
     if isinstance(exc, errors.AccessDenied):
@@ -502,17 +325,3 @@ def _remedy(exc: errors.SourceError) -> str:
     return (
         "this server does not run hedgerow's queries, whatever the key may do: upgrade PostHog, or report what it said"
     )
-
-
-def without(digest: str, part: str, landed: str) -> str:
-    """A window's *digest* with what was *landed* of a part of it in the place of what the source holds there."""
-    sums = zip(_numbers(digest), _numbers(part), _numbers(landed), strict=True)
-    return ":".join(str((whole - there + here) % MODULUS) for whole, there, here in sums)
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(":")]
-
-
-def _time(micros: int | float | str | None) -> datetime:
-    return EPOCH + int(micros or 0) * MICROSECOND

@@ -1,7 +1,8 @@
-"""What tells rows of pages apart, and their times. Pure functions over tables of decode.RAW_ROWS."""
+"""Passages of a sweep, and what tells their rows apart. Pure functions over tables of decode.RAW_ROWS."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 import pyarrow as pa
@@ -10,6 +11,24 @@ import pyarrow.compute as pc
 from extractors import errors
 from extractors.http import decode
 from extractors.window import Range
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Rows in ascending order of time, and *passed*: all events before it are in this passage or an earlier one.
+
+    *rejects* may bring a row again that an earlier passage brought: pages overlap, and such a row has no identity.
+    *unproven*: microseconds that hold more events than could be told apart; they may miss some. *unread*: microseconds
+    with an event that the server cannot serve. *served_at*: the server's clock by the page's answer, for a microsecond that was
+    split that of its first page.
+    """
+
+    rows: pa.Table
+    rejects: pa.Table
+    passed: datetime
+    unproven: tuple[datetime, ...] = ()
+    unread: tuple[datetime, ...] = ()
+    served_at: datetime | None = None
 
 
 def within(rows: pa.Table, column: str, rng: Range) -> pa.Table:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from extractors.filters import Filters
-    from extractors.reading.events import EventsReader, Passage
+    from extractors.reading.events import EventsReader
+    from extractors.reading.rows import Passage
     from extractors.request import Request
     from extractors.window import Range
     from flows.cli.asking import Asking

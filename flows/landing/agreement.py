@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from extractors.reading.probe import Part, Seen
+from extractors.reading.questions import Part, Seen
 from extractors.window import Range, Window
 from flows.landing import due
 from sinks.entries import Entry

@@ -11,9 +11,9 @@ from datetime import UTC, date, datetime
 
 import pyarrow as pa
 
-from extractors.reading import probe
+from extractors.reading import questions
 from extractors.reading.events import EventsReader
-from extractors.reading.probe import Answers, Outside, Seen
+from extractors.reading.questions import Answers, Outside, Seen
 from extractors.window import DAY, Range, midnight
 from flows.landing import plan
 from flows.landing.agreement import agrees, answered, equals, part_of
@@ -192,7 +192,7 @@ def _landed(entry: Entry) -> Holding:
 def _answers(reader: EventsReader, entries: Sequence[Entry]) -> Answers:
     """What the source says of *entries*; windows that it does not speak of are missing."""
     found = Answers({}, {})
-    for batch in probe.batches([part_of(entry) for entry in entries]):
+    for batch in questions.batches([part_of(entry) for entry in entries]):
         said = reader.probe.windows(batch)
         if said is None:
             return found

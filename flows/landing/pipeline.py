@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 from functools import partial
 
 from extractors.reading.events import EventsReader
-from extractors.reading.probe import BATCH_ROWS
+from extractors.reading.questions import BATCH_ROWS
 from extractors.reading.zone import HourCount
 from extractors.window import MICROSECOND, Range, midnight
 from flows.landing import due, groups, plan

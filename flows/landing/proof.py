@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from extractors.reading import probe
-from extractors.reading.probe import Answers, Part, Seen
+from extractors.reading import questions
+from extractors.reading.questions import Answers, Part, Seen
 from extractors.reading.zone import HourCount
 from extractors.window import MICROSECOND, Range, Window
 from flows.landing import due, plan
@@ -104,7 +104,7 @@ class Prover:
             ledger, order.reread_at, rng=rng, since=since, now=self._attempt.now, asked=self._asked
         )
         reached = 0
-        for batch in probe.batches([part_of(entry) for entry in entries]):
+        for batch in questions.batches([part_of(entry) for entry in entries]):
             if not self._reader.queries_left(order.lookback_queries):
                 break
             answers = self._answers(batch)
@@ -287,7 +287,7 @@ class Prover:
             if answers is None or entry.start not in answers.seen:
                 return False
             held = self._sink.rows(entry.project_id, at, at + MICROSECOND)
-            rest = probe.without(rest, answers.seen[entry.start].digest, str(rows_of.source_digest(held)))
+            rest = questions.without(rest, answers.seen[entry.start].digest, str(rows_of.source_digest(held)))
         return bool(moments) and not entry.tally.quarantined_rows and rest == entry.known_tally.source_digest
 
     def _note(self, found: Sequence[tuple[Entry, Finding]]) -> None:
@@ -314,7 +314,7 @@ class Prover:
     def _answers(self, parts: Iterable[Part]) -> Answers | None:
         """What the source says of *parts*; None where it refuses to."""
         found = Answers({}, {})
-        for batch in probe.batches(parts):
+        for batch in questions.batches(parts):
             answers = self._reader.probe.windows(batch)
             if answers is None:
                 return None

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from extractors.http.decode import REJECTS
-from extractors.reading.events import EventsReader, Passage
+from extractors.reading.events import EventsReader
+from extractors.reading.rows import Passage
 from extractors.reading.zone import HourCount
 from extractors.window import midnight
 from flows.landing import plan

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Enum
 
-from extractors.reading.probe import Outside
+from extractors.reading.questions import Outside
 from sinks.entries import State
 
 

@@ -29,6 +29,9 @@ from flows.report.words import counted
 from flows.settings.load import environment
 from flows.settings.model import Settings
 
+# That SQLite was busy is no news.
+stamina.instrumentation.set_on_retry_hooks(())
+
 ROOT = Path(__file__).parents[2]
 POOL = "hedgerow"
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from extractors.http.client import Client
 from extractors.lists.history import asked_first
 from extractors.reading.events import EventsReader
 from extractors.reading.zone import ZoneCheck
-from extractors.request import Bucket, Request, events_page
+from extractors.request import WHOLE, Bucket, Request, events_page
 from extractors.window import Range
 from flows.landing.session import STREAM
 from flows.report import words
@@ -110,8 +110,8 @@ def _events(client: Client, project_id: int) -> Iterator[Finding]:
     try:
         for span in SPANS:
             asked = Range(now - span, now)
-            request = events_page(project_id, asked, limit=PAGE, events=EventFilter())
-            page = decode.page(client.send(replace(request, divisible=False)).body)
+            request = events_page(project_id, asked, limit=PAGE, events=EventFilter(), policy=WHOLE)
+            page = decode.page(client.send(request).body)
             if page.received:
                 break
         # The page holds every event, so what is asked again must not be filtered either.

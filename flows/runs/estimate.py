@@ -14,10 +14,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from extractors.http.pacing import Limit, finished_in_s
-from extractors.reading import probe
+from extractors.reading import questions
 from extractors.reading.events import EventsReader, Sample
 from extractors.reading.pace import MAX_SPAN
-from extractors.reading.probe import Part
+from extractors.reading.questions import Part
 from extractors.reading.zone import HourCount
 from extractors.request import Bucket
 from extractors.window import Range
@@ -148,7 +148,7 @@ def _work(reader: EventsReader, ledger: Ledger, wanted: Range | None, *, now: da
 def _counts(reader: EventsReader, sweeps: Sequence[Sweep]) -> Mapping[datetime, int] | None:
     """Rows by hour of all *sweeps*; an hour is named by its start, or by the sweep's where that cuts it."""
     found: dict[datetime, int] = {}
-    ranges = list(probe.joined(sweep.range for sweep in sweeps))
+    ranges = list(questions.joined(sweep.range for sweep in sweeps))
     if len(ranges) > MOST_COUNTS:
         hull = Range(ranges[0].start.replace(minute=0, second=0, microsecond=0), ranges[-1].end)
         counts = reader.probe.hour_counts(hull)
@@ -237,12 +237,12 @@ class _Line:
 def _queries(work: _Work, asked: int) -> int:
     """Queries of a run: those that planning asks as this did, and the probe before and after each batch."""
     rows = work.rows or {}
-    counts = asked - min(asked, len(list(probe.joined(sweep.range for sweep in work.sweeps))))
+    counts = asked - min(asked, len(list(questions.joined(sweep.range for sweep in work.sweeps))))
     parts = (
         [Part(target.window, target.covers, groups.expected_rows(target, rows)) for target in batch if _settles(target)]
         for batch in work.batches
     )
-    return counts + sum(2 * len(list(probe.batches(batch))) for batch in parts)
+    return counts + sum(2 * len(list(questions.batches(batch))) for batch in parts)
 
 
 def _settles(target: Target) -> bool:

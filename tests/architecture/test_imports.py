@@ -163,7 +163,7 @@ def test_second_server_stands_alone(file):
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("httpx", {"extractors/http/client.py"}),
+        ("httpx", {"extractors/http/exchange.py"}),
         ("polars", {f"transforms/{name}.py" for name in ("copies", "digest", "events", "tables")}),
     ],
 )

@@ -15,8 +15,9 @@ from zoneinfo import ZoneInfo
 import httpx
 
 from extractors.filters import EventFilter
-from extractors.http.client import Client, Patience, Source
+from extractors.http.client import Client, Source
 from extractors.http.pacing import Limit, Pacing
+from extractors.http.retry import Patience
 from extractors.reading.events import EventsReader
 from extractors.request import Bucket
 from extractors.simulator.data.dataset import Event

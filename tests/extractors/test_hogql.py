@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from extractors.filters import EventFilter, Narrowing, quoted, uuid_between
 from extractors.hogql import Dialect, Grid, earliest, hour_counts, identity_count, outside, probe
-from extractors.request import ALL_TIME, Bucket, Request, events_page, instant
+from extractors.request import ALL_TIME, PAGE, Bucket, Request, events_page, instant
 from extractors.window import Range
 from flows.report.words import in_words
 
@@ -61,7 +61,7 @@ def test_events_page_asks_from_a_microsecond_before_the_start(start, after):
         "before": "2024-03-01T00:00:00.000000+00:00",
         "limit": "7",
     }
-    assert (request.resource, request.bucket, request.divisible) == ("events/", Bucket.LIST, True)
+    assert (request.resource, request.bucket, request.policy) == ("events/", Bucket.LIST, PAGE)
 
 
 FILTERS = [

@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from extractors.filters import EventFilter
 from extractors.http import pacing
-from extractors.http.client import Client, Patience, Source
+from extractors.http.client import Client, Source
 from extractors.http.pacing import Limit, Pacing
+from extractors.http.retry import Patience
 from extractors.reading.events import EventsReader
 from extractors.request import Bucket
 from extractors.simulator.data.dataset import Event

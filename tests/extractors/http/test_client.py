@@ -20,11 +20,12 @@ import httpx
 import pytest
 
 from extractors import errors
-from extractors.http.client import Client, Patience, Source
+from extractors.http.client import Client, Source
 from extractors.http.pacing import Limit, Pacing
+from extractors.http.retry import Patience
 from extractors.lists.contents import download
 from extractors.lists.exports import asset_of
-from extractors.request import Bucket, Request
+from extractors.request import PAGE, WHOLE, WRITE, Bucket, Policy, Request
 
 KEY = "phx_secret"
 ASKED = Request(1, "events/", Bucket.LIST, (("limit", "1"),))
@@ -141,8 +142,8 @@ def test_content_is_not_waited_for_longer_than_the_run_may(tmp_path):
     budget.block(Bucket.REST, 3600)
     made = Client(Source("https://source.example", KEY), budget, transport=httpx.MockTransport(lambda request: None))
 
-    with pytest.raises(errors.LimitsExhausted, match="10 s allowed"), made.content(CONTENT, headers={}):
-        raise AssertionError("not reached")
+    with pytest.raises(errors.LimitsExhausted, match="10 s allowed"):
+        fetched(made, CONTENT)
 
     assert waits == []
 
@@ -167,7 +168,7 @@ def test_body_that_is_not_whole_is_an_error(answer, tmp_path):
         handler.close_connection = True
 
     with server(cut) as (url, keys), pytest.raises(errors.BodyCut):
-        client(url, tmp_path).send(Request(1, "events/", Bucket.LIST, divisible=True))
+        client(url, tmp_path).send(Request(1, "events/", Bucket.LIST, policy=PAGE))
 
     assert len(keys) == 1
 
@@ -180,7 +181,7 @@ def test_body_over_the_bound_is_given_up(tmp_path, monkeypatch):
         server(lambda handler: body(handler, bomb, Content_Encoding="gzip")) as (url, _),
         pytest.raises(errors.BodyCut, match="larger"),
     ):
-        client(url, tmp_path).send(Request(1, "events/", Bucket.LIST, divisible=True))
+        client(url, tmp_path).send(Request(1, "events/", Bucket.LIST, policy=PAGE))
 
 
 ATTEMPTS = [
@@ -206,9 +207,37 @@ def test_transient_failure_is_tried_again_a_bounded_number_of_times(answered, at
     assert told == ["PostHog answered 502"] * (attempts - 1)
 
 
+def test_back_off_doubles_with_jitter_up_to_the_longest(tmp_path):
+    """Many clients do not ask again in one moment. It is slept as every wait is, so that it ends with the run."""
+    waits: list[float] = []
+    busy = httpx.MockTransport(lambda request: httpx.Response(502, stream=httpx.ByteStream(b"")))
+    budget = Pacing(tmp_path, host="h", key=KEY, limits=dict.fromkeys(Bucket, Limit(9, 9)))
+    patience = Patience(attempts=5, first_contact_attempts=5, first_s=1, longest_s=5)
+    asking = Client(Source("http://h", KEY), budget, patience=patience, transport=busy, sleep=waits.append)
+
+    with pytest.raises(errors.SourceUnavailable):
+        asking.send(ASKED)
+
+    assert [int(wait) for wait in waits] == [1, 2, 4, 5]
+    assert any(wait % 1 for wait in waits[:3])
+
+
+@pytest.mark.parametrize(("policy", "asked"), [(WHOLE, 3), (PAGE, 1)], ids=["whole", "divisible"])
+def test_proxy_s_page_is_waited_for_where_less_cannot_be_asked(policy, asked, tmp_path):
+    """What came whole and is no list: a proxy's word of a moment. Whoever can ask for less is told at once."""
+    waits: list[float] = []
+    with server(lambda handler: body(handler, b"<html>busy</html>")) as (url, keys):
+        asking = client(url, tmp_path, sleep=waits.append)
+        with pytest.raises(errors.BodyCut, match="events list"):
+            asking.page(replace(ASKED, policy=policy))
+
+    assert len(keys) == asked
+    assert waits == [1.0, 2.0][: asked - 1]
+
+
 QUERY = Request(1, "query/", Bucket.QUERY, body=b"{}", method="POST")
 LISTED = Request(1, "evaluations/", Bucket.REST)
-CHANGE = Request(1, "evaluations/7/", Bucket.REST, body=b"{}", method="PATCH", once=True)
+CHANGE = Request(1, "evaluations/7/", Bucket.REST, body=b"{}", method="PATCH", policy=WRITE)
 
 
 def fetched(asking: Client, request: Request) -> None:
@@ -358,11 +387,12 @@ def test_what_opens_a_content_is_in_no_message(kind, tmp_path, caplog):
     """Neither in an error, its hint and its traceback, nor in a log of the libraries, at any level."""
     caplog.set_level(logging.DEBUG)
     told: list[str] = []
+    asked = replace(CONTENT, policy=Policy(answer_s=0.2 if kind == "is silent" else 20))
     with server(STORES.get(kind, hangs_up)) as (store, keys):
         place = PLACES[kind].format(store=store, store_without_scheme=store.removeprefix("http"))
         with server(leads_to(place)) as (url, _):
             try:
-                with client(url, tmp_path).content(replace(CONTENT, answer_s=0.2), headers={}) as content:
+                with client(url, tmp_path).content(asked, headers={}) as content:
                     list(content.pieces)
             except errors.SourceError as exc:
                 told += [exc.hint, *traceback.format_exception(exc)]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extractors import errors
-from extractors.http import decode, scan
+from extractors.http import answers, decode, scan
 
 AT = datetime(2026, 1, 31, 12, 0, 0, 500_000, tzinfo=UTC)
 UUID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -59,7 +59,7 @@ STATUSES = [
 def test_checked_raises_the_error_of_the_status(status, answer, error, hint):
     """Every status but success says what the caller can do, with a hint where the user can mend it."""
     with pytest.raises(errors.SourceError) as raised:
-        decode.checked(status, {}, answer)
+        answers.checked(status, {}, answer)
 
     assert type(raised.value) is error
     assert hint in raised.value.hint
@@ -80,7 +80,7 @@ ENTRIES = [
 def test_404_of_an_entry_and_400_of_the_user_are_told_apart(status, answer, error):
     """A missing entry is not a missing project, and a user's bad question is not a fault of the program."""
     with pytest.raises(errors.SourceError) as raised:
-        decode.checked(status, {}, answer, entry="export 7", by_user=True)
+        answers.checked(status, {}, answer, entry="export 7", by_user=True)
 
     assert type(raised.value) is error
 
@@ -95,7 +95,7 @@ TOO_OLD = [
 def test_what_a_server_is_too_old_for_is_said_so(status, answer, error):
     """The address of a PostHog app is not to blame where a newer PostHog has what was asked."""
     with pytest.raises(errors.SourceError, match="this server is too old for evaluations") as raised:
-        decode.checked(status, {}, answer, newer="evaluations")
+        answers.checked(status, {}, answer, newer="evaluations")
 
     assert type(raised.value) is error
     assert "POSTHOG_HOST" not in raised.value.hint
@@ -105,7 +105,7 @@ def test_what_a_server_is_too_old_for_is_said_so(status, answer, error):
 def test_a_405_that_is_not_of_posthog_makes_no_server_old():
     """A proxy's 405 is a refusal, whatever was asked."""
     with pytest.raises(errors.RequestRefused) as raised:
-        decode.checked(405, {}, problem("no"), newer="evaluations")
+        answers.checked(405, {}, problem("no"), newer="evaluations")
 
     assert type(raised.value) is errors.RequestRefused
 
@@ -120,13 +120,13 @@ UNNAMED = [
 def test_404_that_does_not_say_what_is_missing_may_be_the_address(answer):
     """Until the address is known to exist it is not believed to be about the project or an entry."""
     with pytest.raises(errors.EndpointMissing):
-        decode.checked(404, {}, answer, entry="export 7", address_known=False)
+        answers.checked(404, {}, answer, entry="export 7", address_known=False)
 
 
 def test_checked_message_is_short_and_has_the_detail():
     """The server's own words are told, never a whole body."""
     with pytest.raises(errors.RequestRefused, match="unparsable") as raised:
-        decode.checked(400, {}, problem("unparsable " + "x" * 5_000))
+        answers.checked(400, {}, problem("unparsable " + "x" * 5_000))
 
     assert len(str(raised.value)) < 300
 
@@ -146,14 +146,14 @@ RETRY_AFTER = [
 @pytest.mark.parametrize(("headers", "expected"), RETRY_AFTER)
 def test_retry_after_reads_seconds_and_dates(headers, expected):
     """Both forms of the header count; what cannot be read counts as absent."""
-    assert decode.retry_after_s(headers) == expected
+    assert answers.retry_after_s(headers) == expected
 
 
 @pytest.mark.parametrize(("text", "expected"), [("37", 37.0), ("", 1.0), ("0", 1.0)])
 def test_throttled_answer_always_names_a_wait(text, expected):
     """A 429 never makes the caller ask again at once."""
     with pytest.raises(errors.LimitsExhausted) as raised:
-        decode.checked(429, {"retry-after": text}, b"")
+        answers.checked(429, {"retry-after": text}, b"")
 
     assert raised.value.retry_after_s == expected
 
@@ -362,4 +362,4 @@ def test_query_answer_that_proves_nothing_is_an_error(answer, error):
 )
 def test_retry_after_is_an_hour_at_most(text):
     """No answer can make a run wait for a day, or name a time that no clock has."""
-    assert decode.retry_after_s({"retry-after": text, "date": "Mon, 30 Nov 2026 00:00:00 GMT"}) == 3600
+    assert answers.retry_after_s({"retry-after": text, "date": "Mon, 30 Nov 2026 00:00:00 GMT"}) == 3600

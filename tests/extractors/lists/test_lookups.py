@@ -12,8 +12,9 @@ import pytest
 
 from extractors import errors
 from extractors.filters import EventFilter, Filters
-from extractors.http.client import Client, Patience, Source
+from extractors.http.client import Client, Source
 from extractors.http.pacing import Limit, Pacing
+from extractors.http.retry import Patience
 from extractors.lists import lookups
 from extractors.lists.lookups import Listed, every
 from extractors.reading.events import EventsReader

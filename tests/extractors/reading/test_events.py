@@ -9,8 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from extractors import errors
-from extractors.http.client import Heard, Patience, one_clock
-from extractors.reading.events import LIMIT, EventsReader, Passage
+from extractors.http.client import Heard, one_clock
+from extractors.http.retry import Patience
+from extractors.reading.events import EventsReader
+from extractors.reading.pace import LIMIT
+from extractors.reading.rows import Passage
 from extractors.window import DAY, MICROSECOND, Range, iso, window_at
 from tests.extractors.pages import Pages, at_times, reader_of, spread
 
@@ -362,7 +365,7 @@ def test_bad_events_a_microsecond_apart_are_each_named_and_all_else_is_read(tmp_
 
 def test_window_with_more_bad_events_than_a_run_takes_is_read_to_its_end(tmp_path, monkeypatch):
     """Else every run would begin it anew. Then the run ends, and the next one goes on behind that window."""
-    monkeypatch.setattr("extractors.reading.events.MAX_UNREAD", 3)
+    monkeypatch.setattr("extractors.reading.unserved.MAX_UNREAD", 3)
     first, later = spread(6, START, START + DAY), spread(20, START + DAY, END)
     bad = [event.timestamp for event in first]
     reader, _, _ = impeded(bad, tmp_path, [*first, *later])

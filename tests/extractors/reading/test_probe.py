@@ -24,8 +24,9 @@ from extractors.hogql import Dialect
 from extractors.http import decode
 from extractors.http.client import Client, Source
 from extractors.http.pacing import Limit, Pacing
-from extractors.reading import probe
-from extractors.reading.probe import Answers, Part, Probe, Seen
+from extractors.reading import questions
+from extractors.reading.probe import Probe
+from extractors.reading.questions import Answers, Part, Seen
 from extractors.request import Bucket
 from extractors.simulator.data.dataset import Dataset, Event
 from extractors.simulator.data.rows import row
@@ -336,18 +337,18 @@ def test_batches_hold_few_rows_few_windows_and_few_pieces():
     many = [replace(HOURS[0], expected=500_000)] * 9
     gaps = [part for part in PARTS * 9 if part.window.start.hour % 2]
 
-    assert [len(batch) for batch in probe.batches(many)] == [4, 4, 1]
-    assert max(len(list(probe.joined(part.covers for part in batch))) for batch in probe.batches(gaps)) <= 40
+    assert [len(batch) for batch in questions.batches(many)] == [4, 4, 1]
+    assert max(len(list(questions.joined(part.covers for part in batch))) for batch in questions.batches(gaps)) <= 40
 
 
 def test_split_is_a_piece_of_a_batch(monkeypatch):
     """It lengthens the query's text, and the answer by a row."""
     halved = [replace(part, split=part.covers.start + HOUR / 2) for part in HOURS]
 
-    assert [len(batch) for batch in probe.batches(halved * 4)] == [38, 37, 21]
+    assert [len(batch) for batch in questions.batches(halved * 4)] == [38, 37, 21]
 
-    monkeypatch.setattr(probe, "BATCH_WINDOWS", 10)
-    assert [len(batch) for batch in probe.batches([*halved[:8], *HOURS[8:20]])] == [5, 7, 8]
+    monkeypatch.setattr(questions, "BATCH_WINDOWS", 10)
+    assert [len(batch) for batch in questions.batches([*halved[:8], *HOURS[8:20]])] == [5, 7, 8]
 
 
 HEAVY = [
@@ -374,9 +375,7 @@ def test_simulated_query_is_too_heavy_by_the_rows_it_reads(heavy, refused, tmp_p
         sender = client(server.url, server.key, tmp_path)
         for rng in asked:
             try:
-                sender.send(
-                    replace(hogql.identity_count(1, rng, events=odd, dialect=Dialect.DATETIME64), divisible=True)
-                )
+                sender.send(hogql.identity_count(1, rng, events=odd, dialect=Dialect.DATETIME64))
                 found.append("")
             except errors.RangeTooHeavy as exc:
                 found.append(str(exc))

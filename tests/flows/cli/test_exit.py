@@ -13,7 +13,7 @@ import pytest
 from prefect.client.schemas.objects import StateType
 
 from extractors.errors import SourceUnavailable
-from extractors.reading.probe import Outside
+from extractors.reading.questions import Outside
 from extractors.simulator.assets.blobs import Blob
 from extractors.simulator.assets.exports import ExportStore
 from extractors.simulator.data.dataset import Dataset

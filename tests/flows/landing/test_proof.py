@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from extractors.http.client import Client
-from extractors.reading.probe import Answers, Part
+from extractors.reading.questions import Answers, Part
 from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import RequestSeen, Simulator, serve

@@ -39,6 +39,7 @@ LANDS = f"{PIPELINE} -k simulator_source"
 
 ZONE = "tests/extractors/reading/test_zone.py"
 SWEEP = "tests/extractors/reading/test_events.py"
+PACE = "tests/extractors/reading/test_pace.py"
 UNREAD, FAR = "tests/flows/landing/test_unread.py", "tests/flows/landing/test_far_times.py"
 ENDS = "tests/flows/landing/test_ends.py"
 BESIDE, OPEN, COPY, GUARD, PLAN = (
@@ -51,6 +52,7 @@ BESIDE, OPEN, COPY, GUARD, PLAN = (
 OUTCOME = "tests/flows/landing/test_outcome.py"
 DURABLE = "tests/flows/landing/test_durable.py"
 CLIENT = "tests/extractors/http/test_client.py"
+RETRY = "tests/extractors/http/test_retry.py"
 EXIT, MARKS, QUARANTINE = (
     "tests/flows/cli/test_exit.py",
     "tests/flows/landing/test_marks.py",
