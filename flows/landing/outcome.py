@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import TypeVar
 
 from extractors.window import Range
 from flows.landing import due
 from sinks.entries import FACTS, Changes
 from sinks.ledger import Ledger
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,34 +155,15 @@ class Outcome:
     @classmethod
     def of(cls, facts: Iterable[Fact]) -> Outcome:
         """What *facts* add up to: a later one of a window takes the place of the earlier."""
-        planned, doubled, unasked, standing = Planned(None), Doubled(()), Unasked(0), Standing()
-        windows = rows = 0
-        latest: dict[datetime, Landed] = {}
-        judged: dict[datetime, Agreed | Moving] = {}
-        changes: dict[datetime, Changes] = {}
-        for fact in facts:
-            match fact:
-                case Landed():
-                    windows, rows = windows + 1, rows + fact.rows
-                    latest[fact.start] = fact
-                    judged.pop(fact.start, None)
-                    if fact.changes:
-                        changes[fact.start] = fact.changes
-                case Agreed() | Moving():
-                    judged[fact.start] = fact
-                case Planned():
-                    planned = fact
-                case Doubled():
-                    doubled = fact
-                case Unasked():
-                    unasked = fact
-                case Standing():
-                    standing = fact
-        agreed = {start: fact for start, fact in judged.items() if isinstance(fact, Agreed)}
+        facts = list(facts)
+        landed = [fact for fact in facts if isinstance(fact, Landed)]
+        latest, judged = {fact.start: fact for fact in landed}, _judged(facts)
+        agreed = {start for start, fact in judged.items() if isinstance(fact, Agreed)}
+        planned, standing = _last(facts, Planned(None)), _last(facts, Standing())
         return cls(
             wanted=planned.wanted,
-            windows=windows,
-            rows=rows,
+            windows=len(landed),
+            rows=sum(fact.rows for fact in landed),
             left_out={start: (fact.copies, fact.quarantined) for start, fact in latest.items()},
             # A count confirms what could not be told apart.
             unproven={
@@ -187,11 +171,11 @@ class Outcome:
             },
             unserved={start: list(fact.unserved) for start, fact in latest.items() if fact.unserved},
             unreachable=list(planned.unreachable),
-            doubled=list(doubled.days),
-            changes=changes,
-            agreed=frozenset(start for start, fact in agreed.items() if fact.whole),
-            unasked=unasked.windows,
-            moving=frozenset(judged) - frozenset(agreed),
+            doubled=list(_last(facts, Doubled(())).days),
+            changes={fact.start: fact.changes for fact in landed if fact.changes},
+            agreed=frozenset(start for start, fact in judged.items() if isinstance(fact, Agreed) and fact.whole),
+            unasked=_last(facts, Unasked(0)).windows,
+            moving=frozenset(judged) - agreed,
             in_quarantine=planned.in_quarantine,
             standing=standing.facts,
             landed=frozenset(latest),
@@ -238,3 +222,19 @@ class Outcome:
         standing = self.disputed or self.held or self.damaged or self.unread or self.standing.get("witness")
         left_out = self.unproven or self.unreachable or self.quarantined or self.doubled or self.undecided
         return not (left_out or standing)
+
+
+def _judged(facts: Iterable[Fact]) -> dict[datetime, Agreed | Moving]:
+    """What the source said of each window since it was landed last."""
+    found: dict[datetime, Agreed | Moving] = {}
+    for fact in facts:
+        if isinstance(fact, Landed):
+            found.pop(fact.start, None)
+        elif isinstance(fact, Agreed | Moving):
+            found[fact.start] = fact
+    return found
+
+
+def _last(facts: Sequence[Fact], unless: T) -> T:
+    """The last fact of the kind of *unless*, which stands where there is none."""
+    return next((fact for fact in reversed(facts) if isinstance(fact, type(unless))), unless)

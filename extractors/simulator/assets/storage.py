@@ -92,83 +92,85 @@ class Storage:
             return self._blobs.get(name)
 
 
-def _listening(storage: Storage) -> ThreadingHTTPServer:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class _Handler(BaseHTTPRequestHandler):
+    storage: Storage
 
-        def do_GET(self) -> None:
-            parts = urlsplit(self.path)
-            headers = {name: self.headers.get(name, "") for name in ("Authorization", "Cookie", "Range", "User-Agent")}
-            status, cut = storage.take(StorageRequest(parts.path, *headers.values()))
-            blob = storage.blob(parts.path.rpartition("/")[2])
-            until = parse_qs(parts.query).get("X-Amz-Expires", ["0"])[-1]
-            if headers["Authorization"]:
-                self._refuse(400, "InvalidArgument", "Only one auth mechanism allowed")
-            elif status:
-                self._refuse(status, "Simulated", "as told")
-            elif blob is None or not parts.path.startswith("/exports/"):
-                self._refuse(404, "NoSuchKey", "The specified key does not exist.")
-            elif storage.valid <= timedelta(0) or not until.isdigit():
-                self._refuse(403, "AccessDenied", "Request has expired")
-            elif storage.hop and "hopped" not in parts.query:
-                self._respond(307, b"", {"Location": f"{self.path}&hopped=1"})
-            else:
-                self._content(blob, cut)
+    protocol_version = "HTTP/1.1"
 
-        def _content(self, blob: Blob, cut: int) -> None:
-            start = self._start(blob)
-            if start >= blob.size and start:
-                self._respond(416, b"", {"Content-Range": f"bytes */{blob.size}"})
-                return
-            left = blob.size - start
-            if start and storage.longest_range:
-                left = cut = min(left, storage.longest_range)
-            self.send_response(206 if start else 200)
-            self.send_header("Content-Type", "application/octet-stream")
-            self.send_header("Content-Length", str(left + storage.declared_extra))
-            if storage.etags:
-                self.send_header("ETag", blob.etag)
-            if start:
-                self.send_header("Content-Range", f"bytes {start}-{start + left - 1}/{blob.size}")
-            self.end_headers()
-            sent = 0
-            for piece in blob.pieces(start):
-                time.sleep(storage.piece_wait_s)
-                part = piece[: cut - sent] if cut else piece
-                try:
-                    self.wfile.write(part)
-                except OSError:  # the client is gone
-                    self.close_connection = True
-                    return
-                sent += len(part)
-                storage.on_piece(sent)
-                if cut and sent >= cut:
-                    break
-            if sent < left or storage.declared_extra:
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        headers = {name: self.headers.get(name, "") for name in ("Authorization", "Cookie", "Range", "User-Agent")}
+        status, cut = self.storage.take(StorageRequest(parts.path, *headers.values()))
+        blob = self.storage.blob(parts.path.rpartition("/")[2])
+        until = parse_qs(parts.query).get("X-Amz-Expires", ["0"])[-1]
+        if headers["Authorization"]:
+            self._refuse(400, "InvalidArgument", "Only one auth mechanism allowed")
+        elif status:
+            self._refuse(status, "Simulated", "as told")
+        elif blob is None or not parts.path.startswith("/exports/"):
+            self._refuse(404, "NoSuchKey", "The specified key does not exist.")
+        elif self.storage.valid <= timedelta(0) or not until.isdigit():
+            self._refuse(403, "AccessDenied", "Request has expired")
+        elif self.storage.hop and "hopped" not in parts.query:
+            self._respond(307, b"", {"Location": f"{self.path}&hopped=1"})
+        else:
+            self._content(blob, cut)
+
+    def _content(self, blob: Blob, cut: int) -> None:
+        start = self._start(blob)
+        if start >= blob.size and start:
+            self._respond(416, b"", {"Content-Range": f"bytes */{blob.size}"})
+            return
+        left = blob.size - start
+        if start and self.storage.longest_range:
+            left = cut = min(left, self.storage.longest_range)
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Type", "application/octet-stream")
+        self.send_header("Content-Length", str(left + self.storage.declared_extra))
+        if self.storage.etags:
+            self.send_header("ETag", blob.etag)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{start + left - 1}/{blob.size}")
+        self.end_headers()
+        sent = 0
+        for piece in blob.pieces(start):
+            time.sleep(self.storage.piece_wait_s)
+            part = piece[: cut - sent] if cut else piece
+            try:
+                self.wfile.write(part)
+            except OSError:  # the client is gone
                 self.close_connection = True
+                return
+            sent += len(part)
+            self.storage.on_piece(sent)
+            if cut and sent >= cut:
+                break
+        if sent < left or self.storage.declared_extra:
+            self.close_connection = True
 
-        def _start(self, blob: Blob) -> int:
-            """Where the answer begins: a Range counts only where the store has ranges and If-Range still fits."""
-            found = RANGE.match(self.headers.get("Range", ""))
-            fits = self.headers.get("If-Range", blob.etag) == blob.etag
-            return int(found[1]) if found and storage.ranges and fits else 0
+    def _start(self, blob: Blob) -> int:
+        """Where the answer begins: a Range counts only where the store has ranges and If-Range still fits."""
+        found = RANGE.match(self.headers.get("Range", ""))
+        fits = self.headers.get("If-Range", blob.etag) == blob.etag
+        return int(found[1]) if found and self.storage.ranges and fits else 0
 
-        def _refuse(self, status: int, code: str, text: str) -> None:
-            self._respond(status, f"<Error><Code>{code}</Code><Message>{text}</Message></Error>".encode(), {})
+    def _refuse(self, status: int, code: str, text: str) -> None:
+        self._respond(status, f"<Error><Code>{code}</Code><Message>{text}</Message></Error>".encode(), {})
 
-        def _respond(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-            self.send_response(status)
-            for name, value in (
-                {"Content-Length": str(len(body)), "Content-Type": "application/xml"} | headers
-            ).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+    def _respond(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body)), "Content-Type": "application/xml"} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
+    def log_message(self, format: str, *args: object) -> None:
+        """Quiet."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+def _listening(storage: Storage) -> ThreadingHTTPServer:
+    handler = type("Handler", (_Handler,), {"storage": storage})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="storage", daemon=True)
     serving.start()
