@@ -73,13 +73,17 @@ def demo(path: Path, *, quiet: bool) -> bool:
     terminal.say(
         f"row by row, {path.name} {'equals' if same else 'DIFFERS FROM'} the source: {first.rows:,} of {len(dataset):,}"
     )
+    _answer_queries(sink)
+    terminal.say(f'\nnow ask yourself: hedgerow sql --destination duckdb:{path.name} "SELECT …"')
+    return same
+
+
+def _answer_queries(sink: Destination) -> None:
     for title, query in QUERIES.items():
         with sink.query(query) as result:
             names, rows = [column[0] for column in result.description or []], result.fetchall()
         terminal.say(f"\n{title}: {query}")
         terminal.show_table(names, rows)
-    terminal.say(f'\nnow ask yourself: hedgerow sql --destination duckdb:{path.name} "SELECT …"')
-    return same
 
 
 def _make_way(path: Path) -> None:

@@ -172,9 +172,7 @@ def summary(
         days=tuple(days(entries, stretches)),
         mark=mark,
         compared_at=max((entry.probed.at for entry in compared if entry.probed), default=None),
-        compared_until=max(
-            (entry.agreed.until if entry.agreed else entry.compared_until for entry in compared), default=None
-        ),
+        compared_until=max((_compared_until(entry) for entry in compared), default=None),
         uncompared=sum(entry.settled for entry in entries) - sum(entry.settled for entry in compared),
         freshness=max(now - mark, timedelta(0)) if mark else None,
         late=sum(found.late for found in news),
@@ -187,6 +185,10 @@ def summary(
         budget=tuple(budget),
         runs=tuple(runs),
     )
+
+
+def _compared_until(entry: Entry) -> datetime:
+    return entry.agreed.until if entry.agreed else entry.compared_until
 
 
 def kind_of(entry: Entry) -> Kind:

@@ -106,7 +106,6 @@ def of_project(
     limit = Limit(settings.source.requests_per_minute, settings.source.requests_per_hour)
     rows, counted = _rows(work, sample)
     requests = None if rows is None else 1 + _pages(work, rows)
-    waited = None if requests is None else finished_in_s(ages, limit, requests=queued, each_s=EACH_S)
     return Estimate(
         project_id=project_id,
         since=wanted.start if wanted else None,
@@ -122,13 +121,19 @@ def of_project(
         used_last_hour=len(ages),
         requests_per_minute=limit.per_minute,
         requests_per_hour=limit.per_hour,
-        seconds=None
-        if requests is None or waited is None
-        else round(finished_in_s(ages, limit, requests=queued + requests, each_s=EACH_S) - waited, 1),
+        seconds=_seconds(ages, limit, queued=queued, requests=requests),
         download_bytes=_times(rows, sample.wire_bytes, sample.rows),
         disk_bytes=_times(rows, int(sample.packed_bytes * DISK_FACTOR), sample.rows),
         free_bytes=shutil.disk_usage(_nearest(sink.home)).free if sink.home else None,
     )
+
+
+def _seconds(ages: Sequence[float], limit: Limit, *, queued: int, requests: int | None) -> float | None:
+    """How long *requests* last under the limit, after those that are queued."""
+    if requests is None:
+        return None
+    before, after = (finished_in_s(ages, limit, requests=count, each_s=EACH_S) for count in (queued, queued + requests))
+    return None if before is None or after is None else round(after - before, 1)
 
 
 def _work(reader: EventsReader, ledger: Ledger, wanted: Range | None, *, now: datetime, settle: timedelta) -> _Work:

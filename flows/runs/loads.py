@@ -6,7 +6,7 @@ What the command line and the Prefect flows call. Decides nothing about windows 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from extractors.http import pacing
 from extractors.http.pacing import Share
@@ -38,8 +38,7 @@ def load_events(
     """Sync or backfill the events of one project and write the run into the history.
 
     *since*, *until*: as on the command line. *require_proof*: what the source did not confirm is a problem; the settings may
-    ask for that, too. *share*: what part of the limits to keep to. *on_report* hears the report also of a
-    run that ends with an error.
+    ask for that, too. *share*: what part of the limits to keep to. *on_report* hears of a run that ends with an error, too.
     Raises SettingsError, SourceError, SinkError; what is landed stays.
     """
     listener = listener or Listener()
@@ -61,21 +60,35 @@ def load_events(
         listener=listener,
         on_report=told,
     ) as run:
-        order = Order(
-            project_id=project_id,
-            since=run.reader.earliest() if from_earliest else start,
-            until=end,
-            settle=settings.events.settle,
-            marks=command == "sync",
-            accept_deletions=accept_deletions,
-            lookback=settings.events.lookback,
-            reread_at=settings.events.reread_at,
-            reread_requests=settings.source.requests_per_hour // 4,
-            lookback_queries=pacing.QUERY.per_hour // LOOKBACK_SHARE,
-        )
+        first = run.reader.earliest() if from_earliest else start
+        order = _order(settings, project_id, since=first, until=end, marks=command == "sync", accept=accept_deletions)
         session = Session(order, run.sink, run.sink.spool_directory, now, listener)
         pipeline.run(session, run.reader, run.log, served_at=run.served_at)
     return reports[0]
+
+
+def _order(
+    settings: Settings,
+    project_id: int,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    marks: bool = False,
+    accept: bool = False,
+) -> Order:
+    """What is asked, with what the settings say of every run."""
+    return Order(
+        project_id=project_id,
+        since=since,
+        until=until,
+        settle=settings.events.settle,
+        marks=marks,
+        accept_deletions=accept,
+        lookback=settings.events.lookback,
+        reread_at=settings.events.reread_at,
+        reread_requests=settings.source.requests_per_hour // 4,
+        lookback_queries=pacing.QUERY.per_hour // LOOKBACK_SHARE,
+    )
 
 
 def parts_of(
@@ -98,13 +111,8 @@ def parts_of(
     sink.check(project_id, STREAM, host=settings.source.host, event_filter=filter_of(settings).identity)
     with reader_of(settings, project_id, listener=listener, max_wait=max_wait) as (reader, _, _):
         now_there = reader.now(first=sink.origin(project_id, STREAM) is None)
-        order = Order(
-            project_id=project_id,
-            since=reader.earliest() if from_earliest else start,
-            until=end,
-            settle=settings.events.settle,
-            marks=False,
-        )
+        first = reader.earliest() if from_earliest else start
+        order = _order(settings, project_id, since=first, until=end)
         return pipeline.parts(order, reader, sink, now=now_there, count=count)
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from extractors.http.client import Client
 from extractors.http.pacing import Pacing, Share
 from extractors.reading.events import EventsReader
-from flows.landing.outcome import Log, Outcome
+from flows.landing.outcome import Log
 from flows.landing.session import STREAM
 from flows.runs.findings import not_compared, notes_of_run, of_run, unproven
 from flows.runs.history import INTERRUPTED, record
@@ -65,8 +65,8 @@ class _Started:
     client: Client
     budget: Pacing
     log: Log
-    served_at: datetime
     found: list[str]
+    served_at: datetime | None = None
 
 
 @contextmanager
@@ -88,17 +88,16 @@ def started(
     host, event_filter = settings.source.host, filter_of(settings).identity
     # The destination is tried before the source is asked, and written when the source has let us in.
     sink.check(project_id, STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
-    log = Log()
-    found: list[str] = []
     with reader_of(settings, project_id, listener=listener, max_wait=max_wait, share=share) as (
         reader,
         client,
         budget,
     ):
+        run = _Started(sink, reader, client, budget, Log(), [])
         try:
             served_at = reader.now(first=sink.origin(project_id, STREAM) is None)
             sink.prepare(project_id, STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
-            yield _Started(sink, reader, client, budget, log, served_at, found)
+            yield replace(run, served_at=served_at)
         except Exception as exc:
             error = f"{type(exc).__name__}: {exc}"[:500]
             raise
@@ -109,30 +108,10 @@ def started(
         finally:
             if error:
                 with suppress(SinkError):  # what stands in the ledger is told all the same
-                    log.conclude(sink.ledger(project_id, STREAM))
-            outcome = log.outcome()
-            if require_proof:
-                found.extend(unproven(outcome, reader))
-            left_out = not_compared(reader)
-            notes = [*notes_of_run(outcome, reader), *([left_out] if left_out and not require_proof else [])]
-            report = _report(
-                project_id, outcome, reader, client, budget, found=found, notes=notes, started_at=started_at
-            )
+                    run.log.conclude(sink.ledger(project_id, STREAM))
+            report = _report(project_id, run, require_proof=require_proof, started_at=started_at)
             on_report(report)
-            # The history must not hide the error that ended the run.
-            with suppress(SinkError) if error else nullcontext():
-                if sink.exists():
-                    record(
-                        sink,
-                        report,
-                        command=command,
-                        started_at=started_at,
-                        finished_at=now(),
-                        error=error,
-                        windows=report.windows,
-                        rows=report.rows,
-                        waited_s=report.waited_s,
-                    )
+            _keep(report, sink, command=command, started_at=started_at, error=error)
 
 
 def asked_range(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None, bool]:
@@ -154,17 +133,29 @@ def _check_range(
         raise SettingsError(f"--since {since} is not before --until {until}", hint="the range is [since, until)")
 
 
-def _report(
-    project_id: int,
-    outcome: Outcome,
-    reader: EventsReader,
-    client: Client,
-    budget: Pacing,
-    *,
-    found: Sequence[str],
-    notes: Sequence[str],
-    started_at: datetime,
-) -> Report:
+def _keep(report: Report, sink: Destination, *, command: str, started_at: datetime, error: str) -> None:
+    """Write the run into the history, which must not hide the *error* that ended it."""
+    with suppress(SinkError) if error else nullcontext():
+        if sink.exists():
+            record(
+                sink,
+                report,
+                command=command,
+                started_at=started_at,
+                finished_at=now(),
+                error=error,
+                windows=report.windows,
+                rows=report.rows,
+                waited_s=report.waited_s,
+            )
+
+
+def _report(project_id: int, run: _Started, *, require_proof: bool, started_at: datetime) -> Report:
+    reader, client, outcome = run.reader, run.client, run.log.outcome()
+    if require_proof:
+        run.found.extend(unproven(outcome, reader))
+    left_out = not_compared(reader)
+    notes = [*notes_of_run(outcome, reader), *([left_out] if left_out and not require_proof else [])]
     problems = list(of_run(outcome))
     wanted = outcome.wanted
     changes = outcome.changes.values()
@@ -179,7 +170,7 @@ def _report(
         copies=outcome.copies,
         quarantined=outcome.quarantined,
         requests=sum(client.requests.values()),
-        waited_s=round(budget.waited_s, 3),
+        waited_s=round(run.budget.waited_s, 3),
         seconds=round((now() - started_at).total_seconds(), 3),
         verified=outcome.verified,
         compared=not not_compared(reader),
@@ -187,7 +178,7 @@ def _report(
         deleted=sum(change.deleted for change in changes),
         changed=sum(change.changed for change in changes),
         lateness_s=max((change.lateness.total_seconds() for change in changes), default=0.0),
-        problems=(*found, *problems),
+        problems=(*run.found, *problems),
         notes=tuple(notes),
         learned={
             "page_cap": reader.learned.page_cap,

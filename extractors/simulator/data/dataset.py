@@ -7,7 +7,7 @@ import random
 import threading
 import uuid
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -272,16 +272,15 @@ def generate(*, events: int, start: datetime, end: datetime, seed: int = 1, tie_
             )
         )
     for number, size in enumerate(tie_sizes):
-        moment = start + timedelta(microseconds=span * (number + 1) // (len(tie_sizes) + 1))
-        # Time-ordered uuids of one moment share their first half, which slices by first digits do not survive.
-        ordered: Callable[[int], str] = lambda i, m=moment: _uuid7(m, i)  # type: ignore[misc] # noqa: E731
-        made += [
-            Event(
-                ordered(i) if number % 2 else _uuid(rng, moment), "bulk import", f"user-{i % 9}", moment, f'{{"i":{i}}}'
-            )
-            for i in range(size)
-        ]
+        made += _tied(rng, number, size, start + timedelta(microseconds=span * (number + 1) // (len(tie_sizes) + 1)))
     return Dataset(made, _persons(events // 20 + 1))
+
+
+def _tied(rng: random.Random, number: int, size: int, moment: datetime) -> list[Event]:
+    """*size* events of one moment. Every other group has time-ordered uuids, which share their first half: slices by first
+    digits do not divide them."""
+    uuids = (_uuid7(moment, i) if number % 2 else _uuid(rng, moment) for i in range(size))
+    return [Event(uuid, "bulk import", f"user-{i % 9}", moment, f'{{"i":{i}}}') for i, uuid in enumerate(uuids)]
 
 
 def _persons(count: int) -> dict[str, Person]:

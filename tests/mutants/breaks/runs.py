@@ -57,8 +57,8 @@ BREAKS = [
     Break(
         "proof that is required and refused is no problem",
         "flows/runs/run.py",
-        "            if require_proof:\n                found.extend",
-        "            if False:\n                found.extend",
+        "    if require_proof:\n        run.found.extend",
+        "    if False:\n        run.found.extend",
         "tests/flows/landing/test_without_queries.py -k required_proof",
     ),
     Break(
@@ -155,29 +155,29 @@ BREAKS = [
     Break(
         "a history that cannot be written is no error",
         "flows/runs/run.py",
-        "            with suppress(SinkError) if error else nullcontext():\n                if sink.exists():",
-        "            with suppress(SinkError):\n                if sink.exists():",
+        "    with suppress(SinkError) if error else nullcontext():\n",
+        "    with suppress(SinkError):\n",
         f"{EXIT} -k history",
     ),
     Break(
         "the history hides what ended a run",
         "flows/runs/run.py",
-        "            with suppress(SinkError) if error else nullcontext():\n                if sink.exists():",
-        "            with nullcontext():\n                if sink.exists():",
+        "    with suppress(SinkError) if error else nullcontext():\n",
+        "    with nullcontext():\n",
         f"{EXIT} -k history",
     ),
     Break(
         "a backfill marks",
         "flows/runs/loads.py",
-        '            marks=command == "sync",',
-        "            marks=True,",
+        'marks=command == "sync"',
+        "marks=True",
         f"{EXIT} -k until_it_can",
     ),
     Break(
         "a sync marks nothing",
         "flows/runs/loads.py",
-        '            marks=command == "sync",',
-        "            marks=False,",
+        'marks=command == "sync"',
+        "marks=False",
         f"{EXIT} -k until_it_can",
     ),
     Break(
@@ -225,8 +225,8 @@ BREAKS = [
     Break(
         "the settling time not that of the settings",
         "flows/runs/loads.py",
-        "            until=end,\n            settle=settings.events.settle,\n            marks=command",
-        "            until=end,\n            settle=timedelta(minutes=10),\n            marks=command",
+        "        until=until,\n        settle=settings.events.settle,",
+        "        until=until,\n        settle=timedelta(minutes=10),",
         "tests/flows/runs/test_runs.py -k order_says",
     ),
     Break(
