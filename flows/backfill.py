@@ -29,6 +29,7 @@ def _part_name() -> str:
     return Part(**runtime.flow_run.parameters).title
 
 
+# Longer than others: its docstring is the form that Prefect shows, a line for each parameter.
 @flow(name="backfill-events", flow_run_name=_name, retries=0)
 def backfill_events(
     since: Since,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from extractors.simulator.faults import Fault, Faults, Heavy
-from extractors.simulator.http.app import RequestSeen
+from extractors.simulator.http.asked import RequestSeen
 
 _faults: list[Faults] = []
 _hooks: list[AtRequest] = []

@@ -19,12 +19,14 @@ from extractors.simulator.assets.exports import seeded as seeded_exports
 from extractors.simulator.assets.lists import ListStore, stores
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.faults import Faults
-from extractors.simulator.http.app import App, Behaviour, RequestSeen, Simulator
+from extractors.simulator.http.app import App
+from extractors.simulator.http.asked import Behaviour, RequestSeen, Simulator
 from extractors.simulator.profiles import CLOUD, Profile
 
 __all__ = ["RequestSeen", "Simulator", "run", "serve"]
 
 
+# Longer than others: its parameters are what a user's own tests set, one by one (docs/simulator.md).
 @contextmanager
 def serve(
     datasets: Dataset | Mapping[int, Dataset],

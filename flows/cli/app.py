@@ -6,25 +6,21 @@ import io
 import os
 import signal
 import sys
-import threading
 import traceback
-import warnings
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.cli import evaluations, exports, loading
+from flows.cli import evaluations, exports, landed, loading
 from flows.cli import events as cli_events
+from flows.cli.ending import explained, fail, fall_silent
 from flows.cli.options import (
-    ACCESS,
     BUG,
-    DESTINATION,
     DONE,
     INCOMPLETE,
     INTERRUPTED,
-    SOURCE,
     USAGE,
     AcceptDeletions,
     Destination,
@@ -186,133 +182,10 @@ def check(
         raise failed
 
 
-@app.command()
-def status(
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page with a calendar and charts.")] = None,
-    destination: Destination = None,
-    project: Project = None,
-    json_output: Json = False,
-    quiet: QuietResult = False,
-    verbose: Verbose = False,
-) -> None:
-    """Show coverage, freshness, lateness, budget, runs. Asks PostHog nothing."""
-    from flows.report import documents, files, results, status_page, terminal
-    from flows.report import status as status_report
-    from flows.runs import wiring
-    from flows.runs.destinations import check_output
-
-    settings = settings_of(destination, project).settings
-    summaries = status_report.summaries(settings)
-    if html is not None:
-        check_output(settings, html)
-        text = status_page.page(summaries, destination=settings.destination.address, made_at=wiring.now())
-        files.write_page(text, html)
-        if not quiet:
-            terminal.note(f"written to {html}")
-    if json_output:
-        told = [results.as_status(one) for one in summaries]
-        documents.as_json({"destination": settings.destination.address, "streams": told})
-    elif html is None:
-        if not summaries:
-            terminal.say("nothing landed yet: run hedgerow sync")
-        for one in summaries:
-            results.show_status(one)
-
-
-@app.command()
-def sql(
-    query: Annotated[str, typer.Argument(help="SQL for DuckDB; the table is events.")],
-    csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
-    parquet: Annotated[Path | None, typer.Option("--parquet", help="Write a Parquet file.")] = None,
-    destination: Destination = None,
-    project: Project = None,
-    json_output: Json = False,
-    quiet: QuietResult = False,
-    verbose: Verbose = False,
-) -> None:
-    """Run a query on the destination and print it. The file is opened for reading only."""
-    from flows.report import documents, files, terminal
-    from flows.report.words import counted
-    from flows.runs import wiring
-    from flows.runs.destinations import check_output
-
-    if sum((csv, json_output, parquet is not None)) > 1:
-        raise SettingsError("more than one form of output", hint="choose one of --csv, --json and --parquet")
-    settings = settings_of(destination, project).settings
-    if parquet is not None:
-        check_output(settings, parquet)
-    with wiring.sink_of(settings).query(query) as result:
-        if parquet is not None:
-            with warnings.catch_warnings(
-                action="ignore", category=UserWarning
-            ):  # DuckDB: the rows are copied once more
-                table = result.to_arrow_table()
-            rows_written = files.write_parquet(table, parquet)
-            if not quiet:
-                terminal.note(f"{counted(rows_written, 'row')} written to {parquet}")
-            return
-        names = files.distinct([column[0] for column in result.description or []])
-        rows = result.fetchall()
-    if json_output:
-        documents.as_json([dict(zip(names, row, strict=True)) for row in rows])
-    elif csv:
-        files.write_csv(names, rows)
-    else:
-        terminal.show_table(names, rows)
-
-
-@app.command()
-def attach(
-    output: Annotated[Path, typer.Option(help="The file to write; an old one is replaced.")] = Path("views.duckdb"),
-    destination: Destination = None,
-    project: Project = None,
-    json_output: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Write a DuckDB file with views over a lake. For analysts: many can open it while syncs go on; no credentials in it."""
-    from flows.report import documents, terminal
-    from flows.runs.destinations import lake_of
-
-    if output.is_dir() or not output.absolute().parent.is_dir():
-        raise SettingsError(f"cannot write {output}", hint="give the path of a file in a directory that exists")
-    lake = lake_of(settings_of(destination, project).settings)
-    statements = lake.attach(output)
-    if json_output:
-        documents.as_json({"output": str(output), "sql": statements})
-        return
-    if not quiet:
-        terminal.note(f"written to {output}: open it, or run this in your own DuckDB")
-    terminal.say(statements)
-
-
-@app.command()
-def copy(
-    source: Annotated[str, typer.Option("--from", help="Where windows are landed: duckdb:PATH, s3://…, file:DIR.")],
-    target: Annotated[str, typer.Option("--to", help="Where they go.")],
-    project: Project = None,
-    json_output: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-) -> None:
-    """Copy landed windows between destinations and verify. Does not ask PostHog; resumes."""
-    from flows.landing import copy as copying
-    from flows.report import results, terminal
-    from flows.runs.destinations import destination_of, same
-
-    settings = settings_of(None, project).settings
-    origin, goal = destination_of(settings, source), destination_of(settings, target)
-    if same(origin, goal):
-        raise SettingsError("--from and --to are the same destination", hint="name two")
-    found = []
-    for project_id in settings.source.project_id or origin.projects():
-        with terminal.progress(project_id, quiet=quiet, verbose=verbose) as listener:
-            found.append(copying.copy(project_id, origin, goal, on_progress=listener.progress))
-    if not found:
-        raise SettingsError(f"{source} holds nothing yet", hint="run hedgerow sync first, or name another --from")
-    results.copied(found, json_output=json_output, quiet=quiet)
-    if any(one.problems for one in found):
-        raise typer.Exit(INCOMPLETE)
+app.command()(landed.status)
+app.command()(landed.sql)
+app.command()(landed.attach)
+app.command()(landed.copy)
 
 
 @app.command()
@@ -402,59 +275,19 @@ def main() -> None:
         # For a reader that has gone, typer and rich end with 1.
         if not isinstance(exc.__context__, BrokenPipeError):
             raise
-        _fall_silent()
+        fall_silent()
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; everything committed stays, the next run goes on from there", INTERRUPTED)
+        fail("interrupted; everything committed stays, the next run goes on from there", INTERRUPTED)
     except BrokenPipeError:
-        _fall_silent()
+        fall_silent()
     except Exception as exc:
         if type(exc).__name__ == "NoArgsIsHelpError":  # typer exports neither the class nor its base
             sys.stdout.write(f"{exc.format_message()}\n")  # type: ignore[attr-defined]
             sys.exit(USAGE)
-        code, text = _explained(exc)
+        code, text = explained(exc)
         if verbose or code == BUG:
             sys.stderr.write(visible(traceback.format_exc()))
-        _fail(text, code)
-
-
-def _fall_silent() -> None:
-    """End well: whoever read the output has had enough of it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(DONE)
-
-
-def _explained(exc: Exception) -> tuple[int, str]:
-    """Exit status and message of an error."""
-    from extractors.errors import AccessDenied, BadQuestion, SourceError
-    from extractors.files import Busy
-    from flows.report.words import in_words
-    from sinks.errors import BadQuery, FilterChanged, HostChanged, SinkError
-
-    format_message = getattr(exc, "format_message", None)  # typer's usage errors, whose base class it does not export
-    if format_message is not None:
-        return USAGE, f"{format_message()}\n  hedgerow --help shows commands and options"
-    hint = getattr(exc, "hint", "")
-    text = in_words(str(exc)) if isinstance(exc, FilterChanged) else str(exc)
-    text = f"{text}\n  {hint}" if hint else text
-    if isinstance(exc, SettingsError | BadQuery | BadQuestion | Busy | FilterChanged | HostChanged):
-        return USAGE, text
-    if isinstance(exc, AccessDenied):
-        return ACCESS, text
-    if isinstance(exc, SourceError):
-        return SOURCE, text
-    if isinstance(exc, SinkError):
-        return DESTINATION, text
-    return BUG, f"this is a bug in hedgerow: {type(exc).__name__}: {exc}"
-
-
-def _fail(text: str, code: int) -> None:
-    sys.stderr.write(f"hedgerow: {visible(text)}\n")
-    if threading.active_count() > 1:
-        # The reading thread may be in the middle of an answer; a library that is torn down under it would abort.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+        fail(text, code)
 
 
 if __name__ == "__main__":

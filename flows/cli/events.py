@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.cli.event import Format, differences_of, event_rows, raw, show
 from flows.cli.options import INCOMPLETE, Destination, Json, Project, Quiet, Since, Until, Verbose
 from flows.settings.parse import SettingsError, instant
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     import pyarrow as pa
 
     from extractors.filters import Filters
@@ -33,18 +31,13 @@ app = typer.Typer(
     add_completion=False,
 )
 DEFAULT_SPAN = timedelta(hours=24)  # PostHog's own without `after` (facts/posthog-api.md §1.2)
-COLUMNS = ("event", "distinct_id", "timestamp", "properties", "elements_chain")
-
-
-class Format(StrEnum):
-    JSON = "json"
-    CSV = "csv"
 
 
 AsFormat = Annotated[Format, typer.Option("--format", help="json, or csv as PostHog makes it.")]
 Properties = Annotated[str | None, typer.Option("--properties", help="Filters as JSON, or @FILE.")]
 
 
+# Longer than others: its parameters are the command's options, with their help.
 @app.command("list")
 def list_events(
     since: Since = None,
@@ -90,7 +83,7 @@ def list_events(
             chosen = lookups.selected(at.client, at.project_id, rng, filters, limit=limit or 100)
             if chosen is not None:
                 at.note(f"--select: one page of at most {limit or 100} rows as PostHog gives it; more may follow")
-                _raw(chosen)
+                raw(chosen)
                 return
             at.note("--select: this server ignores it, ordinary rows follow")
         if filters.where and lookups.ignores_where(at.client, at.project_id, rng, filters):
@@ -228,7 +221,7 @@ def _page(at: Asking, request: Request, *, csv: bool, problems: list[str]) -> li
     if csv:
         counted = CsvRows()
         counted.take(body)
-        _raw(body)
+        raw(body)
         at.note(
             f"PostHog's own CSV: one page, {counted.rows:,} rows, at most 1,000 on today's servers; more may follow. "
             "Its columns differ from page to page, and types are lost"
@@ -246,11 +239,6 @@ def _page(at: Asking, request: Request, *, csv: bool, problems: list[str]) -> li
         "some may come twice and others never; without --offset none is left out"
     )
     return problems
-
-
-def _raw(body: bytes) -> None:
-    sys.stdout.flush()
-    sys.stdout.buffer.write(body if body.endswith(b"\n") or not body else body + b"\n")
 
 
 def _end(problems: Sequence[str]) -> None:
@@ -281,10 +269,10 @@ def get_event(
     name = uuid_of(uuid)
     with asking(project, destination, quiet=quiet) as at:
         if not diff:
-            _one(at, lookups.event_request(at.project_id, name, csv=False), format_, _event_rows)
+            show(at, lookups.event_request(at.project_id, name, csv=False), format_, event_rows)
             return
         found = at.client.send(lookups.event_request(at.project_id, name, csv=False)).body
-        differences = _differences(at, name, found)
+        differences = differences_of(at, name, found)
     if json_output:
         landed = json.dumps(differences, ensure_ascii=False)
         sys.stdout.write(f'{{"event":{scan.quoted_words(found.decode())},"differences":{landed}}}\n')
@@ -295,62 +283,6 @@ def get_event(
             sys.stdout.write("no difference: the landed row equals the event\n")
     if differences:
         raise typer.Exit(INCOMPLETE)
-
-
-def _differences(at: Asking, name: UUID, body: bytes) -> Mapping[str, str]:
-    """What of the landed row is not as the source shows it; empty if nothing."""
-    from extractors.http import decode
-    from flows.runs import wiring
-
-    page = decode.page(b'{"next":null,"results":[' + body + b"]}")
-    if not page.rows.num_rows:
-        raise SettingsError(f"event {name} cannot be read as an event: {page.rejects['reason'][0].as_py()}")
-    shown = page.rows.to_pylist()[0]
-    columns = ", ".join("properties::VARCHAR" if column == "properties" else column for column in COLUMNS)
-    # A uuid and a number: nothing to bind.
-    query = f"SELECT {columns} FROM events WHERE uuid = '{name}' AND project_id = {at.project_id}"  # noqa: S608
-    with wiring.sink_of(at.settings).query(query) as result:
-        landed = [dict(zip(COLUMNS, row, strict=True)) for row in result.fetchall()]
-    alike = [row for row in landed if all(row[column] == shown[column] for column in ("event", "distinct_id"))]
-    if not alike:
-        return {"row": f"not landed: {len(landed)} rows have this uuid, none is this event"}
-    # One uuid may be on events of several days (§6): the nearest in time is the one meant.
-    nearest = min(alike, key=lambda row: abs(row["timestamp"] - shown["timestamp"]))
-    return {
-        column: f"source {_cut(shown[column])}, landed {_cut(nearest[column])}"
-        for column in COLUMNS
-        if nearest[column] != shown[column]
-    }
-
-
-def _cut(value: object) -> str:
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= 200 else f"{text[:200]}…"
-
-
-def _event_rows(body: bytes) -> list[Mapping[str, object]]:
-    from extractors.http import scan
-
-    return [{name: _bare(text) for name, text in scan.members(body.decode()).items()}]
-
-
-def _bare(text: str) -> str:
-    """The JSON of a cell: texts bare, everything else as it was sent."""
-    return str(json.loads(text)) if text[:1] == '"' else "" if text == "null" else text
-
-
-def _one(at: Asking, request: Request, format_: Format, rows: Any) -> None:
-    """An answer as JSON as it came, or as CSV: ours, as PostHog's renderer gives nothing for what is no list (§1.8)."""
-    from extractors.http import scan
-    from flows.report import files
-
-    body = at.client.send(request).body
-    if format_ is Format.JSON:
-        _raw(scan.quoted_words(body.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
-        return
-    found = rows(body)
-    names = list(found[0]) if found else []
-    files.write_csv(names, [[row[name] for name in names] for row in found])
 
 
 @app.command()

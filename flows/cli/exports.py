@@ -112,6 +112,7 @@ def get_export(
     documents.as_json(one.row)
 
 
+# Longer than others: its parameters are the command's options, with their help.
 @app.command()
 def create(
     kind: Annotated[Kind, typer.Option("--format", help="Format of the export.")],

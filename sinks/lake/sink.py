@@ -6,10 +6,8 @@ If-Match; elsewhere the object is looked at before, and of two writers that stil
 
 from __future__ import annotations
 
-import re
 import tempfile
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -18,21 +16,20 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sinks import errors, queries
-from sinks.destination import HISTORIES, Table
+from sinks.destination import Table
 from sinks.entries import Entry, Landing, Note
-from sinks.lake import marker, window_file
+from sinks.lake import marker, tables, window_file
 from sinks.lake import rows as rows_of
 from sinks.lake import views as lake_views
 from sinks.lake.cache import File
 from sinks.lake.journal import AT_ONCE, GRAVE, HOME, Line, line_of, stored_run
 from sinks.lake.landing import Writer
-from sinks.lake.rows import Rows
+from sinks.lake.rows import Rows, _touches
 from sinks.lake.stream import Stream
 from sinks.ledger import Ledger, follows, generations, off_the_list
-from sinks.objects.base import SCRATCH, Changed, Exists, Missing, Objects
+from sinks.objects.base import SCRATCH, Changed, Exists, Objects
 from sinks.objects.local import LocalObjects
 from sinks.sink import IDENTITIES, REJECTS, Change, Holding, Run, by_stream, grouped
 
@@ -282,15 +279,7 @@ class LakeSink:
             return queries.rows(db, project_id, start, end)
 
     def table(self, name: str) -> Table | None:
-        try:
-            data, etag = self.objects.get(table_path(name))
-            return Table(window_file.read(data), etag)
-        except Missing:
-            return None
-        except window_file.Unreadable as exc:
-            raise errors.DestinationUnusable(
-                f"{self.name}: {table_path(name)} cannot be read", hint="bring it back from a backup, or delete it"
-            ) from exc
+        return tables.read(self.objects, name)
 
     def replace(
         self,
@@ -301,29 +290,7 @@ class LakeSink:
         json: Sequence[str] = (),
         views: Mapping[str, str] | None = None,
     ) -> None:
-        buffer = pa.BufferOutputStream()
-        # JSON is text in Parquet, and views are made where the lake is queried: the footer says what they are. Its id
-        # makes two versions of the same rows two.
-        notes = window_file.TableNotes(uuid.uuid4().hex, list(json), dict(views or {}))
-        pq.write_table(window_file.noted(rows, notes), buffer, compression="zstd")
-        try:
-            self.objects.put(
-                table_path(name), buffer.getvalue().to_pybytes(), create=not version, match=version or None
-            )
-        except (Exists, Changed) as exc:
-            raise errors.GenerationConflict(f"table {name}", expected=0, found=1) from exc
-
-    def tables(self) -> dict[str, tuple[str, window_file.TableNotes]]:
-        """Tables beside the events, by name: where they are, and what their footers say."""
-        found = {}
-        for place in ("exports", *HISTORIES):
-            for one in self.objects.list(place):
-                name = one.path.rpartition("/")[2].removesuffix(".parquet")
-                name = "exports" if one.path == table_path("exports") else name
-                if one.path == table_path(name):
-                    with suppress(window_file.Unreadable):
-                        found[name] = one.path, window_file.read_end(self.objects, one, window_file.read_notes)
-        return found
+        tables.replace(self.objects, name, rows, version=version, json=json, views=views or {})
 
     def store_content(self, path: str, file: Path) -> str:
         self.objects.put(f"{CONTENTS}/{path}", file)
@@ -369,7 +336,7 @@ class LakeSink:
             rejects=[(entry, self.rejects(entry)) for entry in entries if entry.tally.quarantined_rows],
             runs=[run for project_id in projects for run in self.runs(project_id, limit=10**6)],
             changes=[change for project_id in projects for change in self.changes(project_id, "events")],
-            tables=self.tables(),
+            tables=tables.found(self.objects),
         )
 
     @contextmanager
@@ -378,16 +345,3 @@ class LakeSink:
             raise errors.DestinationUnusable(f"there is no lake yet: {self.name}", hint="run hedgerow sync first")
         with lake_views.connected(self.objects, self._contents()) as db, queries.refusals():
             yield queries.executed(db, sql)
-
-
-def table_path(name: str) -> str:
-    """The object of a table beside the events (contract.md §4, docs/lake.md)."""
-    if name == "exports":
-        return "exports/assets.parquet"
-    if name in HISTORIES:
-        return f"{name}/{name}.parquet"
-    return f"exports/{'tables' if re.fullmatch(r'export_[0-9]+_[0-9]+', name) else 'snapshots'}/{name}.parquet"
-
-
-def _touches(file: File, start: datetime, end: datetime) -> bool:
-    return file.footer.entry.start < end and file.footer.entry.end > start

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from extractors.simulator.server import Simulator
-from flows.cli import app
+from flows.cli import app, ending
 from tests.program import Command, Ended
 
 
@@ -36,7 +36,7 @@ def hedgerow(tmp_path, monkeypatch, capsys) -> Iterator[Command]:
         try:
             status = app.app(arguments, standalone_mode=False) or 0
         except Exception as exc:
-            status, error = app._explained(exc)
+            status, error = ending.explained(exc)
         said = capsys.readouterr()
         return Ended(status, said.out, said.err + error)
 

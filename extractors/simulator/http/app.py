@@ -6,12 +6,10 @@ import json
 import threading
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC
 from email.utils import format_datetime
-from urllib.parse import urlencode
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -32,80 +30,24 @@ from extractors.simulator.data.query import Query
 from extractors.simulator.data.rows import integer_id, row, unservable
 from extractors.simulator.data.values import suggestions
 from extractors.simulator.errors import BadField, BadInput, BareFault
-from extractors.simulator.faults import Fault, Faults
+from extractors.simulator.faults import Fault
 from extractors.simulator.http import accounts, damage
-from extractors.simulator.http.limits import RateLimits
+from extractors.simulator.http.asked import (
+    METHODS,
+    Asked,
+    Behaviour,
+    RequestSeen,
+    Simulator,
+    endpoint_of,
+    negotiated,
+    next_address,
+    person_asked,
+    scope_of,
+)
+from extractors.simulator.http.limits import BUCKETS, RateLimits
 from extractors.simulator.profiles import Profile
 
-FOREIGN = "elsewhere.invalid"
 EVENTS = ("list", "detail", "values")
-METHODS: Mapping[str, tuple[str, ...]] = {
-    "query": ("POST",),
-    "exports": ("GET", "POST"),
-    "evaluations": ("GET", "POST"),
-    "evaluation": ("GET", "PUT", "PATCH", "DELETE"),
-}
-BUCKETS = {
-    "query": "query",
-    "values": "values",
-    "exports": "rest",
-    "export": "rest",
-    "content": "rest",
-    "evaluations": "rest",
-    "evaluation": "rest",
-    **dict.fromkeys((*accounts.SCOPES, *KINDS), "rest"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class RequestSeen:
-    """One request as it came in; *number* counts those of its endpoint from 1."""
-
-    number: int
-    endpoint: str
-    method: str
-    path: str
-    params: Mapping[str, str]
-
-
-@dataclass(slots=True)
-class Simulator:
-    """A running server. *damaged*: (kind, uuid) of each row that was shown damaged.
-
-    *exports*, *evaluations* and *lists* are those of the first project; tests change them while it runs.
-    """
-
-    url: str
-    key: str
-    exports: ExportStore = field(default_factory=ExportStore)
-    evaluations: EvaluationStore = field(default_factory=EvaluationStore)
-    lists: Mapping[str, ListStore] = field(default_factory=lists.stores)
-    requests: list[RequestSeen] = field(default_factory=list)
-    statuses: Counter[tuple[str, int]] = field(default_factory=Counter)
-    damaged: list[tuple[str, str]] = field(default_factory=list)
-
-    def count(self, endpoint: str) -> int:
-        """Requests of *endpoint*: list, detail, values, query, exports, export, content, evaluations, evaluation, or one of
-        accounts.SCOPES or lists.KINDS."""
-        return sum(request.endpoint == endpoint for request in self.requests)
-
-    @property
-    def refused(self) -> int:
-        """Requests answered with 429."""
-        return sum(count for (_, status), count in self.statuses.items() if status == 429)
-
-
-@dataclass(frozen=True, slots=True)
-class Behaviour:
-    """What a server does beside answering: its kind, its faults, its clock, and who hears of requests."""
-
-    profile: Profile
-    faults: Faults
-    now: Callable[[], datetime]
-    on_request: Callable[[RequestSeen], None]
-    on_hook: Callable[[str], None]
-    scopes: frozenset[str] = frozenset({"*"})
-    foreign_projects: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -117,24 +59,6 @@ class _Project:
     evaluations: EvaluationStore
     lists: Mapping[str, ListStore]
     running: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """One request, taken apart."""
-
-    request: Request
-    params: Mapping[str, str]
-    body: bytes
-    parts: tuple[str, ...]
-    endpoint: str
-    fault: Fault | None
-
-    @property
-    def csv(self) -> bool:
-        """Whether the answer is to be CSV, by the parameter or else by the header."""
-        accepted = self.request.headers.get("accept", "")
-        return self.params.get("format", "csv" if accepted == "text/csv" else "json") == "csv"
 
 
 class App:
@@ -184,7 +108,7 @@ class App:
     def _answer(self, request: Request, body: bytes) -> tuple[Response, str]:
         params = dict(request.query_params.items())
         parts = tuple(part for part in request.url.path.split("/") if part)
-        endpoint = accounts.endpoint(parts, self._profile) or _endpoint(parts)
+        endpoint = accounts.endpoint(parts, self._profile) or endpoint_of(parts)
         with self._lock:
             seen = RequestSeen(self._simulator.count(endpoint) + 1, endpoint, request.method, request.url.path, params)
             self._simulator.requests.append(seen)
@@ -192,7 +116,7 @@ class App:
         fault = self._behaviour.faults.pick(endpoint, seen.number)
         if fault and fault.kind in faults.STATUS_KINDS:
             return responses.instead(fault.kind), endpoint
-        asked = _Asked(request, params, body, parts, endpoint, fault)
+        asked = Asked(request, params, body, parts, endpoint, fault)
         response = self._refusal(asked) or self._endpoint_answer(asked)
         exists = endpoint in EVENTS and parts[1] in self._profile.prefixes
         if response.status_code >= 400 and response.status_code != 406 and asked.csv and exists:
@@ -201,7 +125,7 @@ class App:
             response = responses.delivered(response, fault, self.connections)
         return response, endpoint
 
-    def _refusal(self, asked: _Asked) -> Response | None:
+    def _refusal(self, asked: Asked) -> Response | None:
         """What stops a request before it is run: address, key, project, limits (§5.3, §5.4)."""
         profile, request, endpoint = self._profile, asked.request, asked.endpoint
         missing = endpoint.startswith("evaluation") and not profile.evaluations
@@ -227,7 +151,7 @@ class App:
         if listless or request.method not in METHODS.get(endpoint, ("GET",)):
             detail = f'Method "{request.method}" not allowed.'
             return responses.error(405, "invalid_request", "method_not_allowed", detail)
-        scope = _scope(endpoint, request.method)
+        scope = scope_of(endpoint, request.method)
         if scope and not self._behaviour.scopes & {"*", scope, scope.replace(":read", ":write")}:
             detail = f"API key missing required scope '{scope}'"
             return responses.error(403, "authentication_error", "permission_denied", detail)
@@ -260,14 +184,14 @@ class App:
         known = self._projects.get(int(name)) if name.isdecimal() else None
         return first if known is None and name.isdecimal() and self._profile.any_project else known
 
-    def _endpoint_answer(self, asked: _Asked) -> Response:
+    def _endpoint_answer(self, asked: Asked) -> Response:
         if asked.endpoint in accounts.SCOPES:
             key, scopes, zone = self._simulator.key, self._behaviour.scopes, self._profile.project_timezone
             account = accounts.Account(tuple(self._projects), key, scopes, zone)
             return account.answer(asked.endpoint, asked.parts, self._paged(asked))
         project = self._project(asked.parts[2])
         assert project is not None, "refused before"
-        if asked.endpoint in EVENTS and (refused := _negotiated(asked)):
+        if asked.endpoint in EVENTS and (refused := negotiated(asked)):
             return refused
         try:
             if asked.endpoint == "query":
@@ -286,7 +210,7 @@ class App:
         except BareFault:
             return responses.server_error()
 
-    def _asset_answer(self, asked: _Asked, project: _Project) -> Response:
+    def _asset_answer(self, asked: Asked, project: _Project) -> Response:
         """Exports, evaluations and plain lists."""
         profile, method, one = self._profile, asked.request.method, self._paged(asked)
         if asked.endpoint == "exports":
@@ -299,12 +223,12 @@ class App:
         text = asked.parts[4] if asked.endpoint == "evaluation" else None
         return evaluations.answer(project.evaluations, method, text, one, profile)
 
-    def _paged(self, asked: _Asked) -> paging.Asked:
+    def _paged(self, asked: Asked) -> paging.Asked:
         request = asked.request
         address = f"{request.url.scheme}://{request.headers.get('host', '')}{request.url.path}"
         return paging.Asked(asked.params, asked.body, self._behaviour.now(), address)
 
-    def _list(self, asked: _Asked, project: _Project) -> Response:
+    def _list(self, asked: Asked, project: _Project) -> Response:
         with self._lock:
             project.running += 1
             crowded = self._profile.in_flight is not None and project.running > self._profile.in_flight
@@ -318,7 +242,7 @@ class App:
                 project.running -= 1
         if found.offset:
             time.sleep(self._profile.offset_wait_s)
-        looked_up = self._profile.person_always or _person_asked(asked)
+        looked_up = self._profile.person_always or person_asked(asked)
         if unservable(found.rows, found.fetched, persons=looked_up):
             raise BareFault("a row cannot be served")
         persons = project.dataset.persons if looked_up else {}
@@ -326,8 +250,8 @@ class App:
         if asked.csv:
             text = tabular.csv_text(rows)
             return Response(text, media_type="text/csv" if text else None)
-        next_address = json.dumps(_next(found, asked)).encode()
-        body = b'{"next":%s,"results":[%s]}' % (next_address, b",".join(rows))
+        following = json.dumps(next_address(found, asked)).encode()
+        body = b'{"next":%s,"results":[%s]}' % (following, b",".join(rows))
         response = responses.plain(body, gzip="gzip" in asked.request.headers.get("accept-encoding", ""))
         if self._profile.warns:
             response.headers["X-PostHog-Warn"] = "https://posthog.com/docs/api/events"
@@ -354,7 +278,7 @@ class App:
         self._simulator.damaged.append((fault.kind, event.uuid))
         return damage.damaged(fault.kind, event, persons.get(event.distinct_id), self._profile)
 
-    def _detail(self, asked: _Asked, project: _Project) -> Response:
+    def _detail(self, asked: Asked, project: _Project) -> Response:
         text, missing = asked.parts[4], "Not found."
         if self._profile.integer_rows:
             wanted = [event for event in project.dataset.events if str(integer_id(event.uuid)) == text]
@@ -368,16 +292,16 @@ class App:
             missing = f"No events exist for event UUID {name}"
         if not wanted:
             return responses.not_found(missing)
-        if unservable(wanted[:1], wanted[:1], persons=self._profile.person_always or _person_asked(asked)):
+        if unservable(wanted[:1], wanted[:1], persons=self._profile.person_always or person_asked(asked)):
             raise BareFault("the row cannot be served")
         if asked.csv:
             return Response(b"", media_type="text/csv")  # one event has no `results`, which the renderer looks for
-        persons = project.dataset.persons if _person_asked(asked) else {}
+        persons = project.dataset.persons if person_asked(asked) else {}
         if damage.victim(wanted[:1], asked.fault) is not None:
             return responses.plain(self._damaged(asked.fault, wanted[0], persons))
         return responses.plain(row(wanted[0], persons.get(wanted[0].distinct_id), self._profile))
 
-    def _values(self, asked: _Asked, project: _Project) -> Response:
+    def _values(self, asked: Asked, project: _Project) -> Response:
         names = asked.request.query_params.getlist("event_name")
         found = suggestions(project.dataset, asked.params, names, self._behaviour.now(), self._profile)
         rows = [{"name": text} for text in found]
@@ -389,7 +313,7 @@ class App:
         response.headers["Cache-Control"] = "max-age=10"
         return response
 
-    def _query(self, asked: _Asked, project: _Project) -> Response:
+    def _query(self, asked: Asked, project: _Project) -> Response:
         if self._profile.query_allowed:
             if heavy := project.query.too_heavy(asked.body, self._behaviour.faults.heavy):
                 self._behaviour.faults.met[heavy] += 1
@@ -420,64 +344,3 @@ def _project(
             raise BareFault(str(exc)) from exc
 
     return _Project(dataset, Listing(dataset, profile, matching), Query(engine, profile), exports, evaluations, held)
-
-
-def _scope(endpoint: str, method: str) -> str:
-    """The scope that a request needs (§5.2), empty for none."""
-    if endpoint in accounts.SCOPES:
-        return accounts.SCOPES[endpoint]
-    if endpoint in KINDS:
-        return KINDS[endpoint].scope
-    kind = {"exports": "export", "export": "export", "content": "export"}.get(endpoint, "query")
-    if endpoint.startswith("evaluation"):
-        kind = "evaluation"
-    return f"{kind}:{'read' if method == 'GET' or endpoint == 'query' else 'write'}"
-
-
-def _negotiated(asked: _Asked) -> Response | None:
-    """The refusal of a format that is unknown, or that the Accept header does not allow."""
-    wanted = asked.params.get("format", "json")
-    if wanted not in ("json", "csv"):
-        return responses.not_found("Not found.")
-    kind = "text/csv" if asked.csv else "application/json"
-    accepted = {part.partition(";")[0].strip() for part in asked.request.headers.get("accept", "*/*").split(",")}
-    if not accepted & {"*/*", kind, f"{kind.partition('/')[0]}/*"}:
-        detail = "Could not satisfy the request Accept header."
-        return responses.error(406, "invalid_request", "not_acceptable", detail)
-    return None
-
-
-def _person_asked(asked: _Asked) -> bool:
-    return asked.params.get("include_person", "") in ("true", "1")
-
-
-def _next(found: Found, asked: _Asked) -> str | None:
-    """The address of `next`: all parameters stay, also offset and a key in the query; only one bound moves (§1.5)."""
-    if found.cursor is None:
-        return None
-    request, params = asked.request, dict(asked.params)
-    kind = asked.fault.kind if asked.fault else ""
-    if kind != "next-repeating":
-        params[found.cursor[0]] = found.cursor[1]
-    host = FOREIGN if kind == "next-foreign" else request.headers.get("host", "")
-    return f"{request.url.scheme}://{host}{request.url.path}?{urlencode(params)}"
-
-
-def _endpoint(parts: Sequence[str]) -> str:
-    """What `/api/<prefix>/<project>/…` leads to, in the words of Simulator.count, or unknown."""
-    if len(parts) < 4 or parts[0] != "api":
-        return "unknown"
-    tail = parts[3:]
-    if tail[0] == "query" and len(tail) == 1:
-        return "query"
-    if tail[0] in KINDS and len(tail) == 1:
-        return tail[0]
-    if tail[0] in ("exports", "evaluations") and len(tail) <= 2:
-        return tail[0] if len(tail) == 1 else tail[0].removesuffix("s")
-    if tail[0] == "exports" and len(tail) == 3 and tail[2] == "content":
-        return "content"
-    if tail[0] != "events" or len(tail) > 2:
-        return "unknown"
-    if len(tail) == 1:
-        return "list"
-    return "values" if tail[1] == "values" else "detail"

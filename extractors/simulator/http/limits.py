@@ -8,6 +8,20 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable
 
+from extractors.simulator.assets.lists import KINDS
+from extractors.simulator.http import accounts
+
+BUCKETS = {
+    "query": "query",
+    "values": "values",
+    "exports": "rest",
+    "export": "rest",
+    "content": "rest",
+    "evaluations": "rest",
+    "evaluation": "rest",
+    **dict.fromkeys((*accounts.SCOPES, *KINDS), "rest"),
+}
+
 
 class RateLimits:
     """Counts requests per (key, bucket). *clock*: seconds, ascending."""

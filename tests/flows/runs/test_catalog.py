@@ -32,7 +32,8 @@ from flows.settings.load import load
 from flows.settings.model import Settings, Snapshot
 from flows.settings.parse import SettingsError
 from sinks.destination import HISTORIES
-from sinks.lake.sink import LakeSink, table_path
+from sinks.lake import tables as lake_tables
+from sinks.lake.sink import LakeSink
 from sinks.objects.local import LocalObjects
 from tests.flows.assets.test_assets import FREE
 from tests.second_server import assets as second_assets
@@ -221,8 +222,8 @@ def test_lake_has_a_place_for_every_table_with_history(stream, tmp_path):
     lake = LakeSink(LocalObjects(tmp_path, "lake"))
     lake.replace(stream.table, pa.table({"id": [1]}), version="")
 
-    assert table_path(stream.table) == f"{stream.table}/{stream.table}.parquet"
-    assert stream.table in lake.tables()
+    assert lake_tables.table_path(stream.table) == f"{stream.table}/{stream.table}.parquet"
+    assert stream.table in lake_tables.found(lake.objects)
     assert set(HISTORIES) == {one.table for one in WITH_HISTORY}
 
 

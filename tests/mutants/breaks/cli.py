@@ -77,7 +77,7 @@ BREAKS = [
     ),
     Break(
         "a copy that is incomplete ends with 0",
-        "flows/cli/app.py",
+        "flows/cli/landed.py",
         "    if any(one.problems for one in found):\n",
         "    if not found:\n",
         f"{EXIT} -k ends_with_3",
@@ -133,7 +133,7 @@ BREAKS = [
     ),
     Break(
         "an event compared with the row of another day",
-        "flows/cli/events.py",
+        "flows/cli/event.py",
         '    nearest = min(alike, key=lambda row: abs(row["timestamp"] - shown["timestamp"]))\n',
         "    nearest = alike[0]\n",
         f"{ASKING} -k of_its_own_time",
@@ -154,7 +154,7 @@ BREAKS = [
     ),
     Break(
         "every project is copied",
-        "flows/cli/app.py",
+        "flows/cli/landed.py",
         "    for project_id in settings.source.project_id or origin.projects():",
         "    for project_id in origin.projects():",
         "tests/flows/landing/test_copy.py -k projects_that_are_named",

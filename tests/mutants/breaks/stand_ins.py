@@ -224,7 +224,7 @@ BREAKS = [
     ),
     Break(
         "every key sees everything at the simulator",
-        "extractors/simulator/http/app.py",
+        "extractors/simulator/http/asked.py",
         "        return accounts.SCOPES[endpoint]\n",
         '        return ""\n',
         "tests/extractors/simulator/test_accounts.py -k scopes",

@@ -1,0 +1,66 @@
+"""Tables beside the events in a lake: an object each, read and replaced whole; its footer says what Parquet does not."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sinks import errors
+from sinks.destination import HISTORIES, Table
+from sinks.lake import window_file
+from sinks.objects.base import Changed, Exists, Missing, Objects
+
+
+def read(objects: Objects, name: str) -> Table | None:
+    """As sinks.destination.Destination.table."""
+    try:
+        data, etag = objects.get(table_path(name))
+        return Table(window_file.read(data), etag)
+    except Missing:
+        return None
+    except window_file.Unreadable as exc:
+        raise errors.DestinationUnusable(
+            f"{objects.name}: {table_path(name)} cannot be read", hint="bring it back from a backup, or delete it"
+        ) from exc
+
+
+def replace(
+    objects: Objects, name: str, rows: pa.Table, *, version: str, json: Sequence[str], views: Mapping[str, str]
+) -> None:
+    """As sinks.destination.Destination.replace."""
+    buffer = pa.BufferOutputStream()
+    # JSON is text in Parquet, and views are made where the lake is queried: the footer says what they are. Its id
+    # makes two versions of the same rows two.
+    notes = window_file.TableNotes(uuid.uuid4().hex, list(json), dict(views))
+    pq.write_table(window_file.noted(rows, notes), buffer, compression="zstd")
+    try:
+        objects.put(table_path(name), buffer.getvalue().to_pybytes(), create=not version, match=version or None)
+    except (Exists, Changed) as exc:
+        raise errors.GenerationConflict(f"table {name}", expected=0, found=1) from exc
+
+
+def found(objects: Objects) -> dict[str, tuple[str, window_file.TableNotes]]:
+    """All of them, by name: where they are, and what their footers say."""
+    there = {}
+    for place in ("exports", *HISTORIES):
+        for one in objects.list(place):
+            name = one.path.rpartition("/")[2].removesuffix(".parquet")
+            name = "exports" if one.path == table_path("exports") else name
+            if one.path == table_path(name):
+                with suppress(window_file.Unreadable):
+                    there[name] = one.path, window_file.read_end(objects, one, window_file.read_notes)
+    return there
+
+
+def table_path(name: str) -> str:
+    """The object of a table beside the events (contract.md §4, docs/lake.md)."""
+    if name == "exports":
+        return "exports/assets.parquet"
+    if name in HISTORIES:
+        return f"{name}/{name}.parquet"
+    return f"exports/{'tables' if re.fullmatch(r'export_[0-9]+_[0-9]+', name) else 'snapshots'}/{name}.parquet"
