@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -19,8 +20,9 @@ import pytest
 from extractors.errors import LimitsExhausted
 from extractors.filters import EventFilter
 from extractors.http.client import Client, Source
+from extractors.http.content import Content
 from extractors.http.pacing import QUERY, REST, VALUES, Limit, Pacing
-from extractors.request import Bucket, Request, events_page
+from extractors.request import CONTENT, Bucket, Request, events_page
 from extractors.window import Range
 from tests.extractors.http.virtual_time import VirtualTime
 
@@ -230,12 +232,22 @@ def run_of(time: VirtualTime, directory: Path, server: Server, *, max_wait_s: fl
     return Client(Source("https://a", "phx_a"), budget, transport=server, sleep=time.sleep), budget
 
 
-EXPORT = Request(1, "exports/7/content/", Bucket.REST, accept="*/*", entry="content of export 7")
+EXPORT = Request(1, "exports/7/content/", Bucket.REST, accept="*/*", entry="content of export 7", policy=CONTENT)
+
+
+@dataclass(slots=True)
+class Nowhere:
+    """Takes a content, and keeps nothing."""
+
+    size: int = 0
+    range_headers: Mapping[str, str] = field(default_factory=dict)
+
+    def take(self, content: Content) -> None:
+        self.size += sum(map(len, content.pieces))
 
 
 def content(client: Client) -> None:
-    with client.content(EXPORT, headers={}):
-        pass
+    client.fetch(EXPORT, Nowhere())
 
 
 SHORT_WAITS = [
