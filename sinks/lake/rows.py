@@ -107,5 +107,5 @@ def conflict(entry: Entry, found: int) -> errors.GenerationConflict:
     return errors.GenerationConflict(f"{entry.start:%Y-%m-%dT%H:%MZ}", expected=entry.generation, found=found)
 
 
-def _touches(file: File, start: datetime, end: datetime) -> bool:
+def touches(file: File, start: datetime, end: datetime) -> bool:
     return file.footer.entry.start < end and file.footer.entry.end > start

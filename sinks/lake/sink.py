@@ -26,7 +26,7 @@ from sinks.lake import views as lake_views
 from sinks.lake.cache import File
 from sinks.lake.journal import AT_ONCE, GRAVE, HOME, Line, line_of, stored_run
 from sinks.lake.landing import Writer
-from sinks.lake.rows import Rows, _touches
+from sinks.lake.rows import Rows, touches
 from sinks.lake.stream import Stream
 from sinks.ledger import Ledger, follows, generations, off_the_list
 from sinks.objects.base import SCRATCH, Changed, Exists, Objects
@@ -308,7 +308,7 @@ class LakeSink:
 
     def audit(self, project_id: int, stream: str, start: datetime, end: datetime) -> dict[datetime | None, Holding]:
         known = self.stream(project_id, stream)
-        files = [file for file in known.files.values() if _touches(file, start, end)]
+        files = [file for file in known.files.values() if touches(file, start, end)]
         found: dict[datetime | None, Holding] = {file.footer.entry.start: Holding() for file in files}
         stray = 0
         for some in rows_of.batches([file for file in files if file.rows != 0 and file.etag]):
@@ -320,7 +320,7 @@ class LakeSink:
     def _touching(self, project_id: int, start: datetime, end: datetime) -> list[File]:
         """Windows of events, which [start, end) touches."""
         known = self._known(project_id, "events")
-        return [file for file in known.files.values() if _touches(file, start, end)]
+        return [file for file in known.files.values() if touches(file, start, end)]
 
     def attach(self, output: Path) -> str:
         """Write a DuckDB file with the lake's views; as views.attach."""

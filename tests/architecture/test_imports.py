@@ -119,6 +119,24 @@ def test_room_imports_along_the_arrows(file):
     assert "prefect" not in tops(file) or room in PREFECT
 
 
+LONGEST_FILE, LONGEST_FUNCTION, LONGER = 350, 45, 5
+
+
+def test_files_and_functions_can_be_read_at_a_sitting():
+    """A handful of functions are longer, and say why in the line above."""
+    assert {str(file): lines for file in FILES if (lines := len(file.read_text().splitlines())) > LONGEST_FILE} == {}
+    longer = []
+    for file in FILES:
+        lines = file.read_text().splitlines()
+        for node in ast.walk(ast.parse("\n".join(lines))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+                if (node.end_lineno or 0) - node.lineno >= LONGEST_FUNCTION:
+                    longer.append((node.name, lines[first - 2].startswith("# Longer than others: ")))
+    assert [name for name, said in longer if not said] == []
+    assert len(longer) <= LONGER
+
+
 def test_top_of_flows_holds_what_prefect_is_told_of():
     """Whoever looks for the way in sees the deployments' flows, and nothing beside them."""
     named = re.findall(r"entrypoint: (\S+):", (ROOT / "prefect.yaml").read_text())

@@ -243,4 +243,11 @@ BREAKS = [
         'HISTORIES = ("evaluations",)',
         f"{CATALOG} -k lake_has_a_place",
     ),
+    Break(
+        "a wrong key is a source out of reach",
+        "flows/cli/ending.py",
+        "        return ACCESS, text\n",
+        "        return SOURCE, text\n",
+        "tests/flows/cli/test_bad_input.py -k 'wrong and key'",
+    ),
 ]

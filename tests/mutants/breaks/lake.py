@@ -328,4 +328,11 @@ BREAKS = [
         "        except KeyError:\n",
         f"{LAKE} -k 'damage_by_hand'",
     ),
+    Break(
+        "a table is replaced whatever another run made of it",
+        "sinks/lake/tables.py",
+        "create=not version, match=version or None)",
+        "create=False, match=None)",
+        "tests/sinks/test_conformance.py -k table_of_another_run",
+    ),
 ]
