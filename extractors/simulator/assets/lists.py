@@ -75,11 +75,13 @@ KINDS: Mapping[str, ListKind] = {
 @dataclass(slots=True)
 class ListStore:
     """The objects of one list: *rows* as they are stored, deleted ones too; *hidden*: ids that no list shows, because
-    what they hang on is deleted. *miscounted*: what is added to `count`."""
+    what they hang on is deleted; *elsewhere*: ids that belong to other projects of the organization, and are shown here.
+    *miscounted*: what is added to `count`."""
 
     kind: ListKind
     rows: list[Row] = field(default_factory=list)
     hidden: set[int] = field(default_factory=set)
+    elsewhere: set[int] = field(default_factory=set)
     miscounted: int = 0
     answers: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -102,9 +104,9 @@ class ListStore:
         return paging.page(rows, asked, page=self.kind.page, miscounted=self.miscounted)
 
     def twin(self) -> pa.Table:
-        """All objects as HogQL has them."""
+        """All objects of the project as HogQL has them."""
         with self._lock:
-            rows = [dict(row) for row in self.rows]
+            rows = [dict(row) for row in self.rows if row["id"] not in self.elsewhere]
         columns = {"id": pa.array([row["id"] for row in rows], pa.int64())}
         columns["deleted"] = pa.array([int(row["deleted"]) for row in rows], pa.int64())
         for name, (key, kind) in self.kind.twin.items():

@@ -136,6 +136,15 @@ def test_a_count_that_is_not_that_of_the_rows_is_a_problem(miscounted, place, st
     assert place.rows(CURRENT)[:2] == [(1, "New", False), (2, "Release 2", False)]
 
 
+def test_what_belongs_to_another_project_is_landed_and_not_missed(place, store):
+    """An annotation of the organization is in the list of each of its projects, and in the table of one."""
+    store.rows[3]["scope"] = "organization"
+    store.elsewhere.add(4)
+    told = place.sync()
+
+    assert (told["new"], told["problems"]) == (4, [])
+
+
 def test_a_list_and_a_query_that_differ_are_a_problem(place, store):
     """What hangs on nothing and is not shown, and what is shown and not stored, is named by its id; exit 3."""
     store.hidden.add(3)
