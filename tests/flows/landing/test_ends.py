@@ -254,7 +254,7 @@ def test_wait_of_an_hour_ends_with_the_run(tmp_path):
 
 
 def test_wait_for_a_slot_and_after_a_500_end_too(tmp_path):
-    """Every sleep but the short ones of the back-off."""
+    """Every sleep, however it came about."""
     reader = reader_of(Pages([]), tmp_path, budget=(budget := budget_of(tmp_path)))
     client = reader._client
 
