@@ -49,8 +49,9 @@ def json_columns(shape: Shape) -> tuple[str, ...]:
 class Merged:
     """The new history, and how many objects were new, changed and gone.
 
-    *missing*: ids that the source does not show and that are kept all the same, out of *current* ones; *doubtful*: so
-    many that the list is not believed. *differs*: the table is another than before.
+    *missing*: ids that the source does not show and that are kept all the same, out of *current* ones, and how many of
+    these it says are there (*hidden*); *doubtful*: so many that the list is not believed. *differs*: the table is another
+    than before.
     """
 
     table: pa.Table
@@ -58,6 +59,7 @@ class Merged:
     changed: int
     deleted: int
     missing: tuple[Any, ...]
+    hidden: int
     doubtful: bool
     current: int
     differs: bool
@@ -70,13 +72,14 @@ class Merged:
 class Shown:
     """What the source showed of a project at *at*. *complete*: that is all there is, so that the rest is missing.
 
-    *deleted*: ids that it says are deleted, beside the rows.
+    *deleted*, *living*: ids that it says are deleted, or there, beside the rows.
     """
 
     rows: tuple[Mapping[str, Any], ...]
     at: datetime
     complete: bool = True
     deleted: frozenset[Any] = frozenset()
+    living: frozenset[Any] = frozenset()
 
 
 def merged(
@@ -107,8 +110,7 @@ def merged(
         if before is not None:
             now[name] = before | {"valid_to": at, "missing_since": None}
         added.append(_row(row, shape=shape, project_id=project_id, at=at))
-    for name in missing:
-        now[name] = current[name] | {"missing_since": current[name].get("missing_since") or at}
+    now |= {name: current[name] | {"missing_since": current[name].get("missing_since") or at} for name in missing}
     for name in gone:
         now[name] = current[name] | {"valid_to": at, "missing_since": None}
         added.append(current[name] | {"deleted": True, "valid_from": at, "missing_since": None})
@@ -119,6 +121,7 @@ def merged(
         changed=changed,
         deleted=len(gone),
         missing=tuple(sorted(missing)),
+        hidden=len(missing & shown.living),
         doubtful=doubtful,
         current=sum(not row["deleted"] for row in current.values()),
         differs=bool(added)
@@ -140,9 +143,9 @@ def _gone(
     living = {name: row for name, row in current.items() if not row["deleted"]}
     unsaid = {name: row for name, row in living.items() if name not in shown.deleted}
     missing = kept_back(unsaid, rows) if shape.vanished_is_deleted else frozenset(n for n in unsaid if n not in rows)
-    if accept_deletions:
-        missing = frozenset()
-    doubtful = bool(missing) and (shape.vanished_is_deleted or not believable(unsaid, rows))
+    if accept_deletions:  # but what is said to be there was not deleted
+        missing &= shown.living
+    doubtful = bool(missing - shown.living) and (shape.vanished_is_deleted or not believable(unsaid, rows))
     return [name for name in living if name not in rows and name not in missing], missing, doubtful
 
 

@@ -17,6 +17,7 @@ from extractors.simulator.assets.evaluations import seeded as seeded_evaluations
 from extractors.simulator.assets.exports import ExportStore
 from extractors.simulator.assets.exports import seeded as seeded_exports
 from extractors.simulator.assets.lists import ListStore, stores
+from extractors.simulator.assets.lists import seeded as seeded_lists
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.faults import Faults
 from extractors.simulator.http.app import App
@@ -89,7 +90,7 @@ def serve(
 
 def run(*, port: int, profile: Profile, dataset: Dataset, key: str) -> None:
     """Serve in the foreground until interrupted, telling address, key and project."""
-    with serve(dataset, profile=profile, port=port, key=key) as simulator:
+    with serve(dataset, profile=profile, port=port, key=key, lists=seeded_lists(_now())) as simulator:
         sys.stdout.write(
             f"POSTHOG_HOST={simulator.url}\nPOSTHOG_PERSONAL_API_KEY={simulator.key}\nPOSTHOG_PROJECT_ID=1\n"
             f"# {len(dataset):,} events\n"

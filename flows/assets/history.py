@@ -42,6 +42,7 @@ def land_history(
             client.served_at or now(),
             complete=reading.complete,
             deleted=reading.twin.deleted if reading.twin else frozenset(),
+            living=reading.twin.living if reading.twin else frozenset(),
         )
         found = histories.merged(
             old.rows if old else None, shown, shape=shape, project_id=project_id, accept_deletions=accept_deletions
@@ -83,10 +84,14 @@ def _ids(ids: tuple[int, ...]) -> str:
 
 
 def _missing(found: Merged, stream: Stream) -> str:
-    return (
-        f"the source does not show {len(found.missing):,} of {counted(found.current, stream.singular)} any more: kept; "
-        "if they were deleted on purpose, run with --accept-deletions"
+    said = (
+        f"the source does not show {len(found.missing):,} of {counted(found.current, stream.singular)} any more: kept"
     )
+    if found.hidden:
+        said += f"; {found.hidden:,} of these are there by a query: hidden with what they hang on"
+    if found.hidden < len(found.missing):
+        said += "; if they were deleted on purpose, run with --accept-deletions"
+    return said
 
 
 def _put(sink: Destination, old: Table | None, found: Merged, stream: Stream) -> None:

@@ -47,7 +47,8 @@ def sync(
         try:
             _land(settings, client, sink, done, accept_deletions=accept_deletions)
         except (AccessDenied, EndpointMissing, RequestRefused) as exc:
-            if named:
+            # A key that is wrong, or has no such project, is wrong for every stream.
+            if named or (isinstance(exc, AccessDenied) and exc.about != "scope"):
                 raise
             done.skipped = str(exc)
             return done

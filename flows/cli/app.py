@@ -36,7 +36,6 @@ from flows.cli.options import (
     longest_wait,
     settings_of,
 )
-from flows.landing.verification import Verification
 from flows.report.words import visible
 from flows.settings.parse import SettingsError
 
@@ -89,6 +88,7 @@ def verify(
     verbose: Verbose = False,
 ) -> None:
     """Name every difference between source, ledger and destination (exit 3); with --repair read only those windows again."""
+    from flows.landing.verification import Verification
     from flows.report import results, terminal
     from flows.runs import projects, wiring
     from flows.runs.run import Report

@@ -6,12 +6,14 @@ import json
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from extractors.request import Request
-from flows.cli.asking import Asking
 from flows.settings.parse import SettingsError
+
+if TYPE_CHECKING:
+    from extractors.request import Request
+    from flows.cli.asking import Asking
 
 COLUMNS = ("event", "distinct_id", "timestamp", "properties", "elements_chain")
 

@@ -54,7 +54,7 @@ def status(
 
 
 def sql(
-    query: Annotated[str, typer.Argument(help="SQL for DuckDB; the table is events.")],
+    query: Annotated[str, typer.Argument(help="SQL for DuckDB; the tables are events and those of docs/streams.md.")],
     csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
     parquet: Annotated[Path | None, typer.Option("--parquet", help="Write a Parquet file.")] = None,
     destination: Destination = None,

@@ -76,10 +76,18 @@ def sync(
     verbose: Verbose = False,
 ) -> None:
     """Bring the destination up to date from its ledger. At first: the last 30 days."""
+    from flows.settings.model import StreamsSettings
+
     named, settings = _known(streams), settings_of(destination, project).settings
     wanted = chosen(named or settings.streams.include)
+    if (since or until or rebuild) and not any(stream.ranged for stream in wanted):
+        raise SettingsError(
+            f"--since, --until and --rebuild say nothing of {_spoken(wanted)}: a sync lands all of them",
+            hint=f"leave them out, or name {_spoken(RANGED)} too",
+        )
     longest = longest_wait(max_wait)
-    load = _Load("sync", wanted, bool(named), since, until, rebuild, accept_deletions, require_proof, longest)
+    asked = bool(named) or settings.streams.include != StreamsSettings().include  # written down is as good as named
+    load = _Load("sync", wanted, asked, since, until, rebuild, accept_deletions, require_proof, longest)
     _run(settings, load, json_output=json_output, quiet=quiet, verbose=verbose)
 
 

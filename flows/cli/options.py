@@ -27,7 +27,8 @@ AcceptDeletions = Annotated[
     bool,
     typer.Option(
         "--accept-deletions",
-        help="Remove rows that the source does not show any more, however many (else held, exit 3).",
+        help="Remove rows, and mark as deleted objects of lists, that the source does not show any more, however many "
+        "(else held, exit 3).",
     ),
 ]
 MaxWait = Annotated[

@@ -79,9 +79,9 @@ def _planned(attempt: Attempt, ledger: Ledger) -> _Work:
     order, now, sure = attempt.session.order, attempt.now, attempt.sure
     asked = plan.wanted_range(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
     held = due.stopped(ledger, order.reread_at, now=now, accept=order.accept_deletions)
-    attempt.log.append(Planned(asked))
-    wanted = reached(attempt.reader, asked)
     in_quarantine = sum(entry.tally.quarantined_rows for entry in ledger.entries.values())
+    attempt.log.append(Planned(asked, in_quarantine=in_quarantine))  # said also of a source that does not answer
+    wanted = reached(attempt.reader, asked)
     attempt.log.append(Planned(asked, _left(asked, wanted), in_quarantine))
     hours: Mapping[datetime, HourCount] = {}
     found: list[Target] = []

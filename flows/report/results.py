@@ -288,12 +288,13 @@ def show_status(one: Summary) -> None:
     """The status of one stream for people."""
     say(f"project {one.project_id} · {one.stream}")
     if not one.windows:
-        say("  nothing landed yet: run hedgerow sync")
+        say(f"  nothing landed yet: run hedgerow sync {one.stream}")
     else:
         for name, text in _status_lines(one):
             Console(highlight=False, soft_wrap=True).print(f"  [dim]{name:<10}[/] {text}")
     for run in one.runs:
-        what = f"{day(run.started_at)} {run.command}: {run.outcome}"
+        command = run.command if run.stream == one.stream else f"{run.command} {run.stream}"
+        what = f"{day(run.started_at)} {command}: {run.outcome}"
         did = f"{counted(run.rows, 'row')}, {counted(run.requests, 'request')}"
         line = f"  {what}, {did}, {spoken(run.finished_at - run.started_at)}"
         say(line + (f" · {run.error}" if run.error else ""))

@@ -74,7 +74,7 @@ class Stream:
     def never_written(self) -> tuple[str, ...]:
         """Fields that are not written, or of which only some parts are, in words."""
         parts_of = self.shape.written_of if self.shape else {}
-        return tuple(f"{name}{' but ' if parts else ''}{', '.join(parts)}" for name, parts in parts_of.items())
+        return tuple(f"{name} (but for {' and '.join(parts)})" if parts else name for name, parts in parts_of.items())
 
     @property
     def deployment(self) -> str:

@@ -124,7 +124,8 @@ def _events(client: Client, project_id: int) -> Iterator[Finding]:
         yield _failed("events", exc)
         return
     prefix = client.prefixes.get("events", "environments")
-    size = f"{page.received:,} rows a page" if page.more else f"{page.received:,} rows in the last {span.days} days"
+    whole = "a page" if page.more else f"in the last {words.counted(span.days, 'day')}"
+    size = f"{page.received:,} rows {whole}"
     yield Finding("events", Verdict.OK, f"{size}, by /api/{prefix}/")
     if page.rejects.num_rows:
         reason = page.rejects["reason"][0].as_py()

@@ -20,10 +20,12 @@ def read(db: duckdb.DuckDBPyConnection, name: str) -> Table | None:
     if not _exists(db, name):
         return None
     version = one(db, VERSION, [_key(name)])
+    if version is None:
+        raise _foreign(name)
     described = db.execute(f"DESCRIBE {_named(name)}").fetchall()
     texts = [_named(row[0]) for row in described if row[1] in ("JSON", "UUID")]
     star = f"* REPLACE ({', '.join(f'{text}::VARCHAR AS {text}' for text in texts)})" if texts else "*"
-    return Table(db.sql(f"SELECT {star} FROM {_named(name)}").to_arrow_table(), version[0] if version else "")
+    return Table(db.sql(f"SELECT {star} FROM {_named(name)}").to_arrow_table(), version[0])
 
 
 def replace(
@@ -39,11 +41,9 @@ def replace(
     found = one(db, VERSION, [_key(name)])
     if (found[0] if found else "") != version:
         raise errors.GenerationConflict(f"table {name}", expected=0, found=1)
-    if found is None and _exists(db, name):
-        raise errors.DestinationUnusable(
-            f"there is a table {name} that is not hedgerow's",
-            hint="rename it, or choose another name; nothing was changed",
-        )
+    taken = [wanted for wanted in (name, *views) if _exists(db, wanted) and not _is_ours(db, wanted, table=name)]
+    if found is None and taken:
+        raise _foreign(taken[0])
     typed = ", ".join(f"{_named(column)}::JSON AS {_named(column)}" for column in json)
     star = f"* REPLACE ({typed})" if typed else "*"
     db.register("given", rows)
@@ -53,6 +53,19 @@ def replace(
     db.execute("INSERT INTO hedgerow.meta VALUES (?, ?)", [_key(name), uuid.uuid4().hex])
     for view, select in views.items():
         db.execute(f"CREATE OR REPLACE VIEW {_named(view)} AS {select}")
+
+
+def _foreign(name: str) -> errors.DestinationUnusable:
+    return errors.DestinationUnusable(
+        f"there is a table or view {name} that is not hedgerow's",
+        hint="rename it, or choose another name; nothing was changed",
+    )
+
+
+def _is_ours(db: duckdb.DuckDBPyConnection, view: str, *, table: str) -> bool:
+    """Whether *view* is one of ours over *table*, of a time before this table."""
+    sql = one(db, "SELECT sql FROM duckdb_views() WHERE schema_name = 'main' AND lower(view_name) = lower(?)", [view])
+    return sql is not None and table.lower() in str(sql[0]).partition(" AS ")[2].lower()
 
 
 def _key(name: str) -> str:

@@ -9,7 +9,7 @@ import random
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -112,6 +112,14 @@ class ListStore:
         for name, (key, kind) in self.kind.twin.items():
             columns[name] = pa.array([row[key] for row in rows], kind)
         return pa.table(columns)
+
+
+def seeded(now: datetime) -> dict[str, ListStore]:
+    """A few annotations; nothing of other lists."""
+    made = stores()
+    for days, content in ((9, "Pricing page"), (4, "Release 2.0"), (1, "Outage of the queue")):
+        made["annotations"].add(now - timedelta(days=days), content=content)
+    return made
 
 
 def stores() -> dict[str, ListStore]:

@@ -100,16 +100,21 @@ def test_annotations_are_landed_by_name_and_keep_their_history(place, store):
     assert place.rows(typed) == [(7, "dashboard", "a", True)]
 
 
-def test_what_vanishes_is_missing_and_not_deleted(place, store):
+@pytest.mark.parametrize("kind", ["duckdb", "file"])
+def test_what_vanishes_is_missing_and_not_deleted(kind, store, tmp_path, hedgerow):
     """Without a word of PostHog's it stays, with the time since when; --accept-deletions marks it."""
-    place.sync()
-    store.hidden.add(1)
-    hidden = place.sync()
-    kept = place.rows(CURRENT)
-    accepted = place.sync("--accept-deletions")
+    with serving(store, replace(FREE, twins=False)) as simulator:
+        place = Place(f"{kind}:{tmp_path / 'here'}", simulator, hedgerow)
+        place.sync()
+        store.hidden.add(1)
+        hidden = place.sync()
+        kept = place.rows(CURRENT)
+        accepted = place.sync("--accept-deletions")
+        left = [row[0] for row in place.rows(CURRENT)]
 
     assert (hidden["deleted"], hidden["problems"], kept[0]) == (0, [], (1, "Release 1", True))
-    assert (accepted["deleted"], [row[0] for row in place.rows(CURRENT)]) == (1, [2, 3, 4])
+    assert "--accept-deletions" in hidden["notes"][0]
+    assert (accepted["deleted"], left) == (1, [2, 3, 4])
 
 
 def test_a_list_that_is_empty_all_at_once_is_not_believed(store, tmp_path, hedgerow):
@@ -177,6 +182,72 @@ def test_a_key_without_the_scope_is_told_and_nothing_is_written(store, tmp_path,
         done = Place(f"duckdb:{tmp_path / 'here'}", simulator, hedgerow).run("sync", "annotations")
 
     assert (done.returncode, "annotation:read" in done.stderr, (tmp_path / "here").exists()) == (10, True, False)
+
+
+@pytest.mark.parametrize("include", [["annotations"], ["exports", "evaluations"], ["events", "annotations"]])
+@pytest.mark.parametrize(
+    "wrong", [{"POSTHOG_PERSONAL_API_KEY": "phx_revoked"}, {"POSTHOG_PROJECT_ID": "77"}], ids=["key", "project"]
+)
+def test_a_wrong_key_or_project_is_no_stream_that_is_not_there(wrong, include, store, tmp_path, hedgerow):
+    """Exit 10 of a scheduled sync, whatever the settings say is landed unasked."""
+    (tmp_path / "hedgerow.toml").write_text(f"[streams]\ninclude = {include}\n")
+    with serving(store) as simulator:
+        done = hedgerow(simulator, "sync", "-q", HEDGEROW_DESTINATION=f"duckdb:{tmp_path / 'here'}", **wrong)
+
+    assert (done.returncode, done.stderr != "") == (10, True)
+
+
+def test_a_stream_of_the_settings_is_as_good_as_named(store, tmp_path, hedgerow):
+    """A scope that is missing for it is exit 10; of a stream that is landed unasked it is a note."""
+    statuses = []
+    for include in ('["annotations"]', '["events", "exports", "evaluations"]'):
+        (tmp_path / "hedgerow.toml").write_text(f"[streams]\ninclude = {include}\n")
+        with serving(store, scopes=frozenset({"query:read"})) as simulator:
+            statuses.append(hedgerow(simulator, "sync", HEDGEROW_DESTINATION=f"duckdb:{tmp_path / 'here'}").returncode)
+
+    assert statuses == [10, 0]
+
+
+def test_what_a_query_shows_was_not_deleted(place, store):
+    """Annotations hidden with their dashboard stay, with --accept-deletions too, and nobody is told to give it."""
+    place.sync()
+    for row in store.rows:
+        row["dashboard_id"] = 7
+    place.sync()
+    store.hidden |= {1, 2, 3}
+    hidden, accepted = place.sync(), place.sync("--accept-deletions")
+
+    assert [(one["deleted"], one["problems"]) for one in (hidden, accepted)] == [(0, []), (0, [])]
+    assert "3 of these are there by a query" in hidden["notes"][0]
+    assert "--accept-deletions" not in hidden["notes"][0]
+    assert [row[0] for row in place.rows(CURRENT)] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("kind", ["TABLE annotations", "VIEW annotations", "VIEW annotations_current"])
+def test_what_is_the_user_s_is_left(kind, store, tmp_path, hedgerow):
+    """A table or a view of a name that the stream needs: exit 12, nothing is landed, and the user's stays."""
+    with serving(store) as simulator:
+        place = Place(f"duckdb:{tmp_path / 'here'}", simulator, hedgerow)
+        assert place.run("sync", "events", "--since", "2026-03-01", "--until", "2026-03-02").returncode == 0
+        with duckdb.connect(str(tmp_path / "here")) as db:
+            db.execute(f"CREATE {kind} AS SELECT 1 AS mine")
+        done = place.run("sync", "annotations")
+
+    assert (done.returncode, "that is not hedgerow's" in done.stderr) == (12, True), done.stderr
+    with duckdb.connect(str(tmp_path / "here"), read_only=True) as db:
+        assert db.execute(f"FROM {kind.split()[1]}").fetchall() == [(1,)]
+
+
+def test_a_range_of_a_list_is_refused(store, tmp_path, hedgerow):
+    """It would be taken for what was landed."""
+    with serving(store) as simulator:
+        place = Place(f"duckdb:{tmp_path / 'here'}", simulator, hedgerow)
+        ends = [
+            place.run("sync", "annotations", *more) for more in (("--since", "7d"), ("--until", "now"), ("--rebuild",))
+        ]
+
+    assert [done.returncode for done in ends] == [2, 2, 2]
+    assert "say nothing of annotations" in ends[0].stderr
 
 
 def test_a_server_without_annotations_is_told(store, tmp_path, hedgerow):
