@@ -22,12 +22,13 @@ from flows.landing import copy
 from flows.landing.outcome import Outcome
 from flows.landing.verification import Verification
 from flows.runs import findings
-from sinks.entries import Damage, Entry, Landing, Note, State
+from sinks.entries import Agreement, Damage, Entry, Landing, Note, State, Tally
 from sinks.errors import FilterChanged
 from sinks.lake import stream
-from sinks.sink import Sink
+from sinks.sink import REJECTS, Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth, verify
 from tests.flows.places import late, lose_a_row, meanwhile, place, reopened, steady
+from transforms.schema import EVENTS
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
@@ -173,6 +174,31 @@ def test_answer_that_met_another_note_is_decided_anew(kind, tmp_path, monkeypatc
     entry = reopened(sink).ledger(1, "events").entries[FIRST]
     assert (entry.facts.damaged, entry.probed and entry.probed.at) == (clock - MINUTE, clock)
     assert outcome.damaged == [FIRST]
+
+
+def test_answer_about_a_landing_that_was_replaced_verifies_nothing(tmp_path, monkeypatch):
+    """Another run lands the window between the answer and its note: what is there now was not compared."""
+    dataset, clock = Dataset(steady(FIRST, FIRST + DAY, every=10 * MINUTE)), FIRST + 2 * DAY + 6 * HOUR
+    sink = place("memory", tmp_path)
+    with serve(dataset, profile=UNLIMITED, now=lambda: clock) as simulator:
+        runs = Runs(simulator, sink, tmp_path)
+        runs.sync(since=FIRST, until=FIRST + DAY)
+        clock += HOUR
+
+        def noted(notes: Sequence[Note]) -> list[Note]:
+            if not anew and any((note.known.start, type(note.finding)) == (FIRST, Agreement) for note in notes):
+                again = replace(sink.ledger(1, "events").entries[FIRST], tally=Tally(0, "0:0:0:0:0", 0, "0"))
+                again = replace(again, agreed=None, probed=None)
+                anew.extend(sink.land([Landing(again, EVENTS.empty_table(), REJECTS.empty_table(), FIRST, DAY)]))
+            return note(notes)
+
+        anew: list[Entry] = []
+        note = sink.note
+        monkeypatch.setattr(sink, "note", noted)
+        outcome = runs.sync()
+
+    assert len(anew) == 1
+    assert FIRST not in outcome.agreed
 
 
 @in_both

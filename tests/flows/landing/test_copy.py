@@ -70,6 +70,17 @@ def test_window_that_covers_more_takes_the_place_of_a_part(two):
     assert landed(reopened(two.there), FIRST, END) == truth(two.dataset.events, FIRST, FIRST + DAY)
 
 
+@pytest.mark.parametrize(("since", "until"), [(6, 24), (0, 18), (6, 18)], ids=["begins later", "ends earlier", "both"])
+def test_window_of_which_the_target_read_a_part_later_is_named(since, until, two):
+    """Its newer reading stays, and what it does not cover is not copied: no success, at whichever end."""
+    two.sync(two.here, at=END + HOUR, since=FIRST, until=FIRST + DAY)
+    two.sync(two.there, at=END + 2 * HOUR, since=FIRST + since * HOUR, until=FIRST + until * HOUR, marks=False)
+    done = copy.copy(1, two.here, two.there)
+
+    assert (done.behind, done.windows) == ([FIRST], 0)
+    assert two.there.ledger(1, "events").mark is None
+
+
 def test_older_reading_does_not_replace_a_newer_one(two):
     """What the target read later stays, although the copy comes after it."""
     two.sync(two.here, at=END + HOUR, since=FIRST, until=END)
@@ -161,6 +172,17 @@ def test_copy_that_would_remove_too_much_leaves_the_window(two):
     assert landed(reopened(two.there), FIRST, END) == whole
     assert reopened(two.there).ledger(1, "events").mark is None
     assert {entry.facts for entry in two.there.ledger(1, "events").entries.values()} == {Facts()}
+
+
+def test_copy_judges_by_the_latest_reading_of_either_side(two):
+    """A date is old although some window of the target was read before it: half of it may not go."""
+    last = END - DAY
+    two.sync(two.there, at=FIRST + 26 * HOUR, since=FIRST, until=FIRST + DAY, marks=False)
+    two.sync(two.there, at=END + 2 * HOUR, since=last, until=END, marks=False)
+    two.dataset.delete([event.uuid for event in two.dataset.events if event.timestamp >= last][:100])
+    two.sync(two.here, at=END + 10 * DAY, since=last, until=END)
+
+    assert copy.copy(1, two.here, two.there).held == [last]
 
 
 def test_window_that_another_run_lands_during_the_copy_is_left_to_it(two, monkeypatch):

@@ -122,6 +122,15 @@ def test_a_run_foresees_what_would_be_stopped_in_its_midst():
     assert not one.stops(OLD, 400, now=NOW)
 
 
+def test_a_run_foresees_that_nothing_would_be_left():
+    """Each date alone may go, as none is large: the last of them would be all that the project has."""
+    one = guard({OLD + number * DAY: 60 for number in range(5)})
+    doomed = {OLD + number * DAY: 60 for number in range(5)}
+
+    assert one.foresees(doomed, now=NOW)
+    assert not one.foresees(dict(list(doomed.items())[:4]), now=NOW)
+
+
 # --- through the pipeline
 
 

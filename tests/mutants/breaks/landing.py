@@ -1026,4 +1026,32 @@ BREAKS = [
         "                done.moved_on.append(landing.entry.start)\n",
         f"{COPY} -k in_the_way",
     ),
+    Break(
+        "a part read later is told if it is less at both ends",
+        "flows/landing/copy.py",
+        "    return entry.covered_start < known.covered_start or entry.covered_end > known.covered_end",
+        "    return entry.covered_start < known.covered_start and entry.covered_end > known.covered_end",
+        f"{COPY} -k read_a_part_later",
+    ),
+    Break(
+        "a copy judges by the oldest reading",
+        "flows/landing/copy.py",
+        "    now = max((entry.read_at for entry in known), default=datetime.now(UTC))",
+        "    now = min((entry.read_at for entry in known), default=datetime.now(UTC))",
+        f"{COPY} -k latest_reading",
+    ),
+    Break(
+        "an answer about another landing counts",
+        "flows/landing/proof.py",
+        "            left = [*self._sink.note(again), *(note for note in left if note.known.start not in _starts(again))]",
+        "            left = self._sink.note(again)",
+        f"{BESIDE} -k verifies_nothing",
+    ),
+    Break(
+        "a forecast whose total stays",
+        "flows/landing/guard.py",
+        "            trial._holds(start, trial._rows.get(start, 0) - rows)\n",
+        "",
+        f"{GUARD} -k nothing_would_be_left",
+    ),
 ]
