@@ -646,6 +646,25 @@ def test_rewrite_replaces_rows_that_the_ledger_calls_equal(tmp_path):
     assert names(sink) == ["a", "b"]
 
 
+@pytest.mark.parametrize("known", ["noted", "told"])
+def test_damage_in_a_window_without_rows_is_mended(known, tmp_path):
+    """A row by hand where nothing was landed: the ledger's digest is right, and the landing removes the row."""
+    sink = DuckDBSink(tmp_path / "a.duckdb")
+    sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+    empty = DAY + 5 * HOUR
+    sink.land([landing("a")])
+    (entry,) = sink.land([shifted(landing(), hours=5)])
+    with duckdb.connect(str(sink.path)) as db:
+        db.execute("INSERT INTO events SELECT * REPLACE (?::TIMESTAMPTZ AS timestamp) FROM events", [empty])
+    assert sink.audit(1, "events", empty, empty + HOUR)[empty].rows == 1
+    if known == "noted":
+        sink.note([Note(entry, empty + HOUR, Damage())])
+    sink.land([replace(shifted(landing(generation=1), hours=5), rewrite=known == "told")])
+
+    assert sink.audit(1, "events", empty, empty + HOUR) == {empty: Holding()}
+    assert names(sink) == ["a"]
+
+
 def test_equal_digest_rewrites_only_the_ledger(tmp_path):
     """Rows that did not change are not written again: `_loaded_at` stays."""
     sink = DuckDBSink(tmp_path / "a.duckdb")
