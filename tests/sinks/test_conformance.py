@@ -36,6 +36,7 @@ from sinks.entries import (
     Tally,
 )
 from sinks.lake.sink import LakeSink
+from sinks.ledger import marks_kept
 from sinks.memory import MemorySink
 from sinks.queries import SUM_SQL
 from sinks.sink import Change, Holding, Run, Sink
@@ -488,6 +489,14 @@ def test_mark_beyond_a_gap_is_not_taken(sink):
     sink.land([later], mark=DAY + 6 * HOUR)
 
     assert sink.ledger(1, "events").mark == DAY + HOUR / 2
+
+
+def test_marks_of_two_days_are_kept_and_the_one_before():
+    """That one is in force where all later ones are of a clock that was ahead."""
+    old, older = DAY - 9 * 24 * HOUR, DAY - 10 * 24 * HOUR
+    assert marks_kept([DAY, old, older, DAY - 47 * HOUR]) == (old, DAY - 47 * HOUR, DAY)
+    assert marks_kept([DAY, old]) == (old, DAY)
+    assert (marks_kept([DAY]), marks_kept([])) == ((DAY,), ())
 
 
 def test_mark_ahead_of_the_source_s_clock_is_not_in_force(sink):

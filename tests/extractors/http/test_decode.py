@@ -211,6 +211,7 @@ def test_page_takes_a_missing_elements_chain_as_empty():
 BAD = [
     pytest.param(row(id="x" + UUID), "uuid", id="bad uuid"),
     pytest.param(row(id=UUID.upper()), "uuid", id="uuid not canonical"),
+    pytest.param(row(id=7), "id", id="a number for a uuid"),
     pytest.param(row("[1]"), "properties", id="properties an array"),
     pytest.param(row("null"), "properties", id="properties null"),
     pytest.param(row(event=None), "event", id="missing key"),
