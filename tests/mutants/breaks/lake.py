@@ -335,4 +335,11 @@ BREAKS = [
         "create=False, match=None)",
         "tests/sinks/test_conformance.py -k table_of_another_run",
     ),
+    Break(
+        "a lost window is forgotten with the next cache",
+        "sinks/lake/stream.py",
+        "        self._cache.write({path: file for path, file in self.files.items() if file.rows >= 0})",
+        "        self._cache.write({path: file for path, file in self.files.items() if file.sound})",
+        f"{LAKE} -k told_by_every_run",
+    ),
 ]

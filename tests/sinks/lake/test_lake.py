@@ -225,6 +225,22 @@ def test_no_mark_over_a_window_that_nobody_remembers(lake):
     assert stores.local_lake(Path(lake.objects.root)).ledger(1, "events").mark == DAY + 2 * HOUR
 
 
+def test_a_window_that_is_lost_is_told_by_every_run(lake):
+    """Its object was deleted: each later process says so, however often the cache is written anew."""
+    lake.land([landing("a")])
+    lake.record(a_run(1))
+    (file,) = Path(lake.objects.root).glob("events/**/*.parquet")
+    file.unlink()
+    told = []
+    for hour in range(1, 4):
+        other = prepare(stores.local_lake(Path(lake.objects.root)))
+        told.append(other.ledger(1, "events").entries[DAY].facts.damaged is not None)
+        other.land([moved(landing("b"), hour)])
+        other.record(a_run(1 + hour))
+
+    assert told == [True, True, True]
+
+
 def test_a_damaged_file_that_nobody_remembers_is_named(lake):
     """Without cache or process that knew it, it is a foreign file."""
     lake.land([landing("a")])
