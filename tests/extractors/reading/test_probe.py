@@ -218,6 +218,17 @@ def test_what_lies_outside_is_counted_and_dated(asked):
     ]
 
 
+def test_the_smallest_gaps_are_passed_over():
+    """A question has room for so many pieces: a month between them is asked about, an hour is not."""
+    hours = [Range(LEAP + 2 * number * HOUR, LEAP + (2 * number + 1) * HOUR) for number in range(60)]
+    late = [Range(one.start + 30 * DAY, one.end + 30 * DAY) for one in hours]
+    found = questions.few([*hours, *late])
+
+    assert len(found) == questions.BATCH_PIECES
+    assert any(later.start - earlier.end > 20 * DAY for earlier, later in pairwise(found))
+    assert (found[0].start, found[-1].end) == (hours[0].start, late[-1].end)
+
+
 def test_end_of_the_last_range_lies_behind_it(asked):
     """Ranges are half-open: an event at the last one's end comes after all of them."""
     last = LEAP + DAY + 6 * HOUR + MICROSECOND
