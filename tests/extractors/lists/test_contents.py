@@ -135,7 +135,7 @@ def test_content_arrives_whole_and_the_key_stays(storage_of, asked, tmp_path):
         done = download(client, 1, one, tmp_path / "a.csv")
 
     content = (tmp_path / "a.csv").read_bytes()
-    assert (done.sha256, done.bytes) == (blob.sha256, blob.size)
+    assert (done.sha256, done.bytes, done.rows) == (blob.sha256, blob.size, 58_823)
     assert hashlib.sha256(content).hexdigest() == blob.sha256
     assert stat.S_IMODE((tmp_path / "a.csv").stat().st_mode) == 0o600
     assert len(storage.requests) == asked

@@ -334,6 +334,13 @@ def test_plain_http_is_allowed_by_name_and_on_this_machine(tmp_path):
     assert [one.returncode for one in done] == [0] * 5, [one.stderr for one in done]
 
 
+def test_name_that_looks_like_this_machine_is_another(tmp_path):
+    """The key would travel unencrypted to whoever has that name."""
+    others = ("posthog-localhost", "localhost.example.com", "128.0.0.1")
+
+    assert [settings_of(tmp_path, **{HOST: f"http://{name}:8000"}).returncode for name in others] == [2, 2, 2]
+
+
 def test_settings_are_told_as_they_are_written(tmp_path):
     """What `hedgerow settings` prints can be put back into the file: durations as 30d; in JSON numbers, lists and null."""
     (tmp_path / "hedgerow.toml").write_text('[events]\nlookback = "1.5h"\nreread_at = ["1h", "90m"]\n')

@@ -47,6 +47,20 @@ def test_row_is_in_quarantine_of_one_window(kind, minute, rows, hour, tmp_path):
         assert [entry.tally.source_rows for entry in entries] == [2] * 6
 
 
+@pytest.mark.parametrize("kind", ["deep", "naive"])
+def test_row_before_a_page_of_one_moment_is_in_quarantine(kind, tmp_path):
+    """What could be typed of a full page shares one microsecond, which alone is asked again: the other row is not lost."""
+    before, *many = steady(FIRST + HOUR, FIRST + HOUR + 60 * MINUTE, every=MINUTE)
+    dataset = Dataset([before, *(replace(row, timestamp=FIRST + HOUR + MINUTE) for row in many)])
+    faults = Faults([Fault(kind, rate=1.0, uuid=before.uuid)])
+    with serve(dataset, profile=replace(HOURLY, page_cap=20), faults=faults, now=lambda: NOW) as simulator:
+        outcome, _ = sync(
+            simulator.url, simulator.key, MemorySink(), tmp_path, since=FIRST + HOUR, until=FIRST + 3 * HOUR
+        )
+
+    assert (outcome.quarantined, outcome.rows) == (1, 59)
+
+
 @pytest.mark.parametrize(
     ("kind", "profile"), [("memory", HOURLY), ("lake", UNLIMITED)], ids=["hours", "a day, in a lake"]
 )

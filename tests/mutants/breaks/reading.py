@@ -488,4 +488,11 @@ BREAKS = [
         "        gap = max(range(len(ranges) - 1), key=lambda i: ranges[i + 1].start - ranges[i].end)",
         "tests/extractors/reading/test_probe.py -k smallest_gaps",
     ),
+    Break(
+        "rejects of a full page of one moment lost",
+        "extractors/reading/sweep.py",
+        "                yield replace(whole, rejects=pa.concat_tables([page.rejects, whole.rejects]))\n",
+        "                yield whole\n",
+        "tests/flows/landing/test_quarantine.py -k page_of_one_moment",
+    ),
 ]

@@ -320,4 +320,11 @@ BREAKS = [
         "        return ages\n",
         "tests/flows/runs/test_runs.py -k order_says",
     ),
+    Break(
+        "a host is this machine by its ending",
+        "flows/settings/parse.py",
+        '        return host.lower() == "localhost"',
+        '        return host.lower().endswith("localhost")',
+        "tests/flows/cli/test_bad_input.py -k looks_like_this_machine",
+    ),
 ]
