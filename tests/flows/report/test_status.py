@@ -69,6 +69,15 @@ SEGMENTS = [
 ]
 
 
+def test_sync_of_a_source_whose_clock_is_ahead_has_finished():
+    """The mark is the source's time: it is in force although this machine's clock has not come to it."""
+    one = entry(START, START + DAY)
+    ledger = Ledger({START: one}, {}, (one.read_at,))
+    found = summary(1, "events", ledger, now=one.read_at - timedelta(minutes=2))
+
+    assert (found.mark, found.freshness) == (one.read_at, timedelta(0))
+
+
 @pytest.mark.parametrize(("entries", "expected"), SEGMENTS)
 def test_segments_tell_every_stretch_of_time_once(entries, expected):
     """Neighbours of one kind are one; what lies between windows is a gap; nothing is claimed outside."""
