@@ -211,7 +211,6 @@ def test_page_takes_a_missing_elements_chain_as_empty():
 BAD = [
     pytest.param(row(id="x" + UUID), "uuid", id="bad uuid"),
     pytest.param(row(id=UUID.upper()), "uuid", id="uuid not canonical"),
-    pytest.param(row(id=7), "id", id="a number for a uuid"),
     pytest.param(row("[1]"), "properties", id="properties an array"),
     pytest.param(row("null"), "properties", id="properties null"),
     pytest.param(row(event=None), "event", id="missing key"),
@@ -241,6 +240,16 @@ def test_page_rejects_a_row_that_cannot_be_typed(bad, reason):
     assert page.rows["event"].to_pylist() == ["a", "b"]
     assert page.rejects["text"].to_pylist() == [bad, bad]
     assert all(reason in told for told in page.rejects["reason"].to_pylist())
+
+
+def test_one_row_with_a_number_for_a_uuid_is_a_reject():
+    """A server that numbers all its events is refused; one such row keeps no other from being landed."""
+    bad = row(id=7)
+    page = decode.page(body(bad, row(event="a")))
+
+    assert (page.rows["event"].to_pylist(), page.rejects["text"].to_pylist()) == (["a"], [bad])
+    with pytest.raises(errors.UnusableAnswer, match="numbers its events"):
+        decode.page(body(bad, row(id=8)))
 
 
 WORDS = [
