@@ -1,4 +1,4 @@
-"""What the commands share: exit statuses, flags, and how a run of several projects ends (contract.md §3)."""
+"""What the commands share: exit statuses, flags, and how a run of several projects ends (README, exit statuses)."""
 
 from __future__ import annotations
 

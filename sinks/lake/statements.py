@@ -21,7 +21,7 @@ COLUMNS = {
     "_loaded_at": "TIMESTAMPTZ",
     "date": "DATE",
 }
-"""Columns of the view `events`: contract.md §4, and the partition's date, by which files are left out unread."""
+"""Columns of the view `events` (docs/lake.md), and the partition's date, by which files are left out unread."""
 STORED = {"uuid": "VARCHAR", "properties": "VARCHAR", "person_properties": "VARCHAR"}
 
 

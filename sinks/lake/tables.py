@@ -58,7 +58,7 @@ def found(objects: Objects) -> dict[str, tuple[str, window_file.TableNotes]]:
 
 
 def table_path(name: str) -> str:
-    """The object of a table beside the events (contract.md §4, docs/lake.md)."""
+    """The object of a table beside the events (docs/lake.md)."""
     if name == "exports":
         return "exports/assets.parquet"
     if name in HISTORIES:
