@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -127,6 +128,32 @@ def merged(
         differs=bool(added)
         or any(row["missing_since"] != current[name].get("missing_since") for name, row in now.items()),
     )
+
+
+def broken(history: pa.Table, project_id: int) -> dict[Any, str]:
+    """What cannot be in a project's history, by id: each object has one current row, and each row begins where the one
+    before it ended."""
+    found: dict[Any, list[tuple[datetime, datetime | None]]] = {}
+    for row in history.select(["project_id", "id", "valid_from", "valid_to"]).to_pylist():
+        if row["project_id"] == project_id:
+            found.setdefault(row["id"], []).append((row["valid_from"], row["valid_to"]))
+    faults = {name: _fault(sorted(times, key=_last_first_ended)) for name, times in found.items()}
+    return {name: fault for name, fault in sorted(faults.items()) if fault}
+
+
+def _last_first_ended(times: tuple[datetime, datetime | None]) -> tuple[datetime, bool]:
+    return times[0], times[1] is None
+
+
+def _fault(times: Sequence[tuple[datetime, datetime | None]]) -> str:
+    """What is wrong with the rows of one object, which ascend; empty where nothing is."""
+    current = sum(end is None for _, end in times)
+    if current != 1:
+        return f"{current} current rows" if current else "no current row"
+    for (start, end), (following, _) in pairwise(times):
+        if end != following or end <= start:
+            return f"rows that do not follow each other at {following:%Y-%m-%dT%H:%M:%SZ}"
+    return ""
 
 
 def _gone(

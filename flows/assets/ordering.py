@@ -53,7 +53,12 @@ class OrderNotes:
 
 def snapshot_of(one: Asset) -> str | None:
     """The name of the snapshot that *one* was ordered for, by its mark: also where the run that ordered it is gone."""
-    found = _SNAPSHOT_MARK.fullmatch(str(one.mark))
+    return snapshot_marked(one.mark)
+
+
+def snapshot_marked(mark: object) -> str | None:
+    """The name of the snapshot in *mark*; None where it is no snapshot's."""
+    found = _SNAPSHOT_MARK.fullmatch(str(mark))
     return found[1] if found else None
 
 
