@@ -178,10 +178,9 @@ def test_range_is_one_of_events(landed):
     assert landed.verify(since=every.START.isoformat()).others == ()
 
 
+@pytest.mark.parametrize("filled", ["lake"], indirect=True)
 def test_table_that_cannot_be_read_is_said_to_whoever_asks(landed, hedgerow):
     """By `sql` as much as by verify, and by no query that does not ask for it."""
-    if landed.kind == "duckdb":
-        pytest.skip("a DuckDB file is one thing")
     (landed.home / "lake/exports/tables/export_1_1.parquet").write_bytes(b"PAR1 no more")
     given = {"HEDGEROW_DESTINATION": landed.address}
     other = hedgerow(landed.world.simulator, "sql", "SELECT count(*) FROM export_2", **given)
