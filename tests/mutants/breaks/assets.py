@@ -260,9 +260,16 @@ BREAKS += [
     Break(
         "a table that lost rows is copied",
         "flows/assets/copying.py",
-        'if row is not None and row["content_rows"] != theirs.rows.num_rows:',
+        'if row["content_rows"] != theirs.rows.num_rows:',
         "if False:",
         f"{COPYING} -k lost_rows",
+    ),
+    Break(
+        "a table of another content takes the place of the target's",
+        "flows/assets/copying.py",
+        'ours["content_sha256"] in (None, row["content_sha256"])',
+        "True",
+        f"{COPYING} -k not_replaced_by_another",
     ),
     Break(
         "runs are copied again",
