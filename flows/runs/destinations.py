@@ -32,7 +32,12 @@ def destination_of(
     scheme, _, rest = address.partition(":")
     if scheme == "duckdb":
         path = _duckdb_path(address, rest)
-        return DuckDBSink(path, lock_timeout_s=settings.duckdb.lock_timeout.total_seconds(), on_wait=on_wait)
+        return DuckDBSink(
+            path,
+            lock_timeout_s=settings.duckdb.lock_timeout.total_seconds(),
+            on_wait=on_wait,
+            storage_version=settings.duckdb.storage_version,
+        )
     if scheme in ("file", "s3"):
         from sinks.lake.sink import LakeSink
         from sinks.objects.local import LocalObjects

@@ -34,16 +34,22 @@ from sinks.duckdb_file.rows import utc
 from sinks.duckdb_file.schema import ADDED, ADDED_3, SCHEMA, format_of
 from sinks.entries import Changes, Entry, Landing, Note, Rebuild
 from sinks.ledger import Ledger, follows, off_the_list
-from sinks.sink import FORMAT, REJECTS, Change, Holding, Run, by_stream, grouped
+from sinks.sink import FORMAT, REJECTS, STORAGE_VERSION, Change, Holding, Run, by_stream, grouped
 
 
 class DuckDBSink:
-    """A DuckDB file. *lock_timeout_s*: how long to wait for another process; *on_wait* hears the holder once."""
+    """A DuckDB file. *lock_timeout_s*: how long to wait for another process; *on_wait* hears the holder once;
+    *storage_version*: of a new file, the DuckDB that can read it."""
 
     def __init__(
-        self, path: Path, *, lock_timeout_s: float = 60.0, on_wait: Callable[[str], None] = lambda holder: None
+        self,
+        path: Path,
+        *,
+        lock_timeout_s: float = 60.0,
+        on_wait: Callable[[str], None] = lambda holder: None,
+        storage_version: str = STORAGE_VERSION,
     ) -> None:
-        self._file = DuckDBFile(path, lock_timeout_s=lock_timeout_s, on_wait=on_wait)
+        self._file = DuckDBFile(path, lock_timeout_s=lock_timeout_s, on_wait=on_wait, storage_version=storage_version)
         self.path = self._file.path
         self.name, self.home, self.spool_directory = self.path.name, self.path.parent, self.path.parent
         self._filters: dict[tuple[int, str], str] = {}

@@ -31,7 +31,7 @@ from sinks.lake.stream import Stream
 from sinks.ledger import Ledger, follows, generations, off_the_list
 from sinks.objects.base import SCRATCH, Changed, Exists, Objects
 from sinks.objects.local import LocalObjects
-from sinks.sink import IDENTITIES, REJECTS, Change, Holding, Run, by_stream, grouped
+from sinks.sink import IDENTITIES, REJECTS, STORAGE_VERSION, Change, Holding, Run, by_stream, grouped
 
 CONTENTS = "exports/contents"
 REBUILDS = 5  # how often two rebuilds may cross before one gives up
@@ -322,10 +322,10 @@ class LakeSink:
         known = self._known(project_id, "events")
         return [file for file in known.files.values() if touches(file, start, end)]
 
-    def attach(self, output: Path) -> str:
+    def attach(self, output: Path, *, storage_version: str = STORAGE_VERSION) -> str:
         """Write a DuckDB file with the lake's views; as views.attach."""
         empty = not any(self.stream(project_id, "events").files for project_id in self.projects())
-        return lake_views.attach(self.objects, output, empty=empty)
+        return lake_views.attach(self.objects, output, empty=empty, storage_version=storage_version)
 
     def _contents(self) -> lake_views.Contents:
         projects = self.projects()

@@ -63,19 +63,20 @@ def connected(objects: Objects, held: Contents) -> Iterator[duckdb.DuckDBPyConne
         for name, (path, notes) in held.tables.items():
             typed = ", ".join(f"{_named(column)}::JSON AS {_named(column)}" for column in notes.json)
             star = f"* REPLACE ({typed})" if typed else "*"
-            db.execute(
-                f"CREATE VIEW {_named(name)} AS SELECT {star} FROM read_parquet({quoted(f'{address_of(objects)}/{path}')})"
-            )
+            # A folder team=blue above the lake is no column of a table in it.
+            file = f"read_parquet({quoted(f'{address_of(objects)}/{path}')}, hive_partitioning = false)"
+            db.execute(f"CREATE VIEW {_named(name)} AS SELECT {star} FROM {file}")
             views |= notes.views
         for name, select in views.items():
             db.execute(f"CREATE OR REPLACE VIEW {_named(name)} AS {select}")
         yield db
 
 
-def attach(objects: Objects, output: Path, *, empty: bool) -> str:
+def attach(objects: Objects, output: Path, *, empty: bool, storage_version: str) -> str:
     """Write a DuckDB file with the views, replacing one that was there; the SQL that does the same elsewhere.
 
-    *empty*: no window has landed yet. No credentials go into the file. Raises DestinationUnusable.
+    *empty*: no window has landed yet. *storage_version*: the DuckDB that can read the file. No credentials go into it.
+    Raises DestinationUnusable.
     """
     views = {"events": events_sql(objects, empty=empty)}
     if not empty:
@@ -83,11 +84,11 @@ def attach(objects: Objects, output: Path, *, empty: bool) -> str:
         views["hedgerow.windows"] = windows_sql(objects, noted=noted)
     statements = ["CREATE SCHEMA IF NOT EXISTS hedgerow"]
     statements += [f"CREATE OR REPLACE VIEW {name} AS\n{sql}" for name, sql in views.items()]
-    made = output.with_name(f".{output.name}.new")
+    made = output.with_name(f".new-{output.name}")  # DuckDB names a database after its file: never hedgerow
     made.unlink(missing_ok=True)
     _check_replaceable(output)
     try:
-        with reading(objects, str(made)) as db:
+        with reading(objects, str(made), storage_version=storage_version) as db:
             for statement in statements:
                 db.execute(statement)
             db.execute("CHECKPOINT")
@@ -123,11 +124,12 @@ def _check_replaceable(output: Path) -> None:
 
 
 @contextmanager
-def reading(objects: Objects, file: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB that can read the lake without httpfs."""
+def reading(objects: Objects, file: str, *, storage_version: str = "latest") -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB that can read the lake without httpfs. *storage_version*: of a file that is made."""
     config: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
+        "storage_compatibility_version": storage_version,
     }
     with duckdb.connect(file, config=config) as db:
         if isinstance(objects, S3Objects):

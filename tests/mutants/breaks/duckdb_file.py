@@ -4,7 +4,44 @@ from __future__ import annotations
 
 from tests.mutants.breaks.kind import BESIDE, CONFORMANCE, DURABLE, VERIFY, Break
 
+VERSIONS, NAMES = "tests/sinks/duckdb_file/test_versions.py", "tests/sinks/duckdb_file/test_names.py"
+
 BREAKS = [
+    Break(
+        "a new file is for the newest DuckDB",
+        "sinks/duckdb_file/connection.py",
+        "duckdb.connect(str(made), config=OFFLINE | self._made_as).close()",
+        "duckdb.connect(str(made), config=OFFLINE).close()",
+        f"{VERSIONS} -k 'unless_said_otherwise and linked'",
+    ),
+    Break(
+        "a file that DuckDB itself makes is for the newest",
+        "sinks/duckdb_file/connection.py",
+        "else CONFIG | OFFLINE | bounds | self._made_as",
+        "else CONFIG | OFFLINE | bounds",
+        f"{VERSIONS} -k 'unless_said_otherwise and itself'",
+    ),
+    Break(
+        "a database called as our schema",
+        "sinks/duckdb_file/connection.py",
+        '    if path.name.lstrip(".").partition(".")[0].lower() != SCHEMA_NAME:\n',
+        "    if True:\n",
+        f"{NAMES} -k 'landed_in_and_asked and hedgerow'",
+    ),
+    Break(
+        "a query writes into a file of the schema's name",
+        "sinks/duckdb_file/connection.py",
+        "({'READ_ONLY' if read_only else 'READ_WRITE'})",
+        "(READ_WRITE)",
+        f"{NAMES} -k cannot_change",
+    ),
+    Break(
+        "length of another database",
+        "sinks/duckdb_file/connection.py",
+        "FROM pragma_database_size() WHERE database_name = current_database()",
+        "FROM pragma_database_size() ORDER BY database_name DESC",
+        f"{NAMES} -k cut_short",
+    ),
     Break(
         "rows not replaced",
         "sinks/duckdb_file/landing.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -687,6 +688,38 @@ def test_printed_views_work_elsewhere(lake):
         ledger = db.sql("SELECT window_start, landed_rows, generation FROM hedgerow.windows ORDER BY 1").fetchall()
 
     assert [(rows, generation) for _, rows, generation in ledger] == [(2, 1), (0, 1)]
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_views_over_windows_are_for_duckdb_1_too(journal, lake):
+    """It knows no option for patterns that find nothing, and takes a chain of arrows otherwise."""
+    lake.land([landing("a")])
+    if journal:
+        lake.record(Run("1", "sync", 1, "events", DAY, DAY, "done", 1, 2, 3, 0.0))
+    statements = lake.attach(Path(lake.objects.root).parent / "views.duckdb")
+
+    assert "allow_empty" not in statements
+    assert re.search(r"->\s*'[^']*'\s*->", statements) is None
+
+
+def test_folders_above_a_lake_are_no_columns(tmp_path):
+    """A folder name=value gives a value to nothing that a window, its ledger or a table says."""
+    home = tmp_path / "state=CA" / "epoch=7" / "team=blue" / "my_project_id=9"
+    home.mkdir(parents=True)
+    lake = prepare(stores.local_lake(home / "lake"))
+    lake.land([landing("a"), moved(landing("b"), 1)])
+    lake.replace("export_1_5", pa.table({"team": ["red"]}), version="")
+    entry, _ = [entry for _, entry in sorted(lake.ledger(1, "events").entries.items())]
+    lake.note([Note(entry, DAY, Damage())])
+    lake.attach(tmp_path / "views.duckdb")
+    prepare(lake, rebuild=True)
+    with duckdb.connect(str(tmp_path / "views.duckdb"), read_only=True) as db:
+        shown = db.sql("SELECT state, generation FROM hedgerow.windows ORDER BY window_start").fetchall()
+    with lake.query("SELECT team FROM export_1_5") as result:
+        assert result.fetchall() == [("red",)]
+
+    known = [(str(entry.shown), entry.generation) for _, entry in sorted(lake.ledger(1, "events").entries.items())]
+    assert shown == known == [("stale", 2), ("stale", 2)]
 
 
 def test_views_of_several_projects_have_each_window_once(lake, tmp_path):
