@@ -235,6 +235,27 @@ def _translated(exc: duckdb.Error, path: Path) -> errors.SinkError:
         return errors.MemoryExhausted(
             f"not enough memory to write {path.name}: {text[:200]}", hint="free memory, or land where there is more"
         )
+    if "not a valid DuckDB database file" in text or "sqlite_scanner" in text:
+        return errors.DestinationUnusable(
+            f"{path.name} is no DuckDB file but {_kind_of(path)}", hint="choose another path; nothing was changed"
+        )
+    if "database file with version number" in text:
+        return errors.DestinationUnusable(
+            f"{path.name} was written by another DuckDB than this one can read ({duckdb.__version__}): {text[:200]}",
+            hint="a newer hedgerow may read it; a file of DuckDB 0.9 or older: export it there; nothing was changed",
+        )
     return errors.DestinationUnusable(
         f"cannot use {path.name}: {text[:300]}", hint="check path, permissions and disk; nothing half-written stays"
     )
+
+
+def _kind_of(path: Path) -> str:
+    """What the first bytes say of a file."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError:
+        start = b"?"
+    known = {b"SQLite format 3\0": "an SQLite database", b"PAR1": "a Parquet file", b"PK\3\4": "a ZIP or XLSX file"}
+    kind = next((kind for magic, kind in known.items() if start.startswith(magic)), "something else")
+    return kind if start else "an empty file"

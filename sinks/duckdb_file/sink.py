@@ -31,10 +31,10 @@ from sinks.duckdb_file.landing import (
     take_mark,
 )
 from sinks.duckdb_file.rows import utc
-from sinks.duckdb_file.schema import ADDED, ADDED_3, SCHEMA, format_of
+from sinks.duckdb_file.schema import format_of, migrate
 from sinks.entries import Changes, Entry, Landing, Note, Rebuild
 from sinks.ledger import Ledger, follows, off_the_list
-from sinks.sink import FORMAT, REJECTS, STORAGE_VERSION, Change, Holding, Run, by_stream, grouped
+from sinks.sink import REJECTS, STORAGE_VERSION, Change, Holding, Run, by_stream, grouped
 
 
 class DuckDBSink:
@@ -86,7 +86,7 @@ class DuckDBSink:
         event_filter: str,
         rebuild: bool,
     ) -> None:
-        self._migrate(db)
+        migrate(db, self.path.name)
         known = one(db, "SELECT value FROM hedgerow.meta WHERE key = ?", [f"host:{project_id}"])
         if known is None:
             db.execute("INSERT INTO hedgerow.meta VALUES (?, ?)", [f"host:{project_id}", host])
@@ -97,6 +97,8 @@ class DuckDBSink:
             )
         row = one(db, "SELECT filter FROM hedgerow.streams WHERE project_id = ? AND stream = ?", [project_id, stream])
         if row is None:
+            if stream != "events":
+                tables.check_free(db, stream)
             db.execute("INSERT INTO hedgerow.streams VALUES (?, ?, ?, NULL)", [project_id, stream, event_filter])
         elif row[0] != event_filter and not rebuild:
             raise errors.FilterChanged(
@@ -288,7 +290,7 @@ class DuckDBSink:
         views: Mapping[str, str] | None = None,
     ) -> None:
         with self._file.open() as db, transaction(db):
-            self._migrate(db)
+            migrate(db, self.path.name)
             tables.replace(db, name, rows, version=version, json=json, views=views or {})
 
     def store_content(self, path: str, file: Path) -> str:
@@ -325,23 +327,3 @@ class DuckDBSink:
             raise errors.DestinationUnusable(f"no such file: {self.path}", hint="run hedgerow sync first")
         with self._file.open(read_only=True) as db, queries.refusals():
             yield queries.executed(db, sql)
-
-    def _migrate(self, db: duckdb.DuckDBPyConnection) -> None:
-        """Create the tables of this format; a newer format is refused, an older one is added to."""
-        found = format_of(db)
-        if found > FORMAT:
-            raise errors.DestinationUnusable(
-                f"{self.path.name} was written by a newer hedgerow: format {found}, this one knows {FORMAT}",
-                hint="upgrade hedgerow",
-            )
-        if found == FORMAT:
-            return
-        db.execute(SCHEMA)
-        db.execute(ADDED)
-        db.execute(ADDED_3)
-        if found:
-            db.execute(
-                "INSERT INTO hedgerow.marks SELECT project_id, stream, mark FROM hedgerow.streams WHERE mark IS NOT NULL"
-            )
-        db.execute("DELETE FROM hedgerow.meta WHERE key = 'format'")
-        db.execute("INSERT INTO hedgerow.meta VALUES ('format', ?)", [str(FORMAT)])

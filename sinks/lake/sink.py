@@ -64,8 +64,7 @@ class LakeSink:
     # --- the stream's rules
 
     def prepare(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool) -> None:
-        self._try()
-        marker.check_format(self.objects, write=True)
+        marker.check_format(self.objects, write=True, attempt=self._try)
         marker.check_host(self.objects, project_id, host, write=True)
         known = self._stream(project_id, stream)
         known.refresh_rules()
@@ -93,10 +92,10 @@ class LakeSink:
                 known.refresh_rules()
 
     def check(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
-        self._try()
-        marker.check_format(self.objects, write=False)
+        marker.check_format(self.objects, write=False, attempt=self._try)
         marker.check_host(self.objects, project_id, host, write=False)
         known = self._stream(project_id, stream)
+        known.look_over()
         known.refresh_rules()
         self._check_filter(known, event_filter, rebuild=rebuild)
 
@@ -115,7 +114,8 @@ class LakeSink:
             )
 
     def _stream(self, project_id: int, stream: str) -> Stream:
-        return self._streams.setdefault((project_id, stream), Stream(self.objects, project_id, stream))
+        first = stream == "events" and not any(name == stream for _, name in self._streams)
+        return self._streams.setdefault((project_id, stream), Stream(self.objects, project_id, stream, whole=first))
 
     def _known(self, project_id: int, stream: str) -> Stream:
         """What is known of a stream, after a first look where there was none."""
@@ -250,8 +250,7 @@ class LakeSink:
         return self.objects.head(marker.FORMAT_PATH) is not None
 
     def projects(self) -> tuple[int, ...]:
-        names = (one.path.rpartition("/")[2].removesuffix(".json") for one in self.objects.list(f"{HOME}/projects"))
-        return tuple(sorted(int(name) for name in names if name.isdigit()))
+        return marker.projects_of(self.objects)
 
     def _streams_of(self, project_id: int) -> list[str]:
         """Streams that have a journal or rules."""
@@ -324,10 +323,12 @@ class LakeSink:
 
     def attach(self, output: Path, *, storage_version: str = STORAGE_VERSION) -> str:
         """Write a DuckDB file with the lake's views; as views.attach."""
+        self._stream(0, "events").look_over()
         empty = not any(self.stream(project_id, "events").files for project_id in self.projects())
         return lake_views.attach(self.objects, output, empty=empty, storage_version=storage_version)
 
     def _contents(self) -> lake_views.Contents:
+        self._stream(0, "events").look_over()
         projects = self.projects()
         ledgers = [self.ledger(project_id, "events") for project_id in projects]
         entries = [entry for ledger in ledgers for entry in ledger.entries.values()]

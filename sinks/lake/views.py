@@ -44,32 +44,42 @@ class Contents:
 
 @contextmanager
 def connected(objects: Objects, held: Contents) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB in memory with the tables of a DuckDB file as views and tables."""
+    """A DuckDB in memory with the tables of a DuckDB file as views and tables. Raises DestinationUnusable."""
     with reading(objects, ":memory:") as db:
-        db.execute("SET TimeZone = 'UTC'")
-        db.execute("CREATE SCHEMA hedgerow")
-        db.execute(f"CREATE VIEW events AS {events_sql(objects, empty=not held.entries)}")
-        tables = {
-            "windows": _windows(held.entries),
-            "runs": _runs(held.runs),
-            "changes": _changes(held.changes),
-            "quarantine": _quarantine(held.rejects),
-        }
-        for name, table in tables.items():
-            db.register("given", table)
-            db.execute(f"CREATE TABLE hedgerow.{name} AS SELECT * FROM given")
-            db.unregister("given")
-        views: dict[str, str] = {}
-        for name, (path, notes) in held.tables.items():
-            typed = ", ".join(f"{_named(column)}::JSON AS {_named(column)}" for column in notes.json)
-            star = f"* REPLACE ({typed})" if typed else "*"
-            # A folder team=blue above the lake is no column of a table in it.
-            file = f"read_parquet({quoted(f'{address_of(objects)}/{path}')}, hive_partitioning = false)"
-            db.execute(f"CREATE VIEW {_named(name)} AS SELECT {star} FROM {file}")
-            views |= notes.views
-        for name, select in views.items():
-            db.execute(f"CREATE OR REPLACE VIEW {_named(name)} AS {select}")
+        try:
+            _fill(db, objects, held)
+        except duckdb.Error as exc:
+            said = str(exc).split("\n\n")[0].replace("\n", " ")
+            raise errors.DestinationUnusable(
+                f"{objects.name} cannot be read: {said}", hint="hedgerow verify names what is damaged"
+            ) from exc
         yield db
+
+
+def _fill(db: duckdb.DuckDBPyConnection, objects: Objects, held: Contents) -> None:
+    db.execute("SET TimeZone = 'UTC'")
+    db.execute("CREATE SCHEMA hedgerow")
+    db.execute(f"CREATE VIEW events AS {events_sql(objects, empty=not held.entries)}")
+    tables = {
+        "windows": _windows(held.entries),
+        "runs": _runs(held.runs),
+        "changes": _changes(held.changes),
+        "quarantine": _quarantine(held.rejects),
+    }
+    for name, table in tables.items():
+        db.register("given", table)
+        db.execute(f"CREATE TABLE hedgerow.{name} AS SELECT * FROM given")
+        db.unregister("given")
+    views: dict[str, str] = {}
+    for name, (path, notes) in held.tables.items():
+        typed = ", ".join(f"{_named(column)}::JSON AS {_named(column)}" for column in notes.json)
+        star = f"* REPLACE ({typed})" if typed else "*"
+        # A folder team=blue above the lake is no column of a table in it.
+        file = f"read_parquet({quoted(f'{address_of(objects)}/{path}')}, hive_partitioning = false)"
+        db.execute(f"CREATE VIEW {_named(name)} AS SELECT {star} FROM {file}")
+        views |= notes.views
+    for name, select in views.items():
+        db.execute(f"CREATE OR REPLACE VIEW {_named(name)} AS {select}")
 
 
 def attach(objects: Objects, output: Path, *, empty: bool, storage_version: str) -> str:

@@ -6,6 +6,69 @@ from tests.mutants.breaks.kind import BESIDE, CONFORMANCE, COPY, LAKE, OBJECTS, 
 
 BREAKS = [
     Break(
+        "only the project's own folder looked at",
+        "sinks/lake/sink.py",
+        'first = stream == "events" and not any',
+        "first = False and not any",
+        f"{LAKE} -k 'would_read_is_ours or where_no_project'",
+    ),
+    Break(
+        "every listing goes over all windows",
+        "sinks/lake/stream.py",
+        "        self.whole = False\n",
+        "",
+        f"{LAKE} -k one_listing",
+    ),
+    Break(
+        "windows of a project that was never landed",
+        "sinks/lake/stream.py",
+        "        if others:\n",
+        "        if False:\n",
+        f"{LAKE} -k would_read_is_ours",
+    ),
+    Break(
+        "windows of another project are strays",
+        "sinks/lake/stream.py",
+        "others.keys() - set(marker.projects_of(self.objects))",
+        "others.keys()",
+        f"{LAKE} -k are_no_strays",
+    ),
+    Break(
+        "check does not look among the windows",
+        "sinks/lake/sink.py",
+        "        known.look_over()\n",
+        "",
+        f"{LAKE} -k would_read_is_ours",
+    ),
+    Break(
+        "views over strays",
+        "sinks/lake/sink.py",
+        '        self._stream(0, "events").look_over()\n        empty',
+        "        empty",
+        f"{LAKE} -k 'would_read_is_ours or where_no_project'",
+    ),
+    Break(
+        "sql over strays",
+        "sinks/lake/sink.py",
+        '        self._stream(0, "events").look_over()\n        projects',
+        "        projects",
+        f"{LAKE} -k where_no_project",
+    ),
+    Break(
+        "what DuckDB cannot read is a bug of ours",
+        "sinks/lake/views.py",
+        "            _fill(db, objects, held)\n        except duckdb.Error as exc:\n",
+        "            _fill(db, objects, held)\n        except ZeroDivisionError as exc:\n",
+        f"{LAKE} -k sql_cannot_read",
+    ),
+    Break(
+        "a store tried before the place is known to be ours",
+        "sinks/lake/marker.py",
+        "    found = _format(objects)\n    if found is None:\n        other",
+        "    attempt()\n    found = _format(objects)\n    if found is None:\n        other",
+        f"{LAKE} -k other_files",
+    ),
+    Break(
         "views for the newest DuckDB",
         "sinks/lake/views.py",
         "        with reading(objects, str(made), storage_version=storage_version) as db:\n",
@@ -226,8 +289,10 @@ BREAKS = [
     Break(
         "windows of every project of a lake told",
         "sinks/lake/stream.py",
-        'self.objects.list(f"{self.name}/project_id={self.project_id}")',
-        'self.objects.list(f"{self.name}")',
+        'self.name if self.whole else f"{self.name}/project_id={self.project_id}"):\n'
+        "            project_id = window_file.project_of(one.path)\n            if project_id == self.project_id:\n",
+        "self.name):\n"
+        "            project_id = window_file.project_of(one.path)\n            if project_id is not None:\n",
         f"{CONFORMANCE} -k 'projects_of_one and lake'",
     ),
     Break(
@@ -331,8 +396,8 @@ BREAKS = [
     Break(
         "dates of a lake are the machine's",
         "sinks/lake/views.py",
-        '    with reading(objects, ":memory:") as db:\n        db.execute("SET TimeZone = \'UTC\'")\n',
-        '    with reading(objects, ":memory:") as db:\n',
+        '    db.execute("SET TimeZone = \'UTC\'")\n    db.execute("CREATE SCHEMA hedgerow")\n',
+        '    db.execute("CREATE SCHEMA hedgerow")\n',
         "tests/flows/report/test_output.py -k without_a_zone",
     ),
     Break(
