@@ -323,6 +323,7 @@ class LakeSink:
 
     def attach(self, output: Path, *, storage_version: str = STORAGE_VERSION) -> str:
         """Write a DuckDB file with the lake's views; as views.attach."""
+        marker.check_format(self.objects, write=False)
         self._stream(0, "events").look_over()
         empty = not any(self.stream(project_id, "events").files for project_id in self.projects())
         return lake_views.attach(self.objects, output, empty=empty, storage_version=storage_version)
@@ -343,6 +344,7 @@ class LakeSink:
     @contextmanager
     def query(self, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
         if not self.exists():
+            marker.check_format(self.objects, write=False)
             raise errors.DestinationUnusable(f"there is no lake yet: {self.name}", hint="run hedgerow sync first")
         with lake_views.connected(self.objects, self._contents()) as db, queries.refusals():
             yield queries.executed(db, sql)

@@ -117,12 +117,13 @@ def _check_replaceable(output: Path) -> None:
     """Only views of ours are replaced. Raises DestinationUnusable for anything else."""
     if not output.exists():
         return
-    reason = "it holds tables"
+    reason = "it holds tables, or views of somebody else"
     try:
         with duckdb.connect(str(output), read_only=True) as db:
             tables = db.execute("SELECT count(*) FROM duckdb_tables()").fetchone()
             views = db.execute(
-                "SELECT count(*) FROM duckdb_views() WHERE NOT internal AND view_name = 'events'"
+                "SELECT count(*) FROM duckdb_views() WHERE NOT internal AND view_name = 'events' "
+                "AND 'hedgerow' IN (SELECT schema_name FROM duckdb_schemas() WHERE NOT internal)"
             ).fetchone()
         if tables == (0,) and views == (1,):
             return

@@ -6,6 +6,27 @@ from tests.mutants.breaks.kind import BESIDE, CONFORMANCE, COPY, LAKE, OBJECTS, 
 
 BREAKS = [
     Break(
+        "views over somebody's directory",
+        "sinks/lake/sink.py",
+        "        marker.check_format(self.objects, write=False)\n        self._stream(0",
+        "        self._stream(0",
+        f"{LAKE} -k other_files",
+    ),
+    Break(
+        "somebody's directory called a lake to come",
+        "sinks/lake/sink.py",
+        "            marker.check_format(self.objects, write=False)\n            raise",
+        "            raise",
+        f"{LAKE} -k other_files",
+    ),
+    Break(
+        "somebody's view of events replaced",
+        "sinks/lake/views.py",
+        "AND 'hedgerow' IN (SELECT schema_name FROM duckdb_schemas() WHERE NOT internal)",
+        "",
+        f"{LAKE} -k attach_replaces",
+    ),
+    Break(
         "only the project's own folder looked at",
         "sinks/lake/sink.py",
         'first = stream == "events" and not any',

@@ -93,6 +93,9 @@ def test_copy_is_the_way_from_a_newer_file(tmp_path):
     new = DuckDBSink(tmp_path / "new.duckdb")
     copying.copy(1, old, new)
     old_told, new_told = make.described(old), make.described(new)
+    rejects = "SELECT * FROM hedgerow.quarantine ORDER BY ALL"
+    with old.query(rejects) as one, new.query(rejects) as other:
+        assert one.fetchall() == other.fetchall() != []
 
     assert (version_of(old.path), version_of(new.path)) == ("v2.0.0+", "v1.2.0+")
     assert new_told["rows"] == old_told["rows"]

@@ -162,6 +162,10 @@ def test_a_directory_with_other_files_is_refused(tmp_path):
         prepare(lake)
     with pytest.raises(errors.DestinationUnusable, match=r"thesis\.docx"):
         lake.check(1, "events", host="https://a", event_filter="")
+    with pytest.raises(errors.DestinationUnusable, match=r"thesis\.docx"):
+        lake.attach(tmp_path / "views.duckdb")
+    with pytest.raises(errors.DestinationUnusable, match=r"thesis\.docx"), lake.query("SELECT 1"):
+        pass
 
     assert [one.name for one in tmp_path.iterdir()] == ["thesis.docx"]
 
@@ -842,18 +846,19 @@ def test_no_credentials_in_views(moto, tmp_path):
     assert "CREATE SECRET" in statements
 
 
-def test_attach_replaces_only_views(lake, tmp_path):
-    """A database with data is not overwritten."""
+@pytest.mark.parametrize("what", ["TABLE precious", "VIEW events"])
+def test_attach_replaces_only_views(what, lake, tmp_path):
+    """A database with data, or with a view of somebody else's, is not overwritten."""
     file = tmp_path / "mine.duckdb"
     with duckdb.connect(str(file)) as db:
-        db.execute("CREATE TABLE precious AS SELECT 1 AS a")
+        db.execute(f"CREATE {what} AS SELECT 1 AS a")
     with pytest.raises(errors.DestinationUnusable, match=r"mine\.duckdb"):
         lake.attach(file)
     lake.attach(tmp_path / "views.duckdb")
     lake.attach(tmp_path / "views.duckdb")
 
     with duckdb.connect(str(file), read_only=True) as db:
-        assert db.sql("FROM precious").fetchall() == [(1,)]
+        assert db.sql(f"FROM {what.split()[1]}").fetchall() == [(1,)]
 
 
 def test_attached_ledger_is_the_one_that_runs_know(lake, tmp_path):
