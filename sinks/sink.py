@@ -20,6 +20,8 @@ from sinks.ledger import Ledger, Rule, follows
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FORMAT = 3
 """Format number of the bookkeeping; older is migrated additively, newer is refused."""
+STORAGE_VERSION = "v1.2.0"
+"""The least DuckDB that reads a database made here: the first that knows zstd columns (docs/settings.md, `[duckdb]`)."""
 
 
 IDENTITIES = pa.schema(

@@ -108,8 +108,8 @@ def attach(
 
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise SettingsError(f"cannot write {output}", hint="give the path of a file in a directory that exists")
-    lake = lake_of(settings_of(destination, project).settings)
-    statements = lake.attach(output)
+    settings = settings_of(destination, project).settings
+    statements = lake_of(settings).attach(output, storage_version=settings.duckdb.storage_version)
     if json_output:
         documents.as_json({"output": str(output), "sql": statements})
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,12 @@ def destination_of(
     scheme, _, rest = address.partition(":")
     if scheme == "duckdb":
         path = _duckdb_path(address, rest)
-        return DuckDBSink(path, lock_timeout_s=settings.duckdb.lock_timeout.total_seconds(), on_wait=on_wait)
+        return DuckDBSink(
+            path,
+            lock_timeout_s=settings.duckdb.lock_timeout.total_seconds(),
+            on_wait=on_wait,
+            storage_version=settings.duckdb.storage_version,
+        )
     if scheme in ("file", "s3"):
         from sinks.lake.sink import LakeSink
         from sinks.objects.local import LocalObjects
@@ -95,14 +100,31 @@ def _directory(address: str, rest: str) -> Path:
     path = Path(rest.removeprefix("//"))
     if not rest.strip("/") or (rest.startswith("//") and not rest.startswith("///")):
         raise SettingsError(f"destination {address!r} names no directory", hint="expected file:DIR, such as file:lake")
-    if re.search(r"[*?\[]", rest):
+    if re.search(r"[*?\[]", str(path.absolute())):
         raise SettingsError(
-            f"destination {address!r} cannot be read by a glob", hint="expected a name without * ? and ["
+            f"destination {address!r} cannot be read by a glob: {path.absolute()}",
+            hint="expected a name without * ? and [, and so for each directory above it",
         )
+    for place in (path.absolute(), path.resolve()):
+        _check_folders(address, place.parts)
     if path.exists() and not path.is_dir():
         raise SettingsError(f"destination {address!r} is a file", hint="expected file: and the path of a directory")
     _check_parent(path)
     return path
+
+
+def _check_folders(address: str, folders: Iterable[str]) -> None:
+    """Whoever reads Parquet by a glob takes a folder date=2020-01-01 for the column `date`, of every row below it."""
+    from sinks.lake.statements import COLUMNS
+
+    for folder in folders:
+        name, equals, _ = folder.partition("=")
+        if equals and name.lower() in COLUMNS:
+            raise SettingsError(
+                f"destination {address!r} lies below {folder!r}: every query over the lake would take that for its column "
+                f"{name.lower()}",
+                hint="choose a place below no folder of that kind",
+            )
 
 
 def _check_parent(path: Path) -> None:
@@ -129,7 +151,9 @@ def _bucket(settings: Settings, address: str) -> S3Objects:
             f"destination {address!r}: the prefix cannot be used",
             hint="expected names between single slashes, without ? # * \\ and control characters",
         )
+    _check_folders(address, prefix.split("/"))
     target = settings.destination
+    _check_keys(target.access_key_id, target.secret_access_key)
     return S3Objects(
         bucket,
         prefix.strip("/"),
@@ -142,6 +166,15 @@ def _bucket(settings: Settings, address: str) -> S3Objects:
             virtual_host=None if target.addressing == "auto" else target.addressing == "virtual",
         ),
     )
+
+
+def _check_keys(key_id: SecretStr | None, secret: SecretStr | None) -> None:
+    if (key_id is None) != (secret is None):
+        names = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+        given, missing = names if key_id is not None else reversed(names)
+        raise SettingsError(
+            f"{missing} is not set, and {given} is", hint="set both, or neither where this machine has a role"
+        )
 
 
 def _secret(value: SecretStr | None) -> str | None:

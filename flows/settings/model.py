@@ -101,6 +101,10 @@ class StreamsSettings(_Table):
 
 
 class DuckDBSettings(_Table):
+    """*storage_version*: the DuckDB that can read a file which is made; one that is there keeps its own. Older ones than
+    1.2 cannot hold our columns; the others are those that DuckDB tells apart."""
+
+    storage_version: Literal["v1.2.0", "v1.3.0", "v1.4.0", "v1.5.0", "v2.0.0", "latest"] = "v1.2.0"
     lock_timeout: Duration = timedelta(seconds=60)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 
 from sinks import durable, errors
+from sinks.sink import STORAGE_VERSION
 
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": "128MB",
@@ -29,6 +30,8 @@ OFFLINE: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
+SCHEMA_NAME = "hedgerow"
+ALIAS = "hedgerow_file"
 PLENTY = "80%"  # of the machine's memory, DuckDB's own default
 LOCK_POLL_S = 0.1
 HEADER_BYTES = 3 * 4096  # DuckDB's main header and its two database headers, before the blocks
@@ -38,13 +41,24 @@ _turns: dict[Path, threading.RLock] = {}
 
 
 class DuckDBFile:
-    """One file. *lock_timeout_s*: how long to wait for another process; *on_wait* hears the holder once."""
+    """One file. *lock_timeout_s*: how long to wait for another process; *on_wait* hears the holder once; *storage_version*:
+    of a file that is made, the DuckDB that can read it; a file that is there keeps its own."""
 
-    def __init__(self, path: Path, *, lock_timeout_s: float, on_wait: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        lock_timeout_s: float,
+        on_wait: Callable[[str], None],
+        storage_version: str = STORAGE_VERSION,
+    ) -> None:
         self.path = path.absolute()
         self._wal = self.path.with_name(self.path.name + ".wal")
         self.lock_timeout_s = lock_timeout_s
         self._on_wait = on_wait
+        self._made_as: dict[str, str | bool | int | float | list[str]] = {
+            "storage_compatibility_version": storage_version
+        }
         self.memory_limit = CONFIG["memory_limit"]
         self._turn = _turns.setdefault(self.path, threading.RLock())
 
@@ -80,7 +94,7 @@ class DuckDBFile:
             with durable.locked(lock):
                 try:
                     made.unlink(missing_ok=True)  # what a killed process left
-                    duckdb.connect(str(made), config=OFFLINE).close()
+                    duckdb.connect(str(made), config=OFFLINE | self._made_as).close()
                     with made.open("rb") as file:
                         os.fsync(file.fileno())
                     with suppress(FileExistsError):
@@ -98,9 +112,9 @@ class DuckDBFile:
         while True:
             # Readers keep DuckDB's own memory and thread settings: the bounds are those of landing.
             bounds = {"temp_directory": f"{self.path}.tmp", "memory_limit": self.memory_limit}
-            config = OFFLINE if read_only else CONFIG | OFFLINE | bounds
+            config = OFFLINE if read_only else CONFIG | OFFLINE | bounds | self._made_as
             try:
-                db = duckdb.connect(str(self.path), read_only=read_only, config=config)
+                db = _connected(self.path, read_only=read_only, config=config)
             except duckdb.Error as exc:
                 error = _translated(exc, self.path)
                 if isinstance(error, errors.MemoryExhausted) and self.memory_limit != PLENTY:
@@ -130,13 +144,34 @@ class DuckDBFile:
         Free blocks may be missing at the end of a sound file, so a cut that took only such is none.
         *waiting*: a write-ahead log was there, whose blocks are not in the file yet.
         """
-        row = one(db, "SELECT block_size * used_blocks FROM pragma_database_size()")
+        used = "SELECT block_size * used_blocks FROM pragma_database_size() WHERE database_name = current_database()"
+        row = one(db, used)
         found, expected = self.path.stat().st_size, HEADER_BYTES + int(row[0] if row else 0)
         if found < expected and not waiting:
             raise errors.DestinationUnusable(
                 f"{self.path.name} is cut short: {found:,} bytes, expected at least {expected:,}",
                 hint="bring it back from a backup, or move it away and sync again; nothing of it was changed",
             )
+
+
+def _connected(
+    path: Path, *, read_only: bool, config: dict[str, str | bool | int | float | list[str]]
+) -> duckdb.DuckDBPyConnection:
+    """The file opened, under a name that is not our schema's.
+
+    DuckDB names a database after its file, up to the first dot: in hedgerow.duckdb, `hedgerow.windows` would be ambiguous.
+    """
+    if path.name.lstrip(".").partition(".")[0].lower() != SCHEMA_NAME:
+        return duckdb.connect(str(path), read_only=read_only, config=config)
+    db = duckdb.connect(":memory:", config=config)
+    try:
+        at = "'" + str(path).replace("'", "''") + "'"
+        db.execute(f"ATTACH {at} AS {ALIAS} ({'READ_ONLY' if read_only else 'READ_WRITE'})")
+        db.execute(f"USE {ALIAS}")
+    except BaseException:
+        db.close()
+        raise
+    return db
 
 
 @contextmanager
@@ -200,6 +235,27 @@ def _translated(exc: duckdb.Error, path: Path) -> errors.SinkError:
         return errors.MemoryExhausted(
             f"not enough memory to write {path.name}: {text[:200]}", hint="free memory, or land where there is more"
         )
+    if "not a valid DuckDB database file" in text or "sqlite_scanner" in text:
+        return errors.DestinationUnusable(
+            f"{path.name} is no DuckDB file but {_kind_of(path)}", hint="choose another path; nothing was changed"
+        )
+    if "database file with version number" in text:
+        return errors.DestinationUnusable(
+            f"{path.name} was written by another DuckDB than this one can read ({duckdb.__version__}): {text[:200]}",
+            hint="a newer hedgerow may read it; a file of DuckDB 0.9 or older: export it there; nothing was changed",
+        )
     return errors.DestinationUnusable(
         f"cannot use {path.name}: {text[:300]}", hint="check path, permissions and disk; nothing half-written stays"
     )
+
+
+def _kind_of(path: Path) -> str:
+    """What the first bytes say of a file."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError:
+        start = b"?"
+    known = {b"SQLite format 3\0": "an SQLite database", b"PAR1": "a Parquet file", b"PK\3\4": "a ZIP or XLSX file"}
+    kind = next((kind for magic, kind in known.items() if start.startswith(magic)), "something else")
+    return kind if start else "an empty file"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import duckdb
 
+from sinks import errors
 from sinks.duckdb_file.connection import one
 from sinks.entries import FACTS
+from sinks.sink import FORMAT
 
 SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS hedgerow;
@@ -34,6 +36,10 @@ CREATE TABLE IF NOT EXISTS events (
     "timestamp" TIMESTAMPTZ NOT NULL, created_at TIMESTAMPTZ, _loaded_at TIMESTAMPTZ NOT NULL);
 """
 """Format 1."""
+EVENTS = (
+    *("project_id", "uuid", "event", "distinct_id", "person_id", "properties", "person_properties", "elements_chain"),
+    *("timestamp", "created_at", "_loaded_at"),
+)
 ADDED = """
 ALTER TABLE hedgerow.windows ADD COLUMN IF NOT EXISTS probed_at TIMESTAMPTZ;
 ALTER TABLE hedgerow.windows ADD COLUMN IF NOT EXISTS probed VARCHAR;
@@ -87,3 +93,53 @@ def format_of(db: duckdb.DuckDBPyConnection) -> int:
         return 0
     row = one(db, "SELECT value FROM hedgerow.meta WHERE key = 'format'")
     return int(row[0]) if row else 0
+
+
+def migrate(db: duckdb.DuckDBPyConnection, file: str) -> None:
+    """Create the tables of this format; a newer format is refused, an older one is added to.
+
+    Raises DestinationUnusable, before anything is made, for a file in which ours would meet somebody else's tables.
+    """
+    found = format_of(db)
+    if found > FORMAT:
+        raise errors.DestinationUnusable(
+            f"{file} was written by a newer hedgerow: format {found}, this one knows {FORMAT}", hint="upgrade hedgerow"
+        )
+    if foreign := _foreign(db) if found else _taken(db):
+        raise errors.DestinationUnusable(f"{file} holds {foreign}", hint="choose another file; nothing was changed")
+    if found == FORMAT:
+        return
+    db.execute(SCHEMA)
+    db.execute(ADDED)
+    db.execute(ADDED_3)
+    if found:
+        db.execute(
+            "INSERT INTO hedgerow.marks SELECT project_id, stream, mark FROM hedgerow.streams WHERE mark IS NOT NULL"
+        )
+    db.execute("DELETE FROM hedgerow.meta WHERE key = 'format'")
+    db.execute("INSERT INTO hedgerow.meta VALUES ('format', ?)", [str(FORMAT)])
+
+
+def _taken(db: duckdb.DuckDBPyConnection) -> str:
+    """What stands where our tables would, in a file without our bookkeeping; empty where nothing does."""
+    row = one(
+        db,
+        "SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = current_database() AND "
+        "(lower(table_schema) = 'hedgerow' OR table_schema = 'main' AND lower(table_name) = 'events') ORDER BY ALL",
+    )
+    if row is None:
+        return ""
+    return f"a table or view {row[1] if row[0] == 'main' else '.'.join(row)} that is not hedgerow's"
+
+
+def _foreign(db: duckdb.DuckDBPyConnection) -> str:
+    """What is wrong with the table of events beside our bookkeeping; empty where it is ours."""
+    query = (
+        "SELECT column_name FROM information_schema.columns WHERE table_catalog = current_database() "
+        "AND table_schema = 'main' AND lower(table_name) = 'events'"
+    )
+    there = {str(name) for (name,) in db.execute(query).fetchall()}
+    if not there:
+        return "hedgerow's bookkeeping, and its table events is gone"
+    missing = [name for name in EVENTS if name not in there]
+    return f"a table or view events that is not hedgerow's: it has no column {missing[0]}" if missing else ""

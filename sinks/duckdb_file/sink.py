@@ -31,19 +31,25 @@ from sinks.duckdb_file.landing import (
     take_mark,
 )
 from sinks.duckdb_file.rows import utc
-from sinks.duckdb_file.schema import ADDED, ADDED_3, SCHEMA, format_of
+from sinks.duckdb_file.schema import format_of, migrate
 from sinks.entries import Changes, Entry, Landing, Note, Rebuild
 from sinks.ledger import Ledger, follows, off_the_list
-from sinks.sink import FORMAT, REJECTS, Change, Holding, Run, by_stream, grouped
+from sinks.sink import REJECTS, STORAGE_VERSION, Change, Holding, Run, by_stream, grouped
 
 
 class DuckDBSink:
-    """A DuckDB file. *lock_timeout_s*: how long to wait for another process; *on_wait* hears the holder once."""
+    """A DuckDB file. *lock_timeout_s*: how long to wait for another process; *on_wait* hears the holder once;
+    *storage_version*: of a new file, the DuckDB that can read it."""
 
     def __init__(
-        self, path: Path, *, lock_timeout_s: float = 60.0, on_wait: Callable[[str], None] = lambda holder: None
+        self,
+        path: Path,
+        *,
+        lock_timeout_s: float = 60.0,
+        on_wait: Callable[[str], None] = lambda holder: None,
+        storage_version: str = STORAGE_VERSION,
     ) -> None:
-        self._file = DuckDBFile(path, lock_timeout_s=lock_timeout_s, on_wait=on_wait)
+        self._file = DuckDBFile(path, lock_timeout_s=lock_timeout_s, on_wait=on_wait, storage_version=storage_version)
         self.path = self._file.path
         self.name, self.home, self.spool_directory = self.path.name, self.path.parent, self.path.parent
         self._filters: dict[tuple[int, str], str] = {}
@@ -80,7 +86,7 @@ class DuckDBSink:
         event_filter: str,
         rebuild: bool,
     ) -> None:
-        self._migrate(db)
+        migrate(db, self.path.name)
         known = one(db, "SELECT value FROM hedgerow.meta WHERE key = ?", [f"host:{project_id}"])
         if known is None:
             db.execute("INSERT INTO hedgerow.meta VALUES (?, ?)", [f"host:{project_id}", host])
@@ -91,6 +97,8 @@ class DuckDBSink:
             )
         row = one(db, "SELECT filter FROM hedgerow.streams WHERE project_id = ? AND stream = ?", [project_id, stream])
         if row is None:
+            if stream != "events":
+                tables.check_free(db, stream)
             db.execute("INSERT INTO hedgerow.streams VALUES (?, ?, ?, NULL)", [project_id, stream, event_filter])
         elif row[0] != event_filter and not rebuild:
             raise errors.FilterChanged(
@@ -289,7 +297,7 @@ class DuckDBSink:
         views: Mapping[str, str] | None = None,
     ) -> None:
         with self._file.open() as db, transaction(db):
-            self._migrate(db)
+            migrate(db, self.path.name)
             tables.replace(db, name, rows, version=version, json=json, views=views or {})
 
     def store_content(self, path: str, file: Path) -> str:
@@ -323,23 +331,3 @@ class DuckDBSink:
             raise errors.DestinationUnusable(f"no such file: {self.path}", hint="run hedgerow sync first")
         with self._file.open(read_only=True) as db, queries.refusals():
             yield queries.executed(db, sql)
-
-    def _migrate(self, db: duckdb.DuckDBPyConnection) -> None:
-        """Create the tables of this format; a newer format is refused, an older one is added to."""
-        found = format_of(db)
-        if found > FORMAT:
-            raise errors.DestinationUnusable(
-                f"{self.path.name} was written by a newer hedgerow: format {found}, this one knows {FORMAT}",
-                hint="upgrade hedgerow",
-            )
-        if found == FORMAT:
-            return
-        db.execute(SCHEMA)
-        db.execute(ADDED)
-        db.execute(ADDED_3)
-        if found:
-            db.execute(
-                "INSERT INTO hedgerow.marks SELECT project_id, stream, mark FROM hedgerow.streams WHERE mark IS NOT NULL"
-            )
-        db.execute("DELETE FROM hedgerow.meta WHERE key = 'format'")
-        db.execute("INSERT INTO hedgerow.meta VALUES ('format', ?)", [str(FORMAT)])

@@ -35,6 +35,12 @@ def read(db: duckdb.DuckDBPyConnection, name: str) -> Table | None:
     return Table(db.sql(f"SELECT {star} FROM {_named(name)}").to_arrow_table(), version[0])
 
 
+def check_free(db: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Whether the table *name* is ours, or may be made. Raises DestinationUnusable."""
+    if _exists(db, name) and one(db, VERSION, [_key(name)]) is None:
+        raise _foreign(name)
+
+
 def replace(
     db: duckdb.DuckDBPyConnection,
     name: str,

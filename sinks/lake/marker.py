@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 import msgspec
@@ -14,7 +15,8 @@ from sinks.sink import FORMAT
 FORMAT_PATH = f"{HOME}/format"
 
 
-def check_format(objects: Objects, *, write: bool) -> None:
+def check_format(objects: Objects, *, write: bool, attempt: Callable[[], None] = lambda: None) -> None:
+    """Look whether a lake is there, or may be made. *attempt*: tries the store, and hears of no place that is not ours."""
     found = _format(objects)
     if found is None:
         other = next((one.path for one in objects.list() if not one.path.startswith(f"{HOME}/")), None)
@@ -23,16 +25,17 @@ def check_format(objects: Objects, *, write: bool) -> None:
                 f"{objects.name} holds files that are not hedgerow's: {other}",
                 hint="give a prefix or directory of its own; nothing was changed",
             )
-        if write:
-            with suppress(Exists):
-                objects.put(FORMAT_PATH, json_of(format=FORMAT), create=True)
-    elif found < FORMAT and write:
-        objects.put(FORMAT_PATH, json_of(format=FORMAT))  # an older hedgerow would not see what this one notes
     elif found > FORMAT:
         raise errors.DestinationUnusable(
             f"{objects.name} was written by a newer hedgerow: format {found}, this one knows {FORMAT}",
             hint="upgrade hedgerow",
         )
+    attempt()
+    if found is None and write:
+        with suppress(Exists):
+            objects.put(FORMAT_PATH, json_of(format=FORMAT), create=True)
+    elif found is not None and found < FORMAT and write:
+        objects.put(FORMAT_PATH, json_of(format=FORMAT))  # an older hedgerow would not see what this one notes
 
 
 def _format(objects: Objects) -> int | None:
@@ -59,6 +62,12 @@ def check_host(objects: Objects, project_id: int, host: str, *, write: bool) -> 
             f"project {project_id} in {objects.name} comes from {known}, not from {host}",
             hint="use another destination for another PostHog host",
         )
+
+
+def projects_of(objects: Objects) -> tuple[int, ...]:
+    """The projects that were begun here, in order."""
+    names = (one.path.rpartition("/")[2].removesuffix(".json") for one in objects.list(f"{HOME}/projects"))
+    return tuple(sorted(int(name) for name in names if name.isdigit()))
 
 
 def host_of(objects: Objects, project_id: int) -> str | None:

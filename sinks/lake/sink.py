@@ -31,7 +31,7 @@ from sinks.lake.stream import Stream
 from sinks.ledger import Ledger, follows, generations, off_the_list
 from sinks.objects.base import SCRATCH, Changed, Exists, Objects
 from sinks.objects.local import LocalObjects
-from sinks.sink import IDENTITIES, REJECTS, Change, Holding, Run, by_stream, grouped
+from sinks.sink import IDENTITIES, REJECTS, STORAGE_VERSION, Change, Holding, Run, by_stream, grouped
 
 REBUILDS = 5  # how often two rebuilds may cross before one gives up
 ORDER = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinct_id")]
@@ -63,8 +63,7 @@ class LakeSink(Beside):
     # --- the stream's rules
 
     def prepare(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool) -> None:
-        self._try()
-        marker.check_format(self.objects, write=True)
+        marker.check_format(self.objects, write=True, attempt=self._try)
         marker.check_host(self.objects, project_id, host, write=True)
         known = self._stream(project_id, stream)
         known.refresh_rules()
@@ -92,10 +91,10 @@ class LakeSink(Beside):
                 known.refresh_rules()
 
     def check(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
-        self._try()
-        marker.check_format(self.objects, write=False)
+        marker.check_format(self.objects, write=False, attempt=self._try)
         marker.check_host(self.objects, project_id, host, write=False)
         known = self._stream(project_id, stream)
+        known.look_over()
         known.refresh_rules()
         self._check_filter(known, event_filter, rebuild=rebuild)
 
@@ -114,7 +113,8 @@ class LakeSink(Beside):
             )
 
     def _stream(self, project_id: int, stream: str) -> Stream:
-        return self._streams.setdefault((project_id, stream), Stream(self.objects, project_id, stream))
+        first = stream == "events" and not any(name == stream for _, name in self._streams)
+        return self._streams.setdefault((project_id, stream), Stream(self.objects, project_id, stream, whole=first))
 
     def _known(self, project_id: int, stream: str) -> Stream:
         """What is known of a stream, after a first look where there was none."""
@@ -251,8 +251,7 @@ class LakeSink(Beside):
         return self.objects.head(marker.FORMAT_PATH) is not None
 
     def projects(self) -> tuple[int, ...]:
-        names = (one.path.rpartition("/")[2].removesuffix(".json") for one in self.objects.list(f"{HOME}/projects"))
-        return tuple(sorted(int(name) for name in names if name.isdigit()))
+        return marker.projects_of(self.objects)
 
     def _streams_of(self, project_id: int) -> list[str]:
         """Streams that have a journal or rules."""
@@ -305,12 +304,16 @@ class LakeSink(Beside):
         known = self._known(project_id, "events")
         return [file for file in known.files.values() if touches(file, start, end)]
 
-    def attach(self, output: Path) -> str:
+    def attach(self, output: Path, *, storage_version: str = STORAGE_VERSION) -> str:
         """Write a DuckDB file with the lake's views; as views.attach."""
+        marker.check_format(self.objects, write=False)
+        self._stream(0, "events").look_over()
         empty = not any(self.stream(project_id, "events").files for project_id in self.projects())
-        return lake_views.attach(self.objects, output, tables.found(self.objects), empty=empty)
+        found = tables.found(self.objects)
+        return lake_views.attach(self.objects, output, found, empty=empty, storage_version=storage_version)
 
     def _contents(self) -> lake_views.Contents:
+        self._stream(0, "events").look_over()
         projects = self.projects()
         ledgers = [self.ledger(project_id, "events") for project_id in projects]
         entries = [entry for ledger in ledgers for entry in ledger.entries.values()]
@@ -325,6 +328,7 @@ class LakeSink(Beside):
     @contextmanager
     def query(self, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
         if not self.exists():
+            marker.check_format(self.objects, write=False)
             raise errors.DestinationUnusable(f"there is no lake yet: {self.name}", hint="run hedgerow sync first")
         with lake_views.connected(self.objects, self._contents()) as db, queries.refusals():
             yield queries.executed(db, sql)

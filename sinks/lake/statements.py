@@ -62,8 +62,7 @@ def table_sql(objects: Objects, path: str, notes: TableNotes | None) -> str:
 def windows_sql(objects: Objects, *, noted: bool) -> str:
     """The SELECT of the view `hedgerow.windows`: the files' footers, and what the journal says of these landings.
 
-    Needs at least one file. *noted*: there is a journal already; else the view must say so (DuckDB 2). The rules are those
-    of journal.joined and noted, in SQL.
+    Needs at least one file. *noted*: there is a journal already. The rules are those of journal.joined and noted, in SQL.
     """
     columns = _window_columns()
     footers = f"parquet_kv_metadata({quoted(glob_of(objects))})"
@@ -76,9 +75,9 @@ def windows_sql(objects: Objects, *, noted: bool) -> str:
         'CASE WHEN n IS NULL THEN "at" ELSE 0 END DESC, coalesce(gravity, 9)) = 1),\n'
         "damage AS (SELECT id, max(damaged_n) AS damaged_n, arg_max(damaged_at, coalesce(damaged_n, -1)) AS damaged_at, "
         "max(sound_n) AS sound_n FROM lines GROUP BY id),\n"
-        "rules AS (SELECT epoch, regexp_extract(filename, 'project_id=([0-9]+)', 1) AS of_project, "
+        "rules AS (SELECT epoch, regexp_extract(filename, 'streams/project_id=([0-9]+)', 1) AS of_project, "
         "regexp_extract(filename, 'stream=(\\w+)[.]json', 1) AS of_stream "
-        f"FROM read_json({rules}, filename = true, columns = {{epoch: 'BIGINT'}}))\n"
+        f"FROM read_json({rules}, filename = true, hive_partitioning = false, columns = {{epoch: 'BIGINT'}}))\n"
         f"SELECT\n  {(chr(10) + '  ').join(f'{column},' for column in columns).rstrip(',')}\n"
         "FROM footers LEFT JOIN latest l ON l.id = f->>'id' LEFT JOIN damage d ON d.id = f->>'id' "
         "LEFT JOIN rules r ON of_project = f->>'project_id' AND of_stream = f->>'stream'"
@@ -95,7 +94,7 @@ def _window_columns() -> list[str]:
         f"{_STATE} AS state",
         "(f->>'generation')::BIGINT + coalesce(epoch, 0) - coalesce((f->>'epoch')::BIGINT, 0) AS generation",
         *(
-            f"(f->'tally'->>'{name}')::{'VARCHAR' if name.endswith('digest') else 'BIGINT'} AS {name}"
+            f"(f->>'$.tally.{name}')::{'VARCHAR' if name.endswith('digest') else 'BIGINT'} AS {name}"
             for name in (
                 "source_rows",
                 "source_digest",
@@ -114,13 +113,10 @@ def _window_columns() -> list[str]:
 
 def _noted_lines(root: str, *, noted: bool) -> str:
     """The lines of the journal that note something of a landing."""
-    journal = f"{root}/_hedgerow/journal/*/*/*.jsonl"
-    lines = f"SELECT * FROM {_LINES.format(files=quoted(journal), options='')}"
-    if not noted:
-        nothing = ", ".join(f'NULL::{kind} AS "{name}"' for name, kind in _LINE.items())
-        later = _LINES.format(files=quoted(journal), options=", allow_empty = true")
-        lines = f"SELECT * FROM (SELECT {nothing} WHERE false UNION ALL BY NAME SELECT * FROM {later})"
-    return lines + " WHERE state IS NOT NULL AND checked IS NULL"
+    # DuckDB 1 fails where a pattern finds nothing: before there is a journal, the pattern finds the stream's rules too.
+    journal = "journal/*/*/*.jsonl" if noted else "**/*.json*"
+    read = _LINES.format(files=quoted(f"{root}/_hedgerow/{journal}"))
+    return f"SELECT * FROM {read} WHERE state IS NOT NULL AND checked IS NULL"
 
 
 _LINE = {
@@ -138,10 +134,12 @@ _LINE = {
     "checked": "BOOLEAN",
 }
 _LINE_TYPES = ", ".join(f"\"{name}\": '{kind}'" for name, kind in _LINE.items())
-_LINES = f"read_json({{files}}, format = 'newline_delimited', columns = {{{{{_LINE_TYPES}}}}}{{options}})"
+_LINES = (
+    f"read_json({{files}}, format = 'newline_delimited', hive_partitioning = false, columns = {{{{{_LINE_TYPES}}}}})"
+)
 _DAMAGED = (
     "CASE WHEN coalesce(d.damaged_n, -1) >= greatest(coalesce(d.sound_n, -1), 0) THEN d.damaged_at "
-    "WHEN coalesce(d.damaged_n, -1) < 0 AND coalesce(d.sound_n, -1) <= 0 THEN (f->'facts'->>'damaged')::TIMESTAMPTZ END"
+    "WHEN coalesce(d.damaged_n, -1) < 0 AND coalesce(d.sound_n, -1) <= 0 THEN (f->>'$.facts.damaged')::TIMESTAMPTZ END"
 )
 
 
@@ -149,7 +147,7 @@ def _fact(name: str) -> str:
     """SQL: since when a fact stands; of a landing that was noted as the journal says, else as its footer does."""
     if name == "damaged":
         return _DAMAGED
-    return f"(CASE WHEN l.id IS NULL THEN f->'facts'->>'{name}' ELSE l.facts->>'{name}' END)::TIMESTAMPTZ"
+    return f"(CASE WHEN l.id IS NULL THEN f->>'$.facts.{name}' ELSE l.facts->>'{name}' END)::TIMESTAMPTZ"
 
 
 _OWN = "coalesce(l.state, f->>'state')"

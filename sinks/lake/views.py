@@ -47,24 +47,34 @@ class Contents:
 
 @contextmanager
 def connected(objects: Objects, held: Contents) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB in memory with the tables of a DuckDB file as views and tables."""
+    """A DuckDB in memory with the tables of a DuckDB file as views and tables. Raises DestinationUnusable."""
     with reading(objects, ":memory:") as db:
-        db.execute("SET TimeZone = 'UTC'")
-        db.execute("CREATE SCHEMA hedgerow")
-        db.execute(f"CREATE VIEW events AS {events_sql(objects, empty=not held.entries)}")
-        tables = {
-            "windows": _windows(held.entries),
-            "runs": _runs(held.runs),
-            "changes": _changes(held.changes),
-            "quarantine": _quarantine(held.rejects),
-        }
-        for name, table in tables.items():
-            db.register("given", table)
-            db.execute(f"CREATE TABLE hedgerow.{name} AS SELECT * FROM given")
-            db.unregister("given")
-        for name, select in table_views(objects, held.tables).items():
-            db.execute(f"CREATE OR REPLACE VIEW {named(name)} AS {select}")
+        try:
+            _fill(db, objects, held)
+        except duckdb.Error as exc:
+            said = str(exc).split("\n\n")[0].replace("\n", " ")
+            raise errors.DestinationUnusable(
+                f"{objects.name} cannot be read: {said}", hint="hedgerow verify names what is damaged"
+            ) from exc
         yield db
+
+
+def _fill(db: duckdb.DuckDBPyConnection, objects: Objects, held: Contents) -> None:
+    db.execute("SET TimeZone = 'UTC'")
+    db.execute("CREATE SCHEMA hedgerow")
+    db.execute(f"CREATE VIEW events AS {events_sql(objects, empty=not held.entries)}")
+    tables = {
+        "windows": _windows(held.entries),
+        "runs": _runs(held.runs),
+        "changes": _changes(held.changes),
+        "quarantine": _quarantine(held.rejects),
+    }
+    for name, table in tables.items():
+        db.register("given", table)
+        db.execute(f"CREATE TABLE hedgerow.{name} AS SELECT * FROM given")
+        db.unregister("given")
+    for name, select in table_views(objects, held.tables).items():
+        db.execute(f"CREATE OR REPLACE VIEW {named(name)} AS {select}")
 
 
 def table_views(objects: Objects, tables: Tables) -> dict[str, str]:
@@ -74,10 +84,11 @@ def table_views(objects: Objects, tables: Tables) -> dict[str, str]:
     return views | {name: select for some in made for name, select in some.items()}
 
 
-def attach(objects: Objects, output: Path, tables: Tables, *, empty: bool) -> str:
+def attach(objects: Objects, output: Path, tables: Tables, *, empty: bool, storage_version: str) -> str:
     """Write a DuckDB file with the views, replacing one that was there; the SQL that does the same elsewhere.
 
-    *tables*: those that are there now; *empty*: no window has landed yet. No credentials go into the file.
+    *tables*: those that are there now; *empty*: no window has landed yet. *storage_version*: the DuckDB that can read the
+    file. No credentials go into it.
     Raises DestinationUnusable.
     """
     views = {"events": events_sql(objects, empty=empty)}
@@ -91,11 +102,11 @@ def attach(objects: Objects, output: Path, tables: Tables, *, empty: bool) -> st
     views |= {named(name): select for name, select in table_views(objects, tables).items()}
     statements = ["CREATE SCHEMA IF NOT EXISTS hedgerow"]
     statements += [f"CREATE OR REPLACE VIEW {name} AS\n{sql}" for name, sql in views.items()]
-    made = output.with_name(f".{output.name}.new")
+    made = output.with_name(f".new-{output.name}")  # DuckDB names a database after its file: never hedgerow
     made.unlink(missing_ok=True)
     _check_replaceable(output)
     try:
-        with reading(objects, str(made)) as db:
+        with reading(objects, str(made), storage_version=storage_version) as db:
             for statement in statements:
                 db.execute(statement)
             db.execute("CHECKPOINT")
@@ -114,12 +125,13 @@ def _check_replaceable(output: Path) -> None:
     """Only views of ours are replaced. Raises DestinationUnusable for anything else."""
     if not output.exists():
         return
-    reason = "it holds tables"
+    reason = "it holds tables, or views of somebody else"
     try:
         with duckdb.connect(str(output), read_only=True) as db:
             tables = db.execute("SELECT count(*) FROM duckdb_tables()").fetchone()
             views = db.execute(
-                "SELECT count(*) FROM duckdb_views() WHERE NOT internal AND view_name = 'events'"
+                "SELECT count(*) FROM duckdb_views() WHERE NOT internal AND view_name = 'events' "
+                "AND 'hedgerow' IN (SELECT schema_name FROM duckdb_schemas() WHERE NOT internal)"
             ).fetchone()
         if tables == (0,) and views == (1,):
             return
@@ -131,11 +143,12 @@ def _check_replaceable(output: Path) -> None:
 
 
 @contextmanager
-def reading(objects: Objects, file: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB that can read the lake without httpfs."""
+def reading(objects: Objects, file: str, *, storage_version: str = "latest") -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB that can read the lake without httpfs. *storage_version*: of a file that is made."""
     config: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
+        "storage_compatibility_version": storage_version,
     }
     with duckdb.connect(file, config=config) as db:
         if isinstance(objects, S3Objects):

@@ -121,10 +121,11 @@ def window_path(entry: Entry) -> str:
     )
 
 
-def is_window_path(path: str) -> bool:
-    """Whether *path* is named as window_path names windows."""
-    found = re.fullmatch(r"\w+/project_id=\d+/date=(\d{4}-\d\d-\d\d)/(\d{8})T\d{6}Z-\d{8}T\d{6}Z\.parquet", path)
-    return found is not None and found[1].replace("-", "") == found[2]
+def project_of(path: str) -> int | None:
+    """The project of a window's object; None for a *path* that window_path gives to no window."""
+    day = r"date=(\d{4}-\d\d-\d\d)/(\d{8})T\d{6}Z-\d{8}T\d{6}Z\.parquet"
+    found = re.fullmatch(rf"\w+/project_id=([1-9]\d*)/{day}", path, re.ASCII)
+    return int(found[1]) if found and found[2].replace("-", "") == found[3] else None
 
 
 def write(rows: pa.Table, footer: Footer, where: Path | pa.NativeFile) -> None:

@@ -36,6 +36,10 @@ _CHECK = "check the address and the credentials of the destination"
 _CREDENTIALS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary keys, AWS_SESSION_TOKEN"
 
 
+_NO_KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role"
+_MACHINE = re.compile(r"169\.254\.|/latest/(api/token|meta-data)|instance\W.*credential", re.IGNORECASE | re.DOTALL)
+
+
 class Exists(Exception):
     """Somebody has put the name before."""
 
@@ -159,20 +163,17 @@ class Objects:
         """Learn what the store honours. Raises DestinationUnusable for one that overwrites what `create` must not."""
         path = f"{SCRATCH}/probe-{uuid.uuid4().hex}"
         self.conditional = False
-        self.put(path, b"1", create=True)
+        self._try_create(path)
         try:
             try:
                 self.put(path, b"2", create=True)
             except Exists:
                 pass
             else:
-                raise errors.DestinationUnusable(
-                    f"{self.name} overwrites an object in spite of If-None-Match, so two writers could lose rows there",
-                    hint="use a store that honours conditional writes (docs/lake.md has a list)",
-                )
+                raise self._unfit("overwrites an object in spite of")
             self.conditional = True
             try:
-                self.put(path, b"3", match='"0123456789abcdef0123456789abcdef"')
+                self._try_put(path, match='"0123456789abcdef0123456789abcdef"')
             except Changed:
                 pass
             except errors.SinkError:  # some answer 501: not implemented
@@ -181,6 +182,37 @@ class Objects:
                 self.conditional = False
         finally:
             self.delete(path)
+
+    def _try_create(self, path: str) -> None:
+        """The first PUT with a condition. What refuses it and takes the same PUT without one cannot hold a lake."""
+        try:
+            self._try_put(path, create=True)
+        except Exists:  # our own, whose answer was lost
+            if self.head(path) is None:
+                raise self._unfit("refuses even new objects with") from None
+        except errors.DestinationBusy:
+            raise
+        except errors.DestinationUnusable:
+            self.put(path, b"1")
+            self.delete(path)
+            raise self._unfit("does not take") from None
+
+    def _try_put(self, path: str, *, create: bool = False, match: str | None = None) -> None:
+        """A PUT that is not tried again where the store answers that it does not know it."""
+        try:
+            self._hasty().put(path, b"1", create=create, match=match)
+        except errors.DestinationBusy:
+            self.put(path, b"1", create=create, match=match)
+
+    def _hasty(self) -> Objects:
+        """The same store, asked without a retry: whatever may pass is DestinationBusy."""
+        return self
+
+    def _unfit(self, does: str) -> errors.DestinationUnusable:
+        return errors.DestinationUnusable(
+            f"{self.name} {does} If-None-Match, so two writers could lose rows there",
+            hint="use a store that honours conditional writes (docs/lake.md has a list)",
+        )
 
     @contextmanager
     def _translated(self, path: str) -> Iterator[None]:
@@ -202,6 +234,8 @@ class Objects:
 
     def _said(self, text: str) -> errors.SinkError:
         """The store's error in our terms. Of its answer only status and code are shown: the rest may hold what was signed."""
+        if _MACHINE.search(text):  # the keys were asked for where a machine's role has them
+            return self._unusable("there are no AWS credentials", _NO_KEYS)
         coded = re.search(r"<Code>(\w+)</Code>", text)
         code = coded[1] if coded else ""
         if code in ("ExpiredToken", "TokenRefreshRequired", "RequestExpired"):
@@ -217,7 +251,7 @@ class Objects:
         if code == "NoSuchBucket":
             return self._unusable("there is no such bucket", "make it, or correct the name; hedgerow makes none")
         if code in ("SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout") or re.search(
-            r"status code: 50\d", text
+            r"status code: 50[^1]", text
         ):
             return errors.DestinationBusy(
                 f"{self.name} does not keep up ({code or 'server error'}), also after several tries",
@@ -231,8 +265,6 @@ class Objects:
             return self._unusable(
                 "access is denied", "the policy needs List, Get, Put and Delete below the prefix (docs/lake.md)"
             )
-        if ("instance" in text.lower() and "credential" in text.lower()) or "169.254" in text:
-            return self._unusable("there are no credentials", _CREDENTIALS)
         if answered := re.search(r"status code: (\d{3})", text):
             return self._unusable(code or f"it answered {answered[1]}", _CHECK)
         if "error sending request" in text or "dns error" in text or "onnect" in text:

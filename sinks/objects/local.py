@@ -76,15 +76,14 @@ class LocalObjects(Objects):
         return scratch
 
     def check(self) -> None:
-        """A directory honours both conditions, so only writing is tried. What kills left aside long ago is removed."""
+        """A directory honours both conditions, so only writing is tried. What kills left aside long ago is removed.
+        Nothing is made."""
         self.conditional = True
+        scratch = self.root / SCRATCH
         with self._translated(""):
-            if not self._there():
-                with tempfile.TemporaryFile(dir=self.root.parent):
-                    return
-            with tempfile.TemporaryFile(dir=self._scratch()):
+            with tempfile.TemporaryFile(dir=next(one for one in (scratch, *scratch.parents) if one.is_dir())):
                 pass
-            for left in self._scratch().iterdir():
+            for left in scratch.iterdir() if scratch.is_dir() else ():
                 with suppress(FileNotFoundError):  # another process has just finished with it
                     if left.name != "lock" and time.time() - left.stat().st_mtime > LEFT_S:
                         left.unlink()

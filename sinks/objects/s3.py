@@ -9,12 +9,14 @@ from urllib.parse import urlsplit
 
 from obstore.store import S3Store
 
+from sinks import errors
 from sinks.objects.base import Objects
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
 RETRY: RetryConfig = {"max_retries": 8, "retry_timeout": timedelta(seconds=90)}
+ONCE: RetryConfig = {"max_retries": 0}
 BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 
 
@@ -52,5 +54,20 @@ class S3Objects(Objects):
             config["endpoint"] = f"{parts.scheme}://{bucket}.{parts.netloc}" if virtual else options.endpoint
             client["allow_http"] = parts.scheme == "http"
         store = S3Store(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=RETRY)
+        once = S3Store(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=ONCE)
         super().__init__(store, f"s3://{bucket}/{prefix}".rstrip("/"))
+        self._once = once
         self.bucket, self.prefix, self.options = bucket, prefix, options
+
+    def _hasty(self) -> Objects:
+        hasty = _Hasty(self._once, self.name)
+        hasty.conditional = self.conditional
+        return hasty
+
+
+class _Hasty(Objects):
+    """A store asked without a retry: what gave no answer may give one."""
+
+    def _said(self, text: str) -> errors.SinkError:
+        said = super()._said(text)
+        return said if "status code: " in text else errors.DestinationBusy(str(said), hint=said.hint)

@@ -161,6 +161,8 @@ CASES = [
     Case("settle negative", "sync", 2, ("events.settle",), toml="[events]\nsettle = '-5m'\n"),
     Case("re-read ages in words", "sync", 2, ("reread_at",), toml="[events]\nreread_at = ['later']\n"),
     Case("lock timeout without unit", "sync", 2, ("lock_timeout",), toml="[duckdb]\nlock_timeout = '60'\n"),
+    Case("storage of no DuckDB", "sync", 2, ("storage_version", "v1.2.0"), toml="[duckdb]\nstorage_version = 'v9'\n"),
+    Case("storage too old", "sync", 2, ("storage_version", "v1.2.0"), toml="[duckdb]\nstorage_version = 'v1.0.0'\n"),
     Case("re-read age alone", "sync", 2, ("reread_at", 'a list, such as ["1h"'), toml="[events]\nreread_at = '1h'\n"),
     Case("part of a request in flight", "sync", 2, ("a whole number",), toml="[source]\nin_flight = 1.5\n"),
     Case(

@@ -4,7 +4,88 @@ from __future__ import annotations
 
 from tests.mutants.breaks.kind import BESIDE, CONFORMANCE, DURABLE, VERIFY, Break
 
+VERSIONS, NAMES = "tests/sinks/duckdb_file/test_versions.py", "tests/sinks/duckdb_file/test_names.py"
+
+FOREIGN = "tests/sinks/duckdb_file/test_foreign.py"
+
 BREAKS = [
+    Break(
+        "somebody's table of events taken",
+        "sinks/duckdb_file/schema.py",
+        "if foreign := _foreign(db) if found else _taken(db):",
+        "if foreign := _foreign(db) if found else '':",
+        f"{FOREIGN} -k named_and_left",
+    ),
+    Break(
+        "a table of events that was replaced taken",
+        "sinks/duckdb_file/schema.py",
+        "if foreign := _foreign(db) if found else _taken(db):",
+        "if foreign := '' if found else _taken(db):",
+        f"{FOREIGN} -k was_replaced",
+    ),
+    Break(
+        "somebody's schema taken",
+        "sinks/duckdb_file/schema.py",
+        "lower(table_schema) = 'hedgerow' OR ",
+        "",
+        f"{FOREIGN} -k named_and_left",
+    ),
+    Break(
+        "a stream's table of somebody else met after the first commit",
+        "sinks/duckdb_file/sink.py",
+        "                tables.check_free(db, stream)\n",
+        "                pass\n",
+        f"{FOREIGN} -k called_as_a_stream",
+    ),
+    Break(
+        "another database called a fault of the disk",
+        "sinks/duckdb_file/connection.py",
+        'if "not a valid DuckDB database file" in text or "sqlite_scanner" in text:',
+        "if False:",
+        f"{FOREIGN} -k named_and_left",
+    ),
+    Break(
+        "a newer DuckDB's file called a fault of the disk",
+        "sinks/duckdb_file/connection.py",
+        'if "database file with version number" in text:',
+        "if False:",
+        f"{FOREIGN} -k cannot_be_read_here",
+    ),
+    Break(
+        "a new file is for the newest DuckDB",
+        "sinks/duckdb_file/connection.py",
+        "duckdb.connect(str(made), config=OFFLINE | self._made_as).close()",
+        "duckdb.connect(str(made), config=OFFLINE).close()",
+        f"{VERSIONS} -k 'unless_said_otherwise and linked'",
+    ),
+    Break(
+        "a file that DuckDB itself makes is for the newest",
+        "sinks/duckdb_file/connection.py",
+        "else CONFIG | OFFLINE | bounds | self._made_as",
+        "else CONFIG | OFFLINE | bounds",
+        f"{VERSIONS} -k 'unless_said_otherwise and itself'",
+    ),
+    Break(
+        "a database called as our schema",
+        "sinks/duckdb_file/connection.py",
+        '    if path.name.lstrip(".").partition(".")[0].lower() != SCHEMA_NAME:\n',
+        "    if True:\n",
+        f"{NAMES} -k 'landed_in_and_asked and hedgerow'",
+    ),
+    Break(
+        "a query writes into a file of the schema's name",
+        "sinks/duckdb_file/connection.py",
+        "({'READ_ONLY' if read_only else 'READ_WRITE'})",
+        "(READ_WRITE)",
+        f"{NAMES} -k cannot_change",
+    ),
+    Break(
+        "length of another database",
+        "sinks/duckdb_file/connection.py",
+        "FROM pragma_database_size() WHERE database_name = current_database()",
+        "FROM pragma_database_size() ORDER BY database_name DESC",
+        f"{NAMES} -k cut_short",
+    ),
     Break(
         "rows not replaced",
         "sinks/duckdb_file/landing.py",
@@ -28,9 +109,9 @@ BREAKS = [
     ),
     Break(
         "newer format taken",
-        "sinks/duckdb_file/sink.py",
-        "        if found > FORMAT:\n",
-        "        if False:\n",
+        "sinks/duckdb_file/schema.py",
+        "    if found > FORMAT:\n",
+        "    if False:\n",
         f"{CONFORMANCE} -k newer",
     ),
     Break(

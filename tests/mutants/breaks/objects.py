@@ -6,6 +6,62 @@ from tests.mutants.breaks.kind import DURABLE, LAKE, OBJECTS, Break
 
 BREAKS = [
     Break(
+        "a refused condition is any refusal",
+        "sinks/objects/base.py",
+        '            self.put(path, b"1")\n            self.delete(path)\n',
+        "            raise\n",
+        f"{OBJECTS} -k at_its_first_answer",
+    ),
+    Break(
+        "a condition that is not implemented is asked nine times",
+        "sinks/objects/base.py",
+        r'r"status code: 50[^1]"',
+        r'r"status code: 50\d"',
+        f"{OBJECTS} -k at_its_first_answer",
+    ),
+    Break(
+        "a first try with every retry",
+        "sinks/objects/s3.py",
+        "        hasty = _Hasty(self._once, self.name)\n",
+        "        hasty = _Hasty(self._store, self.name)\n",
+        f"{OBJECTS} -k 'first_answer or look_before'",
+    ),
+    Break(
+        "a first try that never comes again",
+        "sinks/objects/s3.py",
+        'return said if "status code: " in text else errors.DestinationBusy(str(said), hint=said.hint)',
+        "return said",
+        f"{OBJECTS} -k fault_that_passes",
+    ),
+    Break(
+        "every name is taken",
+        "sinks/objects/base.py",
+        "            if self.head(path) is None:\n                raise self._unfit",
+        "            if False:\n                raise self._unfit",
+        f"{OBJECTS} -k at_its_first_answer",
+    ),
+    Break(
+        "an answer that was lost is a store's fault",
+        "sinks/objects/base.py",
+        "            if self.head(path) is None:\n                raise self._unfit",
+        "            if True:\n                raise self._unfit",
+        f"{OBJECTS} -k is_our_own",
+    ),
+    Break(
+        "a machine without a role called a policy's fault",
+        "sinks/objects/base.py",
+        "        if _MACHINE.search(text):",
+        "        if False:",
+        f"{OBJECTS} -k no_keys",
+    ),
+    Break(
+        "a look makes a directory",
+        "sinks/objects/local.py",
+        "tempfile.TemporaryFile(dir=next(one for one in (scratch, *scratch.parents) if one.is_dir())):",
+        "tempfile.TemporaryFile(dir=self._scratch() if self._there() else self.root.parent):",
+        f"{LAKE} -k 'leaves_nothing or other_files'",
+    ),
+    Break(
         "file aside that is gone",
         "sinks/objects/local.py",
         "                with suppress(FileNotFoundError):  # another",

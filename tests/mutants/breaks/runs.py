@@ -250,6 +250,34 @@ BREAKS = [
         "settings.duckdb.lock_timeout.seconds",
         "tests/flows/runs/test_wiring.py -k waited_for_as",
     ),
+    *(
+        Break(name, "flows/runs/destinations.py", old, new, f"tests/flows/runs/test_destinations.py -k {tests}")
+        for name, old, new, tests in (
+            (
+                "a folder above a lake overrides its column",
+                "if equals and name.lower() in COLUMNS",
+                "if False",
+                "overrides",
+            ),
+            ("a column in capitals", "name.lower() in COLUMNS", "name in COLUMNS", "overrides"),
+            (
+                "a folder that a link hides",
+                "in (path.absolute(), path.resolve()):",
+                "in (path.absolute(),):",
+                "overrides",
+            ),
+            ("a prefix overrides a column", '    _check_folders(address, prefix.split("/"))\n', "", "overrides"),
+            ("a working directory that is a pattern", ", str(path.absolute())):", ", rest):", "below_a_pattern"),
+            ("half a pair of keys", "if (key_id is None) != (secret is None):", "if False:", "half"),
+        )
+    ),
+    Break(
+        "a storage version that nobody hears of",
+        "flows/runs/destinations.py",
+        "storage_version=settings.duckdb.storage_version",
+        'storage_version="v1.2.0"',
+        "tests/sinks/duckdb_file/test_versions.py -k version_of_the_settings",
+    ),
     Break(
         "one page counts every sweep",
         "flows/runs/estimate.py",

@@ -136,14 +136,16 @@ def test_database_of_somebody_else_keeps_its_tables(simulator, tmp_path):
 
 
 def test_table_events_of_somebody_else_is_refused(simulator, tmp_path):
-    """A table `events` that is not hedgerow's: exit 12, and its rows stay."""
+    """A table `events` that is not hedgerow's: exit 12 of sync and of check, and not a byte of the file is changed."""
     with duckdb.connect(str(tmp_path / FILE)) as db:
         db.execute("CREATE TABLE events AS SELECT 42 AS answer")
-    done = run(simulator, tmp_path)
+    before = (tmp_path / FILE).read_bytes()
+    assert_refused(run(simulator, tmp_path), "a table or view events that is not hedgerow's")
+    checked = run(simulator, tmp_path, (HEDGEROW, "check"))
 
-    assert_refused(done, "events")
-    with duckdb.connect(str(tmp_path / FILE), read_only=True) as db:
-        assert db.execute("FROM events").fetchall() == [(42,)]
+    assert checked.returncode == 12
+    assert "events that is not hedgerow's" in checked.stdout
+    assert (tmp_path / FILE).read_bytes() == before
 
 
 def test_newer_ledger_is_refused(simulator, tmp_path):

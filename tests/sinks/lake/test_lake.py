@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -156,18 +157,26 @@ def test_a_table_with_many_columns_is_one_of_sql_s(lake):
 def test_a_directory_with_other_files_is_refused(tmp_path):
     """Nothing is written beside what hedgerow did not write."""
     (tmp_path / "thesis.docx").write_bytes(b"1")
+    lake = stores.local_lake(tmp_path)
     with pytest.raises(errors.DestinationUnusable, match=r"thesis\.docx"):
-        prepare(stores.local_lake(tmp_path))
+        prepare(lake)
+    with pytest.raises(errors.DestinationUnusable, match=r"thesis\.docx"):
+        lake.check(1, "events", host="https://a", event_filter="")
+    with pytest.raises(errors.DestinationUnusable, match=r"thesis\.docx"):
+        lake.attach(tmp_path / "views.duckdb")
+    with pytest.raises(errors.DestinationUnusable, match=r"thesis\.docx"), lake.query("SELECT 1"):
+        pass
 
-    assert not (tmp_path / "_hedgerow" / "format").exists()
+    assert [one.name for one in tmp_path.iterdir()] == ["thesis.docx"]
 
 
 def test_a_bucket_prefix_with_other_files_is_refused(moto):
     """The same in S3."""
     bucket = stores.new_bucket(moto)
     stores.client(moto).put_object(Bucket=bucket, Key="p/other.csv", Body=b"1")
-    with pytest.raises(errors.DestinationUnusable, match=r"other\.csv"):
-        prepare(stores.s3_lake(moto, bucket=bucket, prefix="p"))
+    with relay(moto) as between, pytest.raises(errors.DestinationUnusable, match=r"other\.csv"):
+        prepare(stores.s3_lake(between.address, bucket=bucket, prefix="p"))
+    assert {request.method for request in between.seen} == {"GET"}
     prepare(stores.s3_lake(moto, bucket=bucket, prefix="q"))
 
 
@@ -448,11 +457,102 @@ def test_a_lake_that_another_process_has_just_begun_is_no_foreign_place(lake, mo
     assert names(other) == ["a"]
 
 
-def test_trying_a_destination_leaves_nothing(tmp_path):
-    """A directory that does not exist is not made by a look at it."""
+@pytest.mark.parametrize("there", [False, True])
+def test_trying_a_destination_leaves_nothing(there, tmp_path):
+    """A directory that does not exist is not made by a look at it, nor anything in one that does."""
+    if there:
+        (tmp_path / "lake").mkdir()
     stores.local_lake(tmp_path / "lake").check(1, "events", host="https://a", event_filter="")
 
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.rglob("*")) == ([tmp_path / "lake"] if there else [])
+
+
+STRAYS = {
+    "beside the projects": "events/stray.parquet",
+    "of a project that was never landed": "events/project_id=9999/date=2026-01-01/{window}",
+    "of no project": "events/project_id=x/date=2026-01-01/{window}",
+    "in a folder more": "events/project_id=1/old/date=2026-01-01/{window}",
+    "in a folder of its own": "events/backup/project_id=1/date=2026-01-01/{window}",
+    "of another project's windows": "events/project_id=2/date=2026-01-01/part-0.parquet",
+    "in digits of another script": "events/project_id=\u0661/date=2026-01-01/{window}",
+}
+
+
+@pytest.mark.parametrize("place", ["local", "moto"])
+@pytest.mark.parametrize("stray", STRAYS)
+def test_what_a_glob_over_the_lake_would_read_is_ours_or_named(stray, place, tmp_path, request):
+    """By the first look of a run and of verify, by check, sql and attach: all before anything is landed."""
+    local = place == "local"
+    lake = stores.local_lake(tmp_path / "lake") if local else stores.s3_lake(request.getfixturevalue("moto"))
+    for project_id in (1, 2):
+        lake.prepare(project_id, "events", host="https://a", event_filter="", rebuild=False)
+    lake.land([landing("a")])
+    (one,) = lake.objects.list("events")
+    path = STRAYS[stray].format(window="20260101T000000Z-20260102T000000Z.parquet")
+    lake.objects.put(path, lake.objects.get(one.path)[0])
+
+    def sql() -> None:
+        with LakeSink(lake.objects).query("SELECT count(*) FROM events"):
+            pass
+
+    looks = {
+        "run": lambda: LakeSink(lake.objects).ledger(1, "events"),
+        "check": lambda: LakeSink(lake.objects).check(1, "events", host="https://a", event_filter=""),
+        "audit": lambda: LakeSink(lake.objects).audit(1, "events", DAY, DAY + HOUR),
+        "sql": sql,
+        "attach": lambda: LakeSink(lake.objects).attach(tmp_path / "views.duckdb"),
+    }
+    for look in looks.values():
+        with pytest.raises(errors.DestinationUnusable, match=re.escape(path)):
+            look()
+    assert not (tmp_path / "views.duckdb").exists()
+
+
+def test_strays_are_named_where_no_project_is(tmp_path):
+    """A lake that holds nothing yet, or exports alone."""
+    lake = prepare(stores.local_lake(tmp_path / "lake"))
+    for one in lake.objects.list("_hedgerow/projects"):
+        lake.objects.delete(one.path)
+    lake.objects.put("events/stray.parquet", b"PAR1")
+    lake.objects.put("events/another.parquet", b"PAR1")
+    named = pytest.raises(errors.DestinationUnusable, match=r"another\.parquet \(and 1 more\)")
+    with named, LakeSink(lake.objects).query("SELECT 1"):
+        pass
+    with named:
+        LakeSink(lake.objects).attach(tmp_path / "views.duckdb")
+
+
+def test_windows_of_other_projects_and_other_files_are_no_strays(lake):
+    """Several projects lie in one lake; a glob over *.parquet does not read a README."""
+    lake.prepare(12, "events", host="https://a", event_filter="", rebuild=False)
+    lake.land([landing("a", project_id=12)])
+    lake.objects.put("events/README.txt", b"mine")
+
+    assert LakeSink(lake.objects).ledger(1, "events").entries == {}
+    assert len(LakeSink(lake.objects).ledger(12, "events").entries) == 1
+
+
+def test_one_listing_of_a_run_goes_over_all_windows(moto):
+    """The first; those after it ask for the run's own project."""
+    with relay(moto) as between:
+        lake = prepare(stores.s3_lake(between.address, prefix="p"))
+        lake.land([landing("a")])
+        between.seen.clear()
+        for _ in range(3):
+            lake.ledger(1, "events")
+    listed = [request.path for request in between.seen if "list-type=2" in request.path and "events%2F" in request.path]
+    asked = [path for path in listed if "_hedgerow" not in path]
+
+    assert len(asked) == 3
+    assert sum("project_id" in path for path in asked) == 2
+
+
+def test_a_lake_that_sql_cannot_read_is_told_as_one(lake):
+    """What DuckDB says of the files is no fault of hedgerow, nor of the query."""
+    lake.land([landing("a")])
+    lake.replace("export_1_5", pa.table({"a": [1]}), version="", views={"export_5": "SELECT b FROM export_1_5"})
+    with pytest.raises(errors.DestinationUnusable, match="cannot be read"), lake.query("SELECT 1"):
+        pass
 
 
 @pytest.fixture(params=["local", "moto", "localbucket"])
@@ -689,6 +789,38 @@ def test_printed_views_work_elsewhere(lake):
     assert [(rows, generation) for _, rows, generation in ledger] == [(2, 1), (0, 1)]
 
 
+@pytest.mark.parametrize("journal", [True, False])
+def test_views_over_windows_are_for_duckdb_1_too(journal, lake):
+    """It knows no option for patterns that find nothing, and takes a chain of arrows otherwise."""
+    lake.land([landing("a")])
+    if journal:
+        lake.record(Run("1", "sync", 1, "events", DAY, DAY, "done", 1, 2, 3, 0.0))
+    statements = lake.attach(Path(lake.objects.root).parent / "views.duckdb")
+
+    assert "allow_empty" not in statements
+    assert re.search(r"->\s*'[^']*'\s*->", statements) is None
+
+
+def test_folders_above_a_lake_are_no_columns(tmp_path):
+    """A folder name=value gives a value to nothing that a window, its ledger or a table says."""
+    home = tmp_path / "state=CA" / "epoch=7" / "team=blue" / "my_project_id=9"
+    home.mkdir(parents=True)
+    lake = prepare(stores.local_lake(home / "lake"))
+    lake.land([landing("a"), moved(landing("b"), 1)])
+    lake.replace("export_1_5", pa.table({"team": ["red"]}), version="")
+    entry, _ = [entry for _, entry in sorted(lake.ledger(1, "events").entries.items())]
+    lake.note([Note(entry, DAY, Damage())])
+    lake.attach(tmp_path / "views.duckdb")
+    prepare(lake, rebuild=True)
+    with duckdb.connect(str(tmp_path / "views.duckdb"), read_only=True) as db:
+        shown = db.sql("SELECT state, generation FROM hedgerow.windows ORDER BY window_start").fetchall()
+    with lake.query("SELECT team FROM export_1_5") as result:
+        assert result.fetchall() == [("red",)]
+
+    known = [(str(entry.shown), entry.generation) for _, entry in sorted(lake.ledger(1, "events").entries.items())]
+    assert shown == known == [("stale", 2), ("stale", 2)]
+
+
 def test_views_of_several_projects_have_each_window_once(lake, tmp_path):
     """The rules of one project say nothing of another's windows."""
     for project_id in (1, 2, 3):
@@ -714,18 +846,19 @@ def test_no_credentials_in_views(moto, tmp_path):
     assert "CREATE SECRET" in statements
 
 
-def test_attach_replaces_only_views(lake, tmp_path):
-    """A database with data is not overwritten."""
+@pytest.mark.parametrize("what", ["TABLE precious", "VIEW events"])
+def test_attach_replaces_only_views(what, lake, tmp_path):
+    """A database with data, or with a view of somebody else's, is not overwritten."""
     file = tmp_path / "mine.duckdb"
     with duckdb.connect(str(file)) as db:
-        db.execute("CREATE TABLE precious AS SELECT 1 AS a")
+        db.execute(f"CREATE {what} AS SELECT 1 AS a")
     with pytest.raises(errors.DestinationUnusable, match=r"mine\.duckdb"):
         lake.attach(file)
     lake.attach(tmp_path / "views.duckdb")
     lake.attach(tmp_path / "views.duckdb")
 
     with duckdb.connect(str(file), read_only=True) as db:
-        assert db.sql("FROM precious").fetchall() == [(1,)]
+        assert db.sql(f"FROM {what.split()[1]}").fetchall() == [(1,)]
 
 
 def test_attached_ledger_is_the_one_that_runs_know(lake, tmp_path):

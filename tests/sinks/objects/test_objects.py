@@ -109,6 +109,74 @@ def test_a_store_that_ignores_if_none_match_is_refused(between, moto):
         behind(between, moto).check()
 
 
+CONDITIONS = [
+    pytest.param(501, "NotImplemented", id="not implemented"),
+    pytest.param(400, "InvalidArgument", id="no such header"),
+    pytest.param(405, "MethodNotAllowed", id="not allowed"),
+    pytest.param(403, "AccessDenied", id="denied"),
+    pytest.param(412, "PreconditionFailed", id="every name is taken"),
+]
+
+
+@pytest.mark.parametrize(("status", "code"), CONDITIONS)
+def test_a_store_that_refuses_if_none_match_is_refused_at_its_first_answer(status, code, between, moto):
+    """As one that ignores it: the same PUT without the condition tells that it is the condition; nothing is left."""
+    between.answer = lambda request: refused(status, code) if "if-none-match" in request.headers else None
+    store = behind(between, moto)
+    with pytest.raises(errors.DestinationUnusable, match="If-None-Match") as caught:
+        store.check()
+
+    assert "docs/lake.md" in caught.value.hint
+    assert sum("if-none-match" in request.headers for request in between.seen) == 1
+    assert list(store.list()) == []
+
+
+def test_a_store_that_refuses_if_match_is_used_with_a_look_before(between, moto):
+    """At its first answer, too."""
+    between.answer = lambda request: refused(501, "NotImplemented") if "if-match" in request.headers else None
+    store = behind(between, moto)
+    store.check()
+
+    assert not store.conditional
+    assert sum("if-match" in request.headers for request in between.seen) == 1
+
+
+@pytest.mark.parametrize("header", ["if-none-match", "if-match"])
+@pytest.mark.parametrize("fault", [(503, "SlowDown"), (0, "")], ids=["slow down", "no answer"])
+def test_a_fault_that_passes_is_no_store_without_conditions(fault, header, between, moto):
+    """It is tried again, as anything else."""
+    left = [(0, b"") if not fault[0] else refused(*fault)] * 2
+    between.answer = lambda request: left.pop() if left and header in request.headers else None
+    store = behind(between, moto)
+    store.check()
+
+    assert store.conditional
+    assert not left
+
+
+def test_a_first_object_whose_answer_was_lost_is_our_own(between, moto):
+    """The second try meets the first one's object: the store is as good as any."""
+    between.lost = lambda request: request.method == "PUT" and len(between.seen) == 1
+    store = behind(between, moto)
+    store.check()
+
+    assert store.conditional
+
+
+def test_no_keys_at_all_is_called_that(monkeypatch):
+    """The machine is asked for a role's keys, and has none: no policy is at fault."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    with relay("http://127.0.0.1:9") as machine:
+        machine.answer = lambda request: (403, b"denied")
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", machine.address)
+        store = S3Objects("bucket", "p", S3Options(region="eu-central-1", endpoint="http://127.0.0.1:9"))
+        with pytest.raises(errors.DestinationUnusable, match="no AWS credentials") as caught:
+            store.get("x")
+
+    assert "set AWS_ACCESS_KEY_ID" in caught.value.hint
+
+
 def test_a_store_without_if_match_is_found_out(between, moto):
     """It is used all the same: objects are looked at before they are replaced."""
     between.ignored = frozenset({"if-match"})
