@@ -216,6 +216,7 @@ def _differences(done: Verification, *, repair: bool) -> Iterator[str]:
             for word, said in (
                 ("damaged at the destination", difference.damaged),
                 ("changed at the source", difference.changed),
+                ("in dispute since an earlier run", difference.standing),
                 ("some of it could not be read", difference.unread),
             )
             if said
@@ -226,15 +227,22 @@ def _differences(done: Verification, *, repair: bool) -> Iterator[str]:
             f"held {difference.held_rows:,}, source {source}{mended}"
         )
         for name in ("missing", "extra", "differing"):
-            uuids = getattr(difference, name)
-            if uuids:
-                more = f" and {len(uuids) - SHOWN:,} more" if len(uuids) > SHOWN else ""
-                yield f"  {name}: {', '.join(uuids[:SHOWN])}{more}"
+            yield from _named(name, getattr(difference, name), difference.differing_in)
     if len(done.differences) > SHOWN:
         yield f"and {counted(len(done.differences) - SHOWN, 'more window')}: see --json"
     if done.unmerged:
         yield findings.unmerged(done.unmerged) + ("" if repair else "; hedgerow verify --repair reads them again now")
     yield from findings.of_verification(done)
+
+
+def _named(name: str, uuids: Sequence[str], columns: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Uuids of one kind, one in a line; *columns*: in which their rows differ."""
+    if uuids:
+        yield f"  {name}: {counted(len(uuids), 'event')}"
+    for uuid in uuids[:SHOWN]:
+        yield f"    {uuid}" + (f" in {', '.join(columns[uuid])}" if name == "differing" else "")
+    if len(uuids) > SHOWN:
+        yield f"    and {len(uuids) - SHOWN:,} more: see --json"
 
 
 def as_status(one: Summary) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from tests.mutants.breaks import (
     sinks,
     stand_ins,
     transforms,
+    verify,
 )
 from tests.mutants.breaks.kind import Break
 
@@ -41,6 +42,7 @@ ROOMS = (
     sinks,
     stand_ins,
     transforms,
+    verify,
 )
 BREAKS: list[Break] = [one for room in ROOMS for one in room.BREAKS]
 DECIDES_NOTHING = {
