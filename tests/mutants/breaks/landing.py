@@ -335,8 +335,8 @@ BREAKS = [
     Break(
         "mark ahead of the clock in force",
         "flows/landing/plan.py",
-        "        mark = ledger.mark_at(now)\n",
-        "        mark = ledger.mark\n",
+        "    mark = ledger.mark_at(now)\n",
+        "    mark = ledger.mark\n",
         f"{BESIDE} -k tomorrow",
     ),
     Break(

@@ -42,7 +42,7 @@ BREAKS = [
     ),
     Break(
         "events that differ end without a count",
-        "flows/report/results.py",
+        "flows/report/differences.py",
         '        yield f"    and {len(uuids) - SHOWN:,} more: see --json"\n',
         "        return\n",
         f"{TRUTH} -k one_in_a_line",
