@@ -52,7 +52,7 @@ def test_first_sync_up_to_a_time_lands_the_30_days_before_it(settings):
 
     assert (first.since, first.until, first.rows) == (until - 30 * DAY, until, 15)
     assert (second.since, second.until, second.rows) == (until - timedelta(minutes=10), NOW, 44)
-    assert not (first.notes or second.notes)
+    assert (first.notes, second.notes) == ((), ())
 
 
 def test_a_sync_up_to_a_time_that_is_behind_says_so(settings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.breaks import (
     architecture,
+    asked,
     assets,
     cli,
     duckdb_file,
@@ -27,6 +28,7 @@ from tests.mutants.breaks.kind import Break
 
 ROOMS = (
     architecture,
+    asked,
     assets,
     cli,
     duckdb_file,
