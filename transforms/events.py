@@ -164,15 +164,11 @@ def nowhere(rows: pa.Table, others: pa.Table) -> pa.Table:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How the rows of one part differ between two readings: rows by identity and time, in order of time.
-
-    *doubled*: rows that the earlier one has once more than it should.
-    """
+    """How the rows of one part differ between two readings: rows by identity and time, in order of time."""
 
     added: pa.Table
     deleted: pa.Table
     changed: pa.Table
-    doubled: pa.Table
 
     @property
     def earliest_added(self) -> datetime | None:
@@ -194,5 +190,4 @@ def difference(before: pa.Table, after: pa.Table) -> Difference:
         added=new.join(old, on=_IDENTITY, how="anti", maintain_order="left").to_arrow(),
         deleted=once.join(new, on=_IDENTITY, how="anti", maintain_order="left").to_arrow(),
         changed=both.filter(pl.col("hash") != pl.col("_was")).drop("_was").to_arrow(),
-        doubled=old.filter(pl.struct(_IDENTITY).is_first_distinct().not_()).to_arrow(),
     )

@@ -146,11 +146,12 @@ def tried(client: Client, project_id: int, filters: Filters) -> None:
         ) from exc
 
 
-def selected(client: Client, project_id: int, rng: Range, filters: Filters, *, limit: int) -> bytes | None:
-    """The answer to `select` where the server takes it; None where ordinary rows come."""
-    request = events_page(project_id, rng, limit=limit, events=EventFilter(), filters=filters, policy=LOOKUP)
+def selected(client: Client, request: Request) -> bytes | None:
+    """The answer to a page that has `select` where the server takes it; None where ordinary rows come, empty where none do."""
     body = client.send(request).body
     rows = document(body).get("results")
+    if rows == []:
+        return b""
     return None if isinstance(rows, list) and all(isinstance(row, dict) for row in rows) else body
 
 

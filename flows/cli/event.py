@@ -23,6 +23,13 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+def one_form(json_output: bool, format_: Format | None) -> Format | None:
+    """What --json and --format ask for together; None without either. Raises SettingsError for two forms."""
+    if json_output and format_ is Format.CSV:
+        raise SettingsError("more than one form of output", hint="choose one of --json and --format csv")
+    return Format.JSON if json_output else format_
+
+
 def differences_of(at: Asking, name: UUID, body: bytes) -> Mapping[str, str]:
     """What of the landed row is not as the source shows it; empty if nothing."""
     from extractors.http import decode

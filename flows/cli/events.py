@@ -6,11 +6,12 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.event import Format, differences_of, event_rows, raw, show
+from flows.cli.event import Format, differences_of, event_rows, one_form, raw, show
 from flows.cli.options import INCOMPLETE, Destination, Json, Project, Quiet, Since, Until, Verbose
 from flows.settings.parse import SettingsError, instant
 
@@ -30,10 +31,13 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
+SELECTED = 100  # rows of a page with --select, unless --limit says how many
+WHERE_IGNORED = "--where: this server ignores it, so nothing is listed; --properties takes HogQL filters"
+SELECT_IGNORED = "--select: this server ignores it, ordinary rows are listed"
 DEFAULT_SPAN = timedelta(hours=24)  # PostHog's own without `after` (facts/posthog-api.md §1.2)
 
 
-AsFormat = Annotated[Format, typer.Option("--format", help="json, or csv as PostHog makes it.")]
+AsFormat = Annotated[Format | None, typer.Option("--format", help="json (as without it), or csv as PostHog makes it.")]
 Properties = Annotated[str | None, typer.Option("--properties", help="Filters as JSON, or @FILE.")]
 
 
@@ -50,7 +54,7 @@ def list_events(
     where: Annotated[str | None, typer.Option("--where", help="HogQL conditions, a JSON array.")] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest first.")] = None,
     offset: Annotated[int | None, typer.Option("--offset", min=0, help="One page as PostHog gives it.")] = None,
-    format_: AsFormat = Format.JSON,
+    format_: AsFormat = None,
     destination: Destination = None,
     project: Project = None,
     json_output: Json = False,
@@ -63,15 +67,14 @@ def list_events(
     from extractors.reading.events import EventsReader
     from flows.cli.asking import asking
 
-    if json_output and format_ is Format.CSV:
-        raise SettingsError("more than one form of output", hint="choose one of --json and --format csv")
+    csv = one_form(json_output, format_) is Format.CSV
     filters = _filters(event, distinct_id, person_id, properties, select=select, where=where)
     with asking(project, destination, quiet=quiet) as at:
         reader = EventsReader(at.client, at.project_id, events=EventFilter(), filters=filters)
         wanted = _range(at, reader, since, until)
         rng = reader.reachable(wanted)
         problems = _left_out(wanted, rng)
-        by_page = format_ is Format.CSV or offset is not None
+        by_page = csv or offset is not None
         if filters.select or filters.where or by_page:
             rng, more = _since_1970(reader, rng)
             problems += more
@@ -79,23 +82,33 @@ def list_events(
             raise SettingsError("; ".join(problems), hint="see docs/lookups.md")
         if filters.properties or filters.person_id is not None or filters.select or filters.where:
             lookups.tried(at.client, at.project_id, filters)
-        if filters.select:
-            chosen = lookups.selected(at.client, at.project_id, rng, filters, limit=limit or 100)
-            if chosen is not None:
-                at.note(f"--select: one page of at most {limit or 100} rows as PostHog gives it; more may follow")
-                raw(chosen)
-                return
-            at.note("--select: this server ignores it, ordinary rows follow")
+        ask = partial(lookups.page_request, at.project_id, rng, filters, offset=offset)
         if filters.where and lookups.ignores_where(at.client, at.project_id, rng, filters):
-            at.note("--where: this server ignores it, the rows are not narrowed by it")
+            _end(_nothing([*problems, WHERE_IGNORED], csv=csv))
+        if filters.select:
+            chosen = lookups.selected(at.client, ask(limit=limit or SELECTED, csv=False))
+            if chosen:
+                at.note(f"--select: one page of at most {limit or SELECTED} rows as PostHog gives it; more may follow")
+                raw(at.client.send(ask(limit=limit or SELECTED, csv=True)).body if csv else _with(chosen, problems))
+                _end(problems)
+                return
+            problems += [SELECT_IGNORED] if chosen is None else []
         if by_page:
-            request = lookups.page_request(
-                at.project_id, rng, filters, limit=limit, offset=offset, csv=format_ is Format.CSV
-            )
-            problems = _page(at, request, csv=format_ is Format.CSV, problems=problems)
+            problems = _page(at, ask(limit=limit, csv=csv), csv=csv, problems=problems)
         else:
             problems = _stream(lookups.passages(reader, rng), limit, problems)
     _end(problems)
+
+
+def _nothing(problems: list[str], *, csv: bool) -> list[str]:
+    """A list without rows: none are better than those that a filter should have kept away."""
+    return problems if csv else _stream((), None, problems)
+
+
+def _with(answer: bytes, problems: list[str]) -> bytes:
+    """PostHog's JSON object to the letter, with *problems* in it."""
+    told = json.dumps(problems, ensure_ascii=False).encode()
+    return answer.rstrip().removesuffix(b"}") + b',"problems":' + told + b"}"
 
 
 def _filters(
@@ -254,7 +267,7 @@ def _end(problems: Sequence[str]) -> None:
 def get_event(
     uuid: Annotated[str, typer.Argument(help="Uuid of the event.")],
     diff: Annotated[bool, typer.Option("--diff", help="Compare with the landed row.")] = False,
-    format_: AsFormat = Format.JSON,
+    format_: AsFormat = None,
     destination: Destination = None,
     project: Project = None,
     json_output: Json = False,
@@ -266,10 +279,13 @@ def get_event(
     from extractors.lists import lookups
     from flows.cli.asking import asking, uuid_of
 
+    form = one_form(json_output, format_)
+    if diff and form is Format.CSV:
+        raise SettingsError("--diff is no table", hint="leave out --format csv")
     name = uuid_of(uuid)
     with asking(project, destination, quiet=quiet) as at:
         if not diff:
-            show(at, lookups.event_request(at.project_id, name, csv=False), format_, event_rows)
+            show(at, lookups.event_request(at.project_id, name, csv=False), form or Format.JSON, event_rows)
             return
         found = at.client.send(lookups.event_request(at.project_id, name, csv=False)).body
         differences = differences_of(at, name, found)
@@ -306,6 +322,7 @@ def values(
     from flows.cli.asking import asking, json_of
     from flows.report import files, terminal
 
+    form = one_form(json_output, format_)
     more = json_of("--properties", properties) if properties else {}
     if not isinstance(more, dict):
         raise SettingsError("--properties is no JSON object", hint="expected property to value")
@@ -316,10 +333,10 @@ def values(
         found = lookups.values_of(at.client.send(request).body)
         if found.refreshing:
             at.note("PostHog gave older values while it looks again: ask once more for fresh ones")
-    if json_output or format_ is Format.JSON:
+    if form is Format.JSON:
         document = {"results": [{"name": one} for one in found.values], "refreshing": found.refreshing}
         sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
-    elif format_ is Format.CSV:
+    elif form is Format.CSV:
         files.write_csv(["name"], [[one] for one in found.values])
     else:
         for one in found.values:

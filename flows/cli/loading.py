@@ -75,7 +75,7 @@ def sync(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Bring the destination up to date from its ledger. At first: the last 30 days."""
+    """Bring the destination up to date from its ledger. At first: the last 30 days, or those before --until."""
     from flows.settings.model import StreamsSettings
 
     named, settings = _known(streams), settings_of(destination, project).settings

@@ -6,10 +6,8 @@ Every difference is named; only windows that differ are read again, and only wit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-
-import pyarrow as pa
 
 from extractors.reading import questions
 from extractors.reading.events import EventsReader
@@ -28,7 +26,7 @@ from flows.landing.verification import Difference, Verification
 from sinks.entries import Entry, State
 from sinks.ledger import Ledger
 from sinks.sink import Holding, Sink
-from transforms import events as rows_of
+from transforms import differences
 
 FIRST, LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 
@@ -78,16 +76,29 @@ class _Compared:
         damaged, changed, standing = self.damaged, self.changed, self.standing
         return [entry for entry in self.entries if entry.start in damaged | changed | standing]
 
-    def difference(self, entry: Entry, detail: rows_of.Difference | None) -> Difference:
+    def difference(self, entry: Entry, detail: _Detail | None) -> Difference:
         """What is wrong with the window of *entry*."""
-        start = entry.start
-        return _difference(
-            entry,
-            self.held.get(start, Holding()),
-            self.answers.seen.get(start),
+        start, facts = entry.start, entry.facts
+        held, said = self.held.get(start, Holding()), self.answers.seen.get(start)
+        nothing_new = said is None or answered(entry) == said
+        unread = bool(facts.unread and nothing_new and not (facts.disputed or facts.held or facts.witness))
+        # What an earlier run found is one thing, what the source says now another.
+        changed = said is not None and not unread and _shows_other(entry, said, self.answers.early.get(start))
+        return Difference(
+            start=start,
+            end=entry.end,
+            state=entry.shown,
+            ledger_rows=entry.tally.landed_rows,
+            held_rows=held.rows,
+            source_rows=said.rows if said else None,
             damaged=start in self.damaged,
-            changed=start in self.changed | self.standing,
-            detail=detail,
+            changed=changed,
+            standing=start in self.changed | self.standing and not (changed or unread),
+            unread=unread,
+            missing=detail.named.missing if detail else (),
+            extra=detail.named.extra if detail else (),
+            differing=detail.named.differing if detail else (),
+            differing_in=dict(detail.columns) if detail else {},
         )
 
 
@@ -108,6 +119,7 @@ def _verify(attempt: Attempt, rng: Range, *, repair: bool, detail: bool) -> Veri
     if repair:
         _repair(attempt, prover, found, known)
     doubled = [] if repair else _doubled(sink, project_id, rng)
+    held = sink.audit(project_id, STREAM, rng.start, rng.end) if repair else found.held  # counted after the mend
     ledger = sink.ledger(project_id, STREAM)
     attempt.log.conclude(ledger)
     after = _entries(ledger, rng)
@@ -120,10 +132,10 @@ def _verify(attempt: Attempt, rng: Range, *, repair: bool, detail: bool) -> Veri
         stale=sum(entry.state is State.STALE for entry in after),
         quarantined=sum(entry.tally.quarantined_rows for entry in after),
         unmerged=sum(entry.facts.unmerged is not None for entry in after),
-        stray_rows=found.held[None].rows if None in found.held else 0,
+        stray_rows=held[None].rows if None in held else 0,
         outside=list(found.outside),
         differences=differences,
-        left=_left(sink, ledger, project_id, rng) if repair else [entry.start for entry in wrong],
+        left=[entry.start for entry in (_left(after, held) if repair else wrong)],
         elsewhere=sorted(at for at, entry in ledger.entries.items() if entry.facts.grave and at not in inside),
         doubled=doubled,
     )
@@ -216,6 +228,11 @@ def _differs(entry: Entry, said: Seen, early: Seen | None) -> bool:
     return not equals(entry, said, early)
 
 
+def _shows_other(entry: Entry, said: Seen, early: Seen | None) -> bool:
+    """Whether the source says something else of the window now than was read, whatever stands against it since earlier."""
+    return _differs(replace(entry, facts=replace(entry.facts, disputed=None, held=None)), said, early)
+
+
 def _doubled(sink: Sink, project_id: int, rng: Range) -> list[date]:
     """Dates not searched yet that hold an event in two windows."""
     days = [
@@ -229,49 +246,23 @@ def _doubled(sink: Sink, project_id: int, rng: Range) -> list[date]:
     return sorted({at.date() for at in moments})
 
 
-def _left(sink: Sink, ledger: Ledger, project_id: int, rng: Range) -> list[datetime]:
-    """Starts of windows that the repair could not mend."""
-    held = sink.audit(project_id, STREAM, rng.start, rng.end)
-    return [
-        entry.start
-        for entry in _entries(ledger, rng)
-        if held.get(entry.start, Holding()) != _landed(entry) or entry.facts.grave
-    ]
+def _left(entries: Sequence[Entry], held: Mapping[datetime | None, Holding]) -> list[Entry]:
+    """Windows that the repair could not mend; *held*: after it."""
+    return [entry for entry in entries if held.get(entry.start, Holding()) != _landed(entry) or entry.facts.grave]
 
 
-def _detail(sink: Sink, project_id: int, window: WindowRead) -> rows_of.Difference:
-    """How a window's reading differs from what the destination holds of it."""
-    target = window.target
-    held = sink.hashes(project_id, target.reads.start, target.covers.end)
-    return rows_of.difference(held, window.settled.hashes)
+@dataclass(frozen=True, slots=True)
+class _Detail:
+    """How a window's reading differs from what the destination holds of it, and in which columns by uuid."""
+
+    named: differences.Named
+    columns: Mapping[str, tuple[str, ...]]
 
 
-def _difference(
-    entry: Entry,
-    held: Holding,
-    said: Seen | None,
-    *,
-    damaged: bool,
-    changed: bool,
-    detail: rows_of.Difference | None,
-) -> Difference:
-    def uuids(rows: pa.Table | None) -> tuple[str, ...]:
-        return tuple(rows["uuid"].to_pylist()) if rows is not None else ()
-
-    facts = entry.facts
-    nothing_new = said is None or answered(entry) == said
-    unread = bool(facts.unread and nothing_new and not (facts.disputed or facts.held or facts.witness))
-    return Difference(
-        start=entry.start,
-        end=entry.end,
-        state=entry.shown,
-        ledger_rows=entry.tally.landed_rows,
-        held_rows=held.rows,
-        source_rows=said.rows if said else None,
-        damaged=damaged,
-        changed=changed and not unread,
-        unread=unread,
-        missing=uuids(detail.added if detail else None),
-        extra=uuids(pa.concat_tables([detail.deleted, detail.doubled]) if detail else None),
-        differing=uuids(detail.changed if detail else None),
-    )
+def _detail(sink: Sink, project_id: int, window: WindowRead) -> _Detail:
+    target, read = window.target, window.settled
+    part = target.reads.start, target.covers.end
+    found = differences.named(sink.hashes(project_id, *part), read.hashes)
+    if not found.differing:
+        return _Detail(found, {})
+    return _Detail(found, differences.columns(sink.rows(project_id, *part), read.rows, found.differing))

@@ -202,6 +202,7 @@ def _fact(window: WindowRead, found: Changes) -> Landed:
         unproven=window.unproven,
         unserved=window.unserved,
         undecided=window.settled.undecided,
+        covers=window.target.covers,
     )
 
 

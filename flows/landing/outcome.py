@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from extractors.window import Range
 from flows.landing import due
+from flows.landing.plan import Bounds
 from sinks.entries import FACTS, Changes
 from sinks.ledger import Ledger
 
@@ -17,17 +18,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What the run is for; the time that its source cannot be asked for; rows that earlier runs could not type."""
+    """What the run is for; the time that its source cannot be asked for; rows that earlier runs could not type.
+
+    *idle*: the bounds that leave nothing to be wanted.
+    """
 
     wanted: Range | None
     unreachable: tuple[Range, ...] = ()
     in_quarantine: int = 0
+    idle: Bounds | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Landed:
     """A window is committed. *rows*: new or changed ones; *undecided*: events with different copies of which the source
-    did not tell the later; *unproven*, *unserved*: microseconds, as Outcome has them."""
+    did not tell the later; *unproven*, *unserved*: microseconds, as Outcome has them; *covers*: what of it is landed."""
 
     start: datetime
     rows: int
@@ -37,6 +42,7 @@ class Landed:
     unproven: tuple[datetime, ...] = ()
     unserved: tuple[datetime, ...] = ()
     undecided: int = 0
+    covers: Range | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,8 @@ class Outcome:
     the later; *in_quarantine*: rows that earlier runs could not type, and that still are not in the table. *standing*:
     starts of windows by the fact that stands beside their state; *landed*: windows landed by this run; *heavy*: windows
     that are too heavy for the source to count; *unconfirmed*: settled windows landed by this run that the source has
-    not confirmed.
+    not confirmed; *idle*: why nothing was wanted, as Planned has it; *span*: from the first to the last of what was wanted
+    and what was landed, which may lie before it.
     """
 
     wanted: Range | None = None
@@ -151,6 +158,8 @@ class Outcome:
     heavy: list[datetime] = field(default_factory=list)
     unconfirmed: list[datetime] = field(default_factory=list)
     undecided: dict[datetime, int] = field(default_factory=dict)
+    idle: Bounds | None = None
+    span: Range | None = None
 
     @classmethod
     def of(cls, facts: Iterable[Fact]) -> Outcome:
@@ -182,6 +191,8 @@ class Outcome:
             heavy=list(standing.heavy),
             unconfirmed=list(standing.unconfirmed),
             undecided={start: fact.undecided for start, fact in latest.items() if fact.undecided},
+            idle=planned.idle,
+            span=_span([planned.wanted, *(fact.covers for fact in landed)]),
         )
 
     @property
@@ -233,6 +244,12 @@ def _judged(facts: Iterable[Fact]) -> dict[datetime, Agreed | Moving]:
         elif isinstance(fact, Agreed | Moving):
             found[fact.start] = fact
     return found
+
+
+def _span(ranges: Iterable[Range | None]) -> Range | None:
+    """From the first to the last of *ranges*."""
+    found = [rng for rng in ranges if rng is not None]
+    return Range(min(rng.start for rng in found), max(rng.end for rng in found)) if found else None
 
 
 def _last(facts: Sequence[Fact], unless: T) -> T:

@@ -77,12 +77,15 @@ class _Work:
 
 def _planned(attempt: Attempt, ledger: Ledger) -> _Work:
     order, now, sure = attempt.session.order, attempt.now, attempt.sure
-    asked = plan.wanted_range(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
+    bounds = plan.bounds(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
+    asked, idle = bounds.range, None if bounds.range else bounds
     held = due.stopped(ledger, order.reread_at, now=now, accept=order.accept_deletions)
     in_quarantine = sum(entry.tally.quarantined_rows for entry in ledger.entries.values())
-    attempt.log.append(Planned(asked, in_quarantine=in_quarantine))  # said also of a source that does not answer
+    attempt.log.append(
+        Planned(asked, in_quarantine=in_quarantine, idle=idle)
+    )  # said also of a source that does not answer
     wanted = reached(attempt.reader, asked)
-    attempt.log.append(Planned(asked, _left(asked, wanted), in_quarantine))
+    attempt.log.append(Planned(asked, _left(asked, wanted), in_quarantine, idle))
     hours: Mapping[datetime, HourCount] = {}
     found: list[Target] = []
     if wanted is not None:
@@ -126,8 +129,8 @@ def parts(order: Order, reader: EventsReader, sink: Sink, *, now: datetime, coun
     Empty where nothing is left. By the source's counts, or by time where it gives none.
     """
     ledger = plan.as_of(sink.ledger(order.project_id, STREAM), now, settle=order.settle)
-    wanted = plan.wanted_range(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
-    wanted = reached(reader, wanted)
+    bounds = plan.bounds(ledger, since=order.since, until=order.until, now=now, settle=order.settle)
+    wanted = reached(reader, bounds.range)
     if wanted is None:
         return []
     hours, known = steps(reader, ledger, wanted, now=now)

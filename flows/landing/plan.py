@@ -55,19 +55,33 @@ class Sweep:
         return Range(self.targets[0].reads.start, self.targets[-1].reads.end)
 
 
-def wanted_range(
-    ledger: Ledger, *, since: datetime | None, until: datetime | None, now: datetime, settle: timedelta
-) -> Range | None:
-    """The range a sync is for; None where nothing can be there yet.
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Where the range of a run begins and ends; *goes_on*: it begins where the syncs before it have come to."""
 
-    Without *since*: from the mark less the settle time, at first from midnight 30 days ago, so that the same command
-    on the same day cuts no window twice.
+    start: datetime
+    end: datetime
+    goes_on: bool = False
+
+    @property
+    def range(self) -> Range | None:
+        """None where it ends before it begins: then there is nothing to land."""
+        return Range(self.start, self.end) if self.start < self.end else None
+
+
+def bounds(
+    ledger: Ledger, *, since: datetime | None, until: datetime | None, now: datetime, settle: timedelta
+) -> Bounds:
+    """The bounds of the range that a sync is for.
+
+    Without *since*: from the mark less the settle time, at first from midnight 30 days before its end, so that the same
+    command on the same day cuts no window twice.
     """
-    if since is None:
-        mark = ledger.mark_at(now)
-        since = mark - settle if mark else midnight((now - FIRST_RANGE).date())
     end = min(until, now) if until else now
-    return Range(since, end) if since < end else None
+    if since is not None:
+        return Bounds(since, end)
+    mark = ledger.mark_at(now)
+    return Bounds(mark - settle, end, goes_on=True) if mark else Bounds(midnight((end - FIRST_RANGE).date()), end)
 
 
 def as_of(ledger: Ledger, now: datetime, *, settle: timedelta, latest: datetime | None = None) -> Ledger:

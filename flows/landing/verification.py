@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Enum
@@ -15,8 +16,10 @@ class Difference:
     """One window that is not what it should be: rows the ledger, the destination and the source (None: unknown) have.
 
     *damaged*: the destination does not hold what was landed. *changed*: the source does not show any more what was read.
+    *standing*: earlier runs found it so, and no landing has settled it since; now the source says nothing else.
     *unread*: some microseconds of it could not be read whole, and as far as it is known nothing else is wrong.
-    With detail: uuids that the source has and the destination lacks, the other way round, and those that differ.
+    With detail: uuids that the source has and the destination lacks, the other way round, those that differ, and in which
+    columns.
     """
 
     start: datetime
@@ -27,10 +30,12 @@ class Difference:
     source_rows: int | None
     damaged: bool
     changed: bool
+    standing: bool = False
     unread: bool = False
     missing: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     differing: tuple[str, ...] = ()
+    differing_in: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Problem(Enum):

@@ -15,6 +15,7 @@ from flows.assets.verified import Verified
 from flows.landing.verification import Verification
 from flows.report import beside
 from flows.report.beside import held_lines
+from flows.report.differences import SHOWN, lines_of
 from flows.report.documents import as_json
 from flows.report.status import LATENESS, Kind, Summary, cells
 from flows.report.terminal import note, say
@@ -70,7 +71,9 @@ def _plan_lines(one: Estimate) -> Iterator[tuple[str, str]]:
     if not one.windows:
         yield (
             "windows",
-            f"nothing to do: all {one.landed_windows:,} are landed" if one.landed_windows else "nothing to do",
+            f"nothing to do: all {one.landed_windows:,} are landed"
+            if one.landed_windows
+            else f"nothing to do{f': {findings.idle(one.idle)}' if one.idle else ''}",
         )
         return
     steps = ", ".join(f"{count:,} of {step_spoken(step)}" for step, count in sorted(one.windows.items(), reverse=True))
@@ -148,9 +151,6 @@ def _synced(done: Synced) -> Iterator[str]:
         yield counted(done.snapshots, "snapshot")
 
 
-SHOWN = 20  # differences, and uuids of one, that people are shown; --json has them all
-
-
 def verified(
     found: Mapping[int, Verified],
     failures: Mapping[int, Exception],
@@ -200,42 +200,11 @@ def _say_verified(project_id: int, done: Verification, run: Report, *, repair: b
                 f"project {project_id}: outside what is landed the source holds "
                 f"{counted(part.rows, 'row')} {part.where} it ({span})"
             )
-    for line in _differences(done, repair=repair):
+    for line in lines_of(done, repair=repair):
         note(f"project {project_id}: {line}", style="" if done.good else "yellow")
     if not quiet and done.good:
         mended = "all differences are mended" if done.differences else "no difference"
         say(f"project {project_id}: {mended}{' but the copies named above' if done.unmerged else ''}")
-
-
-def _differences(done: Verification, *, repair: bool) -> Iterator[str]:
-    """What a verification found, for people."""
-    left = set(done.left)
-    for difference in done.differences[:SHOWN]:
-        source = "unknown" if difference.source_rows is None else f"{difference.source_rows:,}"
-        why = " and ".join(
-            word
-            for word, said in (
-                ("damaged at the destination", difference.damaged),
-                ("changed at the source", difference.changed),
-                ("some of it could not be read", difference.unread),
-            )
-            if said
-        )
-        mended = (" · still differs" if difference.start in left else " · mended") if repair else ""
-        yield (
-            f"{day(difference.start)} .. {day(difference.end)}: {why}: landed {difference.ledger_rows:,}, "
-            f"held {difference.held_rows:,}, source {source}{mended}"
-        )
-        for name in ("missing", "extra", "differing"):
-            uuids = getattr(difference, name)
-            if uuids:
-                more = f" and {len(uuids) - SHOWN:,} more" if len(uuids) > SHOWN else ""
-                yield f"  {name}: {', '.join(uuids[:SHOWN])}{more}"
-    if len(done.differences) > SHOWN:
-        yield f"and {counted(len(done.differences) - SHOWN, 'more window')}: see --json"
-    if done.unmerged:
-        yield findings.unmerged(done.unmerged) + ("" if repair else "; hedgerow verify --repair reads them again now")
-    yield from findings.of_verification(done)
 
 
 def as_status(one: Summary) -> dict[str, Any]:

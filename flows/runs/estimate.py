@@ -45,7 +45,7 @@ class Estimate:
     already. *rows_counted*: whether the source counted the rows, else they are guessed from a sample or unknown.
     *if_empty*: windows of a day that are cut where the date proves to have events, because nobody could count them.
     *queries_refused*: the source answers none, so none are planned. *seconds*: until the last request is through, under the
-    limits in force and what the key has used of them.
+    limits in force and what the key has used of them. *idle*: the bounds that leave no range.
     """
 
     project_id: int
@@ -66,6 +66,7 @@ class Estimate:
     download_bytes: int | None
     disk_bytes: int | None
     free_bytes: int | None
+    idle: plan.Bounds | None = None
 
     @property
     def fits(self) -> bool:
@@ -97,8 +98,8 @@ def of_project(
         now = reader.now(first=sink.origin(project_id, STREAM) is None)
         ledger = plan.as_of(sink.ledger(project_id, STREAM), now, settle=settings.events.settle)
         start = reader.earliest() if from_earliest else start
-        wanted = plan.wanted_range(ledger, since=start, until=end, now=now, settle=settings.events.settle)
-        wanted = pipeline.reached(reader, wanted)
+        bounds = plan.bounds(ledger, since=start, until=end, now=now, settle=settings.events.settle)
+        wanted = pipeline.reached(reader, bounds.range)
         work = _work(reader, ledger, wanted, now=now, settle=settings.events.settle)
         sample = reader.sample(_sampled(work)) if work.targets else Sample(0, 0, 0, whole=True)
         ages = budget.ages_s(Bucket.LIST)
@@ -124,6 +125,7 @@ def of_project(
         seconds=_seconds(ages, limit, queued=queued, requests=requests),
         download_bytes=_times(rows, sample.wire_bytes, sample.rows),
         disk_bytes=_times(rows, int(sample.packed_bytes * DISK_FACTOR), sample.rows),
+        idle=None if bounds.range else bounds,
         free_bytes=shutil.disk_usage(_nearest(sink.home)).free if sink.home else None,
     )
 

@@ -9,6 +9,7 @@ from extractors.reading.events import EventsReader
 from extractors.window import MICROSECOND, iso
 from flows.landing.copy import Copied
 from flows.landing.outcome import Outcome
+from flows.landing.plan import Bounds
 from flows.landing.verification import Problem, Verification
 from flows.report.words import counted, spoken
 from flows.runs.wiring import now
@@ -69,6 +70,8 @@ def notes_of_run(outcome: Outcome, reader: EventsReader) -> Iterator[str]:
             f"the server's clock says {iso(reader.served_at)}, this machine's {iso(now())}: windows count as over when "
             "both say so"
         )
+    if outcome.idle is not None:
+        yield f"nothing to land: {idle(outcome.idle)}"
     changes = outcome.changes.values()
     parts = []
     if late := sum(change.late for change in changes):
@@ -98,6 +101,16 @@ def notes_of_run(outcome: Outcome, reader: EventsReader) -> Iterator[str]:
     if outcome.unasked:
         left = counted(outcome.unasked, "window")
         yield f"left to the next run: {left} of the look-back; this one's share of queries is used up"
+
+
+def idle(bounds: Bounds) -> str:
+    """Why a run has no range."""
+    if not bounds.goes_on:
+        return f"the first event is of {iso(bounds.start)}, and the range ends at {iso(bounds.end)}"
+    return (
+        f"a sync goes on from {iso(bounds.start)}, up to which it has landed all, and the range ends at {iso(bounds.end)}; "
+        f"hedgerow backfill --since T --until {iso(bounds.end)} fills what may be missing before"
+    )
 
 
 def not_compared(reader: EventsReader) -> str:

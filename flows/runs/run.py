@@ -28,6 +28,7 @@ EARLIEST = "earliest"
 class Report:
     """What one run over one project did, for people and for --json.
 
+    *since*, *until*: from the first to the last of what was asked for and landed.
     *problems*: what differs or is incomplete (exit status 3); *notes*: what is worth knowing and no fault.
     *late*, *deleted*, *changed*: events that the source changed in windows landed before. *compared*: whether the source
     answered the queries of the run, where it asked any.
@@ -157,14 +158,14 @@ def _report(project_id: int, run: _Started, *, require_proof: bool, started_at: 
     left_out = not_compared(reader)
     notes = [*notes_of_run(outcome, reader), *([left_out] if left_out and not require_proof else [])]
     problems = list(of_run(outcome))
-    wanted = outcome.wanted
+    span = outcome.span
     changes = outcome.changes.values()
     return Report(
         run_id=str(uuid.uuid4()),
         project_id=project_id,
         stream=STREAM,
-        since=wanted.start if wanted else None,
-        until=wanted.end if wanted else None,
+        since=span.start if span else None,
+        until=span.end if span else None,
         windows=outcome.windows,
         rows=outcome.rows,
         copies=outcome.copies,

@@ -58,15 +58,15 @@ class Cache:
             pass  # it is only a cache
         return found
 
-    def write(self, sound: Mapping[str, File]) -> None:
-        """Remember *sound*, if enough of it has changed since the cache was written."""
+    def write(self, files: Mapping[str, File]) -> None:
+        """Remember *files*, if enough of them have changed since the cache was written."""
         etags = self._etags or {}
-        changed = sum(etags.get(path) != file.etag for path, file in sound.items())
-        if changed * CACHE_CHANGES < max(1, len(sound)):
+        changed = sum(etags.get(path) != file.etag for path, file in files.items())
+        if changed * CACHE_CHANGES < max(1, len(files)):
             return
         columns = list(
             zip(
-                *((path, file.etag, file.rows, window_file.dumped(file.footer)) for path, file in sound.items()),
+                *((path, file.etag, file.rows, window_file.dumped(file.footer)) for path, file in files.items()),
                 strict=True,
             )
         )
@@ -75,4 +75,4 @@ class Cache:
             pa.table([pa.array(column) for column in columns], schema=CACHE_SCHEMA), buffer, compression="zstd"
         )
         self.objects.put(self.path, buffer.getvalue().to_pybytes())
-        self._etags = {path: file.etag for path, file in sound.items()}
+        self._etags = {path: file.etag for path, file in files.items()}

@@ -233,7 +233,7 @@ class Stream:
                 self._merge()
         except errors.SinkError:
             return  # only a tidy-up; what cannot be listed is not merged either
-        self._cache.write({path: file for path, file in self.files.items() if file.rows >= 0})
+        self._cache.write(self.files)  # damaged ones too: who forgets them takes them for foreign files
 
     def _merge(self) -> None:
         # The windows are listed after the journal was read: a landing that a line speaks of and that is not listed now

@@ -19,6 +19,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from extractors.lists import lookups
 from extractors.simulator.assets.blobs import Blob
 from extractors.simulator.assets.evaluations import EvaluationStore
 from extractors.simulator.assets.exports import ExportStore
@@ -108,18 +109,52 @@ def test_offset_and_csv_name_their_limits(simulator, tmp_path):
     assert "one page, 2 rows" in table.stderr
 
 
-def test_ignored_select_and_where_are_told(simulator, tmp_path):
-    """They are sent as documented; that the server does not read them is said."""
-    before = len(simulator.requests)
+FORMS = {
+    "all": ((), lambda out: len(json.loads(out)["results"])),
+    "json": (("--json", "--limit", "1"), lambda out: len(json.loads(out)["results"])),
+    "one page": (("--offset", "0", "--limit", "1"), lambda out: len(json.loads(out)["results"])),
+    "csv": (("--format", "csv", "--limit", "1", "--quiet"), lambda out: len(list(csv.DictReader(io.StringIO(out))))),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("option", ["--select", "--where"])
+def test_what_the_server_ignores_is_incomplete(option, form, simulator, tmp_path):
+    """Sent as documented; that the server does not read it is exit 3, in the document and on stderr. Rows that a filter
+    should have kept away are not printed."""
+    before, (more, rows) = len(simulator.requests), FORMS[form]
+    asked = {"--select": '["event"]', "--where": "event = 'x'"}
+    done = hedgerow(simulator, tmp_path, "events", "list", *RANGE, option, asked[option], *more)
+
+    assert done.returncode == 3
+    assert f"incomplete: {option}: this server ignores it" in done.stderr
+    assert rows(done.stdout) == (0 if option == "--where" else 1 if more else len(in_range()))
+    assert form == "csv" or f"{option}: this server ignores it" in json.loads(done.stdout)["problems"][0]
+    sent = simulator.requests[before].params
+    assert sent[option.removeprefix("--")] == {"--select": '["event"]', "--where": "[\"event = 'x'\"]"}[option]
+
+
+def test_what_the_server_selects_is_printed_to_the_letter(simulator, tmp_path, monkeypatch, capsys):
+    """With what is incomplete beside it, and only after the conditions were found to be read."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment(simulator, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(lookups, "selected", lambda client, request: b'{"results":[[1.10]]}\n')
+    listed = ["events", "list", "--since", "2026-03-01", "--until", "2026-03-02", "--select", "x"]
+    plain = app(listed, standalone_mode=False), capsys.readouterr().out
+    ignored = app([*listed, "--where", "event = 'x'"], standalone_mode=False), capsys.readouterr().out
+
+    assert plain == (None, '{"results":[[1.10]],"problems":[]}\n')
+    assert (ignored[0], json.loads(ignored[1])["results"]) == (3, [])
+
+
+def test_an_empty_range_shows_of_no_option_whether_it_is_read(simulator, tmp_path):
+    """Nothing to list, and nothing is incomplete."""
     done = hedgerow(
-        simulator, tmp_path, "events", "list", *RANGE, "--select", '["event"]', "--where", "event = 'x'", "--limit", "1"
+        simulator, tmp_path, "events", "list", "--since", "2026-01-01", "--until", "2026-01-02", "--select", "event"
     )
 
-    assert done.returncode == 0
-    for option in ("--select", "--where"):
-        assert f"{option}: this server ignores it" in done.stderr
-    sent = simulator.requests[before + 1].params
-    assert (sent["select"], sent["where"]) == ('["event"]', "[\"event = 'x'\"]")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"results": [], "problems": []})
 
 
 OLD = [
@@ -285,6 +320,11 @@ MISTAKES = [
     pytest.param(("events", "list", "--format", "xml"), 2, "xml", id="list: unknown format"),
     pytest.param(("events", "list", "--json", "--format", "csv"), 2, "one of", id="list: two forms"),
     pytest.param(("events", "values", "plan"), 2, "event_name", id="values: no event"),
+    pytest.param(
+        ("events", "values", "plan", "--event", "buy", "--json", "--format", "csv"), 2, "one of", id="values: two forms"
+    ),
+    pytest.param(("events", "get", RECENT.uuid, "--json", "--format", "csv"), 2, "one of", id="event: two forms"),
+    pytest.param(("events", "get", RECENT.uuid, "--diff", "--format", "csv"), 2, "no table", id="event: no table"),
     pytest.param(("events", "values", "plan", "--properties", "[]"), 2, "no JSON object", id="values: a list"),
     pytest.param(("exports", "get", "999"), 2, "no export 999", id="export: unknown"),
     pytest.param(("exports", "create", "--format", "csv", "--yes"), 2, "nothing to export", id="create: nothing"),

@@ -59,6 +59,7 @@ def targets(known: Ledger, wanted: Range, *, step: timedelta = 6 * HOUR, now: da
 
 RANGES = [
     pytest.param(None, None, None, (midnight(date(2024, 1, 31)), at(30)), id="first run: from midnight 30 days ago"),
+    pytest.param(None, None, at(-48), (midnight(date(2024, 1, 28)), at(-48)), id="first run: 30 days before its end"),
     pytest.param(at(20), None, None, (at(18), at(30)), id="from the mark less the settle time"),
     pytest.param(at(20), at(3), None, (at(3), at(30)), id="since beats the mark"),
     pytest.param(at(20), None, at(25), (at(18), at(25)), id="until"),
@@ -71,11 +72,11 @@ RANGES = [
 @pytest.mark.parametrize(("mark", "since", "until", "expected"), RANGES)
 def test_wanted_range_goes_on_from_the_mark(mark, since, until, expected):
     """Without bounds a run takes up where the last one ended; it never asks beyond now."""
-    found = plan.wanted_range(
-        Ledger(marks=(mark,) if mark else ()), since=since, until=until, now=at(30), settle=SETTLE
-    )
+    known = Ledger(marks=(mark,) if mark else ())
+    found = plan.bounds(known, since=since, until=until, now=at(30), settle=SETTLE)
 
-    assert found == (expected and Range(*expected))
+    assert found.range == (expected and Range(*expected))
+    assert found.goes_on == (mark is not None and since is None)
 
 
 def busy(per_hour: int, *, first: float = 0, count: int = 24) -> dict[datetime, int]:

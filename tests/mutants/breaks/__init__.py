@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.breaks import (
     architecture,
+    asked,
     assets,
     cli,
     duckdb_file,
@@ -13,6 +14,7 @@ from tests.mutants.breaks import (
     lists,
     objects,
     orchestration,
+    ranges,
     reading,
     report,
     requests,
@@ -20,11 +22,13 @@ from tests.mutants.breaks import (
     sinks,
     stand_ins,
     transforms,
+    verify,
 )
 from tests.mutants.breaks.kind import Break
 
 ROOMS = (
     architecture,
+    asked,
     assets,
     cli,
     duckdb_file,
@@ -34,6 +38,7 @@ ROOMS = (
     lists,
     objects,
     orchestration,
+    ranges,
     reading,
     report,
     requests,
@@ -41,6 +46,7 @@ ROOMS = (
     sinks,
     stand_ins,
     transforms,
+    verify,
 )
 BREAKS: list[Break] = [one for room in ROOMS for one in room.BREAKS]
 DECIDES_NOTHING = {

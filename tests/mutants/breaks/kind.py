@@ -22,6 +22,7 @@ CONFORMANCE, PROOF, VERIFY = (
     "tests/flows/landing/test_proof.py",
     "tests/flows/landing/test_verify.py",
 )
+TRUTH = "tests/flows/landing/test_verify_truth.py"
 LAKE, OBJECTS = "tests/sinks/lake/test_lake.py", "tests/sinks/objects/test_objects.py"
 DECODE, PACING, PROBE = (
     "tests/extractors/http/test_decode.py",

@@ -251,7 +251,7 @@ BREAKS = [
     Break(
         "strays not told",
         "flows/landing/audit.py",
-        "        stray_rows=found.held[None].rows if None in found.held else 0,\n",
+        "        stray_rows=held[None].rows if None in held else 0,\n",
         "",
         f"{VERIFY} -k outside_every_window",
     ),
@@ -272,8 +272,8 @@ BREAKS = [
     Break(
         "unread called changed by verify",
         "flows/landing/audit.py",
-        "        changed=changed and not unread,\n",
-        "        changed=changed,\n",
+        "        changed = said is not None and not unread and",
+        "        changed = said is not None and",
         f"{UNREAD} -k verify_names",
     ),
     Break(
@@ -335,8 +335,8 @@ BREAKS = [
     Break(
         "mark ahead of the clock in force",
         "flows/landing/plan.py",
-        "        mark = ledger.mark_at(now)\n",
-        "        mark = ledger.mark\n",
+        "    mark = ledger.mark_at(now)\n",
+        "    mark = ledger.mark\n",
         f"{BESIDE} -k tomorrow",
     ),
     Break(
