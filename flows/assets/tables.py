@@ -20,7 +20,7 @@ from flows.runs.wiring import now
 from sinks.destination import Destination
 from sinks.errors import DestinationUnusable
 from transforms import exports as export_rows
-from transforms import tables
+from transforms.tables import Empty, NotTabular
 
 BATCH = 20  # assets that are committed together, where they have no content
 
@@ -70,7 +70,7 @@ class AssetTable:
                     )
                     path = Path(scratch) / contents.safe_name(one)
                     content = contents.download(client, self._project_id, one, path)
-                    table = self._table(one, content.path)
+                    table = self._table(one, content.path, snapshot=snapshot)
             except LimitsExhausted:
                 raise
             except SourceError as exc:
@@ -98,17 +98,15 @@ class AssetTable:
             possibly_cut=content.possibly_cut,
         )
 
-    def _table(self, one: Asset, path: Path) -> pa.Table | None:
-        reader = export_rows.READERS.get(one.export_format)
-        if reader is None:
-            return None
-        if path.stat().st_size > tables.LARGEST_BYTES:
-            self.done.notes.append(f"export {one.id} is too large to be a table; its content is kept")
-            return None
+    def _table(self, one: Asset, path: Path, *, snapshot: str | None) -> pa.Table | None:
+        """What the content is as a table, if it is one; why it is none is said. A snapshot may be of a day without rows."""
         try:
-            return reader(path.read_bytes())
-        except tables.NotTabular as exc:
-            self.done.notes.append(f"export {one.id} is no table: {exc}; its content is kept")
+            return export_rows.table_of(one.export_format, path)
+        except NotTabular as exc:
+            if snapshot is not None and isinstance(exc, Empty):
+                return pa.table({})
+            said = self.done.problems if exc.broken else self.done.notes
+            said.append(f"export {one.id} is no table: {exc}; its content is kept")
             return None
 
     def _land_table(self, one: Asset, table: pa.Table) -> None:
