@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import duckdb
 import pyarrow as pa
@@ -52,6 +52,9 @@ class Destination(Sink, Protocol):
     def origin(self, project_id: int, stream: str) -> tuple[str, str] | None:
         """Host and event filter that the stream was landed with; None for one that was never landed."""
 
+    def tables(self) -> tuple[str, ...]:
+        """Names of all tables beside the events, in order."""
+
     def table(self, name: str) -> Table | None:
         """The table *name*, JSON and uuids as text; None where there is none."""
 
@@ -73,6 +76,9 @@ class Destination(Sink, Protocol):
     def store_content(self, path: str, file: Path) -> str:
         """Store a file byte for byte and durably below the place of contents; the address it has there. Replaces what was
         there, whole."""
+
+    def content(self, address: str) -> AbstractContextManager[BinaryIO]:
+        """The content that store_content gave *address*, to be read in pieces. Raises ContentMissing."""
 
     def stop_waiting(self) -> None:
         """Wait for no other process any more: the run is to end."""

@@ -228,7 +228,8 @@ class Landing:
     holds from *replace_start* on are replaced, earlier ones stay. *rows*: transforms' EVENTS schema, each identity once;
     *rejects*: at, reason, text. *step* is written for the window's date if the date has none. *changes* go into the
     history of changes. *rewrite*: replace the rows even where the ledger says that they are the same. *removed*: how many
-    rows the guard counts as removed, for the 24 hours after *removed_at* (None: when the window was read).
+    rows the guard counts as removed, for the 24 hours after *removed_at* (None: when the window was read). *history*: what
+    landings at another destination found changed, and when, of a window that is copied.
     """
 
     entry: Entry
@@ -240,6 +241,7 @@ class Landing:
     rewrite: bool = False
     removed: int = 0
     removed_at: datetime | None = None
+    history: tuple[tuple[datetime, Changes], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.entry.covered_start <= self.replace_start < self.entry.covered_end:
@@ -250,6 +252,11 @@ class Landing:
         """What the landing removes, and when."""
         at = self.removed_at or self.entry.read_at
         return Removal(self.entry.start, at, self.removed) if self.removed else None
+
+    @property
+    def found(self) -> tuple[tuple[datetime, Changes], ...]:
+        """All that goes into the history of changes, and when it was found."""
+        return (*self.history, *([(self.entry.read_at, self.changes)] if self.changes else ()))
 
     @property
     def partial(self) -> bool:

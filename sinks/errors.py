@@ -69,6 +69,10 @@ class HostChanged(SinkError):
     """The project id was landed from another host (exit status 2)."""
 
 
+class ContentMissing(SinkError):
+    """There is no content where its row says that it is kept."""
+
+
 class BadQuery(SinkError):
     """SQL of the user that DuckDB refuses (exit status 2)."""
 

@@ -96,8 +96,7 @@ class MemorySink:
                 rejects = pa.concat_tables([old.filter(pc.less(old["at"], bound)), rejects])
             self._rejects[entry.key] = rejects
             landed.append(new)
-            if landing.changes:
-                self._changes.append(Change(*entry.key, entry.read_at, landing.changes))
+            self._changes += [Change(*entry.key, found_at, changes) for found_at, changes in landing.found]
             if landing.removal is not None:
                 self._removals[stream] = recent((*self._removals.get(stream, ()), landing.removal))
             self._entries[stream][entry.start] = new
@@ -158,8 +157,8 @@ class MemorySink:
     def changes(self, project_id: int, stream: str) -> list[Change]:
         return [one for one in self._changes if (one.project_id, one.stream) == (project_id, stream)]
 
-    def record(self, run: Run) -> None:
-        self._runs.append(run)
+    def record(self, *runs: Run) -> None:
+        self._runs.extend(runs)
 
     def runs(self, project_id: int, *, limit: int) -> list[Run]:
         return [run for run in reversed(self._runs) if run.project_id == project_id][:limit]

@@ -128,8 +128,8 @@ class Sink(Protocol):
     def changes(self, project_id: int, stream: str) -> list[Change]:
         """The history of changes, in the order in which they were found."""
 
-    def record(self, run: Run) -> None:
-        """Append to the history of runs."""
+    def record(self, *runs: Run) -> None:
+        """Append to the history of runs, in one commit a stream."""
 
     def runs(self, project_id: int, *, limit: int) -> list[Run]:
         """The latest runs, newest first."""
@@ -169,7 +169,8 @@ def grouped(landings: Sequence[Landing]) -> Iterator[list[Landing]]:
     """
     group: list[Landing] = []
     for landing in landings:
-        new = landing.entry.generation == 0 and not landing.rows.num_rows and not landing.rejects.num_rows
+        told = landing.rows.num_rows or landing.rejects.num_rows or landing.history
+        new = landing.entry.generation == 0 and not told
         if group and not (new and group[-1].entry.generation == 0 and not group[-1].rows.num_rows):
             yield group
             group = []

@@ -110,12 +110,7 @@ class AssetTable:
             return None
 
     def _land_table(self, one: Asset, table: pa.Table) -> None:
-        name = f"export_{self._project_id}_{one.id}"
-        held = self._sink.table(EXPORTS)
-        others = held.rows.to_pylist() if held else []
-        alone = all(row["project_id"] == self._project_id for row in others if row["id"] == one.id)
-        views = {f"export_{one.id}": f'FROM "{name}"'} if alone else {}
-        replaced(self._sink, name, lambda old: table, views=views)
+        put_table(self._sink, self._project_id, f"export_{self._project_id}_{one.id}", lambda old: table)
 
     def commit(self) -> None:
         """Land what is pending; at least an empty table, so that queries find it."""
@@ -158,6 +153,17 @@ def _writing(sink: Destination) -> Iterator[None]:
             f"cannot write a content into {sink.spool_directory}: {exc.strerror or exc}",
             hint=f"{remedy}; what is committed stays, and the next run goes on from there",
         ) from exc
+
+
+def put_table(
+    sink: Destination, project_id: int, name: str, change: Callable[[pa.Table | None], pa.Table | None]
+) -> None:
+    """As replaced, of the table of an export: with the view `export_<id>` where no other project has that id."""
+    asset_id = name.rpartition("_")[2]
+    held = sink.table(EXPORTS)
+    others = held.rows.to_pylist() if held else []
+    alone = all(row["project_id"] == project_id for row in others if str(row["id"]) == asset_id)
+    replaced(sink, name, change, views={f"export_{asset_id}": f'FROM "{name}"'} if alone else {})
 
 
 def replaced(

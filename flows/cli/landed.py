@@ -119,16 +119,16 @@ def attach(
 
 
 def copy(
-    source: Annotated[str, typer.Option("--from", help="Where windows are landed: duckdb:PATH, s3://…, file:DIR.")],
-    target: Annotated[str, typer.Option("--to", help="Where they go.")],
+    source: Annotated[str, typer.Option("--from", help="Where it is landed: duckdb:PATH, s3://…, file:DIR.")],
+    target: Annotated[str, typer.Option("--to", help="Where it goes.")],
     project: Project = None,
     json_output: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Copy landed windows between destinations and verify. Does not ask PostHog; resumes."""
-    from flows.landing import copy as copying
-    from flows.report import results, terminal
+    """Copy all that is landed between destinations and verify. Does not ask PostHog; resumes."""
+    from flows.assets import copying
+    from flows.report import beside, terminal
     from flows.runs.destinations import destination_of, same
 
     settings = settings_of(None, project).settings
@@ -141,6 +141,6 @@ def copy(
             found.append(copying.copy(project_id, origin, goal, on_progress=listener.progress))
     if not found:
         raise SettingsError(f"{source} holds nothing yet", hint="run hedgerow sync first, or name another --from")
-    results.copied(found, json_output=json_output, quiet=quiet)
+    beside.copied(found, json_output=json_output, quiet=quiet)
     if any(one.problems for one in found):
         raise typer.Exit(INCOMPLETE)

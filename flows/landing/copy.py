@@ -14,10 +14,10 @@ from flows.landing import groups
 from flows.landing.guard import Guard
 from flows.landing.session import STREAM, Progress
 from sinks.destination import Destination
-from sinks.entries import Entry, Landing
+from sinks.entries import Changes, Entry, Landing
 from sinks.errors import CoversLess, DestinationUnusable, GenerationConflict
 from sinks.ledger import Ledger
-from sinks.sink import Holding, after
+from sinks.sink import Change, Holding, after
 from transforms import events as rows_of
 from transforms.schema import EVENTS
 
@@ -125,6 +125,7 @@ def _copy_windows(
 ) -> None:
     guard = Guard(accept=False)
     guard.look(ours, target.changes(done.project_id, STREAM))
+    found = source.changes(done.project_id, STREAM)
     # The source's time: that of the latest reading on either side.
     known = [*theirs.entries.values(), *ours.entries.values()]
     now = max((entry.read_at for entry in known), default=datetime.now(UTC))
@@ -143,7 +144,8 @@ def _copy_windows(
             if guard.stops(entry.start, landing.removed, now=now):
                 done.held.append(entry.start)
                 continue
-            landing = replace(landing, removed_at=now)
+            news = _news(entry, ours.entries.get(entry.start), found)
+            landing = replace(landing, removed_at=now, history=news)
             guard.landed(landing.entry, landing.removed, at=now)
             landings.append(landing)
         landed = _landed(target, landings, done)
@@ -152,6 +154,12 @@ def _copy_windows(
         done.standing += [entry.start for entry in landed if _stands(entry)]
         done.differing += _differing(target, landed)
         on_progress(Progress(done.windows, len(entries), done.rows, batch[-1].covered_end))
+
+
+def _news(entry: Entry, known: Entry | None, found: Sequence[Change]) -> tuple[tuple[datetime, Changes], ...]:
+    """What was found of the window in the source after the reading that the target has: the target knows of the rest."""
+    mine = [(one.found_at, one.changes) for one in found if one.window_start == entry.start]
+    return tuple((at, changes) for at, changes in mine if known is None or at > known.read_at)
 
 
 def _landed(target: Destination, landings: Sequence[Landing], done: Copied) -> list[Entry]:

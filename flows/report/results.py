@@ -11,7 +11,6 @@ from rich.console import Console
 
 from extractors.window import iso
 from flows.assets.synced import Synced
-from flows.landing.copy import Copied
 from flows.landing.verification import Verification
 from flows.report.documents import as_json
 from flows.report.status import LATENESS, Kind, Summary, cells
@@ -192,18 +191,6 @@ def verified(
         if not quiet and done.good:
             mended = "all differences are mended" if done.differences else "no difference"
             say(f"project {project_id}: {mended}{' but the copies named above' if done.unmerged else ''}")
-
-
-def copied(found: Sequence[Copied], *, json_output: bool, quiet: bool) -> None:
-    """What was copied, per project; problems also on stderr."""
-    if json_output:
-        as_json({"copies": [asdict(one) | {"problems": findings.of_copy(one)} for one in found]})
-    for one in found:
-        if not json_output and not quiet:
-            left = f"; {counted(one.kept, 'window')} there already" if one.kept else ""
-            say(f"project {one.project_id}: {one.rows:,} events in {counted(one.windows, 'window')} copied{left}")
-        for problem in findings.of_copy(one):
-            note(f"incomplete: project {one.project_id}: {problem}", style="yellow")
 
 
 def _differences(done: Verification, *, repair: bool) -> Iterator[str]:

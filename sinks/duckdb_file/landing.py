@@ -79,8 +79,8 @@ def land_window(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
         old = "DELETE FROM hedgerow.removals WHERE project_id = ? AND stream = ? AND removed_at <= ?"
         db.execute(old, [*of, removal.at - REMOVALS_KEPT])
         db.execute("INSERT INTO hedgerow.removals VALUES (?, ?, ?, ?, ?)", [*key, removal.at, removal.rows])
-    if news := landing.changes:
-        counts = [entry.read_at, news.late, news.deleted, news.changed, news.lateness.total_seconds()]
+    for found_at, news in landing.found:
+        counts = [found_at, news.late, news.deleted, news.changed, news.lateness.total_seconds()]
         db.execute(f"INSERT INTO hedgerow.changes VALUES ({', '.join('?' * 8)})", [*key, *counts])
     _write_step(db, landing, unchecked=changed and landing.partial and landing.rows.num_rows > 0)
     return new

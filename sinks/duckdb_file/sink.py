@@ -5,20 +5,20 @@ Every call opens, works and closes (sinks/duckdb_file/connection). Compression: 
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 import duckdb
 import pyarrow as pa
 
-from sinks import durable, errors, queries
+from sinks import errors, queries
 from sinks.destination import Table
-from sinks.duckdb_file import tables
+from sinks.duckdb_file import contents, tables
 from sinks.duckdb_file.connection import PLENTY, DuckDBFile, one, transaction
 from sinks.duckdb_file.landing import (
     DATE,
@@ -236,11 +236,12 @@ class DuckDBSink:
     def stop_waiting(self) -> None:
         self._file.lock_timeout_s = 0.0
 
-    def record(self, run: Run) -> None:
+    def record(self, *runs: Run) -> None:
         # Whole: also a run that was refused because the file is cut short comes here, and must not write into it.
-        with self._file.open_whole() as db:
-            values = list(asdict(run).values())
-            db.execute(f"INSERT INTO hedgerow.runs VALUES ({', '.join('?' * len(values))})", values)
+        with self._file.open_whole() as db, transaction(db):
+            for run in runs:
+                values = list(asdict(run).values())
+                db.execute(f"INSERT INTO hedgerow.runs VALUES ({', '.join('?' * len(values))})", values)
 
     def runs(self, project_id: int, *, limit: int) -> list[Run]:
         if not self.path.exists():
@@ -266,6 +267,12 @@ class DuckDBSink:
         with self._file.open(read_only=True) as db:
             return queries.rows(db, project_id, start, end)
 
+    def tables(self) -> tuple[str, ...]:
+        if not self.path.exists():
+            return ()
+        with self._file.open(read_only=True) as db:
+            return tables.names(db) if format_of(db) else ()
+
     def table(self, name: str) -> Table | None:
         if not self.path.exists():
             return None
@@ -286,13 +293,10 @@ class DuckDBSink:
             tables.replace(db, name, rows, version=version, json=json, views=views or {})
 
     def store_content(self, path: str, file: Path) -> str:
-        home = self.path.with_name(f"{self.path.name}.exports")
-        with errors.writing(home):
-            target = home / path
-            durable.make(target.parent)
-            with file.open("rb") as source, durable.arriving(target) as buffer:
-                shutil.copyfileobj(source, buffer)
-        return f"{home.name}/{path}"
+        return contents.store(self.path, path, file)
+
+    def content(self, address: str) -> AbstractContextManager[BinaryIO]:
+        return contents.kept(self.path, address)
 
     def origin(self, project_id: int, stream: str) -> tuple[str, str] | None:
         if not self.path.exists():

@@ -15,6 +15,13 @@ from sinks.duckdb_file.connection import one
 VERSION = "SELECT value FROM hedgerow.meta WHERE key = ?"
 
 
+def names(db: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
+    """As sinks.destination.Destination.tables."""
+    start = _key("")
+    rows = db.execute("SELECT key FROM hedgerow.meta WHERE starts_with(key, ?) ORDER BY key", [start]).fetchall()
+    return tuple(key.removeprefix(start) for (key,) in rows)
+
+
 def read(db: duckdb.DuckDBPyConnection, name: str) -> Table | None:
     """As sinks.destination.Destination.table."""
     if not _exists(db, name):

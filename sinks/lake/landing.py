@@ -69,7 +69,7 @@ def footer_of(
         unchecked=(changed and landing.partial and landing.rows.num_rows > 0)
         or (file is not None and known.unchecked(file)),
         quarantine=quarantine,
-        changes=(*(old.changes if old else ()), *([(entry.read_at, landing.changes)] if landing.changes else ())),
+        changes=(*(old.changes if old else ()), *landing.found),
         removed=recent(removed),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
@@ -18,11 +18,11 @@ import duckdb
 import pyarrow as pa
 
 from sinks import errors, queries
-from sinks.destination import Table
 from sinks.entries import Entry, Landing, Note
 from sinks.lake import marker, tables, window_file
 from sinks.lake import rows as rows_of
 from sinks.lake import views as lake_views
+from sinks.lake.beside import Beside
 from sinks.lake.cache import File
 from sinks.lake.journal import AT_ONCE, GRAVE, HOME, Line, line_of, stored_run
 from sinks.lake.landing import Writer
@@ -33,16 +33,15 @@ from sinks.objects.base import SCRATCH, Changed, Exists, Objects
 from sinks.objects.local import LocalObjects
 from sinks.sink import IDENTITIES, REJECTS, Change, Holding, Run, by_stream, grouped
 
-CONTENTS = "exports/contents"
 REBUILDS = 5  # how often two rebuilds may cross before one gives up
 ORDER = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinct_id")]
 
 
-class LakeSink:
+class LakeSink(Beside):
     """A lake in *objects*. Not thread-safe; many processes may write at once."""
 
     def __init__(self, objects: Objects) -> None:
-        self.objects = objects
+        super().__init__(objects)
         self._rows = Rows(objects)
         self._writer = Writer(objects, self._rows)
         self.name = objects.name
@@ -224,10 +223,12 @@ class LakeSink:
             self.objects.put(known.saved_path, str(pages).encode())
             known.saved = pages
 
-    def record(self, run: Run) -> None:
-        known = self._stream(run.project_id, run.stream)
-        known.journal.write([Line(run=stored_run(run), at=time.time())])
-        known.tidy()
+    def record(self, *runs: Run) -> None:
+        for project_id, stream in sorted({(run.project_id, run.stream) for run in runs}):
+            known = self._stream(project_id, stream)
+            mine = [run for run in runs if (run.project_id, run.stream) == (project_id, stream)]
+            known.journal.write(Line(run=stored_run(run), at=time.time()) for run in mine)
+            known.tidy()
 
     def runs(self, project_id: int, *, limit: int) -> list[Run]:
         found = [
@@ -278,24 +279,6 @@ class LakeSink:
         with self._rows.events(project_id, self._touching(project_id, start, end)) as db:
             return queries.rows(db, project_id, start, end)
 
-    def table(self, name: str) -> Table | None:
-        return tables.read(self.objects, name)
-
-    def replace(
-        self,
-        name: str,
-        rows: pa.Table,
-        *,
-        version: str,
-        json: Sequence[str] = (),
-        views: Mapping[str, str] | None = None,
-    ) -> None:
-        tables.replace(self.objects, name, rows, version=version, json=json, views=views or {})
-
-    def store_content(self, path: str, file: Path) -> str:
-        self.objects.put(f"{CONTENTS}/{path}", file)
-        return f"{CONTENTS}/{path}"
-
     def origin(self, project_id: int, stream: str) -> tuple[str, str] | None:
         known, host = self._stream(project_id, stream), marker.host_of(self.objects, project_id)
         known.refresh_rules()
@@ -325,7 +308,7 @@ class LakeSink:
     def attach(self, output: Path) -> str:
         """Write a DuckDB file with the lake's views; as views.attach."""
         empty = not any(self.stream(project_id, "events").files for project_id in self.projects())
-        return lake_views.attach(self.objects, output, empty=empty)
+        return lake_views.attach(self.objects, output, tables.found(self.objects), empty=empty)
 
     def _contents(self) -> lake_views.Contents:
         projects = self.projects()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from sinks.entries import FACTS, SHOWN, State
+from sinks.lake.tables import UNREADABLE_HINT, unreadable
+from sinks.lake.window_file import TableNotes
 from sinks.objects.base import Objects
 from sinks.objects.local import LocalObjects
 from sinks.objects.s3 import S3Objects
@@ -46,6 +48,15 @@ def events_sql(objects: Objects, *, empty: bool) -> str:
         return f"SELECT\n  {columns}\nFROM {files}"
     nothing = ", ".join(f'NULL::{STORED.get(name, kind)} AS "{name}"' for name, kind in COLUMNS.items())
     return f"SELECT\n  {columns}\nFROM (SELECT {nothing} WHERE false UNION ALL BY NAME SELECT * FROM {files})"
+
+
+def table_sql(objects: Objects, path: str, notes: TableNotes | None) -> str:
+    """The SELECT of the view over a table beside the events. One that cannot be read says so to whoever asks for it."""
+    if notes is None:
+        return f"SELECT error({quoted(f'{unreadable(objects, path)}: {UNREADABLE_HINT}')}) AS unreadable"
+    typed = ", ".join(f"{named(column)}::JSON AS {named(column)}" for column in notes.json)
+    star = f"* REPLACE ({typed})" if typed else "*"
+    return f"SELECT {star} FROM read_parquet({quoted(f'{address_of(objects)}/{path}')}, hive_partitioning = false)"
 
 
 def windows_sql(objects: Objects, *, noted: bool) -> str:
@@ -168,6 +179,11 @@ def secret_sql(objects: Objects) -> str:
     if options.region:
         settings.append(f"REGION {quoted(options.region)}")
     return f"INSTALL httpfs; LOAD httpfs;\nCREATE SECRET hedgerow ({', '.join(settings)});\n"
+
+
+def named(name: str) -> str:
+    """A name quoted for SQL."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def quoted(text: str) -> str:

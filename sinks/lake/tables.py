@@ -13,7 +13,14 @@ import pyarrow.parquet as pq
 from sinks import errors
 from sinks.destination import HISTORIES, Table
 from sinks.lake import window_file
-from sinks.objects.base import Changed, Exists, Missing, Objects
+from sinks.objects.base import Changed, Exists, Found, Missing, Objects
+
+UNREADABLE_HINT = "bring it back from a backup, or delete it"
+
+
+def unreadable(objects: Objects, path: str) -> str:
+    """What is said of a table that is there and cannot be read."""
+    return f"{objects.name}: {path} cannot be read"
 
 
 def read(objects: Objects, name: str) -> Table | None:
@@ -24,9 +31,7 @@ def read(objects: Objects, name: str) -> Table | None:
     except Missing:
         return None
     except window_file.Unreadable as exc:
-        raise errors.DestinationUnusable(
-            f"{objects.name}: {table_path(name)} cannot be read", hint="bring it back from a backup, or delete it"
-        ) from exc
+        raise errors.DestinationUnusable(unreadable(objects, table_path(name)), hint=UNREADABLE_HINT) from exc
 
 
 def replace(
@@ -44,16 +49,26 @@ def replace(
         raise errors.GenerationConflict(f"table {name}", expected=0, found=1) from exc
 
 
-def found(objects: Objects) -> dict[str, tuple[str, window_file.TableNotes]]:
-    """All of them, by name: where they are, and what their footers say."""
+def listed(objects: Objects) -> dict[str, Found]:
+    """The objects of all of them, by name."""
     there = {}
     for place in ("exports", *HISTORIES):
         for one in objects.list(place):
             name = one.path.rpartition("/")[2].removesuffix(".parquet")
             name = "exports" if one.path == table_path("exports") else name
             if one.path == table_path(name):
-                with suppress(window_file.Unreadable):
-                    there[name] = one.path, window_file.read_end(objects, one, window_file.read_notes)
+                there[name] = one
+    return there
+
+
+def found(objects: Objects) -> dict[str, tuple[str, window_file.TableNotes | None]]:
+    """All of them, by name: where they are, and what their footers say; None where that cannot be read."""
+    there: dict[str, tuple[str, window_file.TableNotes | None]] = {}
+    for name, one in listed(objects).items():
+        notes = None
+        with suppress(window_file.Unreadable):
+            notes = window_file.read_end(objects, one, window_file.read_notes)
+        there[name] = one.path, notes
     return there
 
 

@@ -21,25 +21,28 @@ import pyarrow as pa
 
 from sinks import errors
 from sinks.entries import FACTS, Entry
-from sinks.lake.statements import address_of, events_sql, quoted, secret_sql, windows_sql
+from sinks.lake.bookkeeping import changes_sql, quarantine_sql, runs_sql
+from sinks.lake.journal import HOME
+from sinks.lake.statements import events_sql, named, secret_sql, table_sql, windows_sql
 from sinks.lake.window_file import TableNotes
 from sinks.objects.base import Objects
 from sinks.objects.s3 import S3Objects
 from sinks.sink import Change, Run
 
 WHOLE_BYTES = 4 * 2**20
+Tables = Mapping[str, tuple[str, TableNotes | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
     """What a lake holds beside its events: the ledger's entries, the rejects of each that has any, and its histories.
-    *tables*: by name, each with its object's path and what its footer says."""
+    *tables*: by name, each with its object's path and what its footer says, None where it cannot be read."""
 
     entries: Sequence[Entry]
     rejects: Sequence[tuple[Entry, pa.Table]]
     runs: Sequence[Run]
     changes: Sequence[Change]
-    tables: Mapping[str, tuple[str, TableNotes]]
+    tables: Tables
 
 
 @contextmanager
@@ -59,28 +62,33 @@ def connected(objects: Objects, held: Contents) -> Iterator[duckdb.DuckDBPyConne
             db.register("given", table)
             db.execute(f"CREATE TABLE hedgerow.{name} AS SELECT * FROM given")
             db.unregister("given")
-        views: dict[str, str] = {}
-        for name, (path, notes) in held.tables.items():
-            typed = ", ".join(f"{_named(column)}::JSON AS {_named(column)}" for column in notes.json)
-            star = f"* REPLACE ({typed})" if typed else "*"
-            db.execute(
-                f"CREATE VIEW {_named(name)} AS SELECT {star} FROM read_parquet({quoted(f'{address_of(objects)}/{path}')})"
-            )
-            views |= notes.views
-        for name, select in views.items():
-            db.execute(f"CREATE OR REPLACE VIEW {_named(name)} AS {select}")
+        for name, select in table_views(objects, held.tables).items():
+            db.execute(f"CREATE OR REPLACE VIEW {named(name)} AS {select}")
         yield db
 
 
-def attach(objects: Objects, output: Path, *, empty: bool) -> str:
+def table_views(objects: Objects, tables: Tables) -> dict[str, str]:
+    """Views over the tables beside the events, and those that were made with them, in the order in which they can be made."""
+    views = {name: table_sql(objects, path, notes) for name, (path, notes) in tables.items()}
+    made = [notes.views for _, notes in tables.values() if notes is not None]
+    return views | {name: select for some in made for name, select in some.items()}
+
+
+def attach(objects: Objects, output: Path, tables: Tables, *, empty: bool) -> str:
     """Write a DuckDB file with the views, replacing one that was there; the SQL that does the same elsewhere.
 
-    *empty*: no window has landed yet. No credentials go into the file. Raises DestinationUnusable.
+    *tables*: those that are there now; *empty*: no window has landed yet. No credentials go into the file.
+    Raises DestinationUnusable.
     """
     views = {"events": events_sql(objects, empty=empty)}
+    noted = any(True for _ in objects.list(f"{HOME}/journal"))
     if not empty:
-        noted = any(True for _ in objects.list("_hedgerow/journal"))
+        rejected = any(True for _ in objects.list(f"{HOME}/quarantine"))
         views["hedgerow.windows"] = windows_sql(objects, noted=noted)
+        views["hedgerow.changes"] = changes_sql(objects)
+        views["hedgerow.quarantine"] = quarantine_sql(objects, empty=not rejected)
+    views["hedgerow.runs"] = runs_sql(objects, noted=noted)
+    views |= {named(name): select for name, select in table_views(objects, tables).items()}
     statements = ["CREATE SCHEMA IF NOT EXISTS hedgerow"]
     statements += [f"CREATE OR REPLACE VIEW {name} AS\n{sql}" for name, sql in views.items()]
     made = output.with_name(f".{output.name}.new")
@@ -179,10 +187,6 @@ class _Bucket(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec is not
         if self.info(path)["size"] <= WHOLE_BYTES:
             return io.BytesIO(self._objects.get(self._path(path))[0])
         return self._objects.open(self._path(path))
-
-
-def _named(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 TIME = pa.timestamp("us", "UTC")

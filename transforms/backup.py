@@ -1,0 +1,98 @@
+"""What a copy of a table beside the events makes of the one that the target has: never less, and never an older one. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms import exports, tables
+
+Row = Mapping[str, Any]
+ENDS = ("valid_to", "missing_since")
+"""What of a row of a history may still change."""
+
+
+def same(one: pa.Table, other: pa.Table) -> bool:
+    """Whether both hold the same columns and rows; a DuckDB file does not keep the order of rows."""
+    if one.num_rows != other.num_rows or _columns(one) != _columns(other):
+        return False
+    if _equal(one, other):
+        return True
+    order = [(name, "ascending") for name in one.column_names]
+    return _equal(one.sort_by(order), other.sort_by(order))
+
+
+def _columns(table: pa.Table) -> list[tuple[str, pa.DataType]]:
+    return [(field.name, field.type) for field in table.schema]
+
+
+def _equal(one: pa.Table, other: pa.Table) -> bool:
+    return all(here.equals(there) for here, there in zip(one.columns, other.columns, strict=True))
+
+
+def asset(held: exports.Row | None, read: exports.Row) -> exports.Row:
+    """The row of an export of which the target *held* one: the later reading, with the content that is kept there."""
+    if held is None:
+        return read
+    older, newer = sorted((held, read), key=lambda row: row["_loaded_at"])
+    return exports.merged(older, newer)
+
+
+def of_project(table: pa.Table, project_id: int, column: str = "project_id") -> pa.Table:
+    """The rows of a project."""
+    return table.filter(pc.equal(table[column], project_id))
+
+
+def history(ours: pa.Table | None, theirs: pa.Table, project_id: int) -> pa.Table | None:
+    """The target's history once it has the source's rows of a project; None where it has all of them already.
+
+    Raises ValueError where neither is the other's beginning: then they are of two lives, and none may replace the other.
+    """
+    mine = of_project(theirs, project_id)
+    if ours is None:
+        return mine
+    before = of_project(ours, project_id)
+    if _begins(before.to_pylist(), mine.to_pylist()):
+        if same(before, mine.cast(ours.schema)):
+            return None
+        others = ours.filter(pc.not_equal(ours["project_id"], project_id))
+        return pa.concat_tables([others, mine.cast(ours.schema)])
+    if _begins(mine.to_pylist(), before.to_pylist()):
+        return None
+    raise ValueError("another history")
+
+
+def _begins(first: Sequence[Row], whole: Sequence[Row]) -> bool:
+    """Whether *whole* has every row of *first*, as it was before more was known of how long it is valid."""
+    found = {(row["id"], row["valid_from"]): row for row in whole}
+    return all(_goes_on(row, found.get((row["id"], row["valid_from"]))) for row in first)
+
+
+def _goes_on(row: Row, later: Row | None) -> bool:
+    if later is None or row["valid_to"] not in (None, later["valid_to"]):
+        return False
+    return all(value == later.get(name) for name, value in row.items() if name not in ENDS)
+
+
+def snapshot(ours: pa.Table | None, theirs: pa.Table, project_id: int) -> tuple[pa.Table | None, list[int]]:
+    """The target's growing table with the exports of a project that it lacks, None where it lacks none; and the exports
+    of which it has other rows, which stay."""
+    if exports.SNAPSHOT[2] not in theirs.column_names:  # made before projects were told apart: whole, or not at all
+        return (theirs, []) if ours is None else (None, [] if same(ours, theirs) else [0])
+    mine = of_project(theirs, project_id, exports.SNAPSHOT[2])
+    here, there = _counts(ours, project_id), _counts(mine, project_id)
+    lacking = [one for one in there if one not in here]
+    rows = mine.filter(pc.is_in(mine[exports.SNAPSHOT[1]], pa.array(lacking, pa.int64())))
+    wanted = tables.joined(ours, rows) if lacking or (ours is None and not theirs.num_rows) else None
+    return wanted, sorted(one for one, count in there.items() if here.get(one, count) != count)
+
+
+def _counts(table: pa.Table | None, project_id: int) -> Counter[int]:
+    """How many rows of each export of a project there are."""
+    if table is None or exports.SNAPSHOT[2] not in table.column_names:
+        return Counter()
+    return Counter(of_project(table, project_id, exports.SNAPSHOT[2])[exports.SNAPSHOT[1]].to_pylist())
