@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from transforms import columns, tables, texts
 from transforms.tables import NotTabular
@@ -151,6 +152,23 @@ def grown(table: pa.Table | None, rows: pa.Table) -> pa.Table | None:
     if table is not None and set(_exports_of(rows)) & set(_exports_of(table)):
         return None
     return columns.joined(table, rows)
+
+
+def regrown(table: pa.Table | None, parts: Sequence[pa.Table]) -> pa.Table:
+    """The growing table with the exports of *parts*, which snapshot made of one each, made anew. Rows of others stay."""
+    made = pa.chunked_array([part[SNAPSHOT[1]].slice(0, 1).combine_chunks() for part in parts])
+    rest = table
+    if table is not None:
+        ours = pc.is_in(table[SNAPSHOT[1]], made)
+        if SNAPSHOT[2] in table.column_names:
+            projects = pa.chunked_array([part[SNAPSHOT[2]].slice(0, 1).combine_chunks() for part in parts])
+            of_project = pc.is_in(table[SNAPSHOT[2]], projects)
+            ours = pc.and_(ours, pc.or_(of_project, pc.is_null(table[SNAPSHOT[2]])))
+        left = table.filter(pc.invert(ours))
+        rest = left if left.num_rows else None
+    for part in parts:
+        rest = columns.joined(rest, part)
+    return rest
 
 
 def _exports_of(table: pa.Table) -> Iterable[tuple[int, int]]:

@@ -109,12 +109,21 @@ def asset_of(row: Mapping[str, Any]) -> Asset:
     )
 
 
-def assets(client: Client, project_id: int) -> Iterator[Asset]:
-    """Every export of the key's owner once, newest first."""
+def assets(client: Client, project_id: int, *, on_unusable: Callable[[str], object] | None = None) -> Iterator[Asset]:
+    """Every export of the key's owner once, newest first. *on_unusable* hears of those that cannot be read, which are left
+    out; without it they raise UnusableAnswer."""
     rows = lookups.every(
         lambda limit, offset: lookups.listed(client, project_id, "exports/", limit=limit, offset=offset)
     )
-    return map(asset_of, rows)
+    for row in rows:
+        try:
+            made = asset_of(row)
+        except errors.UnusableAnswer as exc:
+            if on_unusable is None:
+                raise
+            on_unusable(f"export {str(row['id'])[:50]} cannot be read: {exc}")
+        else:
+            yield made
 
 
 def asset(client: Client, project_id: int, asset_id: int) -> Asset:

@@ -57,6 +57,16 @@ def snapshot_of(one: Asset) -> str | None:
     return found[1] if found else None
 
 
+def snapshot_in(context: str | None) -> str | None:
+    """The same of the text of an export's context."""
+    try:
+        found = json.loads(context or "null")
+    except (ValueError, RecursionError):
+        return None
+    mark = _SNAPSHOT_MARK.fullmatch(str(found.get(exports.MARK))) if isinstance(found, dict) else None
+    return mark[1] if mark else None
+
+
 def make(
     client: Client,
     order: NewExport,

@@ -143,6 +143,8 @@ def _synced(done: Synced) -> Iterator[str]:
         yield f"{counted(done.contents, 'content')} of {sized(done.bytes)}"
     if done.snapshots:
         yield counted(done.snapshots, "snapshot")
+    if done.rebuilt:
+        yield f"{counted(done.rebuilt, 'table')} made anew"
 
 
 SHOWN = 20  # differences, and uuids of one, that people are shown; --json has them all

@@ -288,9 +288,14 @@ class DuckDBSink:
         json: Sequence[str] = (),
         views: Mapping[str, str] | None = None,
     ) -> None:
-        with self._file.open() as db, transaction(db):
+        def change(db: duckdb.DuckDBPyConnection) -> None:
             self._migrate(db)
             tables.replace(db, name, rows, version=version, json=json, views=views or {})
+
+        self._file.changed(change)
+
+    def drop(self, name: str, *, views: Sequence[str] = ()) -> None:
+        self._file.changed(lambda db: tables.drop(db, name, views))
 
     def store_content(self, path: str, file: Path) -> str:
         return contents.store(self.path, path, file)
@@ -334,9 +339,8 @@ class DuckDBSink:
             )
         if found == FORMAT:
             return
-        db.execute(SCHEMA)
-        db.execute(ADDED)
-        db.execute(ADDED_3)
+        for statements in (SCHEMA, ADDED, ADDED_3):
+            db.execute(statements)
         if found:
             db.execute(
                 "INSERT INTO hedgerow.marks SELECT project_id, stream, mark FROM hedgerow.streams WHERE mark IS NOT NULL"
