@@ -77,6 +77,7 @@ def _float(text: str) -> float:
 
 def _int(text: str) -> float:
     try:
-        return int(text)
+        value = int(text)
     except ValueError:  # of thousands of digits
         return Number(text)
+    return value if text != "-0" else Number(text)

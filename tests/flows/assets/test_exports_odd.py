@@ -362,3 +362,31 @@ def test_a_row_that_cannot_be_written_is_named(place, judges, monkeypatch):
     assert [judges.rows[0]["id"] in said for said in done.problems] == [True]
     assert (done.changed, done.deleted) == (1, 0)
     assert place.rows("SELECT name FROM evaluations WHERE valid_to IS NULL ORDER BY name") == [("Changed",), ("Cut",)]
+
+
+# --- commands
+
+
+def test_the_command_makes_tables_anew(store, simulator, tmp_path, hedgerow):
+    """`sync exports --rebuild` says how many; of a list with history there is nothing to read again."""
+    store.add("text/csv", NOW, content=Blob.of(CSV))
+    to = {"HEDGEROW_DESTINATION": f"duckdb:{tmp_path / 'here'}"}
+    assert hedgerow(simulator, "sync", "exports", **to).returncode == 0
+    anew, refused, ranged = (
+        hedgerow(simulator, "sync", *more, **to)
+        for more in (("exports", "--rebuild"), ("evaluations", "--rebuild"), ("exports", "--rebuild", "--since", "7d"))
+    )
+
+    assert (anew.returncode, refused.returncode, ranged.returncode) == (0, 2, 2)
+    assert "1 table made anew" in anew.stdout + anew.stderr
+    assert "--rebuild says nothing of evaluations" in refused.stderr
+
+
+def test_look_ups_print_what_no_terminal_can(store, simulator, hedgerow):
+    """Half a pair is its escape in every list, as in the tables."""
+    store.add("text/csv", NOW, content=Blob.of(CSV), filename="weekly \ud83d")
+    shown, told = hedgerow(simulator, "exports", "list"), hedgerow(simulator, "exports", "list", "--json")
+
+    assert (shown.returncode, told.returncode) == (0, 0)
+    assert r"weekly \ud83d" in shown.stdout
+    assert json.loads(told.stdout)["exports"][0]["filename"] == r"weekly \ud83d"
