@@ -6,11 +6,12 @@ from datetime import timedelta
 
 from prefect import flow, runtime
 
+from flows.assets import verified
+from flows.assets.verifying import Checked
 from flows.orchestration import adapter
 from flows.orchestration.adapter import Ended
 from flows.orchestration.artifacts import Verified
 from flows.orchestration.parameters import Minutes, ProjectId, Since, Until
-from flows.runs import verify as verify_runs
 from flows.settings.model import Settings
 
 
@@ -27,7 +28,7 @@ def verify_events(
     repair: bool = False,
     accept_deletions: bool = False,
     max_wait_minutes: Minutes = 10,
-) -> Ended[Verified]:
+) -> Ended[Verified | Checked]:
     """Compare what is landed with the destination and the source, for every project.
 
     Args:
@@ -39,9 +40,9 @@ def verify_events(
         max_wait_minutes: A longer wait for the source's limits is left to the next run.
     """
 
-    def verify(settings: Settings, project_id: int, done: list[Verified]) -> None:
+    def verify(settings: Settings, project_id: int, done: list[Verified | Checked]) -> None:
         def work() -> None:
-            found, report = verify_runs.verify_events(
+            found = verified.verify(
                 settings,
                 project_id,
                 since=since,
@@ -51,7 +52,9 @@ def verify_events(
                 max_wait=timedelta(minutes=max_wait_minutes),
                 listener=adapter.listener(project_id),
             )
-            done.append(Verified(project_id, found, report))
+            if found.events is not None:
+                done.append(Verified(project_id, *found.events))
+            done.extend(found.others)
 
         adapter.step(f"project {project_id} · verify", work)
 

@@ -254,11 +254,6 @@ class Landing:
         return Removal(self.entry.start, at, self.removed) if self.removed else None
 
     @property
-    def found(self) -> tuple[tuple[datetime, Changes], ...]:
-        """All that goes into the history of changes, and when it was found."""
-        return (*self.history, *([(self.entry.read_at, self.changes)] if self.changes else ()))
-
-    @property
     def partial(self) -> bool:
         """The date has rows beside these, so that an identity may now occur in it twice (docs/ledger.md)."""
         return self.tail or self.entry.end - self.entry.start < timedelta(days=1)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from sinks import errors
 from sinks.entries import Entry, Landing, Note, Rebuild, Removal
 from sinks.ledger import Ledger, follows, generations, marks_after, off_the_list, recent
-from sinks.sink import EPOCH, HASHED, IDENTITIES, REJECTS, Change, Holding, Run, after
+from sinks.sink import EPOCH, HASHED, IDENTITIES, REJECTS, Change, Holding, Run, after, changes_of
 
 Stream = tuple[int, str]
 ORDER = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinct_id")]
@@ -96,7 +96,7 @@ class MemorySink:
                 rejects = pa.concat_tables([old.filter(pc.less(old["at"], bound)), rejects])
             self._rejects[entry.key] = rejects
             landed.append(new)
-            self._changes += [Change(*entry.key, found_at, changes) for found_at, changes in landing.found]
+            self._changes += [Change(*entry.key, found_at, changes) for found_at, changes in changes_of(landing)]
             if landing.removal is not None:
                 self._removals[stream] = recent((*self._removals.get(stream, ()), landing.removal))
             self._entries[stream][entry.start] = new

@@ -154,6 +154,11 @@ def after(known: Entry | None, landing: Landing) -> Entry:
     raise errors.GenerationConflict(window, expected=entry.generation, found=new.found)
 
 
+def changes_of(landing: Landing) -> tuple[tuple[datetime, Changes], ...]:
+    """What goes into the history of changes with *landing*, and when it was found."""
+    return (*landing.history, *([(landing.entry.read_at, landing.changes)] if landing.changes else ()))
+
+
 def by_stream(notes: Iterable[Note]) -> Iterable[tuple[tuple[int, str], list[Note]]]:
     """*notes* of each project and stream."""
     found: dict[tuple[int, str], list[Note]] = {}

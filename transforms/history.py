@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -63,7 +64,7 @@ class Merged:
     doubtful: bool
     current: int
     differs: bool
-    unwritten: tuple[str, ...] = ()
+    unwritten: tuple[Any, ...] = ()
 
     def __bool__(self) -> bool:
         return self.differs
@@ -97,14 +98,12 @@ def merged(
     ours = [row for row in held if row["project_id"] == project_id]
     current = {row["id"]: row for row in ours if row["valid_to"] is None}
     rows, unwritten = _made(shown.rows, shape=shape, project_id=project_id)
-    gone, missing, doubtful = _gone(current, rows, shown, shape=shape, accept_deletions=accept_deletions)
+    gone, missing, doubtful = _gone(current, {*rows, *unwritten}, shown, shape=shape, accept_deletions=accept_deletions)
     at = _after(ours, shown.at)
     now: dict[Any, dict[str, Any]] = {}  # what the current row of an id becomes
     added, new, changed = [], 0, 0
     for name, row in rows.items():
         before = current.get(name)
-        if row is None:
-            continue
         if before is not None and not _differs(row, before, shape):
             now[name] = before | {"missing_since": None}
             continue
@@ -135,18 +134,43 @@ def merged(
 
 def _made(
     shown: Iterable[Mapping[str, Any]], *, shape: Shape, project_id: int
-) -> tuple[dict[Any, dict[str, Any] | None], tuple[str, ...]]:
-    """The table's row of each id, None where it cannot be one, and the ids of these."""
-    rows: dict[Any, dict[str, Any] | None] = {}
+) -> tuple[dict[Any, dict[str, Any]], tuple[Any, ...]]:
+    """The table's row of each id that can be one, and the other ids."""
+    rows: dict[Any, dict[str, Any]] = {}
     unwritten = []
     for one in shown:
         name = _id(one, shape)
         try:
             rows[name] = _row(shape.written(one), shape=shape, project_id=project_id)
         except (RecursionError, ValueError, OverflowError):  # nested too deeply, or an id of more than 64 bits
-            rows[name] = None
-            unwritten.append(str(name))
+            unwritten.append(name)
     return rows, tuple(unwritten)
+
+
+def broken(history: pa.Table, project_id: int) -> dict[Any, str]:
+    """What cannot be in a project's history, by id: each object has one current row, and each row begins where the one
+    before it ended."""
+    found: dict[Any, list[tuple[datetime, datetime | None]]] = {}
+    for row in history.select(["project_id", "id", "valid_from", "valid_to"]).to_pylist():
+        if row["project_id"] == project_id:
+            found.setdefault(row["id"], []).append((row["valid_from"], row["valid_to"]))
+    faults = {name: _fault(sorted(times, key=_last_first_ended)) for name, times in found.items()}
+    return {name: fault for name, fault in sorted(faults.items()) if fault}
+
+
+def _last_first_ended(times: tuple[datetime, datetime | None]) -> tuple[datetime, bool]:
+    return times[0], times[1] is None
+
+
+def _fault(times: Sequence[tuple[datetime, datetime | None]]) -> str:
+    """What is wrong with the rows of one object, which ascend; empty where nothing is."""
+    current = sum(end is None for _, end in times)
+    if current != 1:
+        return f"{current} current rows" if current else "no current row"
+    for (start, end), (following, _) in pairwise(times):
+        if end != following or end <= start:
+            return f"rows that do not follow each other at {following:%Y-%m-%dT%H:%M:%SZ}"
+    return ""
 
 
 def _gone(

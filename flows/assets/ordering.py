@@ -53,18 +53,22 @@ class OrderNotes:
 
 def snapshot_of(one: Asset) -> str | None:
     """The name of the snapshot that *one* was ordered for, by its mark: also where the run that ordered it is gone."""
-    found = _SNAPSHOT_MARK.fullmatch(str(one.mark))
+    return snapshot_marked(one.mark)
+
+
+def snapshot_marked(mark: object) -> str | None:
+    """The name of the snapshot in *mark*; None where it is no snapshot's."""
+    found = _SNAPSHOT_MARK.fullmatch(str(mark))
     return found[1] if found else None
 
 
 def snapshot_in(context: str | None) -> str | None:
-    """The same of the text of an export's context."""
+    """The name of the snapshot in the text of an export's context; None where it is no snapshot's."""
     try:
         found = json.loads(context or "null")
     except (ValueError, RecursionError):
         return None
-    mark = _SNAPSHOT_MARK.fullmatch(str(found.get(exports.MARK))) if isinstance(found, dict) else None
-    return mark[1] if mark else None
+    return snapshot_marked(found.get(exports.MARK)) if isinstance(found, dict) else None
 
 
 def make(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from flows.assets import contents, ordering
+from flows.assets import contents, derived
 from flows.assets.synced import Synced
 from flows.assets.tables import named, put_table, replaced, table_of
 from flows.runs.catalog import EXPORTS
@@ -35,7 +35,7 @@ def rebuild(sink: Destination, done: Synced, growing: Container[str]) -> None:
     for row in sorted(rows.values(), key=lambda row: (row["created_at"] is not None, row["created_at"], row["id"])):
         if row["content_sha256"] is None:
             continue
-        own, snapshot = f"export_{done.project_id}_{row['id']}", ordering.snapshot_in(row["export_context"])
+        own, snapshot = f"export_{done.project_id}_{row['id']}", derived.snapshot_of(row)
         if snapshot is not None and snapshot not in growing and not _grows(sink, snapshot, there):
             continue
         made = _made(sink, row, done, snapshot=snapshot)

@@ -88,19 +88,17 @@ def verify(
     verbose: Verbose = False,
 ) -> None:
     """Name every difference between source, ledger and destination (exit 3); with --repair read only those windows again."""
-    from flows.landing.verification import Verification
+    from flows.assets import verified
     from flows.report import results, terminal
     from flows.runs import projects, wiring
-    from flows.runs.run import Report
-    from flows.runs.verify import verify_events
 
     settings = settings_of(destination, project).settings
     longest = longest_wait(max_wait)
-    found: dict[int, tuple[Verification, Report]] = {}
+    found: dict[int, verified.Verified] = {}
 
     def verify_project(project_id: int) -> None:
         with terminal.progress(project_id, quiet=quiet, verbose=verbose) as listener:
-            found[project_id] = verify_events(
+            found[project_id] = verified.verify(
                 settings,
                 project_id,
                 since=since,
@@ -115,7 +113,7 @@ def verify(
     failures = projects.each(wiring.projects(settings), verify_project)
     results.verified(found, failures, repair=repair, json_output=json_output, quiet=quiet)
     fail_first(failures, of=wiring.projects(settings))
-    if not all(verification.good for verification, _ in found.values()):
+    if not all(one.good for one in found.values()):
         raise typer.Exit(INCOMPLETE)
 
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from extractors.window import iso
 from flows.assets.synced import Synced
+from flows.assets.verifying import Checked
 from flows.landing.verification import Verification
 from flows.report import results, words
 from flows.report.status import Kind, Segment, Summary, cells
@@ -38,7 +39,7 @@ class Verified:
         return self.report.problems
 
 
-AnyReport = Report | Synced | Verified
+AnyReport = Report | Synced | Verified | Checked
 
 
 def row(told: AnyReport) -> dict[str, object]:
@@ -52,6 +53,17 @@ def row(told: AnyReport) -> dict[str, object]:
             "deleted": told.deleted,
             "contents": told.contents,
             "snapshots": told.snapshots,
+            "requests": told.requests,
+            "seconds": told.seconds,
+            "problems": len(told.problems),
+        }
+    if isinstance(told, Checked):
+        return {
+            "project": told.project_id,
+            "stream": told.stream,
+            "rows": told.rows,
+            "contents": told.contents,
+            "tables": told.tables,
             "requests": told.requests,
             "seconds": told.seconds,
             "problems": len(told.problems),
@@ -157,7 +169,7 @@ def alerts(told: AnyReport, *, gaps: Sequence[Segment] = (), before: Sequence[Ru
     done = told.report if isinstance(told, Verified) else told
     since, until = (done.since, done.until) if isinstance(done, Report) else (None, None)
     found = []
-    repeated = not isinstance(told, Verified) and _known(done, before)
+    repeated = not isinstance(told, Verified | Checked) and _known(told, before)
     if told.problems and not repeated:
         found.append(Alert(DIFFERENCE, done.project_id, done.stream, tuple(told.problems), since, until))
     mine = [

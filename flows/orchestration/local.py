@@ -282,7 +282,8 @@ def main(arguments: Sequence[str]) -> int:
             say(f"waiting for the first scheduled run of sync-events (every {EVERY_S} s)")
             run = running.wait(lambda: _completed(running), "a scheduled run completes")
             held = status.summaries(Settings.model_validate({"destination": {"address": destination}}))
-            say(f"{run['name']}: completed; {counted(sum(one.rows for one in held), 'event')} in {destination}")
+            rows = sum(one.rows for one in held if one.held is None)
+            say(f"{run['name']}: completed; {counted(rows, 'event')} in {destination}")
             say("Ctrl-C ends everything")
             signal.pause()
     except KeyboardInterrupt:

@@ -11,7 +11,10 @@ from rich.console import Console
 
 from extractors.window import iso
 from flows.assets.synced import Synced
+from flows.assets.verified import Verified
 from flows.landing.verification import Verification
+from flows.report import beside
+from flows.report.beside import held_lines
 from flows.report.documents import as_json
 from flows.report.status import LATENESS, Kind, Summary, cells
 from flows.report.terminal import note, say
@@ -151,7 +154,7 @@ SHOWN = 20  # differences, and uuids of one, that people are shown; --json has t
 
 
 def verified(
-    found: Mapping[int, tuple[Verification, Report]],
+    found: Mapping[int, Verified],
     failures: Mapping[int, Exception],
     *,
     repair: bool,
@@ -160,39 +163,50 @@ def verified(
 ) -> None:
     """The result of a verification; problems also on stderr. *failures*: by project, also part of the JSON document."""
     if json_output:
-        projects = [
-            {
-                "project_id": project_id,
-                **asdict(done),
-                "good": done.good,
-                "problems": findings.of_verification(done),
-                "requests": run.requests,
-                "verified": run.verified,
-            }
-            for project_id, (done, run) in found.items()
-        ]
+        projects = [_verified(one) for one in found.values()]
         as_json({"projects": projects, "failed": list(_failed(failures).values())})
-        for project_id, (done, _) in found.items():
-            for problem in findings.of_verification(done):
+        for project_id, one in found.items():
+            for problem in one.problems:
                 note(f"incomplete: project {project_id}: {problem}", style="yellow")
         return
-    for project_id, (done, run) in found.items():
-        if not quiet:
-            say(
-                f"project {project_id}: {counted(done.windows, 'window')}, {done.compared:,} compared with the source "
-                f"· {counted(run.requests, 'request')} · {run.seconds:.1f} s"
+    for project_id, one in found.items():
+        if one.events is not None:
+            _say_verified(project_id, *one.events, repair=repair, quiet=quiet)
+        beside.say_checked(one.others, quiet=quiet)
+
+
+def _verified(one: Verified) -> dict[str, Any]:
+    """The JSON of one project's verification: that of its events, and a list of the streams beside them."""
+    done, run = one.events or (Verification(), None)
+    return {
+        "project_id": one.project_id,
+        **asdict(done),
+        "good": one.good,
+        "problems": one.problems,
+        "requests": (run.requests if run else 0) + sum(other.requests for other in one.others),
+        "verified": run.verified if run else 0,
+        "streams": [asdict(other) | {"good": other.good, "problems": other.problems} for other in one.others],
+    }
+
+
+def _say_verified(project_id: int, done: Verification, run: Report, *, repair: bool, quiet: bool) -> None:
+    """What was found of a project's events, for people."""
+    if not quiet:
+        say(
+            f"project {project_id}: {counted(done.windows, 'window')}, {done.compared:,} compared with the source "
+            f"· {counted(run.requests, 'request')} · {run.seconds:.1f} s"
+        )
+        for part in (one for one in done.outside if one.where != "between"):
+            span = f"{day(part.first)} .. {day(part.last)}"
+            note(
+                f"project {project_id}: outside what is landed the source holds "
+                f"{counted(part.rows, 'row')} {part.where} it ({span})"
             )
-            for part in (one for one in done.outside if one.where != "between"):
-                span = f"{day(part.first)} .. {day(part.last)}"
-                note(
-                    f"project {project_id}: outside what is landed the source holds "
-                    f"{counted(part.rows, 'row')} {part.where} it ({span})"
-                )
-        for line in _differences(done, repair=repair):
-            note(f"project {project_id}: {line}", style="" if done.good else "yellow")
-        if not quiet and done.good:
-            mended = "all differences are mended" if done.differences else "no difference"
-            say(f"project {project_id}: {mended}{' but the copies named above' if done.unmerged else ''}")
+    for line in _differences(done, repair=repair):
+        note(f"project {project_id}: {line}", style="" if done.good else "yellow")
+    if not quiet and done.good:
+        mended = "all differences are mended" if done.differences else "no difference"
+        say(f"project {project_id}: {mended}{' but the copies named above' if done.unmerged else ''}")
 
 
 def _differences(done: Verification, *, repair: bool) -> Iterator[str]:
@@ -259,6 +273,7 @@ def as_status(one: Summary) -> dict[str, Any]:
         "days": [asdict(day) for day in one.days],
         "budget": [asdict(used) for used in one.budget],
         "runs": [asdict(run) for run in one.runs],
+        "held": asdict(one.held) if one.held else None,
     }
 
 
@@ -276,12 +291,12 @@ _LEVELS = "▁▂▃▄▅▆▇█"
 def show_status(one: Summary) -> None:
     """The status of one stream for people."""
     say(f"project {one.project_id} · {one.stream}")
-    if not one.windows:
+    if not one.windows and one.held is None:
         say(f"  nothing landed yet: run hedgerow sync {one.stream}")
     else:
-        for name, text in _status_lines(one):
+        for name, text in _status_lines(one) if one.held is None else held_lines(one.stream, one.held):
             Console(highlight=False, soft_wrap=True).print(f"  [dim]{name:<10}[/] {text}")
-    for run in one.runs:
+    for run in one.runs[:1] if one.held else one.runs:  # those of all streams stand with the events
         command = run.command if run.stream == one.stream else f"{run.command} {run.stream}"
         what = f"{day(run.started_at)} {command}: {run.outcome}"
         did = f"{counted(run.rows, 'row')}, {counted(run.requests, 'request')}"

@@ -1,4 +1,4 @@
-"""What a destination holds of one stream, told from its ledger and histories. Pure; asks neither PostHog nor a clock.
+"""What a destination holds of each stream, told from its ledger, tables and histories. Asks PostHog nothing.
 
 Shown by flows.report.terminal (terminal, JSON) and flows.report.status_page (HTML). States: contract.md §4.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from extractors.request import Bucket
 from extractors.window import DAY, midnight
+from flows.assets.held import Held, held
 from flows.landing.session import STREAM
+from flows.runs.catalog import STREAMS, Stream
 from flows.runs.wiring import Listener, limits_of, now, pacing_of, sink_of
 from flows.settings.model import Settings
 from sinks.destination import Destination
@@ -90,6 +92,7 @@ class Summary:
     time that was compared; *uncompared*: settled windows that it was not asked about since they were landed.
     *unmerged*: windows of which the source holds different copies of one event.
     *lateness*: late events by how late they came at least, in the order of LATENESS; *budget*: empty where no key is set.
+    *held*: of a stream beside events, which has no windows and no time that they cover.
     """
 
     project_id: int
@@ -115,6 +118,7 @@ class Summary:
     lateness: tuple[int, ...]
     budget: tuple[Used, ...]
     runs: tuple[Run, ...]
+    held: Held | None = None
 
     @property
     def gaps(self) -> tuple[Segment, ...]:
@@ -261,12 +265,38 @@ def _lateness_bounds() -> Iterator[tuple[timedelta, timedelta]]:
 
 
 RUNS_SHOWN = 10
+RUNS_SEARCHED = 1_000  # for the last ones of a stream that is synced seldom
 
 
 def summaries(settings: Settings) -> list[Summary]:
-    """What the destination holds of every project that is set, or else of every project it knows. Asks PostHog nothing."""
+    """What the destination holds of every project that is set, or else of every project it knows, stream by stream.
+
+    A project of which nothing is landed has one that says so.
+    """
     sink = sink_of(settings)
-    return [summary_of(settings, sink, project_id) for project_id in settings.source.project_id or sink.projects()]
+    return [
+        one
+        for project_id in settings.source.project_id or sink.projects()
+        for one in _of_project(settings, sink, project_id)
+    ]
+
+
+def _of_project(settings: Settings, sink: Destination, project_id: int) -> list[Summary]:
+    landed = [stream for stream in STREAMS if sink.origin(project_id, stream.name) is not None]
+    if not landed:
+        return [summary_of(settings, sink, project_id)]
+    runs = sink.runs(project_id, limit=RUNS_SEARCHED)
+    return [
+        summary_of(settings, sink, project_id) if stream.ranged else _beside(sink, project_id, stream, runs)
+        for stream in landed
+    ]
+
+
+def _beside(sink: Destination, project_id: int, stream: Stream, runs: Sequence[Run]) -> Summary:
+    mine = [run for run in runs if run.stream == stream.name]
+    there = held(sink, project_id, stream, mine)
+    bare = summary(project_id, stream.name, Ledger(), now=now(), runs=mine[:RUNS_SHOWN])
+    return replace(bare, rows=there.rows, held=there)
 
 
 def summary_of(settings: Settings, sink: Destination, project_id: int) -> Summary:

@@ -10,8 +10,11 @@ from datetime import date, datetime
 from html import escape
 from itertools import groupby
 
+from flows.assets.held import Held
+from flows.report import words
 from flows.report.status import LATENESS, Day, Kind, Summary
-from flows.report.words import counted, spoken
+from flows.report.words import counted, sized, spoken
+from flows.runs.catalog import BY_NAME
 
 WORDS = {
     Kind.VERIFIED: "verified: the source counts what is landed",
@@ -68,6 +71,8 @@ def page(summaries: Sequence[Summary], *, destination: str, made_at: datetime) -
 
 def _stream(one: Summary) -> str:
     title = f"<h2>Project {one.project_id} · {escape(one.stream)}</h2>"
+    if one.held is not None:
+        return f"<section>{title}{_held_cards(one.stream, one.held)}{_runs(one)}</section>"
     if not one.windows:
         return f"<section>{title}<p>Nothing is landed yet: run <code>hedgerow sync</code>.</p>{_runs(one)}</section>"
     return (
@@ -95,11 +100,28 @@ def _cards(one: Summary) -> str:
         cards.append(
             (f"{max(0, used.per_hour - used.last_hour):,}", f"{escape(used.bucket)} requests left this hour", False)
         )
+    return f"<p>{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}</p>{_drawn(cards)}"
+
+
+def _held_cards(stream: str, held: Held) -> str:
+    """What is held of a stream beside events."""
+    cards = [
+        (f"{held.rows:,}", f"rows of {counted(held.current + held.deleted, BY_NAME[stream].singular)}", False),
+        (f"{held.missing:,}", "missing", bool(held.missing)),
+        (f"{held.deleted:,}", "deleted", False),
+    ]
+    if held.contents:
+        cards.append((f"{held.contents:,}", f"contents of {sized(held.bytes)}, {counted(held.tables, 'table')}", False))
+    return f"<p>Last read {words.day(held.read_at)}, last changed {words.day(held.changed_at)}</p>{_drawn(cards)}"
+
+
+def _drawn(cards: Sequence[tuple[str, str, bool]]) -> str:
+    """Cards: a figure, what it is, and whether it is an alarm."""
     shown = "".join(
         f'<div class="card{" alarm" if alarm else ""}"><b>{text}</b><span>{word}</span></div>'
         for text, word, alarm in cards
     )
-    return f"<p>{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}</p><div class='cards'>{shown}</div>"
+    return f"<div class='cards'>{shown}</div>"
 
 
 def _percent(share: float) -> str:
@@ -194,13 +216,14 @@ def _runs(one: Summary) -> str:
     if not one.runs:
         return ""
     rows = "".join(
-        f"<tr><td>{run.started_at:%Y-%m-%d %H:%M}</td><td>{escape(run.command)}</td><td>{escape(run.outcome)}</td>"
+        f"<tr><td>{run.started_at:%Y-%m-%d %H:%M}</td>"
+        f"<td>{escape(run.command)}</td><td>{escape(run.stream)}</td><td>{escape(run.outcome)}</td>"
         f'<td class="n">{run.rows:,}</td><td class="n">{run.windows:,}</td><td class="n">{run.requests:,}</td>'
         f'<td class="n">{spoken(run.finished_at - run.started_at)}</td><td class="error">{escape(run.error)}</td></tr>'
         for run in one.runs
     )
     numbers = "".join(f'<th class="n" scope="col">{name}</th>' for name in ("rows", "windows", "requests", "took"))
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("started", "command", "outcome"))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("started", "command", "stream", "outcome"))
     return (
         f'<div class="panel"><h3>Last runs</h3><div class="scroll" tabindex="0"><table><thead><tr>{head}{numbers}'
         f'<th scope="col">what was said</th></tr></thead><tbody>{rows}</tbody></table></div></div>'

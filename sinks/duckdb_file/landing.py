@@ -14,7 +14,7 @@ from sinks.duckdb_file.rows import TIMES, entry_of, ledger_table, ledger_values,
 from sinks.duckdb_file.schema import ADDED_COLUMNS, ALL_COLUMNS, COLUMNS, SINCE, format_of
 from sinks.entries import Entry, Landing, Removal
 from sinks.ledger import REMOVALS_KEPT, Ledger, marks_after, marks_kept, recent
-from sinks.sink import after
+from sinks.sink import after, changes_of
 
 SLICE_BYTES = 16 * 2**20
 WINDOW = "project_id = ? AND stream = ? AND window_start = ?"
@@ -79,7 +79,7 @@ def land_window(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
         old = "DELETE FROM hedgerow.removals WHERE project_id = ? AND stream = ? AND removed_at <= ?"
         db.execute(old, [*of, removal.at - REMOVALS_KEPT])
         db.execute("INSERT INTO hedgerow.removals VALUES (?, ?, ?, ?, ?)", [*key, removal.at, removal.rows])
-    for found_at, news in landing.found:
+    for found_at, news in changes_of(landing):
         counts = [found_at, news.late, news.deleted, news.changed, news.lateness.total_seconds()]
         db.execute(f"INSERT INTO hedgerow.changes VALUES ({', '.join('?' * 8)})", [*key, *counts])
     _write_step(db, landing, unchecked=changed and landing.partial and landing.rows.num_rows > 0)

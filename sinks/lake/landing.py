@@ -24,7 +24,7 @@ from sinks.lake.stream import Stream
 from sinks.lake.window_file import FILE_SCHEMA, Footer
 from sinks.ledger import marks_after, marks_kept, recent
 from sinks.objects.base import Changed, Exists, Missing, Objects
-from sinks.sink import REJECTS, after
+from sinks.sink import REJECTS, after, changes_of
 
 BUFFERED_BYTES = 64 * 2**20  # of Arrow rows: a larger window is written to a file before it goes up
 
@@ -69,7 +69,7 @@ def footer_of(
         unchecked=(changed and landing.partial and landing.rows.num_rows > 0)
         or (file is not None and known.unchecked(file)),
         quarantine=quarantine,
-        changes=(*(old.changes if old else ()), *landing.found),
+        changes=(*(old.changes if old else ()), *changes_of(landing)),
         removed=recent(removed),
     )
 

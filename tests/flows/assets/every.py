@@ -131,17 +131,8 @@ def opened(address: str, directory: Path) -> Destination:
 def told(sink: Destination) -> dict[str, Any]:
     """Everything that a destination holds, in an order of its own, without where contents lie and what only it knows:
     how often it was written."""
-    found: dict[str, Any] = {"projects": sink.projects()}
-    for name in sink.tables():
-        held = sink.table(name)
-        assert held is not None
-        found[name] = (_types(held.rows), _rows(held.rows))
-        if name == "exports":
-            for row in held.rows.to_pylist():
-                if row["content_path"]:
-                    with sink.content(row["content_path"]) as file:
-                        found[f"content {row['project_id']} {row['id']}"] = file.read()
-    for one in sink.projects():
+    found = told_beside(sink)
+    for one in found["projects"]:
         found[f"origins {one}"] = [sink.origin(one, stream.name) for stream in STREAMS]
         found[f"runs {one}"] = sink.runs(one, limit=1_000)
         ledger = sink.ledger(one, "events")
@@ -152,6 +143,21 @@ def told(sink: Destination) -> dict[str, Any]:
         found[f"quarantine {one}"] = sorted(
             str(row) for entry in ledger.entries.values() for row in sink.rejects(entry).to_pylist()
         )
+    return found
+
+
+def told_beside(sink: Destination) -> dict[str, Any]:
+    """Tables and contents."""
+    found: dict[str, Any] = {"projects": sink.projects()}
+    for name in sink.tables():
+        held = sink.table(name)
+        assert held is not None
+        found[name] = (_types(held.rows), _rows(held.rows))
+        if name == "exports":
+            for row in held.rows.to_pylist():
+                if row["content_path"]:
+                    with sink.content(row["content_path"]) as file:
+                        found[f"content {row['project_id']} {row['id']}"] = file.read()
     return found
 
 

@@ -21,10 +21,11 @@ from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
 from extractors.window import Range
 from flows import backfill
+from flows.assets import copying
 from flows.assets import streams as assets
+from flows.assets.copying import Backup
 from flows.assets.synced import Synced
 from flows.cli import app, demo
-from flows.landing import copy
 from flows.landing.copy import Copied
 from flows.landing.outcome import Outcome
 from flows.landing.verification import Difference, Verification
@@ -265,13 +266,14 @@ def test_command_ends_with_3_where_anything_is_wrong(arguments, wrong, status, t
     def verified(settings: object, project_id: int, **more: object) -> tuple[Verification, Report]:
         return Verification(windows=1, stale=project_id in wrong.get("verify", ())), REPORT
 
-    def copied(project_id: int, *named: object, **more: object) -> Copied:
-        return Copied(project_id, standing=[AT] if project_id in wrong.get("copy", ()) else [])
+    def copied(project_id: int, *named: object, **more: object) -> Backup:
+        found = Copied(project_id, standing=[AT] if project_id in wrong.get("copy", ()) else [])
+        return Backup(project_id, found, (), 0)
 
     monkeypatch.setattr(loads, "load_events", load_events)
     monkeypatch.setattr(assets, "sync", synced)
     monkeypatch.setattr(verify, "verify_events", verified)
-    monkeypatch.setattr(copy, "copy", copied)
+    monkeypatch.setattr(copying, "copy", copied)
     monkeypatch.setattr(demo, "demo", lambda output, **more: "demo" not in wrong)
     ended = app.app([*arguments], standalone_mode=False) or 0
     told = capsys.readouterr()

@@ -43,8 +43,8 @@ BREAKS = [
     Break(
         "a table of two runs fails one",
         "flows/assets/tables.py",
-        "        replaced(self._sink, name, lambda old: table, views=views)\n",
-        '        self._sink.replace(name, table, version="", views=views)\n',
+        '    replaced(sink, name, change, views={f"export_{asset_id}"',
+        '    sink.replace(name, change(None), version="", views={f"export_{asset_id}"',
         f"{ORDER} -k 'same_content and export_1_1'",
     ),
     Break(
@@ -144,8 +144,8 @@ BREAKS = [
     Break(
         "one table for an export of two projects",
         "flows/assets/tables.py",
-        '        name = f"export_{self._project_id}_{one.id}"\n',
-        '        name = f"export_1_{one.id}"\n',
+        'f"export_{self._project_id}_{one.id}"',
+        'f"export_1_{one.id}"',
         "tests/flows/assets/test_assets.py -k 'two_projects and file'",
     ),
     Break(
@@ -158,8 +158,8 @@ BREAKS = [
     Break(
         "one view for an export of two projects",
         "flows/assets/tables.py",
-        "        alone = all(row[",
-        "        alone = True or all(row[",
+        "    alone = all(row[",
+        "    alone = True or all(row[",
         "tests/flows/assets/test_assets.py -k 'two_projects and not moto'",
     ),
     Break(
@@ -354,8 +354,8 @@ BREAKS = [
     Break(
         "--rebuild says nothing to exports",
         "flows/cli/loading.py",
-        "            rebuild=load.rebuild,\n            max_wait=load.max_wait,\n            listener=listener,\n        )\n    )\n",
-        "            max_wait=load.max_wait,\n            listener=listener,\n        )\n    )\n",
+        "rebuild=load.rebuild,\n            max_wait=load.max_wait,\n            listener=listener,\n        )\n    )",
+        "max_wait=load.max_wait,\n            listener=listener,\n        )\n    )",
         "tests/flows/assets/test_exports_odd.py -k the_command_makes",
     ),
     Break(

@@ -64,15 +64,15 @@ BREAKS = [
     Break(
         "a verification that found something ends with 0",
         "flows/cli/app.py",
-        "    if not all(verification.good for verification, _ in found.values()):\n",
+        "    if not all(one.good for one in found.values()):\n",
         "    if not found:\n",
         f"{EXIT} -k 'ends_with_3 or quarantine'",
     ),
     Break(
         "one good project is a good verification",
         "flows/cli/app.py",
-        "    if not all(verification.good",
-        "    if not any(verification.good",
+        "    if not all(one.good for one in found",
+        "    if not any(one.good for one in found",
         f"{EXIT} -k ends_with_3",
     ),
     Break(
@@ -260,7 +260,7 @@ BREAKS = [
     Break(
         "a range of a list is taken",
         "flows/cli/loading.py",
-        "    if (since or until or rebuild) and not any(stream.ranged for stream in wanted):\n",
+        "    if (since or until) and not any(stream.ranged for stream in wanted):\n",
         "    if False:\n",
         "tests/flows/assets/test_annotations.py -k range_of_a_list",
     ),

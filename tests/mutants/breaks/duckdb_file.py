@@ -56,7 +56,7 @@ BREAKS = [
     ),
     Break(
         "content under its final name at once",
-        "sinks/duckdb_file/sink.py",
+        "sinks/duckdb_file/contents.py",
         "durable.arriving(target) as buffer:",
         'target.open("wb") as buffer:',
         f"{DURABLE} -k 'power_cut and kept_beside'",

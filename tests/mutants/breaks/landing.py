@@ -566,7 +566,7 @@ BREAKS = [
     Break(
         "a copy removes at the time of its readings",
         "flows/landing/copy.py",
-        "            landing = replace(landing, removed_at=now)\n"
+        "            landing = replace(landing, removed_at=now, history=news)\n"
         "            guard.landed(landing.entry, landing.removed, at=now)\n",
         "            guard.landed(landing.entry, landing.removed)\n",
         "tests/flows/landing/test_copy.py -k many_days",

@@ -99,7 +99,7 @@ BREAKS = [
     Break(
         "verify as JSON names nothing on stderr",
         "flows/report/results.py",
-        "            for problem in findings.of_verification(done):\n                note(",
+        "            for problem in one.problems:\n                note(",
         "            for problem in ():\n                note(",
         f"{EXIT} -k verify",
     ),

@@ -1,0 +1,314 @@
+"""`verify` and `status` of every stream: what is kept is what was landed, or it is named, and mended where it can be."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+
+from extractors.simulator.assets.blobs import Blob
+from flows.assets import verified, verifying
+from flows.report import status
+from flows.runs.catalog import BY_NAME
+from tests.flows.assets import every
+from tests.flows.assets.test_copying import A_ENDED, A_LATER, OTHER, A, row, table
+from transforms import history
+
+
+@dataclass(slots=True)
+class Landed:
+    """A destination with something of every stream, and the server that it came from."""
+
+    kind: str
+    home: Path
+    world: every.World
+
+    @property
+    def address(self) -> str:
+        return f"duckdb:{self.home / 'a.duckdb'}" if self.kind == "duckdb" else f"file:{self.home / 'lake'}"
+
+    def verify(self, *, repair: bool = False, since: str | None = None) -> verified.Verified:
+        return verified.verify(self.world.settings(self.address), 1, repair=repair, since=since)
+
+    def check(self, name: str = "exports", *, repair: bool = False) -> verifying.Checked:
+        """One stream alone."""
+        return verifying.verify(self.world.settings(self.address), 1, BY_NAME[name], repair=repair)
+
+    def told(self) -> dict[str, object]:
+        """What is held beside events and runs."""
+        return every.told_beside(every.opened(self.address, self.home))
+
+    def content(self, number: int) -> Path:
+        place = "a.duckdb.exports" if self.kind == "duckdb" else "lake/exports/contents"
+        return next((self.home / place / "1").glob(f"{number}-*"))
+
+    def cut(self, name: str, where: str) -> None:
+        """Rows of a table are gone by hand."""
+        if self.kind == "duckdb":
+            with duckdb.connect(str(self.home / "a.duckdb")) as db:
+                db.execute(f"DELETE FROM {name} WHERE {where}")
+            return
+        (file,) = (self.home / "lake").glob(f"**/{name}.parquet")
+        held = pq.read_table(file)
+        with duckdb.connect() as db:
+            rest = db.sql(f"FROM held WHERE NOT ({where})").to_arrow_table().cast(held.schema)
+        pq.write_table(rest.replace_schema_metadata(held.schema.metadata), file)
+
+    def drop(self, name: str) -> None:
+        if self.kind == "duckdb":
+            with duckdb.connect(str(self.home / "a.duckdb")) as db:
+                db.execute(f"DROP TABLE {name}")
+                db.execute("DELETE FROM hedgerow.meta WHERE key = ?", [f"table:{name}"])
+            return
+        next((self.home / "lake").glob(f"**/{name}.parquet")).unlink()
+
+
+@pytest.fixture(scope="module", params=["duckdb", "lake"])
+def filled(request, tmp_path_factory) -> Iterator[Landed]:
+    home = tmp_path_factory.mktemp(request.param)
+    with every.world(home) as made:
+        landed = Landed(request.param, home, made)
+        made.sync(landed.address)
+        made.change()
+        made.sync(landed.address)
+        yield landed
+
+
+@pytest.fixture
+def landed(filled, tmp_path) -> Landed:
+    shutil.copytree(filled.home, tmp_path, dirs_exist_ok=True)
+    return Landed(filled.kind, tmp_path, filled.world)
+
+
+def test_what_is_sound_is_good_and_asks_nothing_more(landed):
+    """Every stream is looked at; PostHog is asked about events alone."""
+    before = len(landed.world.simulator.requests)
+    found = landed.verify()
+    asked = {seen.endpoint for seen in landed.world.simulator.requests[before:]}
+
+    assert [(one.stream, one.differences, one.requests) for one in found.others] == [
+        (name, [], 0) for name in ("exports", "evaluations", "annotations")
+    ]
+    assert [(one.rows, one.contents, one.tables) for one in found.others] == [(7, 7, 6), (5, 0, 0), (2, 0, 0)]
+    assert asked <= {"list", "query"}
+
+
+def garbled(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+
+
+DAMAGES = {
+    "other bytes": (lambda it: garbled(it.content(1)), "the content of export 1", "it is damaged"),
+    "longer": (lambda it: it.content(3).write_bytes(every.PICTURE + b"!"), "the content of export 3", "it is damaged"),
+    "content gone": (lambda it: it.content(3).unlink(), "the content of export 3", "it is missing"),
+    "rows of a table": (lambda it: it.cut("export_1_1", "count = 7"), "export_1_1 holds 1 of 2 rows", "of its content"),
+    "a table": (lambda it: it.drop("export_1_2"), "the table export_1_2 is missing", "of its content"),
+    "rows of a snapshot": (lambda it: it.cut("weekly", "_export_id = 5"), "weekly holds 0 of 2 rows", "of its content"),
+    "a snapshot": (lambda it: it.drop("weekly"), "weekly holds 0 of 2 rows", "of its content"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damage_is_named_and_mended(damage, landed):
+    """What is wrong and what to do about it; a repair brings everything back as it was, and the next verify is content."""
+    wanted = landed.told()
+    act, what, why = DAMAGES[damage]
+    act(landed)
+    found = landed.check()
+    again = landed.check()
+    mended = landed.check(repair=True)
+
+    assert (found.good, again.differences) == (False, found.differences)
+    assert what in found.problems[0]
+    assert why in found.problems[0]
+    assert (mended.good, len(mended.differences)) == (True, len(found.differences))
+    assert landed.check().differences == []
+    assert landed.told() == wanted
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        pytest.param(lambda store: store.remove(3), "PostHog does not have it any more", id="expired"),
+        pytest.param(
+            lambda store: setattr(store.assets[2], "content", Blob.of(b"\x89PNG")),
+            "PostHog has another content of it now",
+            id="another",
+        ),
+    ],
+)
+def test_content_that_cannot_be_had_again_is_said(change, why, landed):
+    """The repair says of which contents PostHog has no more, mends the others, and is not done."""
+    store = landed.world.exports
+    before = [*store.assets], store.assets[2].content
+    landed.content(3).unlink()
+    landed.content(1).unlink()
+    change(store)
+    try:
+        found = landed.check(repair=True)
+    finally:
+        store.assets, store.assets[2].content = before
+
+    assert [(one.what, one.left) for one in found.differences] == [
+        ("the content of export 1", ""),
+        ("the content of export 3", found.differences[1].left),
+    ]
+    assert why in found.differences[1].left
+
+
+def test_history_that_cannot_be_is_named(landed):
+    """Two current rows, or none: no repair makes one of them up."""
+    landed.cut("evaluations", "valid_to IS NULL AND name = 'another'")
+    (fault,) = landed.check("evaluations", repair=True).problems
+
+    assert "has no current row" in fault
+    assert "backup" in fault
+
+
+def test_range_is_one_of_events(landed):
+    """What lies beside them has no time that a range could name."""
+    landed.content(3).unlink()
+
+    assert landed.verify(since=every.START.isoformat()).others == ()
+
+
+@pytest.mark.parametrize("filled", ["lake"], indirect=True)
+def test_table_that_cannot_be_read_is_said_to_whoever_asks(landed, hedgerow):
+    """By `sql` as much as by verify, and by no query that does not ask for it."""
+    (landed.home / "lake/exports/tables/export_1_1.parquet").write_bytes(b"PAR1 no more")
+    given = {"HEDGEROW_DESTINATION": landed.address}
+    other = hedgerow(landed.world.simulator, "sql", "SELECT count(*) FROM export_2", **given)
+    ended = hedgerow(landed.world.simulator, "sql", "FROM export_1_1", **given)
+    found = landed.check(repair=True)
+
+    assert other.returncode == 0
+    assert "exports/tables/export_1_1.parquet cannot be read" in ended.stderr
+    assert "exports/tables/export_1_1.parquet cannot be read" in found.problems[0]
+
+
+def test_verify_says_every_stream(landed, hedgerow):
+    """In words and in `--json`, which grows by a list; damage is exit 3, and so it stays in the history of runs."""
+    given = {"HEDGEROW_DESTINATION": landed.address}
+    sound = hedgerow(landed.world.simulator, "verify", "--json", **given)
+    landed.content(3).unlink()
+    damaged = hedgerow(landed.world.simulator, "verify", **given)
+    document = hedgerow(landed.world.simulator, "verify", "--json", **given)
+
+    (project,) = json.loads(sound.stdout)["projects"]
+    (other,) = json.loads(document.stdout)["projects"]
+    assert [one["stream"] for one in project["streams"]] == ["exports", "evaluations", "annotations"]
+    assert [one["good"] for one in other["streams"]] == [False, True, True]
+    assert other["good"] is False
+    assert any("the content of export 3" in problem for problem in other["problems"])
+    assert damaged.returncode == document.returncode == 3
+    assert "the content of export 3: it is missing" in damaged.stderr
+    assert "evaluations: 5 rows" in damaged.stdout
+    runs = every.opened(landed.address, landed.home).runs(1, limit=20)
+    assert {run.outcome for run in runs if run.command == "verify" and run.stream == "exports"} == {
+        "done",
+        "incomplete",
+    }
+
+
+def test_project_without_events_is_verified(tmp_path, hedgerow):
+    """Exports alone are landed: they are looked at, and nothing is missed."""
+    with every.world(tmp_path) as made:
+        made.sync(f"duckdb:{tmp_path / 'posthog.duckdb'}", only="exports")
+        ended = hedgerow(made.simulator, "verify", "--json")
+        told = hedgerow(made.simulator, "status")
+
+    assert ended.returncode == 0
+    assert json.loads(ended.stdout)["projects"][0]["problems"] == []
+    assert "nothing landed yet" not in told.stdout
+    assert "project 1 · exports" in told.stdout
+    assert "project 1 · events" not in told.stdout
+
+
+# --- status
+
+
+def test_status_shows_every_stream(landed, hedgerow):
+    """What is held of each, when it was last read, and its last run; the page has them too."""
+    given = {"HEDGEROW_DESTINATION": landed.address}
+    told = hedgerow(landed.world.simulator, "status", **given)
+    document = hedgerow(landed.world.simulator, "status", "--json", "--html", "page.html", **given)
+    streams = {one["stream"]: one for one in json.loads(document.stdout)["streams"]}
+
+    assert list(streams) == ["events", "exports", "evaluations", "annotations"]
+    assert {name: (one["rows"], bool(one["held"]), one["gaps"]) for name, one in streams.items()} == {
+        "events": (12, False, []),
+        "exports": (7, True, []),
+        "evaluations": (5, True, []),
+        "annotations": (2, True, []),
+    }
+    assert [run["stream"] for run in streams["evaluations"]["runs"]] == ["evaluations"] * 2
+    held = streams["evaluations"]["held"]
+    assert (held["current"], held["deleted"], held["missing"]) == (2, 1, 0)
+    assert (streams["exports"]["held"]["contents"], streams["exports"]["held"]["tables"]) == (7, 5)
+    for name in streams:
+        assert f"project 1 · {name}" in told.stdout
+        assert f"<h2>Project 1 · {name}</h2>" in Path("page.html").read_text(encoding="utf-8")
+    assert "5 of 3 evaluations" in told.stdout
+    assert "7 of 1.9 kB" in told.stdout
+
+
+def test_what_is_missing_is_shown(landed):
+    """A content that did not come, and objects that the source does not show any more."""
+    name = "exports" if landed.kind == "duckdb" else "assets"
+    if landed.kind == "duckdb":
+        with duckdb.connect(str(landed.home / "a.duckdb")) as db:
+            db.execute("UPDATE exports SET content_sha256 = NULL, content_bytes = NULL WHERE id = 1")
+            db.execute("UPDATE annotations SET missing_since = now() WHERE valid_to IS NULL")
+    else:
+        change(landed.home / f"lake/exports/{name}.parquet", "content_sha256 = NULL, content_bytes = NULL WHERE id = 1")
+        change(landed.home / "lake/annotations/annotations.parquet", "missing_since = now() WHERE valid_to IS NULL")
+    found = {one.stream: one.held for one in status.summaries(landed.world.settings(landed.address))}
+
+    assert (found["exports"].missing, found["annotations"].missing, found["evaluations"].missing) == (1, 1, 0)
+
+
+def change(file: Path, what: str) -> None:
+    """An UPDATE of a Parquet file."""
+    held = pq.read_table(file)
+    with duckdb.connect() as db:
+        db.execute("CREATE TABLE it AS FROM held")
+        db.execute(f"UPDATE it SET {what}")
+        rows = db.sql("FROM it").to_arrow_table().cast(held.schema)
+    pq.write_table(rows.replace_schema_metadata(held.schema.metadata), file)
+
+
+def test_nothing_landed_is_said_where_nothing_is(tmp_path, hedgerow):
+    """And only there: of a project without anything."""
+    with every.world(tmp_path) as made:
+        assert "nothing landed yet" in hedgerow(made.simulator, "status").stdout
+
+
+# --- histories against themselves
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        pytest.param([A], {}, id="one row"),
+        pytest.param([A_LATER, A_ENDED], {}, id="in any order"),
+        pytest.param([A_ENDED], {"a": "no current row"}, id="none is current"),
+        pytest.param([A, A_LATER], {"a": "2 current rows"}, id="two are current"),
+        pytest.param([row("a", 0, 1), A_LATER], {"a": "do not follow"}, id="a gap"),
+        pytest.param([row("a", 0, 3), A_LATER], {"a": "do not follow"}, id="an overlap"),
+        pytest.param([row("a", 2, 2), A_LATER], {"a": "do not follow"}, id="a row of no time"),
+        pytest.param([A, row("b", 0, 1)], {"b": "no current row"}, id="of one of two"),
+        pytest.param([A, OTHER, row("x", 0, 1, project_id=3)], {}, id="of another project"),
+    ],
+)
+def test_history_is_one_chain_for_each_object(rows, expected):
+    """One current row, and each begins where the one before it ended."""
+    found = history.broken(table(*rows), 1)
+
+    assert list(found) == list(expected)
+    assert all(said in found[name] for name, said in expected.items())
