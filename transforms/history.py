@@ -101,17 +101,16 @@ def merged(
     gone, missing, doubtful = _gone(current, {*rows, *unwritten}, shown, shape=shape, accept_deletions=accept_deletions)
     at = _after(ours, shown.at)
     now: dict[Any, dict[str, Any]] = {}  # what the current row of an id becomes
-    added, new, changed = [], 0, 0
+    added = []
     for name, row in rows.items():
         before = current.get(name)
         if before is not None and not _differs(row, before, shape):
             now[name] = before | {"missing_since": None}
             continue
-        new += before is None
-        changed += before is not None
         if before is not None:
             now[name] = before | {"valid_to": at, "missing_since": None}
         added.append(row | {"valid_from": at})
+    new = sum(name not in current for name in rows)
     now |= {name: current[name] | {"missing_since": current[name].get("missing_since") or at} for name in missing}
     for name in gone:
         now[name] = current[name] | {"valid_to": at, "missing_since": None}
@@ -120,7 +119,7 @@ def merged(
     return Merged(
         table=pa.Table.from_pylist([*kept, *added], schema=schema(shape)),
         new=new,
-        changed=changed,
+        changed=len(added) - len(gone) - new,
         deleted=len(gone),
         missing=tuple(sorted(missing)),
         hidden=len(missing & shown.living),

@@ -131,10 +131,14 @@ def _copy_exports(stream: Stream, source: Destination, target: Destination, done
         return
     theirs = export_rows.known(assets.rows, done.project_id)
     _copy_assets(theirs, source, target, done)
+    held = target.table(EXPORTS)
+    ours = export_rows.known(held.rows if held else None, done.project_id)
     names = source.tables()
     for name in names:
-        if found := re.fullmatch(rf"export_{done.project_id}_(\d+)", name):
-            _copy_table(name, theirs.get(int(found[1])), source, target, done)
+        found = re.fullmatch(rf"export_{done.project_id}_(\d+)", name)
+        row = theirs.get(int(found[1])) if found else None
+        if row is not None and _of_one_content(row, ours[row["id"]]):
+            _copy_table(name, row, source, target, done)
     others = {one.table for one in STREAMS}
     for name in names:
         if name not in others and not re.fullmatch(r"export_\d+_\d+", name):
@@ -209,13 +213,16 @@ def _with_content(
     return row | {"content_path": address}
 
 
-def _copy_table(
-    name: str, row: export_rows.Row | None, source: Destination, target: Destination, done: Carried
-) -> None:
+def _of_one_content(row: export_rows.Row, ours: export_rows.Row) -> bool:
+    """Whether the table of an export may stand at the target: which may have another content of it."""
+    return ours["content_sha256"] in (None, row["content_sha256"])
+
+
+def _copy_table(name: str, row: export_rows.Row, source: Destination, target: Destination, done: Carried) -> None:
     """The table of an export, which is made of its content."""
     theirs = source.table(name)
     assert theirs is not None
-    if row is not None and row["content_rows"] != theirs.rows.num_rows:
+    if row["content_rows"] != theirs.rows.num_rows:
         done.problems.append(
             f"table {name} not copied: it holds {theirs.rows.num_rows:,} of {row['content_rows'] or 0:,} rows "
             "(hedgerow verify --repair)"

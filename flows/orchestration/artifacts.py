@@ -58,16 +58,7 @@ def row(told: AnyReport) -> dict[str, object]:
             "problems": len(told.problems),
         }
     if isinstance(told, Checked):
-        return {
-            "project": told.project_id,
-            "stream": told.stream,
-            "rows": told.rows,
-            "contents": told.contents,
-            "tables": told.tables,
-            "requests": told.requests,
-            "seconds": told.seconds,
-            "problems": len(told.problems),
-        }
+        return _checked(told)
     done = told.report if isinstance(told, Verified) else told
     found: dict[str, object] = {
         "project": done.project_id,
@@ -89,6 +80,20 @@ def row(told: AnyReport) -> dict[str, object]:
         checked = told.verification
         found |= {"windows": checked.windows, "compared": checked.compared, "differences": len(checked.differences)}
     return found
+
+
+def _checked(told: Checked) -> dict[str, object]:
+    """The verification of a stream beside events as a line."""
+    return {
+        "project": told.project_id,
+        "stream": told.stream,
+        "rows": told.rows,
+        "contents": told.contents,
+        "tables": told.tables,
+        "requests": told.requests,
+        "seconds": told.seconds,
+        "problems": len(told.problems),
+    }
 
 
 def page(told: Report, held: Summary, *, run: str) -> str:

@@ -643,6 +643,31 @@ def test_changes_are_kept_in_order(sink):
     assert opened_anew(sink).changes(1, "events") == sink.changes(1, "events")
 
 
+@pytest.mark.parametrize("rows", [("b",), ()], ids=["with rows", "without"])
+def test_changes_of_a_copied_window_go_along(rows, sink):
+    """With the time at which they were found elsewhere; also those of an empty window among many."""
+    found = ((DAY + HOUR, Changes(1, 2, 3, HOUR)), (DAY + 2 * HOUR, Changes(late=1)))
+    many = [shifted(landing(), hours=1), replace(landing(*rows), history=found), shifted(landing(), hours=2)]
+    sink.land(many)
+
+    assert sink.changes(1, "events") == [Change(1, "events", DAY, at, changes) for at, changes in found]
+    assert len(opened_anew(sink).ledger(1, "events").entries) == 3
+
+
+def test_runs_can_be_written_at_once(sink):
+    """Of several streams, as each by itself."""
+    streams = ("events", "exports", "events")
+    runs = [
+        Run(f"{n}", "sync", 1, name, DAY + n * HOUR, DAY + n * HOUR, "done", 1, 2, 3, 0.5)
+        for n, name in enumerate(streams)
+    ]
+    sink.prepare(1, "exports", host="https://a", event_filter="", rebuild=False)
+    sink.record(*runs)
+    sink.record()
+
+    assert opened_anew(sink).runs(1, limit=9) == runs[::-1]
+
+
 def test_rewrite_replaces_rows_that_the_ledger_calls_equal(tmp_path):
     """Repair of damage by hand: the ledger has the right digest, the rows are wrong."""
     sink = DuckDBSink(tmp_path / "a.duckdb")

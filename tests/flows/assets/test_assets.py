@@ -26,7 +26,7 @@ from extractors.simulator.assets.exports import XLSX, ExportStore, workbook
 from extractors.simulator.data.dataset import Dataset, Event
 from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import Simulator, serve
-from flows.assets import streams
+from flows.assets import contents, streams
 from flows.assets.synced import Synced
 from flows.runs import loads
 from flows.runs.destinations import destination_of
@@ -127,6 +127,20 @@ def test_contents_are_kept_byte_for_byte_and_as_tables(place, store):
     ]
     assert place.rows("SELECT count, label FROM export_1_1 ORDER BY day") == [(7, "007"), (8, "x")]
     assert place.rows("SELECT sum(number) FROM export_2") == [(10,)]
+
+
+def test_kept_contents_are_read_in_pieces(place, monkeypatch):
+    """What was landed of each, by its sha256 and size; nothing where there is none."""
+    monkeypatch.setattr(contents, "PIECE_BYTES", 50)
+    place.sync()
+    sink = destination_of(place.settings())
+    rows = sink.table("exports").rows.to_pylist()
+    found = [contents.read(sink, row["content_path"]) for row in rows]
+
+    assert found == [contents.landed(row) for row in rows]
+    assert [contents.size(sink, row["content_path"]) for row in rows] == [one.bytes for one in found]
+    assert (contents.read(sink, "exports/none"), contents.size(sink, "exports/none")) == (None, None)
+    assert [contents.below(row["content_path"]).partition("-")[0] for row in rows] == ["1/1", "1/2", "1/3"]
 
 
 @pytest.mark.parametrize("stream", ["exports", "events"])

@@ -161,6 +161,7 @@ def test_content_that_the_target_has_is_not_replaced_by_another(pair):
     """Of one export, two contents: the target's stays, and the difference is named."""
     with duckdb.connect(str(pair.home / "a.duckdb")) as db:
         db.execute("UPDATE exports SET content_sha256 = 'ab', content_bytes = 2 WHERE id = 1")
+        db.execute("UPDATE export_1_1 SET label = 'of another'")
     before = every.told(pair.there)
     done = copying.copy(1, pair.here, pair.there)
 

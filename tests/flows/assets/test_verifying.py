@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from extractors.simulator.assets.blobs import Blob
+from flows import verify as verify_flow
 from flows.assets import verified, verifying
+from flows.orchestration import artifacts
 from flows.report import status
 from flows.runs.catalog import BY_NAME
 from tests.flows.assets import every
@@ -228,6 +230,63 @@ def test_project_without_events_is_verified(tmp_path, hedgerow):
     assert "nothing landed yet" not in told.stdout
     assert "project 1 · exports" in told.stdout
     assert "project 1 · events" not in told.stdout
+
+
+def test_scheduled_verification_looks_at_every_stream(landed, monkeypatch):
+    """What is not whole beside events ends the flow as incomplete, in a line of its table and an event of its own."""
+    landed.content(3).unlink()
+    monkeypatch.chdir(landed.home)
+    for name, value in {
+        "POSTHOG_PERSONAL_API_KEY": landed.world.simulator.key,
+        "POSTHOG_PROJECT_ID": "1",
+        "POSTHOG_HOST": landed.world.simulator.url,
+        "HEDGEROW_DESTINATION": landed.address,
+        "HEDGEROW_STATE_DIR": str(landed.home / "state"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    state = verify_flow.verify_events.fn()
+    found = landed.check()
+
+    assert state.name == "Incomplete"
+    assert "project 1: the content of export 3: it is missing" in state.message
+    assert artifacts.row(found) | {"seconds": 0} == {
+        "project": 1,
+        "stream": "exports",
+        "rows": 7,
+        "contents": 7,
+        "tables": 6,
+        "requests": 0,
+        "seconds": 0,
+        "problems": 1,
+    }
+    before = every.opened(landed.address, landed.home).runs(1, limit=9)
+    (alert,) = artifacts.alerts(found, before=before)
+    assert (alert.stream, alert.problems) == ("exports", tuple(found.problems))
+
+
+# --- attach
+
+
+@pytest.mark.parametrize("filled", ["lake"], indirect=True)
+def test_attached_file_has_what_sql_has(landed):
+    """The same names, with the same rows: tables, views, snapshots, and the bookkeeping but for what a footer does not say."""
+    lake = every.opened(landed.address, landed.home)
+    lake.attach(landed.home / "views.duckdb")
+    listed = "SELECT table_schema || '.' || table_name FROM information_schema.tables ORDER BY 1"
+    with lake.query(listed) as result:
+        wanted = [name for (name,) in result.fetchall()]
+    with duckdb.connect(str(landed.home / "views.duckdb"), read_only=True) as db:
+        db.execute("SET TimeZone = 'UTC'")
+        names = [name for (name,) in db.sql(listed).fetchall()]
+        for name in names:
+            columns = ", ".join(f'"{column[0]}"' for column in db.sql(f"DESCRIBE FROM {name}").fetchall())
+            with lake.query(f"SELECT {columns} FROM {name}") as result:
+                rows = result.fetchall()
+            assert sorted(map(str, db.sql(f"SELECT {columns} FROM {name}").fetchall())) == sorted(map(str, rows)), name
+            assert rows or name == "main.evaluation_results", name
+
+    assert names == wanted
+    assert {"main.weekly", "main.export_6", "hedgerow.quarantine", "hedgerow.changes", "hedgerow.runs"} < set(names)
 
 
 # --- status
