@@ -73,6 +73,9 @@ class Destination(Sink, Protocol):
         Raises GenerationConflict when another run was faster, DestinationUnusable for a table that is not hedgerow's.
         """
 
+    def drop(self, name: str, *, views: Sequence[str] = ()) -> None:
+        """Remove the table *name*, if there is one of hedgerow's, and those of *views* that are made of it."""
+
     def store_content(self, path: str, file: Path) -> str:
         """Store a file byte for byte and durably below the place of contents; the address it has there. Replaces what was
         there, whole."""

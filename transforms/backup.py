@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms import exports, tables
+from transforms import columns, exports
 
 Row = Mapping[str, Any]
 ENDS = ("valid_to", "missing_since")
@@ -87,7 +87,7 @@ def snapshot(ours: pa.Table | None, theirs: pa.Table, project_id: int) -> tuple[
     here, there = _counts(ours, project_id), _counts(mine, project_id)
     lacking = [one for one in there if one not in here]
     rows = mine.filter(pc.is_in(mine[exports.SNAPSHOT[1]], pa.array(lacking, pa.int64())))
-    wanted = tables.joined(ours, rows) if lacking or (ours is None and not theirs.num_rows) else None
+    wanted = columns.joined(ours, rows) if lacking or (ours is None and not theirs.num_rows) else None
     return wanted, sorted(one for one, count in there.items() if here.get(one, count) != count)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from transforms import tables
+from transforms import columns, tables, texts
+from transforms.tables import NotTabular
 
 TIME = pa.timestamp("us", "UTC")
 EXPORTS = pa.schema(
@@ -38,12 +40,31 @@ SNAPSHOT = ("_snapshot_at", "_export_id", "_project_id")
 CONTENT = ("content_path", "content_sha256", "content_bytes", "content_rows", "possibly_cut")
 
 Row = dict[str, Any]
-READERS: Mapping[str, Callable[[bytes], pa.Table]] = {
+READERS: Mapping[str, Callable[[Path], pa.Table]] = {
     "text/csv": tables.from_csv,
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": tables.from_xlsx,
     "application/json": tables.from_json,
 }
 """Formats whose contents may be tables."""
+
+
+def table_of(export_format: str, content: Path) -> pa.Table | None:
+    """The table that a content is; None for formats that hold none. Raises NotTabular, whatever is wrong with it."""
+    reader = READERS.get(export_format)
+    if reader is None:
+        return None
+    if content.stat().st_size > tables.LARGEST_BYTES:
+        raise NotTabular("it is too large", broken=False)
+    try:
+        return reader(content)
+    except (NotTabular, OSError):
+        raise
+    except Exception as exc:  # one content must not end the run: what lies behind it would expire
+        raise NotTabular(f"it cannot be read: {type(exc).__name__}: {exc}"[:300]) from exc
+    except BaseException as exc:
+        if type(exc).__name__ != "PanicException":  # what libraries in Rust raise, and no Exception
+            raise
+        raise NotTabular(f"it cannot be read: {exc}"[:300]) from exc
 
 
 def row_of(
@@ -64,7 +85,7 @@ def row_of(
         "filename": _text(shown.get("filename")),
         "dashboard": _number(shown.get("dashboard")),
         "insight": _number(shown.get("insight")),
-        "export_context": None if context is None else json.dumps(context, ensure_ascii=False),
+        "export_context": None if context is None else texts.dumps(context),
         "created_at": created_at,
         "expires_after": expires_after,
         "has_content": has_content,
@@ -116,21 +137,38 @@ def updated(table: pa.Table | None, rows: Sequence[Row]) -> pa.Table:
 
 def snapshot(content: pa.Table, *, at: datetime, project_id: int, asset_id: int) -> pa.Table:
     """A content as rows of a growing table: when it was taken, and from which export."""
-    names = tables.names([*SNAPSHOT, *content.column_names], 0)
-    columns = [
+    names = columns.names([*SNAPSHOT, *content.column_names], 0)
+    made = [
         pa.array([at] * content.num_rows, TIME),
         pa.array([asset_id] * content.num_rows, pa.int64()),
         pa.array([project_id] * content.num_rows, pa.int64()),
         *content.columns,
     ]
-    return pa.table(columns, names=names)
+    return pa.table(made, names=names)
 
 
 def grown(table: pa.Table | None, rows: pa.Table) -> pa.Table | None:
     """The growing table with *rows*, which snapshot made of one export; None where it holds that export already."""
     if table is not None and set(_exports_of(rows)) & set(_exports_of(table)):
         return None
-    return tables.joined(table, rows)
+    return columns.joined(table, rows)
+
+
+def regrown(table: pa.Table | None, parts: Sequence[pa.Table]) -> pa.Table:
+    """The growing table with the exports of *parts*, which snapshot made of one each, made anew. Rows of others stay."""
+    made = pa.chunked_array([part[SNAPSHOT[1]].slice(0, 1).combine_chunks() for part in parts])
+    rest = table
+    if table is not None:
+        ours = pc.is_in(table[SNAPSHOT[1]], made)
+        if SNAPSHOT[2] in table.column_names:
+            projects = pa.chunked_array([part[SNAPSHOT[2]].slice(0, 1).combine_chunks() for part in parts])
+            of_project = pc.is_in(table[SNAPSHOT[2]], projects)
+            ours = pc.and_(ours, pc.or_(of_project, pc.is_null(table[SNAPSHOT[2]])))
+        left = table.filter(pc.invert(ours))
+        rest = left if left.num_rows else None
+    for part in parts:
+        rest = columns.joined(rest, part)
+    return rest
 
 
 def _exports_of(table: pa.Table) -> Iterable[tuple[int, int]]:
@@ -145,4 +183,4 @@ def _text(value: object) -> str | None:
 
 
 def _number(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63 else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from transforms import texts
 from transforms.shapes import Kind, Shape
 
 TIME = pa.timestamp("us", "UTC")
@@ -52,7 +52,7 @@ class Merged:
 
     *missing*: ids that the source does not show and that are kept all the same, out of *current* ones, and how many of
     these it says are there (*hidden*); *doubtful*: so many that the list is not believed. *differs*: the table is another
-    than before.
+    than before. *unwritten*: ids of rows that cannot be, whose history stays as it is.
     """
 
     table: pa.Table
@@ -64,6 +64,7 @@ class Merged:
     doubtful: bool
     current: int
     differs: bool
+    unwritten: tuple[Any, ...] = ()
 
     def __bool__(self) -> bool:
         return self.differs
@@ -96,21 +97,20 @@ def merged(
     held: list[dict[str, Any]] = history.to_pylist() if history is not None else []
     ours = [row for row in held if row["project_id"] == project_id]
     current = {row["id"]: row for row in ours if row["valid_to"] is None}
-    rows = {_id(row, shape): shape.written(row) for row in shown.rows}
-    gone, missing, doubtful = _gone(current, rows, shown, shape=shape, accept_deletions=accept_deletions)
+    rows, unwritten = _made(shown.rows, shape=shape, project_id=project_id)
+    gone, missing, doubtful = _gone(current, {*rows, *unwritten}, shown, shape=shape, accept_deletions=accept_deletions)
     at = _after(ours, shown.at)
     now: dict[Any, dict[str, Any]] = {}  # what the current row of an id becomes
-    added, new, changed = [], 0, 0
+    added = []
     for name, row in rows.items():
         before = current.get(name)
         if before is not None and not _differs(row, before, shape):
             now[name] = before | {"missing_since": None}
             continue
-        new += before is None
-        changed += before is not None
         if before is not None:
             now[name] = before | {"valid_to": at, "missing_since": None}
-        added.append(_row(row, shape=shape, project_id=project_id, at=at))
+        added.append(row | {"valid_from": at})
+    new = sum(name not in current for name in rows)
     now |= {name: current[name] | {"missing_since": current[name].get("missing_since") or at} for name in missing}
     for name in gone:
         now[name] = current[name] | {"valid_to": at, "missing_since": None}
@@ -119,7 +119,7 @@ def merged(
     return Merged(
         table=pa.Table.from_pylist([*kept, *added], schema=schema(shape)),
         new=new,
-        changed=changed,
+        changed=len(added) - len(gone) - new,
         deleted=len(gone),
         missing=tuple(sorted(missing)),
         hidden=len(missing & shown.living),
@@ -127,7 +127,23 @@ def merged(
         current=sum(not row["deleted"] for row in current.values()),
         differs=bool(added)
         or any(row["missing_since"] != current[name].get("missing_since") for name, row in now.items()),
+        unwritten=unwritten,
     )
+
+
+def _made(
+    shown: Iterable[Mapping[str, Any]], *, shape: Shape, project_id: int
+) -> tuple[dict[Any, dict[str, Any]], tuple[Any, ...]]:
+    """The table's row of each id that can be one, and the other ids."""
+    rows: dict[Any, dict[str, Any]] = {}
+    unwritten = []
+    for one in shown:
+        name = _id(one, shape)
+        try:
+            rows[name] = _row(shape.written(one), shape=shape, project_id=project_id)
+        except (RecursionError, ValueError, OverflowError):  # nested too deeply, or an id of more than 64 bits
+            unwritten.append(name)
+    return rows, tuple(unwritten)
 
 
 def broken(history: pa.Table, project_id: int) -> dict[Any, str]:
@@ -205,29 +221,36 @@ def _after(history: Iterable[Mapping[str, Any]], at: datetime) -> datetime:
 
 
 def _differs(row: Mapping[str, Any], before: Mapping[str, Any], shape: Shape) -> bool:
-    """Whether the source shows another thing than the current row, or again what was deleted."""
-    deleted = row.get("deleted") is True
-    return bool(before["deleted"] != deleted or _compared(json.loads(before["raw"]), shape) != _compared(row, shape))
+    """Whether the source shows another thing than the current row, or again what was deleted. A text that is the same says
+    so; another one may be the same in another spelling."""
+    if before["deleted"] != row["deleted"]:
+        return True
+    return bool(before["raw"] != row["raw"] and _compared(before["raw"], shape) != _compared(row["raw"], shape))
 
 
-def _compared(row: Mapping[str, Any], shape: Shape) -> Any:
-    """What of *row* tells a change."""
-    return {name: value for name, value in json.loads(json.dumps(row)).items() if name not in shape.volatile}
+def _compared(raw: str, shape: Shape) -> Any:
+    """What of a row's JSON tells a change; all of it, to the letter, where it is nested too deeply to be read."""
+    try:
+        return {name: value for name, value in texts.exactly(raw).items() if name not in shape.volatile}
+    except RecursionError:
+        return raw
 
 
 def _id(row: Mapping[str, Any], shape: Shape) -> Any:
     return int(row["id"]) if shape.key is Kind.WHOLE else str(row["id"])
 
 
-def _row(row: Mapping[str, Any], *, shape: Shape, project_id: int, at: datetime) -> dict[str, Any]:
+def _row(row: Mapping[str, Any], *, shape: Shape, project_id: int) -> dict[str, Any]:
+    """The row of the table that *row* becomes, but for when it is valid from. Raises RecursionError, OverflowError."""
+    if shape.key is Kind.WHOLE and _whole(row["id"]) is None:
+        raise OverflowError("an id of more than 64 bits")
     return {
         "project_id": project_id,
         "id": _id(row, shape),
         **{name: VALUE[kind](row.get(name)) for name, kind in shape.columns.items()},
         "deleted": row.get("deleted") is True,
-        "raw": json.dumps(row, ensure_ascii=False),
+        "raw": texts.dumps(row),
         "updated_at": _time(row.get("updated_at")),
-        "valid_from": at,
         "valid_to": None,
         "missing_since": None,
     }
@@ -246,15 +269,15 @@ def _flag(value: object) -> bool | None:
 
 
 def _json(value: object) -> str | None:
-    return None if value is None else json.dumps(value, ensure_ascii=False)
+    return None if value is None else texts.dumps(value)
 
 
 def _time(value: object) -> datetime | None:
     try:
         at = datetime.fromisoformat(str(value))
-    except ValueError:
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):  # of the year 0, or 10000, in UTC
         return None
-    return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
 
 
 VALUE: Mapping[Kind, Callable[[object], object]] = {

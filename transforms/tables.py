@@ -1,7 +1,7 @@
-"""Contents of exports as typed tables: a type only where every value survives it to the letter, else text.
+"""Contents of exports as typed tables: CSV, the first sheet of a workbook, JSON that is an array of objects.
 
-`0012` stays text, a number with more digits than a double holds stays text, and a column with one odd value stays text:
-nothing of a content is lost by giving it types. Facts: facts/posthog-api.md §3.6 (what PostHog writes into its files).
+What a content is made of is read here, as text; what type a column of texts has is told by transforms/columns.py. Whatever
+goes wrong in a content is NotTabular: it is one content's fault, and no run's.
 """
 
 from __future__ import annotations
@@ -9,203 +9,223 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, TextIO
 
 import polars as pl
 import pyarrow as pa
 
+from transforms import columns, texts
 from transforms.errors import TransformError
+from transforms.texts import Written
 
 LARGEST_BYTES = 256 * 2**20
 """Larger contents are kept as files only."""
-
-_INTEGER = r"^-?(0|[1-9]\d{0,17})$"
-_NUMBER = r"^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d{1,2})?$"
-_DATE = r"^\d{4}-\d\d-\d\d$"
-_INSTANT = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)$"
-_DOUBLE_DIGITS = 15
+WIDEST = 10_000
+"""Columns; DuckDB needs minutes and gigabytes for wider tables."""
+LARGEST_CELLS = 50_000_000
+_UNPACKED_BYTES = 4 * LARGEST_BYTES
+_BLOCK_CELLS = 2**15  # that are Python's texts at a time: some 10 MB
+_ERRORS = {"Div0": "#DIV/0!", "NA": "#N/A", "Name": "#NAME?", "Null": "#NULL!", "Num": "#NUM!", "Value": "#VALUE!"}
 
 
 class NotTabular(TransformError):
-    """The content is no table: no CSV with a header, no sheet, no array of objects."""
+    """The content is no table: no CSV with a header, no sheet, no array of objects. *broken*: it says that it is one."""
+
+    def __init__(self, reason: str, *, broken: bool = True) -> None:
+        super().__init__(reason)
+        self.broken = broken
 
 
-def from_csv(content: bytes) -> pa.Table:
-    """A CSV with a header. Rows may be longer than it: what is beyond becomes further columns. Raises NotTabular."""
+class Empty(NotTabular):
+    """There is nothing in it, not even a header."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, broken=False)
+
+
+def from_csv(content: bytes | Path) -> pa.Table:
+    """A CSV with a header. Rows may be longer than it: what is beyond becomes further columns.
+
+    Memory: the texts as Arrow has them, once, and a block of rows. Raises NotTabular, also where a quote is never closed:
+    all that follows it would be one cell.
+    """
     csv.field_size_limit(LARGEST_BYTES)
     try:
-        rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+        with _opened(content) as file:
+            rows = _rows(file)
+            header = next(rows, None)
+            if header is None:
+                raise Empty("the file is empty")
+            # A line that is empty is no row, but for a single column, where it is an empty value.
+            return _typed(header, (row for row in rows if row or len(header) == 1))
     except (UnicodeDecodeError, csv.Error) as exc:
         raise NotTabular(f"this is no CSV: {exc}") from exc
-    if not rows:
-        raise NotTabular("the file is empty")
-    header, *body = rows
-    # A line that is empty is no row, but for a single column, where it is an empty value.
-    lines = [row for row in body if row or len(header) == 1]
-    return _typed(names(header, max(map(len, lines), default=0)), lines)
 
 
-def from_xlsx(content: bytes) -> pa.Table:
-    """The first sheet of a workbook, whose first row is the header. Raises NotTabular."""
+def from_xlsx(content: bytes | Path) -> pa.Table:
+    """The first sheet of a workbook, whose first row is the header. Cells with an error are its text, `#DIV/0!`.
+
+    Raises NotTabular.
+    """
     import fastexcel  # late: only contents of this kind need it
 
+    data = content.read_bytes() if isinstance(content, Path) else content
     try:
-        sheet = fastexcel.read_excel(content).load_sheet(0, header_row=None, dtypes="string")
-        frame = sheet.to_polars()
-    except (fastexcel.FastExcelError, ValueError) as exc:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(one.file_size for one in archive.infolist()) > _UNPACKED_BYTES:
+                raise NotTabular("the workbook is too large, unpacked, to be a table")
+        cells = _cells(fastexcel.read_excel(data))
+    except (fastexcel.FastExcelError, zipfile.BadZipFile, NotImplementedError, ValueError) as exc:
         raise NotTabular(f"this is no workbook: {str(exc).splitlines()[0]}") from exc
-    if frame.is_empty():
-        raise NotTabular("the sheet is empty")
-    header, *lines = ([cell if cell is not None else "" for cell in row] for row in frame.rows())
-    return _typed(names(header, len(header)), lines)
+    if not cells or not len(cells[0]):
+        raise Empty("the sheet is empty")
+    header = [column[0] or "" for column in cells]
+    body = [column.slice(1).replace("", None).rechunk().to_arrow().cast(pa.string()) for column in cells]
+    return _table(header, [pa.chunked_array([_days(column)]) for column in body])
 
 
-def from_json(content: bytes) -> pa.Table:
+def from_json(content: bytes | Path) -> pa.Table:
     """An array of objects; columns in order of first appearance. Text stays text, also where it looks like a number.
 
     Raises NotTabular.
     """
+    data = content.read_bytes() if isinstance(content, Path) else content
     try:
-        found = json.loads(content, parse_float=_Text, parse_int=_Text, parse_constant=_Text)
+        found = json.loads(texts.decoded(data), parse_float=Written, parse_int=Written, parse_constant=Written)
     except (ValueError, RecursionError) as exc:
         raise NotTabular(f"this is no JSON: {exc}") from exc
-    if not isinstance(found, list) or not found or not all(isinstance(row, dict) for row in found):
-        raise NotTabular("the JSON is no array of objects")
-    columns: dict[str, list[object]] = {}
+    if found == []:
+        raise Empty("the array is empty")
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise NotTabular("the JSON is no array of objects", broken=False)
+    values: dict[str, list[object]] = {}
     for number, row in enumerate(found):
         for name, value in row.items():
-            column = columns.setdefault(name, [None] * number)
-            column.append(value)
-        for column in columns.values():
+            values.setdefault(name, [None] * number).append(value)
+        _check_size(number + 1, len(values))
+        for column in values.values():
             if len(column) == number:
                 column.append(None)
-    series = [
-        _json_series(name, values) for name, values in zip(names(list(columns), 0), columns.values(), strict=True)
-    ]
-    return _arrow(pl.DataFrame(series))
+    return _table(list(values), [_json_column(column) for column in values.values()], ready=True)
 
 
-def joined(old: pa.Table | None, new: pa.Table) -> pa.Table:
-    """*new* below *old*: the columns of both; where their types differ, as text. A name is the same in any case."""
-    if old is None:
-        return new
-    known = {name.lower(): name for name in old.column_names}
-    new = new.rename_columns([known.get(name.lower(), name) for name in new.column_names])
-    order = [*old.column_names, *(name for name in new.column_names if name not in old.column_names)]
-    parts = []
-    for table, other in ((old, new), (new, old)):
-        columns = []
-        for name in order:
-            here = table.schema.field(name).type if name in table.column_names else None
-            there = other.schema.field(name).type if name in other.column_names else None
-            kind = here or there
-            if here is not None and there is not None and here != there:
-                kind = pa.string()
-            columns.append(_as(table[name], kind) if name in table.column_names else pa.nulls(table.num_rows, kind))
-        parts.append(pa.table(columns, names=order))
-    return pa.concat_tables(parts)
+@contextmanager
+def _opened(content: bytes | Path) -> Iterator[TextIO]:
+    with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as file:
+        yield io.TextIOWrapper(file, "utf-8-sig", newline="")
 
 
-def names(header: Sequence[str], width: int) -> list[str]:
-    """Names for so many columns at least: empty ones by their place, repeated ones numbered (DuckDB ignores case)."""
-    taken: set[str] = set()
+def _rows(file: TextIO) -> Iterator[list[str]]:
+    """The rows of a CSV. Raises NotTabular for one that wants more when there is no more."""
+    ended: list[bool] = []
+
+    def lines() -> Iterator[str]:
+        yield from file
+        ended.append(True)
+
+    for number, row in enumerate(csv.reader(lines()), 1):
+        if ended:
+            raise NotTabular(f"this is no whole CSV: a quote of row {number:,} is never closed")
+        yield row
+
+
+def _typed(header: Sequence[str], rows: Iterable[list[str]]) -> pa.Table:
+    """A table of *rows*, which are as long as they like: in blocks, so that few are Python's texts at a time."""
+    parts: list[list[pa.Array]] = []
+    done = 0
+
+    def finish(block: list[list[str]]) -> None:
+        made = [pa.array([cell or None for cell in column], pa.string()) for column in zip_longest(*block)]
+        parts.extend([pa.nulls(done, pa.string())] for _ in range(len(parts), len(made)))
+        for place, column in enumerate(parts):
+            column.append(made[place] if place < len(made) else pa.nulls(len(block), pa.string()))
+
+    block: list[list[str]] = []
+    width = len(header)
+    for row in rows:
+        block.append(row)
+        width = max(width, len(row))
+        _check_size(done + len(block), width)
+        if len(block) * width >= _BLOCK_CELLS:
+            finish(block)
+            done, block = done + len(block), []
+    finish(block)
+    done += len(block)
+    made = [pa.chunked_array(column, pa.string()) for column in parts]
+    made += [pa.chunked_array([pa.nulls(done, pa.string())]) for _ in range(len(made), width)]
+    return _table(header, made)
+
+
+def _check_size(rows: int, width: int) -> None:
+    if width > WIDEST:
+        raise NotTabular(f"it has more than {WIDEST:,} columns")
+    if rows * width > LARGEST_CELLS:
+        raise NotTabular(f"it has more than {LARGEST_CELLS:,} cells")
+
+
+def _table(header: Sequence[str], cells: list[pa.ChunkedArray], *, ready: bool = False) -> pa.Table:
+    """The columns by their names; typed one after the other, so that one is there twice. *cells* is emptied."""
+    if not cells:
+        raise Empty("there is no column")
+    _check_size(len(cells[0]), len(cells))
+    given = columns.names([texts.writable(name) for name in header], len(cells))
+    made = []
+    for _ in given:
+        column = cells.pop(0)
+        made.append(column if ready else columns.typed(column))
+    return pa.table(made, names=given)
+
+
+def _json_column(values: Sequence[Any]) -> pa.ChunkedArray:
+    """Numbers get types as CSV's do, booleans theirs; objects, arrays and mixtures are their JSON text."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {Written}:
+        read = [None if value is None else str(value) for value in values]
+        return columns.typed(pa.chunked_array([pa.array(read, pa.string())]))
+    if kinds == {bool}:
+        return pa.chunked_array([pa.array(values, pa.bool_())])
+    if not kinds <= {str}:
+        values = [None if value is None else texts.dumps(value) for value in values]
+    return pa.chunked_array([pa.array(values, pa.string())])
+
+
+def _cells(book: Any) -> list[pl.Series]:
+    """The first sheet's columns as texts. A number's are its double's shortest digits: the library's own end at the ninth."""
+    sheet = book.load_sheet(0, header_row=None, dtypes="string")
+    batch, errors = sheet.to_arrow_with_errors()
+    numbers = book.load_sheet(0, header_row=None, dtypes="float").to_polars().get_columns()
+    _check_size(batch.num_rows, batch.num_columns)
+    wrong: dict[int, dict[int, str]] = {}
+    for one in errors.errors if errors else ():
+        row, column = one.offset_position
+        said = re.search(r"Error\((\w+)\)", one.detail)
+        if said:
+            wrong.setdefault(column, {})[row] = _ERRORS.get(said[1], f"#{said[1].upper()}!")
     found = []
-    for place in range(max(len(header), width)):
-        name = (header[place] if place < len(header) else "").replace("\0", "").strip() or f"column_{place + 1}"
-        number, base = 2, name
-        while name.lower() in taken:
-            name, number = f"{base}_{number}", number + 1
-        taken.add(name.lower())
-        found.append(name)
+    for place, column in enumerate(batch.columns):
+        cells = _with_digits(pl.Series("", column, dtype=pl.String), numbers[place])
+        found.append(cells.scatter(list(wrong[place]), list(wrong[place].values())) if place in wrong else cells)
     return found
 
 
-class _Text(str):
-    """A JSON number as it was written."""
-
-    __slots__ = ()
-
-
-def _arrow(frame: pl.DataFrame) -> pa.Table:
-    """Text as plain strings, so that tables of different days join."""
-    table = frame.to_arrow()
-    fields = [
-        pa.field(field.name, pa.string() if not _keeps_its_type(field.type) else field.type) for field in table.schema
-    ]
-    return table.cast(pa.schema(fields))
+def _with_digits(cells: pl.Series, numbers: pl.Series) -> pl.Series:
+    """*cells* with all digits where they are a number's, cut after the ninth behind the point."""
+    numbers = numbers.cast(pl.Float64)
+    shortest = numbers.cast(pl.String).str.replace(r"\.0$", "")
+    places = ((cells != shortest) & numbers.is_finite()).fill_null(False).arg_true()
+    cut = [(at, shortest[at]) for at in places if cells[at] == f"{numbers[at]:.9f}".rstrip("0").rstrip(".")]
+    return cells.scatter([at for at, _ in cut], [text for _, text in cut]) if cut else cells
 
 
-def _keeps_its_type(kind: pa.DataType) -> bool:
-    return not (pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _typed(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> pa.Table:
-    width = len(columns)
-    padded = [[*row, *[""] * (width - len(row))] for row in lines]
-    cells = list(zip(*padded, strict=True)) if padded else [()] * width
-    series = [
-        typed(pl.Series(name, [cell or None for cell in values], dtype=pl.String))
-        for name, values in zip(columns, cells, strict=True)
-    ]
-    return _arrow(pl.DataFrame(series))
-
-
-def typed(texts: pl.Series) -> pl.Series:
-    """The column in the narrowest type that keeps every value to the letter; text where there is none."""
-    known = texts.drop_nulls()
-    if known.is_empty():
-        return texts
-    if known.is_in(["true", "false"]).all() or known.is_in(["True", "False"]).all():
-        return texts.str.to_lowercase() == "true"
-    if known.str.contains(_INTEGER).all() and not known.is_in(["-0"]).any():
-        return texts.cast(pl.Int64)
-    digits = known.str.replace(r"[eE].*$", "").str.replace_all(r"[^0-9]", "").str.strip_chars_start("0").str.len_chars()
-    if known.str.contains(_NUMBER).all() and bool((digits <= _DOUBLE_DIGITS).all()):
-        numbers = texts.cast(pl.Float64, strict=False)
-        if numbers.null_count() == texts.null_count() and bool(numbers.drop_nulls().is_finite().all()):
-            return numbers
-    if known.str.contains(_DATE).all():
-        days = texts.str.to_date("%Y-%m-%d", strict=False)
-        if days.null_count() == texts.null_count():
-            return days
-    if known.str.contains(_INSTANT).all():
-        plain = texts.str.replace(r"(Z|\+00:00)$", "").str.replace(" ", "T")
-        moments = plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
-        if moments.null_count() == texts.null_count():
-            return moments.dt.replace_time_zone("UTC")
-    return texts
-
-
-def _json_series(name: str, values: Sequence[Any]) -> pl.Series:
-    """Numbers and booleans get types as CSV's do; objects, arrays and mixtures are their JSON text."""
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {_Text}:
-        return typed(pl.Series(name, values, dtype=pl.String))
-    if kinds == {bool}:
-        return pl.Series(name, values, dtype=pl.Boolean)
-    if kinds <= {str}:
-        return pl.Series(name, values, dtype=pl.String)
-    return pl.Series(name, [None if value is None else _dumped(value) for value in values], dtype=pl.String)
-
-
-def _dumped(value: Any) -> str:
-    """JSON with its numbers as they were written."""
-    if isinstance(value, _Text):
-        return str(value)
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(key)}: {_dumped(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_dumped, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _as(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    if column.type == kind:
-        return column
-    series = pl.Series(pl.from_arrow(column))
-    if series.dtype == pl.Datetime("us", "UTC"):
-        series = series.dt.to_string("%Y-%m-%dT%H:%M:%S%.6fZ")
-    elif series.dtype == pl.Boolean:
-        series = series.replace_strict({True: "true", False: "false"}, return_dtype=pl.String)
-    return pa.chunked_array([series.cast(pl.String).to_arrow()]).cast(kind)
+def _days(cells: pa.Array) -> pa.Array:
+    """*cells* as days, where all of them are the midnights as which the library writes the days of a sheet."""
+    series = pl.Series("", cells, dtype=pl.String)
+    known = series.drop_nulls()
+    midnights = not known.is_empty() and known.str.contains(r"^[0-9]{4}-[0-9]{2}-[0-9]{2} 00:00:00$").all()
+    return series.str.slice(0, 10).to_arrow().cast(pa.string()) if midnights else cells

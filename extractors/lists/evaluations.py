@@ -6,14 +6,13 @@ was lost is looked up and told from one that did not happen.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
 from extractors import errors
 from extractors.http.client import Client
-from extractors.lists import lookups
+from extractors.lists import exact, lookups
 from extractors.lists.lookups import Row
 from extractors.request import LOOKUP, WRITE, Bucket, Request
 
@@ -50,7 +49,7 @@ def change(client: Client, project_id: int, name: UUID, changes: Mapping[str, An
 
     Raises AnswerLost if the answer was lost and the row does not show the changes.
     """
-    request = _request(project_id, name, body=json.dumps(changes).encode())
+    request = _request(project_id, name, body=exact.dumps(changes).encode())
     try:
         row: Row = lookups.document(client.send(request).body)
     except (errors.AnswerLost, errors.UnusableAnswer) as exc:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
 from extractors import errors
 from extractors.http.client import Client
-from extractors.lists import lookups
+from extractors.lists import exact, lookups
 from extractors.request import WRITE, Bucket, Request, instant
 
 FORMATS: Mapping[str, str] = {
@@ -45,7 +45,7 @@ SEARCH_WAITS_S = (0.0, 1.0, 3.0, 10.0)
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One export; *row* is all that PostHog showed, *context* the text of `export_context` or None."""
+    """One export; *row* is all that PostHog showed."""
 
     id: int
     export_format: str
@@ -54,7 +54,6 @@ class Asset:
     exception: str | None
     created_at: datetime | None
     expires_after: datetime | None
-    context: str | None
     row: Mapping[str, Any]
 
     @property
@@ -88,16 +87,15 @@ class NewExport:
         """The POST's body, with our mark."""
         given: dict[str, object] = {"export_format": self.export_format}
         given |= {name: getattr(self, name) for name in ("insight", "dashboard") if getattr(self, name) is not None}
-        given["export_context"] = (json.loads(self.context) if self.context else {}) | {MARK: mark}
+        given["export_context"] = (exact.loads(self.context.encode()) if self.context else {}) | {MARK: mark}
         if self.expires_after is not None:
             given["expires_after"] = instant(self.expires_after)
-        return json.dumps(given).encode()
+        return exact.dumps(given).encode()
 
 
 def asset_of(row: Mapping[str, Any]) -> Asset:
     """An asset as PostHog shows it; keys may be missing or new. Raises UnusableAnswer."""
-    context = row.get("export_context")
-    if not isinstance(row.get("id"), int):
+    if type(row.get("id")) is not int or not 0 <= row["id"] < 2**63:
         raise errors.UnusableAnswer("an export without a number as its id")
     return Asset(
         id=row["id"],
@@ -107,17 +105,25 @@ def asset_of(row: Mapping[str, Any]) -> Asset:
         exception=None if row.get("exception") is None else str(row["exception"]),
         created_at=_time(row.get("created_at")),
         expires_after=_time(row.get("expires_after")),
-        context=None if context is None else json.dumps(context, ensure_ascii=False),
         row=row,
     )
 
 
-def assets(client: Client, project_id: int) -> Iterator[Asset]:
-    """Every export of the key's owner once, newest first."""
+def assets(client: Client, project_id: int, *, on_unusable: Callable[[str], object] | None = None) -> Iterator[Asset]:
+    """Every export of the key's owner once, newest first. *on_unusable* hears of those that cannot be read, which are left
+    out; without it they raise UnusableAnswer."""
     rows = lookups.every(
         lambda limit, offset: lookups.listed(client, project_id, "exports/", limit=limit, offset=offset)
     )
-    return map(asset_of, rows)
+    for row in rows:
+        try:
+            made = asset_of(row)
+        except errors.UnusableAnswer as exc:
+            if on_unusable is None:
+                raise
+            on_unusable(f"export {str(row['id'])[:50]} cannot be read: {exc}")
+        else:
+            yield made
 
 
 def asset(client: Client, project_id: int, asset_id: int) -> Asset:
@@ -203,6 +209,6 @@ def finished(
 def _time(value: object) -> datetime | None:
     try:
         at = datetime.fromisoformat(str(value))
-    except ValueError:
+        return at if at.tzinfo and at.astimezone(UTC) else None
+    except (ValueError, OverflowError):  # of the year 0, or 10000, in UTC
         return None
-    return at if at.tzinfo else None

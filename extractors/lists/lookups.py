@@ -17,6 +17,7 @@ from extractors import errors
 from extractors.filters import EventFilter, Filters
 from extractors.http import decode
 from extractors.http.client import Client
+from extractors.lists import exact
 from extractors.reading.events import EventsReader
 from extractors.reading.rows import Passage
 from extractors.request import LOOKUP, QUIET, SAMPLE, TRIAL_PAGE, WHOLE, Bucket, Request, events_page
@@ -47,7 +48,9 @@ def listed(client: Client, project_id: int, resource: str, *, limit: int, offset
     request = Request(project_id, resource, Bucket.REST, params, policy=LOOKUP)
     found = document(client.send(request).body)
     rows, count = found.get("results"), found.get("count")
-    named = isinstance(rows, list) and all(isinstance(row, dict) and "id" in row for row in rows)
+    named = isinstance(rows, list) and all(
+        isinstance(row, dict) and isinstance(row.get("id"), int | str) for row in rows
+    )
     if not isinstance(rows, list) or not isinstance(count, int) or not named:
         raise errors.UnusableAnswer(f"the list of {resource.strip('/')} has no count, no results or one without an id")
     return Listed(tuple(rows), count)
@@ -96,10 +99,10 @@ def _pages(page: Callable[[int, int], Listed], page_rows: int, seen: set[object]
 
 
 def document(body: bytes) -> dict[str, Any]:
-    """A JSON object of PostHog's. Raises UnusableAnswer."""
+    """A JSON object of PostHog's, to the letter (extractors/lists/exact.py). Raises UnusableAnswer."""
     try:
-        found = json.loads(body)
-    except (ValueError, RecursionError) as exc:
+        found = exact.loads(body)
+    except ValueError as exc:
         raise errors.UnusableAnswer(f"the answer is not the JSON expected: {len(body)} bytes") from exc
     if not isinstance(found, dict):
         raise errors.UnusableAnswer("the answer is not the JSON object expected")

@@ -37,7 +37,8 @@ def plain(body: bytes, *, status: int = 200, gzip: bool = False) -> Response:
 
 
 def json_answer(value: object, *, status: int = 200) -> Response:
-    return plain(json.dumps(value, ensure_ascii=False).encode(), status=status)
+    # Half of a surrogate pair goes out as its escape, as from a server that escapes all but ASCII.
+    return plain(json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace"), status=status)
 
 
 def error(status: int, kind: str, code: str, detail: str, attr: str | None = None) -> Response:

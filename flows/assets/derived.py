@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import tempfile
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extractors.lists.exports import MARK
-from flows.assets import ordering
+from flows.assets import contents, ordering
 from flows.assets.tables import put_table, replaced
 from flows.runs.wiring import now
 from sinks.destination import Destination
-from sinks.errors import DestinationUnusable
+from sinks.errors import DestinationUnusable, writing
+from transforms import columns
 from transforms import exports as export_rows
 from transforms import tables as made_of
 
@@ -55,15 +56,16 @@ def tables(
 
 def snapshot_of(row: export_rows.Row) -> str | None:
     """The name of the snapshot that the export of *row* was ordered for."""
-    context = json.loads(row["export_context"]) if row["export_context"] else None
-    return ordering.snapshot_marked(context.get(MARK)) if isinstance(context, dict) else None
+    return ordering.snapshot_in(row["export_context"])
 
 
 def made(sink: Destination, row: export_rows.Row) -> pa.Table | None:
     """The table of a kept content; None where it is none."""
-    with sink.content(row["content_path"]) as file:
+    with writing(sink.spool_directory), tempfile.NamedTemporaryFile(dir=sink.spool_directory) as file:
+        contents.read(sink, row["content_path"], file)
+        file.flush()
         try:
-            return export_rows.READERS[row["export_format"]](file.read())
+            return export_rows.table_of(row["export_format"], Path(file.name))
         except made_of.NotTabular:
             return None
 
@@ -98,7 +100,7 @@ def _grown(sink: Destination, row: export_rows.Row, name: str) -> Derived:
 
     def change(old: pa.Table | None) -> pa.Table:
         others = old.filter(pc.invert(_mine(old, row))) if old is not None else None
-        return made_of.joined(others, rows)
+        return columns.joined(others, rows)
 
     return Derived(_short(f"the snapshot {name}", count, row), lambda: replaced(sink, name, change))
 

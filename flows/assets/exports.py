@@ -8,6 +8,7 @@ from extractors.http.client import Client
 from extractors.lists import exports
 from extractors.lists.exports import Asset
 from flows.assets import ordering
+from flows.assets import rebuild as rebuilding
 from flows.assets.snapshots import take_snapshot
 from flows.assets.synced import Synced
 from flows.assets.tables import AssetTable
@@ -16,11 +17,16 @@ from flows.settings.model import Settings
 from sinks.destination import Destination
 
 
-def land_exports(settings: Settings, project_id: int, client: Client, sink: Destination, done: Synced) -> None:
-    shown = exports.assets(client, project_id)
+def land_exports(
+    settings: Settings, project_id: int, client: Client, sink: Destination, done: Synced, *, rebuild: bool
+) -> None:
+    growing = frozenset(one.name for one in settings.exports.snapshot)
+    if rebuild:
+        rebuilding.rebuild(sink, done, growing)
+    shown = exports.assets(client, project_id, on_unusable=done.problems.append)
     first = next(shown, None)  # the source has let us in
     sink.prepare(project_id, EXPORTS, host=settings.source.host, event_filter="", rebuild=False)
-    table = AssetTable(sink, project_id, done, frozenset(one.name for one in settings.exports.snapshot))
+    table = AssetTable(sink, project_id, done, growing)
     ordered: list[tuple[Asset, str]] = []
     for one in _chained(first, shown):
         name = ordering.snapshot_of(one)

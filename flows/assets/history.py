@@ -54,6 +54,11 @@ def land_history(
     reading, found = until_done(attempt, landed=lambda: version)
     done.new, done.changed, done.deleted = found.new, found.changed, found.deleted
     done.problems += unproven(reading, stream)
+    if found.unwritten:
+        done.problems.append(
+            f"{counted(len(found.unwritten), stream.singular)} cannot be written, and are left as they were: "
+            f"{_ids(found.unwritten)}"
+        )
     if found.missing:
         (done.problems if found.doubtful else done.notes).append(_missing(found, stream))
     if reading.unanswered:
@@ -78,7 +83,7 @@ def _sides(reading: Reading, table: str) -> Sequence[tuple[tuple[int, ...], str]
     return (reading.disagreement.listed, "in the list"), (reading.disagreement.twin, f"in {table}")
 
 
-def _ids(ids: tuple[int, ...]) -> str:
+def _ids(ids: Sequence[object]) -> str:
     more = f" and {len(ids) - NAMED:,} more" if len(ids) > NAMED else ""
     return f"{', '.join(map(str, ids[:NAMED]))}{more}"
 

@@ -62,6 +62,15 @@ def snapshot_marked(mark: object) -> str | None:
     return found[1] if found else None
 
 
+def snapshot_in(context: str | None) -> str | None:
+    """The name of the snapshot in the text of an export's context; None where it is no snapshot's."""
+    try:
+        found = json.loads(context or "null")
+    except (ValueError, RecursionError):
+        return None
+    return snapshot_marked(found.get(exports.MARK)) if isinstance(found, dict) else None
+
+
 def make(
     client: Client,
     order: NewExport,

@@ -29,11 +29,13 @@ def sync(
     *,
     named: bool,
     accept_deletions: bool = False,
+    rebuild: bool = False,
     max_wait: timedelta | None = None,
     listener: Listener | None = None,
 ) -> Synced:
     """Land what is new of a *stream* beside events. *named*: the user asked for this stream; otherwise a key or server
     that has none is no error. *accept_deletions*: what the source does not show any more is deleted, however much it is.
+    *rebuild*: tables of kept contents are made anew first, where the stream has any.
 
     Raises SettingsError, SourceError, SinkError; what is committed stays.
     """
@@ -45,7 +47,7 @@ def sync(
     with client_of(settings, listener=listener, max_wait=max_wait) as (client, _):
         error = ""
         try:
-            _land(settings, client, sink, done, accept_deletions=accept_deletions)
+            _land(settings, client, sink, done, accept_deletions=accept_deletions, rebuild=rebuild)
         except (AccessDenied, EndpointMissing, RequestRefused) as exc:
             # A key that is wrong, or has no such project, is wrong for every stream.
             if named or (isinstance(exc, AccessDenied) and exc.about != "scope"):
@@ -65,12 +67,14 @@ def sync(
     return done
 
 
-def _land(settings: Settings, client: Client, sink: Destination, done: Synced, *, accept_deletions: bool) -> None:
+def _land(
+    settings: Settings, client: Client, sink: Destination, done: Synced, *, accept_deletions: bool, rebuild: bool
+) -> None:
     stream = BY_NAME[done.stream]
     if stream.mechanism is Mechanism.HISTORY:
         land_history(settings.source.host, client, sink, done, stream, accept_deletions=accept_deletions)
     else:
-        land_exports(settings, done.project_id, client, sink, done)
+        land_exports(settings, done.project_id, client, sink, done, rebuild=rebuild)
 
 
 def _remember(sink: Destination, done: Synced, *, started_at: datetime, error: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 @dataclass(slots=True)
 class Synced:
     """What a run over one stream of one project did. *new*, *changed*, *deleted*: of its objects; *contents*:
-    fetched, and their *bytes*; *skipped*: why the source has nothing for this key."""
+    fetched, and their *bytes*; *rebuilt*: tables made anew; *skipped*: why the source has nothing for this key."""
 
     project_id: int
     stream: str
@@ -19,6 +19,7 @@ class Synced:
     contents: int = 0
     bytes: int = 0
     snapshots: int = 0
+    rebuilt: int = 0
     requests: int = 0
     seconds: float = 0.0
     skipped: str = ""

@@ -18,9 +18,9 @@ from flows.landing.crossing import until_done
 from flows.runs.catalog import EXPORTS
 from flows.runs.wiring import now
 from sinks.destination import Destination
-from sinks.errors import DestinationUnusable
+from sinks.errors import DestinationUnusable, MemoryExhausted
 from transforms import exports as export_rows
-from transforms import tables
+from transforms.tables import Empty, NotTabular
 
 BATCH = 20  # assets that are committed together, where they have no content
 
@@ -70,7 +70,7 @@ class AssetTable:
                     )
                     path = Path(scratch) / contents.safe_name(one)
                     content = contents.download(client, self._project_id, one, path)
-                    table = self._table(one, content.path)
+                    table = table_of(one.id, one.export_format, content.path, self.done, snapshot=snapshot)
             except LimitsExhausted:
                 raise
             except SourceError as exc:
@@ -98,21 +98,9 @@ class AssetTable:
             possibly_cut=content.possibly_cut,
         )
 
-    def _table(self, one: Asset, path: Path) -> pa.Table | None:
-        reader = export_rows.READERS.get(one.export_format)
-        if reader is None:
-            return None
-        if path.stat().st_size > tables.LARGEST_BYTES:
-            self.done.notes.append(f"export {one.id} is too large to be a table; its content is kept")
-            return None
-        try:
-            return reader(path.read_bytes())
-        except tables.NotTabular as exc:
-            self.done.notes.append(f"export {one.id} is no table: {exc}; its content is kept")
-            return None
-
     def _land_table(self, one: Asset, table: pa.Table) -> None:
-        put_table(self._sink, self._project_id, f"export_{self._project_id}_{one.id}", lambda old: table)
+        with named(self.done, f"the table of export {one.id} was not made, its content is kept"):
+            put_table(self._sink, self._project_id, f"export_{self._project_id}_{one.id}", lambda old: table)
 
     def commit(self) -> None:
         """Land what is pending; at least an empty table, so that queries find it."""
@@ -138,8 +126,33 @@ class AssetTable:
         else:
             at = one.created_at or now()
             rows = export_rows.snapshot(table, at=at, project_id=self._project_id, asset_id=one.id)
-            replaced(self._sink, snapshot, lambda old: export_rows.grown(old, rows))
-            self.done.snapshots += 1
+            with named(self.done, f"snapshot {snapshot} has not grown by export {one.id}, its content is kept"):
+                replaced(self._sink, snapshot, lambda old: export_rows.grown(old, rows))
+                self.done.snapshots += 1
+
+
+def table_of(number: int, export_format: str, path: Path, done: Synced, *, snapshot: str | None) -> pa.Table | None:
+    """What the content of export *number* is as a table, if it is one; why it is none is said.
+
+    A content without rows is a snapshot's all the same: of a day without any.
+    """
+    try:
+        return export_rows.table_of(export_format, path)
+    except NotTabular as exc:
+        if snapshot is not None and isinstance(exc, Empty):
+            return pa.table({})
+        said = done.problems if exc.broken else done.notes
+        said.append(f"export {number} is no table: {exc}; its content is kept")
+        return None
+
+
+@contextmanager
+def named(done: Synced, what: str) -> Iterator[None]:
+    """A table that takes more memory than there is keeps nothing else from landing: *what* is said."""
+    try:
+        yield
+    except (MemoryExhausted, MemoryError) as exc:
+        done.problems.append(f"{what}: {exc}")
 
 
 @contextmanager

@@ -203,14 +203,15 @@ def _later(given: str | None, now: datetime) -> datetime | None:
 def _order(
     kind: Kind, insight: int | None, dashboard: int | None, context: str | None, *, expires_after: datetime | None
 ) -> NewExport:
+    from extractors.lists import exact
     from extractors.lists.exports import FORMATS, NewExport
-    from flows.cli.asking import json_of
+    from flows.cli.asking import json_of, text_of
 
     if context is not None:
         found = json_of("--context", context)
         if not isinstance(found, dict):
             raise SettingsError("--context is no JSON object")
-        context = json.dumps(found)
+        context = exact.dumps(exact.loads(text_of(context).encode()))
     try:
         return NewExport(FORMATS[kind], insight, dashboard, context, expires_after)
     except ValueError as exc:

@@ -64,7 +64,10 @@ def sync(
     since: Since = None,
     until: Until = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Land everything again, after a change of the filter.")
+        bool,
+        typer.Option(
+            "--rebuild", help="Land everything again, after a change of the filter; make tables of exports anew."
+        ),
     ] = False,
     accept_deletions: AcceptDeletions = False,
     require_proof: RequireProof = False,
@@ -80,10 +83,15 @@ def sync(
 
     named, settings = _known(streams), settings_of(destination, project).settings
     wanted = chosen(named or settings.streams.include)
-    if (since or until or rebuild) and not any(stream.ranged for stream in wanted):
+    if (since or until) and not any(stream.ranged for stream in wanted):
         raise SettingsError(
-            f"--since, --until and --rebuild say nothing of {_spoken(wanted)}: a sync lands all of them",
+            f"--since and --until say nothing of {_spoken(wanted)}: a sync lands all of them",
             hint=f"leave them out, or name {_spoken(RANGED)} too",
+        )
+    if rebuild and not any(stream.rebuilt for stream in wanted):
+        raise SettingsError(
+            f"--rebuild says nothing of {_spoken(wanted)}: their history cannot be read again",
+            hint=f"leave it out, or name one of {_spoken(tuple(stream for stream in STREAMS if stream.rebuilt))} too",
         )
     longest = longest_wait(max_wait)
     asked = bool(named) or settings.streams.include != StreamsSettings().include  # written down is as good as named
@@ -183,6 +191,7 @@ def _load_stream(
             stream.name,
             named=load.named,
             accept_deletions=load.accept_deletions,
+            rebuild=load.rebuild,
             max_wait=load.max_wait,
             listener=listener,
         )

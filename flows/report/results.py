@@ -149,6 +149,8 @@ def _synced(done: Synced) -> Iterator[str]:
         yield f"{counted(done.contents, 'content')} of {sized(done.bytes)}"
     if done.snapshots:
         yield counted(done.snapshots, "snapshot")
+    if done.rebuilt:
+        yield f"{counted(done.rebuilt, 'table')} made anew"
 
 
 def verified(

@@ -71,6 +71,11 @@ class Stream:
         return self.mechanism is Mechanism.WINDOWS
 
     @property
+    def rebuilt(self) -> bool:
+        """Whether what is landed of it can be landed, or made, anew."""
+        return self.mechanism is not Mechanism.HISTORY
+
+    @property
     def never_written(self) -> tuple[str, ...]:
         """Fields that are not written, or of which only some parts are, in words."""
         parts_of = self.shape.written_of if self.shape else {}

@@ -33,6 +33,7 @@ OFFLINE: dict[str, str | bool | int | float | list[str]] = {
 SCHEMA_NAME = "hedgerow"
 ALIAS = "hedgerow_file"
 PLENTY = "80%"  # of the machine's memory, DuckDB's own default
+MORE = ("256MB", "512MB", PLENTY)  # a table takes some 30 KB for each column, whatever is in it, and more where it may
 LOCK_POLL_S = 0.1
 HEADER_BYTES = 3 * 4096  # DuckDB's main header and its two database headers, before the blocks
 
@@ -78,6 +79,21 @@ class DuckDBFile:
                         db.close()
                 except duckdb.Error as exc:
                     raise _translated(exc, self.path) from exc
+
+    def changed(self, change: Callable[[duckdb.DuckDBPyConnection], object]) -> None:
+        """Make *change* in a transaction; where it takes more memory than the bound, once more with more, up to PLENTY."""
+        bound = self.memory_limit
+        for limit in dict.fromkeys((bound, *MORE)):
+            self.memory_limit = limit
+            try:
+                with self.open() as db, transaction(db):
+                    change(db)
+                return
+            except errors.MemoryExhausted:
+                if limit == PLENTY:
+                    raise
+            finally:
+                self.memory_limit = bound
 
     def _make(self) -> bool:
         """Make an empty database where none is, unless another process was first; whether none was there.

@@ -296,9 +296,14 @@ class DuckDBSink:
         json: Sequence[str] = (),
         views: Mapping[str, str] | None = None,
     ) -> None:
-        with self._file.open() as db, transaction(db):
+        def change(db: duckdb.DuckDBPyConnection) -> None:
             migrate(db, self.path.name)
             tables.replace(db, name, rows, version=version, json=json, views=views or {})
+
+        self._file.changed(change)
+
+    def drop(self, name: str, *, views: Sequence[str] = ()) -> None:
+        self._file.changed(lambda db: tables.drop(db, name, views))
 
     def store_content(self, path: str, file: Path) -> str:
         return contents.store(self.path, path, file)

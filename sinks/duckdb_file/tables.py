@@ -68,6 +68,17 @@ def replace(
         db.execute(f"CREATE OR REPLACE VIEW {_named(view)} AS {select}")
 
 
+def drop(db: duckdb.DuckDBPyConnection, name: str, views: Sequence[str]) -> None:
+    """As sinks.destination.Destination.drop, inside the running transaction."""
+    if one(db, VERSION, [_key(name)]) is None:
+        return
+    for view in views:
+        if _is_ours(db, view, table=name):
+            db.execute(f"DROP VIEW {_named(view)}")
+    db.execute(f"DROP TABLE IF EXISTS {_named(name)}")
+    db.execute("DELETE FROM hedgerow.meta WHERE key = ?", [_key(name)])
+
+
 def _foreign(name: str) -> errors.DestinationUnusable:
     return errors.DestinationUnusable(
         f"there is a table or view {name} that is not hedgerow's",

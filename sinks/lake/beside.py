@@ -40,6 +40,9 @@ class Beside:
     ) -> None:
         tables.replace(self.objects, name, rows, version=version, json=json, views=views or {})
 
+    def drop(self, name: str, *, views: Sequence[str] = ()) -> None:
+        self.objects.delete(tables.table_path(name))
+
     def store_content(self, path: str, file: Path) -> str:
         self.objects.put(f"{CONTENTS}/{path}", file)
         return f"{CONTENTS}/{path}"

@@ -42,6 +42,22 @@ def test_time_goes_on_where_the_clock_goes_back():
     ]
 
 
+class Deep:
+    """A value of which only the text is known."""
+
+    def __repr__(self) -> str:
+        return "[" * 5_000 + "]" * 5_000
+
+
+def test_a_row_that_is_deep_is_compared_to_the_letter():
+    """The same text is no change; another one is."""
+    first = read(None, shown("a", conditions=Deep())).table
+    again = read(first, shown("a", conditions=Deep()), at=AT + timedelta(hours=1))
+    other = read(first, shown("a", conditions=Deep(), enabled=True), at=AT + timedelta(hours=1))
+
+    assert (again.changed, other.changed, bool(again)) == (0, 1, False)
+
+
 def test_projects_do_not_touch_each_other():
     """The same ids, and times far ahead, in another project."""
     other = read(None, shown("a", "b"), project_id=2, at=AT + timedelta(days=9)).table
@@ -70,6 +86,7 @@ def test_what_is_shown_as_deleted_is_deleted_once():
         ("2026-03-01T02:00:00+02:00", AT),
         ("2026-03-01T00:00:00", AT),
         ("soon", None),
+        ("0001-01-01T00:00:00+14:00", None),
         (None, None),
     ],
 )

@@ -260,7 +260,7 @@ BREAKS = [
     Break(
         "a range of a list is taken",
         "flows/cli/loading.py",
-        "    if (since or until or rebuild) and not any(stream.ranged for stream in wanted):\n",
+        "    if (since or until) and not any(stream.ranged for stream in wanted):\n",
         "    if False:\n",
         "tests/flows/assets/test_annotations.py -k range_of_a_list",
     ),

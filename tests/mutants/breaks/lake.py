@@ -112,7 +112,7 @@ BREAKS = [
     ),
     Break(
         "a folder above the lake is a column of its tables",
-        "sinks/lake/views.py",
+        "sinks/lake/statements.py",
         "quoted(f'{address_of(objects)}/{path}')}, hive_partitioning = false)",
         "quoted(f'{address_of(objects)}/{path}')})",
         f"{LAKE} -k are_no_columns",

@@ -1,0 +1,83 @@
+"""JSON of lists as PostHog wrote it: numbers keep their digits, values that are nested too deeply keep their text.
+
+A number or value that Python has no equal of is an object whose repr is its text; whoever writes JSON writes that repr. Half of
+a surrogate pair, which no UTF-8 has, is the six characters of its escape (docs/assets.md).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from extractors.http import scan
+
+_ESCAPES = re.compile(
+    r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+_LEVELS = 3  # a page, its rows, a row: what is in a row may be as deep as it likes
+_PLAIN = (str, int, float, bool, type(None))
+
+
+class Number(float):
+    """A number that Python would write otherwise: `1.10`, `1e400`."""
+
+    def __new__(cls, text: str) -> Number:
+        made = super().__new__(cls, text)
+        made.text = text
+        return made
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class Deep:
+    """A value that is nested too deeply to be read."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def loads(body: bytes) -> Any:
+    """The value of a JSON text. Raises ValueError."""
+    text = body.decode(json.detect_encoding(body))
+    return _read(_ESCAPES.sub(lambda found: f"\\{found[0]}" if found["half"] else found[0], text), _LEVELS)
+
+
+def dumps(value: Any) -> str:
+    """JSON as json.dumps writes it, but for what loads has kept as its text."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(name)}: {dumps(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(dumps, value)) + "]"
+    return json.dumps(value) if type(value) in _PLAIN else repr(value)
+
+
+def _read(text: str, levels: int) -> Any:
+    try:
+        return json.loads(text, parse_float=_float, parse_int=_int)
+    except RecursionError:
+        if not levels:
+            return Deep(text)
+    if text.lstrip()[:1] == "{":
+        return {json.loads(f'"{name}"'): _read(one, levels - 1) for name, one in scan.members(text).items()}
+    return [_read(one, levels - 1) for one in scan.elements(text)]
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    return value if repr(value) == text else Number(text)
+
+
+def _int(text: str) -> float:
+    try:
+        value = int(text)
+    except ValueError:  # of thousands of digits
+        return Number(text)
+    return value if text != "-0" else Number(text)

@@ -1,0 +1,86 @@
+"""`hedgerow sync exports --rebuild`: tables of exports made anew from the contents that are kept, by the rules of today.
+
+PostHog is not asked: what it has let expire is made anew, too. A content that is not the one that was landed makes no table.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Container
+from pathlib import Path
+
+import pyarrow as pa
+
+from flows.assets import contents, derived
+from flows.assets.synced import Synced
+from flows.assets.tables import named, put_table, replaced, table_of
+from flows.runs.catalog import EXPORTS
+from sinks.destination import Destination
+from sinks.errors import writing
+from transforms import exports as export_rows
+from transforms.exports import Row
+
+
+def rebuild(sink: Destination, done: Synced, growing: Container[str]) -> None:
+    """Make the tables of a project's kept contents anew. *growing*: names of the settings' snapshots.
+
+    A snapshot's contents go into its growing table only: what an earlier version made of each by itself is removed. A
+    table whose content makes none any more stays, and is named.
+    """
+    held = sink.table(EXPORTS)
+    rows = export_rows.known(held.rows if held else None, done.project_id)
+    there = sink.tables()
+    grown: dict[str, list[pa.Table]] = {}
+    for row in sorted(rows.values(), key=lambda row: (row["created_at"] is not None, row["created_at"], row["id"])):
+        if row["content_sha256"] is None:
+            continue
+        own, snapshot = f"export_{done.project_id}_{row['id']}", derived.snapshot_of(row)
+        if snapshot is not None and snapshot not in growing and not _grows(sink, snapshot, there):
+            continue
+        made = _made(sink, row, done, snapshot=snapshot)
+        if made is None:
+            continue
+        if snapshot is None:
+            with named(done, f"table {own} was not made anew"):
+                put_table(sink, done.project_id, own, lambda old, made=made: made)  # type: ignore[misc]
+                done.rebuilt += 1
+        else:
+            at = row["created_at"] or row["_loaded_at"]
+            part = export_rows.snapshot(made, at=at, project_id=done.project_id, asset_id=row["id"])
+            grown.setdefault(snapshot, []).append(part)
+            if own in there:
+                sink.drop(own, views=(f"export_{row['id']}",))
+        _count(sink, row, made)
+    for name, parts in grown.items():
+        with named(done, f"snapshot {name} was not made anew"):
+            replaced(sink, name, lambda old, parts=parts: export_rows.regrown(old, parts))  # type: ignore[misc]
+            done.rebuilt += 1
+
+
+def _grows(sink: Destination, name: str, there: Container[str]) -> bool:
+    """Whether *name* is the table of a snapshot that is in the settings no more."""
+    if name not in there or re.fullmatch(r"export_\d+_\d+", name):
+        return False
+    held = sink.table(name)
+    return held is not None and held.rows.column_names[:2] == list(export_rows.SNAPSHOT[:2])
+
+
+def _made(sink: Destination, row: Row, done: Synced, *, snapshot: str | None) -> pa.Table | None:
+    """The table of the row's content, once its bytes are the ones that were landed."""
+    with writing(sink.spool_directory), tempfile.NamedTemporaryFile(dir=sink.spool_directory) as file:
+        found = contents.read(sink, row["content_path"], file)
+        file.flush()
+        if found != contents.landed(row):
+            done.problems.append(
+                f"the content of export {row['id']} makes no table: {contents.said(found)} (hedgerow verify --repair)"
+            )
+            return None
+        return table_of(row["id"], row["export_format"], Path(file.name), done, snapshot=snapshot)
+
+
+def _count(sink: Destination, row: Row, made: pa.Table) -> None:
+    """Say in `exports` how many rows the table has, where it said another number."""
+    if row["content_rows"] != made.num_rows:
+        counted = row | {"content_rows": made.num_rows}
+        replaced(sink, EXPORTS, lambda old: export_rows.updated(old, [counted]), json=export_rows.JSON)

@@ -1,0 +1,212 @@
+"""Columns of text: their names, their types, and how those of two tables become one.
+
+One rule for every kind of content: a column is typed only where each of its texts can be written back from its value, and
+no two texts become one value. `1.10` stays text, because its double is written 1.1.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"
+_NUMBER = r"^-?((0|[1-9][0-9]*)(\.0|\.[0-9]*[1-9])?|[1-9](\.0|\.[0-9]*[1-9])?[eE][+-]?[0-9]{1,3})$"
+_MANTISSA = r"^-?[0-9]+(\.[0-9]*[1-9])?"
+_WHOLE = r"^-?[0-9]+$"
+_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+_INSTANT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|\+00:00)$"
+_SHAPES = (r"^([Tt]rue|[Ff]alse)$", _INTEGER, _NUMBER, _DATE, _INSTANT)
+_AT_ONCE = 2**16  # texts that are looked at together
+_EXACT = 2**53  # whole numbers up to here are doubles
+_FOLD = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+def folded(name: str) -> str:
+    """What names have in common that are one to DuckDB: it folds A to Z, and no other letter."""
+    return name.translate(_FOLD)
+
+
+def names(header: Sequence[str], width: int) -> list[str]:
+    """Names for so many columns at least: empty ones by their place, repeated ones numbered."""
+    taken: set[str] = set()
+    found = []
+    for place in range(max(len(header), width)):
+        name = (header[place] if place < len(header) else "").replace("\0", "").strip() or f"column_{place + 1}"
+        number, base = 2, name
+        while folded(name) in taken:
+            name, number = f"{base}_{number}", number + 1
+        taken.add(folded(name))
+        found.append(name)
+    return found
+
+
+def typed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column in the narrowest type that keeps every value; text where there is none, and where there is no value."""
+    first = next((cell.as_py() for cell in texts if cell.is_valid), None)
+    if first is None or not any(re.search(shape, first) for shape in _SHAPES):
+        return texts  # most columns, and the largest, are not looked at any further
+    for kind in KINDS:
+        made = _made(texts, kind)
+        if made is not None:
+            return made
+    return texts
+
+
+def _made(texts: pa.ChunkedArray, kind: Kind) -> pa.ChunkedArray | None:
+    """*texts* as values of *kind*; None where one of them is none, or two of them are one."""
+    parts: list[pa.Array] = []
+    manners: list[pl.Series] = []
+    for start in range(0, len(texts), _AT_ONCE):
+        part = pl.Series("", texts.slice(start, _AT_ONCE))
+        values = kind.values(part)
+        if values is None or values.null_count() > part.null_count():
+            return None
+        parts += _plain(pa.chunked_array([values.to_arrow()])).chunks
+        manners.append(kind.manners(part.fill_null("")).hash())
+    made, manner = pa.chunked_array(parts), pl.concat(manners)
+    ways = manner.unique().to_list()
+    if len(ways) == 1:
+        return made
+    values = pl.Series("", made)
+    distinct = sum(_distinct(values.filter(manner == way)) for way in ways)
+    return made if distinct == _distinct(values) else None
+
+
+def _distinct(values: pl.Series) -> int:
+    """How many there are, nulls aside; by sorting, which needs a tenth of the memory of a table of hashes."""
+    ordered = values.drop_nulls().sort()
+    return len(ordered) and 1 + int((ordered != ordered.shift(1)).sum())
+
+
+def joined(old: pa.Table | None, new: pa.Table) -> pa.Table:
+    """*new* below *old*: the columns of both, in a type that holds both. A name is the same in any case."""
+    if old is None:
+        return new
+    known = {folded(name): name for name in old.column_names}
+    new = new.rename_columns([known.get(folded(name), name) for name in new.column_names])
+    order = [*old.column_names, *(name for name in new.column_names if name not in old.column_names)]
+    columns = []
+    for name in order:
+        parts = [table[name] if name in table.column_names else None for table in (old, new)]
+        kind = _common([part for part in parts if part is not None])
+        chunks: list[pa.Array] = []
+        for part, table in zip(parts, (old, new), strict=True):
+            made = pa.nulls(table.num_rows, kind) if part is None or _untyped(part) else _as(part, kind)
+            chunks += made.chunks if isinstance(made, pa.ChunkedArray) else [made]
+        columns.append(pa.chunked_array(chunks, kind))
+    return pa.table(columns, names=order)
+
+
+def _untyped(column: pa.ChunkedArray) -> bool:
+    """Whether it has no value, and so no type of its own yet: a day without rows decides nothing."""
+    return bool(column.null_count == len(column))
+
+
+def _common(parts: Sequence[pa.ChunkedArray]) -> pa.DataType:
+    """A type that keeps the values of all *parts*: whole numbers are doubles beside doubles, else it is text."""
+    kinds = {_kind(part.type) for part in parts if not _untyped(part)} or {_kind(parts[0].type)}
+    if kinds == {pa.int64(), pa.float64()} and all(map(_exact, parts)):
+        return pa.float64()
+    return kinds.pop() if len(kinds) == 1 else pa.string()
+
+
+def _exact(column: pa.ChunkedArray) -> bool:
+    if column.type != pa.int64() or _untyped(column):
+        return True
+    ends = pc.min_max(column)
+    return bool(ends["min"].as_py() >= -_EXACT and ends["max"].as_py() <= _EXACT)
+
+
+def _kind(of: pa.DataType) -> pa.DataType:
+    """The one of the types that columns of tables here have."""
+    if pa.types.is_timestamp(of):
+        return pa.timestamp("us", "UTC")
+    return pa.string() if pa.types.is_large_string(of) or pa.types.is_string_view(of) or of == pa.null() else of
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(_kind(column.type))
+
+
+def _as(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    column = _plain(column)
+    if column.type == kind or kind != pa.string():
+        return column.cast(kind)
+    series = pl.Series("", column)
+    if series.dtype == pl.Datetime("us", "UTC"):
+        series = series.dt.to_string("%Y-%m-%dT%H:%M:%S%.6fZ")
+    elif series.dtype == pl.Boolean:
+        series = series.replace_strict({True: "true", False: "false"}, return_dtype=pl.String)
+    return _plain(pa.chunked_array([series.cast(pl.String).to_arrow()]))
+
+
+def _booleans(texts: pl.Series) -> pl.Series | None:
+    known = texts.drop_nulls()
+    if known.is_in(["true", "false"]).all() or known.is_in(["True", "False"]).all():
+        return texts.str.to_lowercase() == "true"
+    return None
+
+
+def _integers(texts: pl.Series) -> pl.Series | None:
+    return texts.cast(pl.Int64, strict=False) if texts.str.contains(_INTEGER).all() else None
+
+
+def _doubles(texts: pl.Series) -> pl.Series | None:
+    """Texts with no other digits than the shortest that tell their double; whole numbers that are it to the last digit."""
+    if not texts.str.contains(_NUMBER).all() or texts.is_in(["-0"]).any():
+        return None
+    made = texts.cast(pl.Float64, strict=False)
+    whole = made.filter(texts.str.contains(_WHOLE))
+    shortest = (_digits(texts) == _digits(made.cast(pl.String))).all()
+    if shortest and made.is_finite().all() and (whole.abs() <= _EXACT).all():
+        return made
+    return None
+
+
+def _digits(numbers: pl.Series) -> pl.Series:
+    """What of them tells the number, but for sign and size."""
+    return numbers.str.replace(r"[eE].*$", "").str.replace_all(r"[-.]", "").str.strip_chars("0")
+
+
+def _dates(texts: pl.Series) -> pl.Series | None:
+    if not texts.str.contains(_DATE).all():
+        return None
+    made = texts.str.to_date("%Y-%m-%d", strict=False)
+    return made if (made.dt.year() > 0).all() else None
+
+
+def _instants(texts: pl.Series) -> pl.Series | None:
+    if not texts.str.contains(_INSTANT).all():
+        return None
+    plain = texts.str.replace(r"(Z|\+00:00)$", "").str.replace(" ", "T")
+    made = plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
+    # A leap second would be read as the next minute's first.
+    same = (made.dt.to_string("%Y-%m-%dT%H:%M:%S") == plain.str.slice(0, 19)).all()
+    if same and (made.dt.year() > 0).all():
+        return made.dt.replace_time_zone("UTC")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type that texts may have. *values*: theirs, None where not all of them have one. *manners*: in how many ways they
+    are written; two texts of one manner are never one value."""
+
+    values: Callable[[pl.Series], pl.Series | None]
+    manners: Callable[[pl.Series], pl.Series] = lambda texts: texts.str.slice(0, 0)
+
+
+KINDS = (
+    Kind(_booleans),
+    Kind(_integers),
+    Kind(_doubles, lambda texts: texts.str.replace(_MANTISSA, "").str.replace("[1-9][0-9]*$", "")),
+    Kind(_dates),
+    Kind(_instants, lambda texts: texts.str.replace_all("[0-9]", "0")),
+)
+"""In the order in which they are tried."""
