@@ -137,10 +137,10 @@ def plan(
     found: list[estimate.Estimate] = []
     for project_id in wiring.projects(settings):
         queued = sum(one.list_requests or 0 for one in found)
-        listener = terminal.waits(verbose=verbose)
-        found.append(
-            estimate.of_project(settings, project_id, since=since, until=until, listener=listener, queued=queued)
-        )
+        with terminal.waits(quiet=quiet, verbose=verbose) as listener:
+            found.append(
+                estimate.of_project(settings, project_id, since=since, until=until, listener=listener, queued=queued)
+            )
     if json_output:
         documents.as_json({"plans": [results.planned(one) for one in found]})
     else:
@@ -161,10 +161,10 @@ def check(
     from flows.runs import wiring
 
     settings = settings_of(destination, project).settings
-    found = {
-        project_id: list(checks.check(settings, project_id, listener=terminal.waits(verbose=verbose)))
-        for project_id in wiring.projects(settings)
-    }
+    found = {}
+    for project_id in wiring.projects(settings):
+        with terminal.waits(quiet=quiet, verbose=verbose) as listener:
+            found[project_id] = list(checks.check(settings, project_id, listener=listener))
     if json_output:
         documents.as_json(
             {

@@ -110,4 +110,25 @@ BREAKS = [
         "    mark = ledger.mark_at(now)",
         "tests/flows/report/test_status.py -k clock_is_ahead",
     ),
+    Break(
+        "a wait is shown once",
+        "flows/report/terminal.py",
+        "transient=True, refresh_per_second=4)",
+        "transient=True, auto_refresh=False)",
+        "tests/flows/report/test_waits.py -k seen_until",
+    ),
+    Break(
+        "a wait that is over stays on the terminal",
+        "flows/report/terminal.py",
+        "        with self._lock:\n            self._ends.cancel()\n            if self._live is not None:",
+        "        with self._lock:\n            self._ends.cancel()\n            if self._live is None:",
+        "tests/flows/report/test_waits.py -k seen_until",
+    ),
+    Break(
+        "a wait names when it begins",
+        "flows/report/terminal.py",
+        "datetime.now().astimezone() + timedelta(seconds=wait.seconds):%H",
+        "datetime.now().astimezone():%H",
+        "tests/flows/report/test_waits.py -k time_of_day",
+    ),
 ]
