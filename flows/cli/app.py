@@ -15,10 +15,12 @@ import typer
 
 from flows.cli import evaluations, exports, landed, loading
 from flows.cli import events as cli_events
+from flows.cli import sql as cli_sql
 from flows.cli.ending import explained, fail, fall_silent
 from flows.cli.options import (
     BUG,
     DONE,
+    HELP,
     INCOMPLETE,
     INTERRUPTED,
     USAGE,
@@ -36,6 +38,8 @@ from flows.cli.options import (
     longest_wait,
     settings_of,
 )
+from flows.report import documents
+from flows.report.failures import Failure, Kind
 from flows.report.words import visible
 from flows.settings.parse import SettingsError
 
@@ -43,7 +47,7 @@ app = typer.Typer(
     name="hedgerow",
     help="Moves PostHog events into DuckDB or S3 Parquet: none lost, none doubled, proven.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings=HELP,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -130,7 +134,7 @@ def plan(
     verbose: Verbose = False,
 ) -> None:
     """Say what a sync would ask and land, and how long. Windows, rows, requests, hours under the limits, bytes; lands nothing."""
-    from flows.report import documents, results, terminal
+    from flows.report import results, terminal
     from flows.runs import estimate, wiring
 
     settings = settings_of(destination, project).settings
@@ -156,7 +160,7 @@ def check(
     verbose: Verbose = False,
 ) -> None:
     """Try settings, key and destination, and say mends. Lands nothing."""
-    from flows.report import documents, results, terminal
+    from flows.report import results, terminal
     from flows.runs import check as checks
     from flows.runs import wiring
 
@@ -183,7 +187,7 @@ def check(
 
 
 app.command()(landed.status)
-app.command()(landed.sql)
+app.command()(cli_sql.sql)
 app.command()(landed.attach)
 app.command()(landed.copy)
 
@@ -197,7 +201,7 @@ def settings(
     verbose: Verbose = False,
 ) -> None:
     """Show what is in force and where it came from. Secrets are masked."""
-    from flows.report import documents, terminal
+    from flows.report import terminal
     from flows.settings.load import shown
 
     lines = shown(settings_of(destination, project))
@@ -257,6 +261,7 @@ def simulator(
 
 def main() -> None:
     """Entry point: every known error is one or two lines on stderr and its exit status; the rest is a bug here."""
+    documents.begin(False)
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     # Asked to stop by systemd, Docker or Prefect: the same as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -265,7 +270,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")  # no event name may end a command
     try:
-        status = app(standalone_mode=False) or DONE
+        status = app(standalone_mode=False, prog_name="hedgerow") or DONE
         if status == INTERRUPTED:  # typer swallows the KeyboardInterrupt and its message
             raise KeyboardInterrupt
         if sys.stdout is not None:
@@ -277,17 +282,17 @@ def main() -> None:
             raise
         fall_silent()
     except (KeyboardInterrupt, typer.Abort):
-        fail("interrupted; everything committed stays, the next run goes on from there", INTERRUPTED)
+        fail(Failure(Kind.INTERRUPTED, "interrupted; everything committed stays, the next run goes on from there"))
     except BrokenPipeError:
         fall_silent()
     except Exception as exc:
         if type(exc).__name__ == "NoArgsIsHelpError":  # typer exports neither the class nor its base
             sys.stdout.write(f"{exc.format_message()}\n")  # type: ignore[attr-defined]
             sys.exit(USAGE)
-        code, text = explained(exc)
+        code, failure = explained(exc)
         if verbose or code == BUG:
             sys.stderr.write(visible(traceback.format_exc()))
-        fail(text, code)
+        fail(failure)
 
 
 if __name__ == "__main__":

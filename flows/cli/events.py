@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.event import Format, differences_of, event_rows, raw, show
-from flows.cli.options import INCOMPLETE, Destination, Json, Project, Quiet, Since, Until, Verbose
+from flows.cli.options import HELP, INCOMPLETE, Destination, Json, Project, Quiet, Since, Until, Verbose
 from flows.settings.parse import SettingsError, instant
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
+    context_settings=HELP,
 )
 DEFAULT_SPAN = timedelta(hours=24)  # PostHog's own without `after` (facts/posthog-api.md §1.2)
 

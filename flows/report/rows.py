@@ -12,7 +12,7 @@ from typing import Any
 from rich.cells import cell_len
 from rich.console import Console
 
-from flows.report.documents import json_value
+from flows.report.documents import begin, json_value
 from flows.report.files import distinct
 from flows.report.words import visible
 
@@ -52,8 +52,10 @@ def write_json(columns: Columns, rows: Iterable[Row]) -> None:
     """One JSON array of objects on stdout, a line for each row. JSON columns are nested, their text as it is stored."""
     out, before = sys.stdout, "[\n"
     for row in rows:
+        begin()
         out.write(before + _object(columns, row))
         before = ",\n"
+    begin()
     out.write("[]\n" if before == "[\n" else "\n]\n")
 
 

@@ -245,9 +245,9 @@ BREAKS = [
     ),
     Break(
         "a wrong key is a source out of reach",
-        "flows/cli/ending.py",
-        "        return ACCESS, text\n",
-        "        return SOURCE, text\n",
+        "flows/report/failures.py",
+        "        ((AccessDenied,), Kind.ACCESS),\n",
+        "",
         "tests/flows/cli/test_bad_input.py -k 'wrong and key'",
     ),
     Break(
@@ -266,9 +266,37 @@ BREAKS = [
     ),
     Break(
         "a limit cuts what programs read",
-        "flows/cli/landed.py",
+        "flows/cli/sql.py",
         "    if forms and limit is not None:",
         "    if False:",
         "tests/flows/cli/test_sql.py -k is_refused",
+    ),
+    Break(
+        "names of other tools mean nothing",
+        "flows/cli/meant.py",
+        "        return other if other in known else near(option, known)",
+        "        return near(option, known)",
+        "tests/flows/cli/test_meant.py -k near_miss_is",
+    ),
+    Break(
+        "a failure is no JSON",
+        "flows/cli/ending.py",
+        '    if "--json" in sys.argv and not documents.begun():',
+        "    if False:",
+        "tests/flows/cli/test_meant.py -k failure_is_json",
+    ),
+    Break(
+        "a failure is a second document",
+        "flows/cli/ending.py",
+        '"--json" in sys.argv and not documents.begun()',
+        '"--json" in sys.argv',
+        "tests/flows/cli/test_meant.py -k tells_kind",
+    ),
+    Break(
+        "a usage error names the help of all",
+        "flows/cli/meant.py",
+        '    path = context.command_path if context is not None else "hedgerow"',
+        '    path = "hedgerow"',
+        "tests/flows/cli/test_meant.py -k near_miss_is",
     ),
 ]
