@@ -181,9 +181,12 @@ def check(
         for project_id, findings in found.items():
             terminal.say(f"project {project_id} at {settings.source.host}")
             results.show_findings(findings)
-    failed = next((finding.error for findings in found.values() for finding in findings if finding.error), None)
-    if failed is not None:
-        raise failed
+    failed = [finding for findings in found.values() for finding in findings if finding.error]
+    if failed and failed[0].error is not None:
+        if quiet or json_output:
+            raise failed[0].error
+        terminal.note(f"hedgerow: not ready: {', '.join(finding.name for finding in failed)}", style="red")
+        raise typer.Exit(explained(failed[0].error)[0])
 
 
 app.command()(landed.status)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -29,7 +29,8 @@ from rich.text import Text
 
 from extractors.http.pacing import Wait
 from flows.landing import session
-from flows.report.words import counted, spoken, visible
+from flows.landing.session import Committed, Group
+from flows.report.words import counted, day, spoken, visible
 from flows.runs.wiring import Listener
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
@@ -123,7 +124,8 @@ def waits(*, quiet: bool = False, verbose: bool = False) -> Iterator[Listener]:
 
 @contextmanager
 def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listener]:
-    """A listener that shows a bar on a terminal, what is waited for elsewhere too, nothing with *quiet*."""
+    """A listener that shows a bar on a terminal, what is waited for elsewhere too, nothing with *quiet*; with *verbose* also
+    what is read and what each commit made durable."""
     columns = [  # one line of 80 columns
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),
@@ -146,7 +148,25 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
             ends_s = None if at.left_s is None else time.monotonic() + at.left_s
             bar.update(task, completed=at.windows_done, total=at.windows_planned, doing=doing, ends_s=ends_s)
 
-        yield listener if quiet else replace(listener, progress=moved)
+        def run_group(group: Group, work: Callable[[], None]) -> None:
+            note(f"reading {group_name(project_id, group)}")
+            work()
+
+        def committed(done: Committed) -> None:
+            span = f"{day(done.range.start)} .. {day(done.range.end)}"
+            note(f"landed {counted(done.windows, 'window')} of {span}: {counted(done.rows, 'new row')}")
+
+        if not quiet:
+            listener = replace(listener, progress=moved)
+        yield replace(listener, run_group=run_group, committed=committed) if verbose and not quiet else listener
+
+
+def group_name(project_id: int, group: Group) -> str:
+    """What is read, landed and proven together, in words."""
+    if group.range is None:
+        return f"project {project_id} · look-back"
+    span = f"{day(group.range.start)} .. {day(group.range.end)}"
+    return f"project {project_id} · {span} · {counted(group.windows, 'window')}"
 
 
 def waiting(wait: Wait) -> str:

@@ -173,4 +173,11 @@ BREAKS = [
         "    while found := fetchmany(10**9):",
         "tests/flows/cli/test_sql.py -k as_they_come",
     ),
+    Break(
+        "verbose says no more",
+        "flows/report/terminal.py",
+        "committed=committed) if verbose and not quiet",
+        "committed=committed) if False",
+        "tests/flows/cli/test_cli.py -k verbose_says",
+    ),
 ]
