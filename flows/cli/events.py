@@ -172,8 +172,10 @@ def _since_1970(reader: EventsReader, rng: Range | None) -> tuple[Range | None, 
 def _stream(passages: Iterable[Passage], limit: int | None, problems: list[str]) -> list[str]:
     """Write one document with the rows as they come; *problems* and what is wrong with them. Cut short it is no JSON."""
     from extractors.window import iso
+    from flows.report import documents
 
     written = unread = 0
+    documents.begin()
     sys.stdout.write('{"results":[')
     for passage in passages:
         rows = passage.rows if limit is None else passage.rows.slice(0, limit - written)
@@ -303,6 +305,7 @@ def values(
     verbose: Verbose = False,
 ) -> None:
     """Suggest values of a property. At most ten, of the last seven days: no inventory."""
+    from extractors.errors import RequestRefused
     from extractors.lists import lookups
     from flows.cli.asking import asking, json_of
     from flows.report import files, terminal
@@ -314,7 +317,12 @@ def values(
         request = lookups.values_request(
             at.project_id, key, events=event or [], value=value, column=column, properties=more, csv=False
         )
-        found = lookups.values_of(at.client.send(request).body)
+        try:
+            found = lookups.values_of(at.client.send(request).body)
+        except RequestRefused as exc:
+            if event or "event_name" not in str(exc):
+                raise
+            raise SettingsError(str(exc), hint="add --event NAME, the name of an event that has it") from exc
         if found.refreshing:
             at.note("PostHog gave older values while it looks again: ask once more for fresh ones")
     if json_output or format_ is Format.JSON:
