@@ -106,7 +106,9 @@ def _missing(refusal: _Refusal, *, entry: str, newer: str, address_known: bool) 
     if status == 404 and (detail.startswith(_NO_ENDPOINT) or (not address_known and detail in _UNNAMED)):
         return errors.EndpointMissing(what, hint="is POSTHOG_HOST the address of the PostHog app?")
     if status == 404 and entry and detail and not detail.startswith("Project not found"):
-        return errors.NotFound(f"no {entry} in this project: {what}", hint="the list shows what there is")
+        return errors.NotFound(
+            f"no {entry} in this project: {what}", hint=f"hedgerow {entry.split()[0]}s list shows what there is"
+        )
     if status == 404 and (code == "not_found" or not detail):
         return errors.AccessDenied(
             what, about="project", hint="check POSTHOG_PROJECT_ID and POSTHOG_HOST: this host has no such project"

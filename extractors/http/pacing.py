@@ -188,10 +188,14 @@ class Pacing:
         )
 
     def _rest(self, seconds: float) -> None:
-        """Sleep, and count it. Raises Stopped."""
+        """Sleep, and count it, as far as it went where it is broken off. Raises Stopped."""
         begun_s = time.monotonic()
-        self._sleep(seconds)
-        self.waited_s += min(seconds, time.monotonic() - begun_s) if self._stopped.is_set() else seconds
+        whole = False
+        try:
+            self._sleep(seconds)
+            whole = not self._stopped.is_set()
+        finally:
+            self.waited_s += seconds if whole else min(seconds, time.monotonic() - begun_s)
         self._go_on()
 
     @contextmanager

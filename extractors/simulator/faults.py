@@ -28,8 +28,8 @@ nanoseconds and naive (no zone) are its timestamp.
 class Fault:
     """*kind* happens at the requests numbered *at* (from 1, per endpoint), and at others with probability *rate*.
 
-    *seconds*: how long a slow answer takes. *uuid*: the one row that row damage acts on, in every answer that has it;
-    without it the row with the least uuid of the answer.
+    *seconds*: how long a slow answer takes, or a 429 asks to wait (whole ones, one at least). *uuid*: the one row that row
+    damage acts on, in every answer that has it; without it the row with the least uuid of the answer.
     """
 
     kind: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 import struct
 from collections.abc import Mapping
@@ -63,10 +64,10 @@ def throttled(wait_s: int) -> Response:
     return response
 
 
-def instead(kind: str) -> Response:
-    """The answer that a fault of STATUS_KINDS gives instead of the one asked for."""
+def instead(kind: str, *, wait_s: float = 1.0) -> Response:
+    """The answer that a fault of STATUS_KINDS gives instead of the one asked for. *wait_s*: how long a 429 asks to wait."""
     if kind == "429":
-        return throttled(1)
+        return throttled(max(1, math.ceil(wait_s)))
     if kind == "500":
         return server_error()
     if kind in HTML:

@@ -15,10 +15,12 @@ import typer
 
 from flows.cli import evaluations, exports, landed, loading
 from flows.cli import events as cli_events
+from flows.cli import sql as cli_sql
 from flows.cli.ending import explained, fail, fall_silent
 from flows.cli.options import (
     BUG,
     DONE,
+    HELP,
     INCOMPLETE,
     INTERRUPTED,
     USAGE,
@@ -36,6 +38,8 @@ from flows.cli.options import (
     longest_wait,
     settings_of,
 )
+from flows.report import documents
+from flows.report.failures import Failure, Kind
 from flows.report.words import visible
 from flows.settings.parse import SettingsError
 
@@ -43,7 +47,7 @@ app = typer.Typer(
     name="hedgerow",
     help="Moves PostHog events into DuckDB or S3 Parquet: none lost, none doubled, proven.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings=HELP,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -128,17 +132,17 @@ def plan(
     verbose: Verbose = False,
 ) -> None:
     """Say what a sync would ask and land, and how long. Windows, rows, requests, hours under the limits, bytes; lands nothing."""
-    from flows.report import documents, results, terminal
+    from flows.report import results, terminal
     from flows.runs import estimate, wiring
 
     settings = settings_of(destination, project).settings
     found: list[estimate.Estimate] = []
     for project_id in wiring.projects(settings):
         queued = sum(one.list_requests or 0 for one in found)
-        listener = terminal.waits(verbose=verbose)
-        found.append(
-            estimate.of_project(settings, project_id, since=since, until=until, listener=listener, queued=queued)
-        )
+        with terminal.waits(quiet=quiet, verbose=verbose) as listener:
+            found.append(
+                estimate.of_project(settings, project_id, since=since, until=until, listener=listener, queued=queued)
+            )
     if json_output:
         documents.as_json({"plans": [results.planned(one) for one in found]})
     else:
@@ -154,15 +158,15 @@ def check(
     verbose: Verbose = False,
 ) -> None:
     """Try settings, key and destination, and say mends. Lands nothing."""
-    from flows.report import documents, results, terminal
+    from flows.report import results, terminal
     from flows.runs import check as checks
     from flows.runs import wiring
 
     settings = settings_of(destination, project).settings
-    found = {
-        project_id: list(checks.check(settings, project_id, listener=terminal.waits(verbose=verbose)))
-        for project_id in wiring.projects(settings)
-    }
+    found = {}
+    for project_id in wiring.projects(settings):
+        with terminal.waits(quiet=quiet, verbose=verbose) as listener:
+            found[project_id] = list(checks.check(settings, project_id, listener=listener))
     if json_output:
         documents.as_json(
             {
@@ -175,13 +179,16 @@ def check(
         for project_id, findings in found.items():
             terminal.say(f"project {project_id} at {settings.source.host}")
             results.show_findings(findings)
-    failed = next((finding.error for findings in found.values() for finding in findings if finding.error), None)
-    if failed is not None:
-        raise failed
+    failed = [finding for findings in found.values() for finding in findings if finding.error]
+    if failed and failed[0].error is not None:
+        if quiet or json_output:
+            raise failed[0].error
+        terminal.note(f"hedgerow: not ready: {', '.join(finding.name for finding in failed)}", style="red")
+        raise typer.Exit(explained(failed[0].error)[0])
 
 
 app.command()(landed.status)
-app.command()(landed.sql)
+app.command()(cli_sql.sql)
 app.command()(landed.attach)
 app.command()(landed.copy)
 
@@ -195,7 +202,7 @@ def settings(
     verbose: Verbose = False,
 ) -> None:
     """Show what is in force and where it came from. Secrets are masked."""
-    from flows.report import documents, terminal
+    from flows.report import terminal
     from flows.settings.load import shown
 
     lines = shown(settings_of(destination, project))
@@ -255,6 +262,7 @@ def simulator(
 
 def main() -> None:
     """Entry point: every known error is one or two lines on stderr and its exit status; the rest is a bug here."""
+    documents.begin(False)
     verbose = "-v" in sys.argv or "--verbose" in sys.argv
     # Asked to stop by systemd, Docker or Prefect: the same as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -263,7 +271,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")  # no event name may end a command
     try:
-        status = app(standalone_mode=False) or DONE
+        status = app(standalone_mode=False, prog_name="hedgerow") or DONE
         if status == INTERRUPTED:  # typer swallows the KeyboardInterrupt and its message
             raise KeyboardInterrupt
         if sys.stdout is not None:
@@ -275,17 +283,17 @@ def main() -> None:
             raise
         fall_silent()
     except (KeyboardInterrupt, typer.Abort):
-        fail("interrupted; everything committed stays, the next run goes on from there", INTERRUPTED)
+        fail(Failure(Kind.INTERRUPTED, "interrupted; everything committed stays, the next run goes on from there"))
     except BrokenPipeError:
         fall_silent()
     except Exception as exc:
         if type(exc).__name__ == "NoArgsIsHelpError":  # typer exports neither the class nor its base
             sys.stdout.write(f"{exc.format_message()}\n")  # type: ignore[attr-defined]
             sys.exit(USAGE)
-        code, text = explained(exc)
+        code, failure = explained(exc)
         if verbose or code == BUG:
             sys.stderr.write(visible(traceback.format_exc()))
-        fail(text, code)
+        fail(failure)
 
 
 if __name__ == "__main__":

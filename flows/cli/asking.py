@@ -13,10 +13,8 @@ from uuid import UUID
 import typer
 
 from extractors.http.client import Client
-from extractors.http.pacing import Wait
 from flows.report import terminal
 from flows.runs import wiring
-from flows.runs.wiring import Listener
 from flows.settings.load import load
 from flows.settings.model import Settings
 from flows.settings.parse import SettingsError
@@ -45,15 +43,10 @@ def asking(project: str | None, destination: str | None, *, quiet: bool) -> Iter
     if others:
         raise SettingsError("several projects are set", hint=f"name one, such as --project {project_id}")
 
-    def waited(wait: Wait) -> None:
-        if not quiet and wait.seconds >= 1:
-            terminal.note(terminal.waiting(wait))
-
-    def retried(error: Exception, wait_s: float) -> None:
-        if not quiet:
-            terminal.note(f"trying again{f' in {wait_s:.0f} s' if wait_s >= 1 else ''}: {error}")
-
-    with wiring.client_of(settings, listener=Listener(wait=waited, retry=retried), max_wait=None) as (client, _):
+    with (
+        terminal.waits(quiet=quiet) as listener,
+        wiring.client_of(settings, listener=listener, max_wait=None) as (client, _),
+    ):
         yield Asking(settings, project_id, client, quiet)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -74,7 +75,7 @@ def demo(path: Path, *, quiet: bool) -> bool:
         f"row by row, {path.name} {'equals' if same else 'DIFFERS FROM'} the source: {first.rows:,} of {len(dataset):,}"
     )
     _answer_queries(sink)
-    terminal.say(f'\nnow ask yourself: hedgerow sql --destination duckdb:{path.name} "SELECT …"')
+    terminal.say(f'\nnow ask yourself: {sys.argv[0]} sql --destination duckdb:{path.name} "SELECT …"')
     return same
 
 

@@ -5,10 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from dataclasses import asdict
 
-from flows.cli.options import ACCESS, BUG, DESTINATION, DONE, SOURCE, USAGE
+from flows.cli.options import ACCESS, BUG, DESTINATION, DONE, INTERRUPTED, SOURCE, USAGE
+from flows.report.failures import Failure, Kind, failure_of
 from flows.report.words import visible
-from flows.settings.parse import SettingsError
+
+STATUSES = {
+    Kind.USAGE: USAGE,
+    Kind.ACCESS: ACCESS,
+    Kind.SOURCE: SOURCE,
+    Kind.DESTINATION: DESTINATION,
+    Kind.BUG: BUG,
+    Kind.INTERRUPTED: INTERRUPTED,
+}
 
 
 def fall_silent() -> None:
@@ -17,32 +27,23 @@ def fall_silent() -> None:
     sys.exit(DONE)
 
 
-def explained(exc: Exception) -> tuple[int, str]:
-    """Exit status and message of an error."""
-    from extractors.errors import AccessDenied, BadQuestion, SourceError
-    from extractors.files import Busy
-    from flows.report.words import in_words
-    from sinks.errors import BadQuery, FilterChanged, HostChanged, SinkError
+def explained(exc: Exception) -> tuple[int, Failure]:
+    """Exit status and words of an error."""
+    from flows.cli import meant
 
-    format_message = getattr(exc, "format_message", None)  # typer's usage errors, whose base class it does not export
-    if format_message is not None:
-        return USAGE, f"{format_message()}\n  hedgerow --help shows commands and options"
-    hint = getattr(exc, "hint", "")
-    text = in_words(str(exc)) if isinstance(exc, FilterChanged) else str(exc)
-    text = f"{text}\n  {hint}" if hint else text
-    if isinstance(exc, SettingsError | BadQuery | BadQuestion | Busy | FilterChanged | HostChanged):
-        return USAGE, text
-    if isinstance(exc, AccessDenied):
-        return ACCESS, text
-    if isinstance(exc, SourceError):
-        return SOURCE, text
-    if isinstance(exc, SinkError):
-        return DESTINATION, text
-    return BUG, f"this is a bug in hedgerow: {type(exc).__name__}: {exc}"
+    # Typer's usage errors, whose base class it does not export, have this.
+    failure = meant.failure_of(exc) if hasattr(exc, "format_message") else failure_of(exc)
+    return STATUSES[failure.kind], failure
 
 
-def fail(text: str, code: int) -> None:
-    sys.stderr.write(f"hedgerow: {visible(text)}\n")
+def fail(failure: Failure) -> None:
+    """Say *failure* on stderr, with --json also as the document on stdout where there is none yet, and end."""
+    from flows.report import documents
+
+    code = STATUSES[failure.kind]
+    if "--json" in sys.argv and not documents.begun():
+        documents.as_json({"error": asdict(failure) | {"exit_status": code}})
+    sys.stderr.write(f"hedgerow: {visible(failure.text)}\n")
     if threading.active_count() > 1:
         # The reading thread may be in the middle of an answer; a library that is torn down under it would abort.
         sys.stdout.flush()

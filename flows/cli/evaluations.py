@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import Destination, Json, Project, Quiet, Verbose, Yes
+from flows.cli.options import HELP, Destination, Json, Project, Quiet, Verbose, Yes
 from flows.settings.parse import SettingsError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
+    context_settings=HELP,
 )
 SETTABLE = ("name", "description")
 Id = Annotated[str, typer.Argument(help="Uuid of the evaluation.")]

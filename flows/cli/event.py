@@ -12,6 +12,7 @@ from uuid import UUID
 from flows.settings.parse import SettingsError
 
 if TYPE_CHECKING:
+    from extractors.lists.lookups import Values
     from extractors.request import Request
     from flows.cli.asking import Asking
 
@@ -89,3 +90,16 @@ def show(at: Asking, request: Request, format_: Format, rows: Any) -> None:
 def raw(body: bytes) -> None:
     sys.stdout.flush()
     sys.stdout.buffer.write(body if body.endswith(b"\n") or not body else body + b"\n")
+
+
+def suggested(at: Asking, request: Request, *, of_events: bool) -> Values:
+    """The values that PostHog suggests; *of_events*: of events that the user named. Raises SourceError, SettingsError."""
+    from extractors.errors import RequestRefused
+    from extractors.lists import lookups
+
+    try:
+        return lookups.values_of(at.client.send(request).body)
+    except RequestRefused as exc:
+        if of_events or "event_name" not in str(exc):
+            raise
+        raise SettingsError(str(exc), hint="add --event NAME, the name of an event that has it") from exc

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.event import Format, differences_of, event_rows, one_form, raw, show
-from flows.cli.options import INCOMPLETE, Destination, Json, Project, Quiet, Since, Until, Verbose
+from flows.cli.event import Format, differences_of, event_rows, one_form, raw, show, suggested
+from flows.cli.options import HELP, INCOMPLETE, Destination, Json, Project, Quiet, Since, Until, Verbose
 from flows.settings.parse import SettingsError, instant
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
+    context_settings=HELP,
 )
 SELECTED = 100  # rows of a page with --select, unless --limit says how many
 WHERE_IGNORED = "--where: this server ignores it, so nothing is listed; --properties takes HogQL filters"
@@ -184,8 +185,10 @@ def _since_1970(reader: EventsReader, rng: Range | None) -> tuple[Range | None, 
 def _stream(passages: Iterable[Passage], limit: int | None, problems: list[str]) -> list[str]:
     """Write one document with the rows as they come; *problems* and what is wrong with them. Cut short it is no JSON."""
     from extractors.window import iso
+    from flows.report import documents
 
     written = unread = 0
+    documents.begin()
     sys.stdout.write('{"results":[')
     for passage in passages:
         rows = passage.rows if limit is None else passage.rows.slice(0, limit - written)
@@ -330,7 +333,7 @@ def values(
         request = lookups.values_request(
             at.project_id, key, events=event or [], value=value, column=column, properties=more, csv=False
         )
-        found = lookups.values_of(at.client.send(request).body)
+        found = suggested(at, request, of_events=bool(event))
         if found.refreshing:
             at.note("PostHog gave older values while it looks again: ask once more for fresh ones")
     if form is Format.JSON:

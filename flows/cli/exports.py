@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import INCOMPLETE, Destination, Json, Project, Quiet, Verbose, Yes
+from flows.cli.options import HELP, INCOMPLETE, Destination, Json, Project, Quiet, Verbose, Yes
 from flows.settings.parse import SettingsError, duration, instant
 
 if TYPE_CHECKING:
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from flows.cli.asking import Asking
 
 app = typer.Typer(
-    help="Exported assets: list, make, download.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
+    help="Exported assets: list, make, download.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings=HELP,
 )
 # Listening to a POST: a proxy may cut it at about a minute or two anyway, and then the asset is found by its mark.
 WAITING_ANSWER_S, ANSWER_S = 100.0, 30.0

@@ -1,8 +1,7 @@
-"""Commands over what is landed: `status`, `sql`, `attach` and `copy`."""
+"""Commands over what is landed: `status`, `attach` and `copy`."""
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -51,47 +50,6 @@ def status(
             terminal.say("nothing landed yet: run hedgerow sync")
         for one in summaries:
             results.show_status(one)
-
-
-def sql(
-    query: Annotated[str, typer.Argument(help="SQL for DuckDB; the tables are events and those of docs/streams.md.")],
-    csv: Annotated[bool, typer.Option("--csv", help="CSV on stdout.")] = False,
-    parquet: Annotated[Path | None, typer.Option("--parquet", help="Write a Parquet file.")] = None,
-    destination: Destination = None,
-    project: Project = None,
-    json_output: Json = False,
-    quiet: QuietResult = False,
-    verbose: Verbose = False,
-) -> None:
-    """Run a query on the destination and print it. The file is opened for reading only."""
-    from flows.report import documents, files, terminal
-    from flows.report.words import counted
-    from flows.runs import wiring
-    from flows.runs.destinations import check_output
-
-    if sum((csv, json_output, parquet is not None)) > 1:
-        raise SettingsError("more than one form of output", hint="choose one of --csv, --json and --parquet")
-    settings = settings_of(destination, project).settings
-    if parquet is not None:
-        check_output(settings, parquet)
-    with wiring.sink_of(settings).query(query) as result:
-        if parquet is not None:
-            with warnings.catch_warnings(
-                action="ignore", category=UserWarning
-            ):  # DuckDB: the rows are copied once more
-                table = result.to_arrow_table()
-            rows_written = files.write_parquet(table, parquet)
-            if not quiet:
-                terminal.note(f"{counted(rows_written, 'row')} written to {parquet}")
-            return
-        names = files.distinct([column[0] for column in result.description or []])
-        rows = result.fetchall()
-    if json_output:
-        documents.as_json([dict(zip(names, row, strict=True)) for row in rows])
-    elif csv:
-        files.write_csv(names, rows)
-    else:
-        terminal.show_table(names, rows)
 
 
 def attach(

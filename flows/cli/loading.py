@@ -26,7 +26,7 @@ from flows.cli.options import (
     settings_of,
 )
 from flows.runs.catalog import BY_DEFAULT, BY_NAME, STREAMS, Stream, chosen
-from flows.settings.parse import SettingsError
+from flows.settings.parse import SettingsError, near
 
 if TYPE_CHECKING:
     from flows.assets.synced import Synced
@@ -129,7 +129,9 @@ def _known(names: Sequence[str] | None) -> Sequence[str]:
     """*names*, each of which is a stream. Raises SettingsError."""
     for name in names or ():
         if name not in BY_NAME:
-            raise SettingsError(f"unknown stream {name!r}", hint=f"expected {_spoken(STREAMS)}")
+            meant = near(name, BY_NAME)
+            hint = f"did you mean {meant}?" if meant else f"expected {_spoken(STREAMS)}"
+            raise SettingsError(f"unknown stream {name!r}", hint=hint)
     return names or ()
 
 
@@ -146,12 +148,12 @@ def _run(settings: Settings, load: _Load, *, json_output: bool, quiet: bool, ver
             for stream in load.streams:
                 _load_stream(settings, project_id, stream, load, listener, reports, synced)
 
-    failures: dict[int, Exception] = {}
+    wanted, failures = wiring.projects(settings), dict[int, Exception]()
     try:
-        failures = projects.each(wiring.projects(settings), load_project)
+        failures = projects.each(wanted, load_project)
     finally:  # also of a run that is interrupted: what it landed stays
         results.loaded(reports, failures, synced=synced, json_output=json_output, quiet=quiet)
-    fail_first(failures, of=wiring.projects(settings))
+    fail_first(failures, of=wanted)
     if any(done.problems for done in reports) or any(done.problems for done in synced):
         raise typer.Exit(INCOMPLETE)
 

@@ -12,6 +12,7 @@ from flows.settings.load import Loaded, load
 from flows.settings.parse import SettingsError, duration
 
 DONE, BUG, USAGE, INCOMPLETE, ACCESS, SOURCE, DESTINATION, INTERRUPTED = 0, 1, 2, 3, 10, 11, 12, 130
+HELP = {"help_option_names": ["-h", "--help"]}
 
 Destination = Annotated[str | None, typer.Option("--destination", help="duckdb:PATH, s3://bucket/prefix or file:DIR.")]
 Project = Annotated[str | None, typer.Option("--project", help="Project id; several, separated by commas.")]

@@ -44,13 +44,14 @@ class Order:
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where a run is: windows and rows landed, windows planned, the time up to which everything asked is read, and the
-    requests that it has sent."""
+    requests that it has sent. *left_s*: seconds until it is through, where somebody foresees that."""
 
     windows_done: int
     windows_planned: int
     rows: int
     read_until: datetime | None
     requests: int = 0
+    left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

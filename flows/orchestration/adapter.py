@@ -34,7 +34,7 @@ from extractors.window import iso
 from flows.landing.session import Committed, Group, Progress
 from flows.orchestration import artifacts, automations
 from flows.orchestration.artifacts import AnyReport
-from flows.report import status, terminal, words
+from flows.report import status, terminal
 from flows.report.status import Segment
 from flows.report.words import counted
 from flows.runs import projects, wiring
@@ -155,7 +155,7 @@ def listener(project_id: int, *, progress: str = "") -> Listener:
     bar = _Bar(progress, project_id) if progress and run_id() else None
 
     def run_group(group: Group, work: Callable[[], None]) -> None:
-        step(_group_name(project_id, group), work)
+        step(terminal.group_name(project_id, group), work)
 
     def committed(done: Committed) -> None:
         log().info(
@@ -183,13 +183,6 @@ def listener(project_id: int, *, progress: str = "") -> Listener:
         retry=retried,
         busy=lambda text: flow_log.info("waiting for the file: %s", text),
     )
-
-
-def _group_name(project_id: int, group: Group) -> str:
-    if group.range is None:
-        return f"project {project_id} · look-back"
-    span = f"{words.day(group.range.start)} .. {words.day(group.range.end)}"
-    return f"project {project_id} · {span} · {counted(group.windows, 'window')}"
 
 
 class _Bar:

@@ -21,7 +21,23 @@ def plain(value: object) -> object:
     return str(value)
 
 
+_begun = False
+
+
+def begun() -> bool:
+    """Whether this process has begun to write its document."""
+    return _begun
+
+
+def begin(written: bool = True) -> None:
+    """Note that the document is written from here on, which must stay the only one; or, at a start, that none is yet."""
+    global _begun
+    _begun = written
+
+
 def as_json(value: object) -> None:
+    """Write *value* as the one document on stdout."""
+    begin()
     sys.stdout.write(json.dumps(json_value(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n")
 
 

@@ -17,6 +17,7 @@ from flows.report import beside
 from flows.report.beside import held_lines
 from flows.report.differences import SHOWN, lines_of
 from flows.report.documents import as_json
+from flows.report.failures import failure_of
 from flows.report.status import LATENESS, Kind, Summary, cells
 from flows.report.terminal import note, say
 from flows.report.words import counted, day, percent, sized, spoken, step_spoken, visible
@@ -137,7 +138,12 @@ def loaded(
 
 
 def _failed(failures: Mapping[int, Exception]) -> dict[int, dict[str, object]]:
-    return {project_id: {"project_id": project_id, "error": str(exc)} for project_id, exc in failures.items()}
+    """What each project failed by, for --json."""
+    told = {project_id: failure_of(exc) for project_id, exc in failures.items()}
+    return {
+        project_id: {"project_id": project_id, "error": one.message, "kind": str(one.kind), "remedy": one.remedy}
+        for project_id, one in told.items()
+    }
 
 
 def _synced(done: Synced) -> Iterator[str]:

@@ -5,28 +5,37 @@ Results go to stdout, everything else to stderr; with --json one document on std
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from extractors.http.pacing import Wait
 from flows.landing import session
-from flows.report.words import counted, spoken, visible
+from flows.landing.session import Committed, Group
+from flows.report.words import counted, day, spoken, visible
 from flows.runs.wiring import Listener
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 WIDE = 1_000_000  # columns of a table that no terminal shows: nothing is cut
+TOLD_S = 1.0  # shorter waits are told with --verbose only
 
 
 def say(text: str) -> None:
@@ -39,56 +48,135 @@ def note(text: str, *, style: str = "") -> None:
     stderr.print(visible(text), style=style, markup=False)
 
 
+class _Countdown:
+    """A line on the terminal, below whatever stands there, that says for how long something is still waited for.
+
+    A later wait takes the line of an earlier one. Thread-safe: waits begin in the thread that reads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._live: Live | None = None
+        self._ends = threading.Timer(0, self.end)
+
+    def begin(self, wait: Wait) -> None:
+        """Show *wait*, which begins now, until it is over."""
+        self.end()
+        ends_s, ends = time.monotonic() + wait.seconds, _time_of_day(wait)
+
+        def line() -> Text:
+            left = timedelta(seconds=max(0, math.ceil(ends_s - time.monotonic())))
+            return Text(visible(f"waiting {left} more, until {ends}: {wait.reason}"), style="yellow", no_wrap=True)
+
+        with self._lock:
+            self._live = Live(console=stderr, get_renderable=line, transient=True, refresh_per_second=4)
+            self._live.start(refresh=True)
+            self._ends = threading.Timer(wait.seconds, self.end)
+            self._ends.daemon = True
+            self._ends.start()
+
+    def end(self) -> None:
+        """Take the line away, if there is one."""
+        with self._lock:
+            self._ends.cancel()
+            if self._live is not None:
+                self._live.stop()
+            self._live = None
+
+
+class _Left(ProgressColumn):
+    """How long until the run is through, counted down from what it last said of itself."""
+
+    def render(self, task: Task) -> Text:
+        ends_s: float | None = task.fields["ends_s"]
+        if ends_s is None:
+            return Text("-:--:--")
+        return Text(f"{timedelta(seconds=max(0, round(ends_s - time.monotonic())))} left")
+
+
 @contextmanager
-def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listener]:
-    """A listener that shows a bar on a terminal, lines about waits and retries elsewhere too, nothing with *quiet*."""
+def waits(*, quiet: bool = False, verbose: bool = False) -> Iterator[Listener]:
+    """A listener that shows what is waited for: on a terminal a line that counts down, elsewhere a line when a wait begins.
+
+    Waits below a second are told with *verbose* only; nothing is with *quiet*.
+    """
     if quiet:
         yield Listener()
         return
-    # One line of 80 columns: what is landed, or what is waited for.
-    columns = [
+    countdown = _Countdown()
+
+    def waited(wait: Wait) -> None:
+        if stderr.is_terminal and wait.seconds >= TOLD_S:
+            countdown.begin(wait)
+        if verbose or (wait.seconds >= TOLD_S and not stderr.is_terminal):
+            note(waiting(wait))
+
+    def retried(error: Exception, wait_s: float) -> None:
+        note(f"trying again{f' in {spoken(timedelta(seconds=wait_s))}' if wait_s else ''}: {error}")
+        if stderr.is_terminal and wait_s >= TOLD_S:
+            countdown.begin(Wait(wait_s, "before it is tried again"))
+
+    try:
+        yield Listener(wait=waited, retry=retried, busy=lambda text: note(f"waiting for the file: {text}"))
+    finally:
+        countdown.end()
+
+
+@contextmanager
+def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listener]:
+    """A listener that shows a bar on a terminal, what is waited for elsewhere too, nothing with *quiet*; with *verbose* also
+    what is read and what each commit made durable."""
+    columns = [  # one line of 80 columns
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TextColumn("{task.fields[doing]}"),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        _Left(),
     ]
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
-        task = bar.add_task(f"project {project_id}", total=None, doing="")
+    hidden = quiet or not stderr.is_terminal
+    with (
+        Progress(*columns, console=stderr, transient=True, disable=hidden) as bar,
+        waits(quiet=quiet, verbose=verbose) as listener,
+    ):
+        task = bar.add_task(f"project {project_id}", total=None, doing="", ends_s=None)
 
         def moved(at: session.Progress) -> None:
             elapsed = bar.tasks[0].elapsed or 0
             speed = f" · {at.rows / elapsed:,.0f}/s" if elapsed > 1 else ""
             doing = f"{at.rows:,} rows{speed} · {counted(at.requests, 'request')}"
-            bar.update(task, completed=at.windows_done, total=at.windows_planned, doing=doing)
+            ends_s = None if at.left_s is None else time.monotonic() + at.left_s
+            bar.update(task, completed=at.windows_done, total=at.windows_planned, doing=doing, ends_s=ends_s)
 
-        def waited(wait: Wait) -> None:
-            text = waiting(wait)
-            bar.update(task, doing=text)
-            if verbose or (wait.seconds >= 1 and not stderr.is_terminal):
-                note(text)
+        def run_group(group: Group, work: Callable[[], None]) -> None:
+            note(f"reading {group_name(project_id, group)}")
+            work()
 
-        def retried(error: Exception, wait_s: float) -> None:
-            note(f"trying again{f' in {spoken(timedelta(seconds=wait_s))}' if wait_s else ''}: {error}")
+        def committed(done: Committed) -> None:
+            span = f"{day(done.range.start)} .. {day(done.range.end)}"
+            note(f"landed {counted(done.windows, 'window')} of {span}: {counted(done.rows, 'new row')}")
 
-        yield Listener(
-            progress=moved,
-            wait=waited,
-            retry=retried,
-            busy=lambda text: note(f"waiting for the file: {text}"),
-        )
+        if not quiet:
+            listener = replace(listener, progress=moved)
+        yield replace(listener, run_group=run_group, committed=committed) if verbose and not quiet else listener
+
+
+def group_name(project_id: int, group: Group) -> str:
+    """What is read, landed and proven together, in words."""
+    if group.range is None:
+        return f"project {project_id} · look-back"
+    span = f"{day(group.range.start)} .. {day(group.range.end)}"
+    return f"project {project_id} · {span} · {counted(group.windows, 'window')}"
 
 
 def waiting(wait: Wait) -> str:
-    return f"waiting {spoken(timedelta(seconds=wait.seconds))}: {wait.reason}"
+    """A wait that begins now, in words."""
+    return f"waiting {spoken(timedelta(seconds=wait.seconds))}, until {_time_of_day(wait)}: {wait.reason}"
 
 
-def waits(*, verbose: bool) -> Listener:
-    """A listener for short work: only what is waited for."""
-    return Listener(
-        wait=lambda wait: note(f"waiting {spoken(timedelta(seconds=wait.seconds))}: {wait.reason}") if verbose else None
-    )
+def _time_of_day(wait: Wait) -> str:
+    """When a wait that begins now is over, by this machine's clock, with the zone: logs are read elsewhere."""
+    return f"{datetime.now().astimezone() + timedelta(seconds=wait.seconds):%H:%M:%S %Z}"
 
 
 def show_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -124,13 +124,18 @@ def _events(client: Client, project_id: int) -> Iterator[Finding]:
         yield _failed("events", exc)
         return
     prefix = client.prefixes.get("events", "environments")
-    whole = "a page" if page.more else f"in the last {words.counted(span.days, 'day')}"
-    size = f"{page.received:,} rows {whole}"
-    yield Finding("events", Verdict.OK, f"{size}, by /api/{prefix}/")
+    yield Finding("events", Verdict.OK, f"{_size(page, span)}, by /api/{prefix}/")
     if page.rejects.num_rows:
         reason = page.rejects["reason"][0].as_py()
         mend = "such rows go to hedgerow.quarantine and end a run with status 3"
         yield Finding("rows", Verdict.WARN, f"{page.rejects.num_rows} rows cannot be typed: {reason}", mend)
+
+
+def _size(page: decode.Page, span: timedelta) -> str:
+    """What one page tells of the size of pages, or of what there is."""
+    if not page.more:
+        return f"{words.counted(page.received, 'row')} in the last {words.counted(span.days, 'day')}"
+    return f"pages of {page.received:,} rows" + (" or more" if page.received == PAGE else " at most")
 
 
 def _not_served(client: Client, project_id: int, fault: errors.ServerFault) -> Finding:

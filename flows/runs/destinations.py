@@ -44,7 +44,10 @@ def destination_of(
 
         objects = LocalObjects(_directory(address, rest), address) if scheme == "file" else _bucket(settings, address)
         return LakeSink(objects)
-    raise SettingsError(f"unknown destination {address!r}", hint=EXPECTED)
+    file = ":" not in address and Path(address).suffix in (".duckdb", ".db")
+    raise SettingsError(
+        f"unknown destination {address!r}", hint=f"did you mean duckdb:{address}? {EXPECTED}" if file else EXPECTED
+    )
 
 
 def check_output(settings: Settings, output: Path) -> None:

@@ -62,7 +62,7 @@ def load_events(
     ) as run:
         first = run.reader.earliest() if from_earliest else start
         order = _order(settings, project_id, since=first, until=end, marks=command == "sync", accept=accept_deletions)
-        session = Session(order, run.sink, run.sink.spool_directory, now, listener)
+        session = Session(order, run.sink, run.sink.spool_directory, now, run.listener)
         pipeline.run(session, run.reader, run.log, served_at=run.served_at)
     return reports[0]
 

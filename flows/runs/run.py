@@ -15,7 +15,8 @@ from flows.landing.outcome import Log
 from flows.landing.session import STREAM
 from flows.runs.findings import not_compared, notes_of_run, of_run, unproven
 from flows.runs.history import INTERRUPTED, record
-from flows.runs.wiring import Listener, filter_of, now, reader_of, sink_of
+from flows.runs.remaining import foreseeing
+from flows.runs.wiring import Listener, filter_of, list_limit, now, reader_of, sink_of
 from flows.settings.model import Settings
 from flows.settings.parse import SettingsError, instant
 from sinks.destination import Destination
@@ -59,12 +60,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class _Started:
-    """A run under way: whom it asks, where it lands, and what it has done so far. *found*: problems beside the log's."""
+    """A run under way: whom it asks and tells, where it lands, what it has done so far. *found*: problems beside the log's."""
 
     sink: Destination
     reader: EventsReader
     client: Client
     budget: Pacing
+    listener: Listener
     log: Log
     found: list[str]
     served_at: datetime | None = None
@@ -94,7 +96,8 @@ def started(
         client,
         budget,
     ):
-        run = _Started(sink, reader, client, budget, Log(), [])
+        progress = foreseeing(listener.progress, budget, list_limit(settings, share))
+        run = _Started(sink, reader, client, budget, replace(listener, progress=progress), Log(), [])
         try:
             served_at = reader.now(first=sink.origin(project_id, STREAM) is None)
             sink.prepare(project_id, STREAM, host=host, event_filter=event_filter, rebuild=rebuild)

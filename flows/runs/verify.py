@@ -55,7 +55,7 @@ def verify_events(
             marks=False,
             accept_deletions=accept_deletions,
         )
-        session = Session(order, run.sink, run.sink.spool_directory, now, listener)
+        session = Session(order, run.sink, run.sink.spool_directory, now, run.listener)
         found = audit.run(session, run.reader, run.log, repair=repair, detail=detail)
         run.found.extend(findings.of_verification(found))
     return found, reports[0]

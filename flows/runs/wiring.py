@@ -122,5 +122,11 @@ def limits_of(settings: Settings) -> dict[Bucket, Limit]:
     }
 
 
+def list_limit(settings: Settings, share: Share | None = None) -> Limit:
+    """The limit of the events list that a run keeps: its *share* of it, where it has one."""
+    limit = limits_of(settings)[Bucket.LIST]
+    return limit.part(share.of) if share else limit
+
+
 def filter_of(settings: Settings) -> EventFilter:
     return EventFilter(settings.events.include, settings.events.exclude)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from flows.settings.model import Settings, Snapshot
-from flows.settings.parse import SettingsError, written
+from flows.settings.parse import SettingsError, near, written
 
 TOML_FILE = "hedgerow.toml"
 BLOCK = "a Secret block"
@@ -103,9 +102,9 @@ def _check_names(names: Iterable[str], origin: str) -> None:
     known = [name for name in (*ENVIRONMENT, *OTHERS) if name.startswith(("POSTHOG_", "HEDGEROW_"))]
     for name in sorted(set(names) - set(known)):
         ours = name.upper().startswith("HEDGEROW_")
-        close = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8 if ours else NEAR)
+        close = near(name.upper(), known, cutoff=0.8 if ours else NEAR)
         if ours or close:
-            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
+            hint = f"did you mean {close}?" if close else f"expected one of {', '.join(known)}"
             raise SettingsError(f"unknown variable {name} in {_of(origin)}", hint=hint)
 
 
@@ -166,8 +165,8 @@ def _explained(exc: ValidationError, origins: Mapping[str, str]) -> SettingsErro
     origin = origins.get(key, TOML_FILE)
     if fault["type"] == "extra_forbidden":
         known = open_keys() if whole == key else [f"{key}.{name}" for name in Snapshot.model_fields]
-        close = difflib.get_close_matches(whole, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
+        close = near(whole, known)
+        hint = f"did you mean {close}?" if close else f"expected one of {', '.join(known)}"
         return SettingsError(f"unknown setting {whole} in {origin}", hint=hint)
     name = whole
     if origin == "flag":

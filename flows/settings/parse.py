@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import json
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
@@ -22,6 +24,13 @@ class SettingsError(Exception):
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+
+def near(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The one of *known* that *word* begins as, else the most alike; None where none is."""
+    names = list(known)
+    begun = [name for name in names if len(word) > 2 and name.startswith(word)]
+    return begun[0] if len(begun) == 1 else next(iter(difflib.get_close_matches(word, names, n=1, cutoff=cutoff)), None)
 
 
 def duration(value: object) -> timedelta:

@@ -36,7 +36,8 @@ def hedgerow(tmp_path, monkeypatch, capsys) -> Iterator[Command]:
         try:
             status = app.app(arguments, standalone_mode=False) or 0
         except Exception as exc:
-            status, error = ending.explained(exc)
+            status, failure = ending.explained(exc)
+            error = failure.text
         said = capsys.readouterr()
         return Ended(status, said.out, said.err + error)
 

@@ -115,7 +115,7 @@ class App:
         self._behaviour.on_request(seen)
         fault = self._behaviour.faults.pick(endpoint, seen.number)
         if fault and fault.kind in faults.STATUS_KINDS:
-            return responses.instead(fault.kind), endpoint
+            return responses.instead(fault.kind, wait_s=fault.seconds), endpoint
         asked = Asked(request, params, body, parts, endpoint, fault)
         response = self._refusal(asked) or self._endpoint_answer(asked)
         exists = endpoint in EVENTS and parts[1] in self._profile.prefixes

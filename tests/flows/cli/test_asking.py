@@ -319,14 +319,14 @@ MISTAKES = [
     pytest.param(("events", "list", *RANGE, "--offset", "50001"), 2, "50000", id="list: offset too deep"),
     pytest.param(("events", "list", "--format", "xml"), 2, "xml", id="list: unknown format"),
     pytest.param(("events", "list", "--json", "--format", "csv"), 2, "one of", id="list: two forms"),
-    pytest.param(("events", "values", "plan"), 2, "event_name", id="values: no event"),
+    pytest.param(("events", "values", "plan"), 2, "add --event NAME", id="values: no event"),
     pytest.param(
         ("events", "values", "plan", "--event", "buy", "--json", "--format", "csv"), 2, "one of", id="values: two forms"
     ),
     pytest.param(("events", "get", RECENT.uuid, "--json", "--format", "csv"), 2, "one of", id="event: two forms"),
     pytest.param(("events", "get", RECENT.uuid, "--diff", "--format", "csv"), 2, "no table", id="event: no table"),
     pytest.param(("events", "values", "plan", "--properties", "[]"), 2, "no JSON object", id="values: a list"),
-    pytest.param(("exports", "get", "999"), 2, "no export 999", id="export: unknown"),
+    pytest.param(("exports", "get", "999"), 2, "hedgerow exports list", id="export: unknown"),
     pytest.param(("exports", "create", "--format", "csv", "--yes"), 2, "nothing to export", id="create: nothing"),
     pytest.param(("exports", "create", "--format", "doc", "--insight", "1"), 2, "doc", id="create: format"),
     pytest.param(("exports", "create", "--format", "csv", "--insight", "1"), 2, "--yes", id="create: not asked"),
@@ -360,11 +360,12 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("arguments", "status", "words"), MISTAKES)
 def test_mistake_ends_clearly(arguments, status, words, simulator, tmp_path):
-    """The exit status of the contract, the reason, nothing on stdout, no traceback, nothing written."""
+    """The exit status of the contract, the reason, no result on stdout, no traceback, nothing written."""
     before = [dict(row) for row in simulator.evaluations.rows], len(simulator.exports.assets)
     done = hedgerow(simulator, tmp_path, *arguments)
 
-    assert (done.returncode, words in done.stderr, done.stdout) == (status, True, ""), done.stderr
+    assert (done.returncode, words in done.stderr) == (status, True), done.stderr
+    assert set(json.loads(done.stdout)) == {"error"} if "--json" in arguments else done.stdout == ""
     assert "Traceback" not in done.stderr
     assert ([dict(row) for row in simulator.evaluations.rows], len(simulator.exports.assets)) == before
     assert {file.name for file in tmp_path.iterdir()} <= {"state"}

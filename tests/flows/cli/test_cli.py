@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -305,3 +306,28 @@ def test_bad_input_says_what_and_how_to_mend_it(arguments, status, words, simula
     assert (done.returncode, words in done.stderr) == (status, True), done.stderr
     assert len(done.stderr.splitlines()) <= 2
     assert done.stdout == ""
+
+
+def test_check_says_a_failure_once(simulator, tmp_path, main):
+    """With its mend in the table on stdout; stderr names only what failed, and --quiet says it there."""
+    surroundings_ = dict(environment(simulator, tmp_path, POSTHOG_PERSONAL_API_KEY="phx_wrong"))
+    loud, quiet = main(["check"], tmp_path, surroundings_), main(["check", "-q"], tmp_path, surroundings_)
+    why = "401"
+
+    assert (loud.returncode, quiet.returncode) == (10, 10)
+    assert ((loud.stdout + loud.stderr).count(why), loud.stderr) == (1, "hedgerow: not ready: key\n")
+    assert (quiet.stdout, quiet.stderr.count(why)) == ("", 1)
+
+
+def test_verbose_says_what_is_read_and_what_is_landed(simulator, tmp_path, main):
+    """-v has a line for each group of windows and for each commit; without it there is none."""
+    told = [
+        main(["backfill", *RANGE, *more], tmp_path / name, environment(simulator, tmp_path / name)).stderr
+        for name, more in (("plain", ()), ("verbose", ("-v",)))
+        if not (tmp_path / name).mkdir()
+    ]
+
+    assert told[0] == ""
+    assert "reading project 1 · 2026-03-01 .. 2026-03-05 · 4 windows\n" in told[1]
+    landed_rows = re.findall(r"landed \d+ windows? of \S+ \.\. \S+: ([\d,]+) new rows", told[1])
+    assert sum(int(rows.replace(",", "")) for rows in landed_rows) == len(DATASET.events)

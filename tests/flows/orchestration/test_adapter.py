@@ -21,6 +21,7 @@ from flows.landing import pipeline
 from flows.landing.verification import Verification
 from flows.orchestration import adapter, artifacts, parts
 from flows.orchestration.automations import unstarted, zombies
+from flows.report import terminal
 from flows.report.status import Kind, Segment
 from flows.runs.run import Report
 from flows.settings.parse import SettingsError
@@ -335,5 +336,5 @@ def test_group_says_its_windows():
     """A task is named by what it lands."""
     group = pipeline.Group(Range(NOW, NOW + DAY), 4)
 
-    assert adapter._group_name(1, group) == "project 1 · 2026-03-10 .. 2026-03-11 · 4 windows"
-    assert adapter._group_name(1, pipeline.Group()) == "project 1 · look-back"
+    assert terminal.group_name(1, group) == "project 1 · 2026-03-10 .. 2026-03-11 · 4 windows"
+    assert terminal.group_name(1, pipeline.Group()) == "project 1 · look-back"

@@ -355,4 +355,25 @@ BREAKS = [
         '        return host.lower().endswith("localhost")',
         "tests/flows/cli/test_bad_input.py -k looks_like_this_machine",
     ),
+    Break(
+        "what is left forgets the limits",
+        "flows/runs/remaining.py",
+        "finished_in_s(ages_s, limit, requests=reckoned,",
+        "finished_in_s([], Limit(10**6, 10**6), requests=reckoned,",
+        "tests/flows/report/test_waits.py -k knows_the_limits",
+    ),
+    Break(
+        "what is left stands still between two reckonings",
+        "flows/runs/remaining.py",
+        "max(0.0, ends_s - now_s)",
+        "max(0.0, ends_s - due_s + FORESEEN_EVERY_S)",
+        "tests/flows/report/test_waits.py -k counts_down",
+    ),
+    Break(
+        "a page without a cap is called capped",
+        "flows/runs/check.py",
+        '" or more" if page.received == PAGE else " at most"',
+        '" at most"',
+        "tests/flows/runs/test_check.py -k size",
+    ),
 ]

@@ -1,0 +1,111 @@
+"""A mistyped command line is told what it may have meant; --json tells a failure as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from tests.flows.cli.test_cli import HEDGEROW
+from tests.program import surroundings
+
+MEANT = [
+    ("sync --from 7d", "No such option: --from; did you mean --since?", "hedgerow sync --help"),
+    ("events list --to now", "did you mean --until?", "hedgerow events list --help"),
+    ("sync --dest duckdb:a.duckdb", "did you mean --destination?", "hedgerow sync --help"),
+    ("sync --dry-run", "did you mean hedgerow plan?", "hedgerow sync --help"),
+    ("verify --repiar", "did you mean --repair?", "hedgerow verify --help"),
+    ("copy --to duckdb:a.duckdb", "Missing option '--from'", "hedgerow copy --help"),
+    ("query x", "No such command 'query'; did you mean hedgerow sql?", "hedgerow --help"),
+    ("config", "did you mean hedgerow settings?", "hedgerow --help"),
+    ("verfy", "did you mean verify?", "hedgerow --help"),
+    ("events lst", "did you mean list?", "hedgerow events --help"),
+    ("events config", "No such command 'config'\n", "hedgerow events --help"),
+    ("exports create --format cvs", "did you mean csv?", "hedgerow exports create --help"),
+    ("sync event", "unknown stream 'event'", "did you mean events?"),
+    ("sync --whatever", "No such option: --whatever\n", "hedgerow sync --help"),
+]
+
+
+@pytest.mark.parametrize(("line", "said", "next_step"), MEANT, ids=[line for line, *_ in MEANT])
+def test_a_near_miss_is_told_what_it_meant(line, said, next_step, tmp_path, main):
+    """The name that other tools use, or the most alike; and whose help to read. Exit 2, two lines."""
+    done = main(line.split(), tmp_path, surroundings(tmp_path))
+
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 2), done.stderr
+    assert said in done.stderr
+    assert next_step in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "meant"),
+    [
+        ({"HEDGEROW_DEST": "duckdb:a.duckdb"}, "did you mean HEDGEROW_DESTINATION?"),
+        ({"HEDGEROW_DESTINATION": "a.duckdb"}, "did you mean duckdb:a.duckdb?"),
+        ({"HEDGEROW_DESTINATION": "mysql:a"}, "expected duckdb:PATH"),
+    ],
+)
+def test_a_near_miss_of_a_setting_is_told_what_it_meant(variables, meant, tmp_path, main):
+    """A variable that begins as one of ours, and a file without the kind of its destination."""
+    done = main(["status"], tmp_path, surroundings(tmp_path, **variables))
+
+    assert (done.returncode, meant in done.stderr) == (2, True), done.stderr
+
+
+FAILURES = [
+    ("sync", {}, "usage", 2),
+    ("plan", {}, "usage", 2),
+    ("status --what", {}, "usage", 2),
+    ("sql x", {}, "destination", 12),
+    ("sql x", {"HEDGEROW_DESTINATION": "file:none/lake"}, "usage", 2),
+    ("events get 018e0000-0000-7000-8000-000000000000", {"POSTHOG_HOST": "http://127.0.0.1:9"}, "source", 11),
+]
+
+
+@pytest.mark.parametrize(("line", "more", "kind", "status"), FAILURES, ids=[line for line, *_ in FAILURES])
+def test_a_failure_is_json_where_json_is_asked(line, more, kind, status, tmp_path, main):
+    """One document on stdout with kind, message, remedy and exit status, where the command has written none."""
+    key = {"POSTHOG_PERSONAL_API_KEY": "phx_a", "POSTHOG_PROJECT_ID": "1"} if more else {}
+    done = main([*line.split(), "--json"], tmp_path, surroundings(tmp_path, **key, **more))
+    told = json.loads(done.stdout)["error"]
+
+    assert (done.returncode, told["kind"], told["exit_status"]) == (status, kind, status)
+    assert told["remedy"]
+    assert done.stderr.endswith(f"hedgerow: {told['message']}\n  {told['remedy']}\n")
+
+
+def test_a_project_that_failed_tells_kind_and_remedy(tmp_path, main):
+    """In the document that sync writes anyway, which stays the only one."""
+    named = {"POSTHOG_PERSONAL_API_KEY": "phx_a", "POSTHOG_PROJECT_ID": "1", "POSTHOG_HOST": "http://127.0.0.1:9"}
+    done = main(["sync", "events", "--json"], tmp_path, surroundings(tmp_path, **named))
+    (failed,) = json.loads(done.stdout)["failed"]
+
+    assert (done.returncode, failed["kind"]) == (11, "source")
+    assert "POSTHOG_HOST" in failed["remedy"]
+
+
+@pytest.mark.parametrize("line", ["-h", "sync -h", "events -h", "exports list -h"])
+def test_h_is_help(line, tmp_path, main):
+    """-h is --help, for every command and group."""
+    short = main(line.split(), tmp_path, surroundings(tmp_path))
+    long = main([*line.split()[:-1], "--help"], tmp_path, surroundings(tmp_path))
+
+    assert (short.returncode, short.stdout) == (0, long.stdout)
+    assert "Usage: hedgerow" in short.stdout
+
+
+def test_a_shell_completes_commands_and_options(tmp_path):
+    """What the shell asks of the program as its completion does."""
+
+    def completed(words: str) -> list[str]:
+        asked = {"_HEDGEROW_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        done = subprocess.run(
+            [HEDGEROW], cwd=tmp_path, env=surroundings(tmp_path, **asked), capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()
+
+    assert completed("hedgerow ver") == ["verify"]
+    assert completed("hedgerow sync --reb") == ["--rebuild"]
+    assert os.listdir(tmp_path) == []

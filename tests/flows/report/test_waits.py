@@ -1,0 +1,179 @@
+"""What is waited for is seen on a terminal the whole time: counted down, with the time of day when it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from extractors.http.pacing import Limit, Pacing, Wait
+from extractors.request import Bucket
+from extractors.simulator.faults import Fault, Faults
+from extractors.simulator.server import Simulator, serve
+from flows.landing.session import Progress
+from flows.report import terminal
+from flows.runs.remaining import foreseeing, remaining_s
+from tests.flows.cli.test_cli import DATASET, HEDGEROW, RANGE, environment
+from tests.flows.harness import UNLIMITED
+
+WAITING = re.compile(r"waiting (\d+):(\d\d):(\d\d) more, until (\d\d:\d\d:\d\d) \S+: ([^\r\x1b]*)")
+Frame = tuple[float, int, str, str]  # when it was drawn, seconds left, until when, why
+
+
+def on_terminal(simulator: Simulator, home: Path, *arguments: str) -> tuple[int, list[Frame], str]:
+    """A command whose stderr is a terminal: its exit status, every frame of a wait, and all that it wrote."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [HEDGEROW, *arguments],
+        cwd=home,
+        env=environment(simulator, home, TERM="xterm"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    frames, said = [], ""
+    while True:
+        try:
+            came = os.read(ours, 65536).decode(errors="replace")
+        except OSError:  # the terminal is closed
+            break
+        if not came:
+            break
+        said += came
+        for hours, minutes, seconds, until, why in WAITING.findall(came):
+            left = int(hours) * 3600 + int(minutes) * 60 + int(seconds)
+            frames.append((time.monotonic(), left, until, why.strip()))
+    os.close(ours)
+    return process.wait(timeout=60), frames, said
+
+
+def used_up(simulator: Simulator, home: Path, *, free_in_s: float) -> None:
+    """Note that the minute's requests were sent so long ago that the next may go in *free_in_s*."""
+    budget = Pacing(home / "state", host=simulator.url, key=simulator.key, limits={Bucket.LIST: Limit(240, 1200)})
+    with budget.turn(Bucket.LIST, 1):
+        pass
+    (file,) = (home / "state").glob("*.json")
+    sections = json.loads(file.read_text())
+    sections[Bucket.LIST]["at"] = [time.time() - 61 + free_in_s] * 240
+    file.write_text(json.dumps(sections))
+
+
+@pytest.mark.parametrize(
+    ("faults", "ours", "why"),
+    [
+        (Faults([Fault("429", at=(3,), seconds=3)]), False, "PostHog asked to wait (429)"),
+        (Faults([]), True, "the limit of 240 requests a minute is used up"),
+    ],
+    ids=["the server's 429", "our own limit"],
+)
+def test_a_wait_is_seen_until_it_is_over(faults, ours, why, tmp_path):
+    """Drawn at least each second and a half, counting down, whatever else is told meanwhile; gone at the end."""
+    with serve(DATASET, profile=UNLIMITED, faults=faults) as simulator:
+        if ours:
+            used_up(simulator, tmp_path, free_in_s=3)
+        status, frames, said = on_terminal(simulator, tmp_path, "backfill", *RANGE)
+
+    assert status == 0, said
+    drawn = [at for at, *_ in frames]
+    left = [seconds for _, seconds, *_ in frames]
+    assert {why for *_, why in frames} == {why}
+    assert left == sorted(left, reverse=True)
+    assert set(left) >= {2, 1}
+    assert max(later - earlier for earlier, later in pairwise(drawn)) < 1.5
+    assert len({until for _, _, until, _ in frames}) == 1
+    assert "waiting" not in said[said.rindex(why) + len(why) :]
+
+
+@pytest.fixture
+def simulator_that_asks_to_wait() -> Iterator[Simulator]:
+    with serve(DATASET, profile=UNLIMITED, faults=Faults([Fault("429", at=(1,))])) as running:
+        yield running
+
+
+def test_a_wait_elsewhere_is_one_line(simulator_that_asks_to_wait, tmp_path):
+    """Without a terminal one line when it begins, with how long and until when."""
+    done = subprocess.run(
+        [HEDGEROW, "events", "list", *RANGE, "--limit", "1"],
+        cwd=tmp_path,
+        env=environment(simulator_that_asks_to_wait, tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    lines = [line for line in done.stderr.splitlines() if "waiting" in line]
+
+    assert done.returncode == 0, done.stderr
+    assert len(lines) == 1
+    assert re.fullmatch(r"waiting 1\.0 s, until \d\d:\d\d:\d\d \S+: PostHog asked to wait \(429\)", lines[0]), lines
+
+
+def test_a_wait_names_the_time_of_day_when_it_ends():
+    """By this machine's clock, with its zone, because logs are read elsewhere."""
+    before = datetime.now().astimezone()
+    said = terminal.waiting(Wait(3600, "the limit is used up"))
+    until = re.search(r"waiting 1 h, until (\d\d:\d\d:\d\d) (\S+): the limit is used up", said)
+
+    assert until is not None, said
+    assert f"{before + timedelta(hours=1):%H:%M:%S}" <= until[1] or until[1] < "00:01"
+    assert until[2] == before.tzname()
+
+
+REMAINING = [
+    # windows done, planned, requests, busy seconds; ages of earlier requests; limit; seconds left
+    (Progress(0, 10, 0, None, 3), 3.0, [], Limit(240, 1200), None),  # nothing is done: nothing is known
+    (Progress(5, 10, 0, None, 10), 10.0, [], Limit(240, 1200), 10.0),  # as fast as until now
+    (Progress(10, 10, 0, None, 10), 10.0, [], Limit(240, 1200), 0.0),
+    (Progress(1, 2, 0, None, 100), 10.0, [5.0] * 100, Limit(100, 1200), 66.0),  # a minute's requests are used up
+    (Progress(1, 11, 0, None, 240), 24.0, [], Limit(2400, 1200), 3600 + 120.0),  # the hour's
+    (Progress(1, 1001, 0, None, 1200), 120.0, [], Limit(2400, 1200), 1000 * 3600.0),  # weeks
+]
+
+
+@pytest.mark.parametrize(("at", "busy_s", "ages", "limit", "left_s"), REMAINING)
+def test_what_is_left_knows_the_limits(at, busy_s, ages, limit, left_s):
+    """Requests of the windows to come, at the pace until now, and not faster than the limits allow."""
+    found = remaining_s(at, busy_s=busy_s, ages_s=ages, limit=limit)
+
+    assert found == (None if left_s is None else pytest.approx(left_s, rel=0.02, abs=1.0))
+
+
+def test_what_is_left_counts_down_between_two_reckonings(tmp_path):
+    """A progress told a second later than another has a second less, although it is not reckoned anew."""
+    budget = Pacing(tmp_path, host="h", key="k", limits={Bucket.LIST: Limit(240, 1200)})
+    now, told = [0.0], []
+    progress = foreseeing(told.append, budget, Limit(240, 1200), monotonic=lambda: now[0])
+    for at_s in (10.0, 10.6):
+        now[0] = at_s
+        progress(Progress(5, 10, 0, None, 10))
+
+    assert [one.left_s for one in told] == [pytest.approx(10.0), pytest.approx(9.4)]
+
+
+def test_a_wait_that_is_broken_off_counts_as_long_as_it_was(tmp_path):
+    """Ctrl-C after a moment of a long wait: what was waited is that moment."""
+    budget = Pacing(tmp_path, host="h", key="k", limits={Bucket.LIST: Limit(240, 1200)})
+    raised = threading.Event()
+
+    def sleep(seconds: float) -> None:
+        time.sleep(0.05)
+        raised.set()
+        raise KeyboardInterrupt
+
+    budget._sleep = sleep
+    with pytest.raises(KeyboardInterrupt):
+        budget.pause(Wait(3480, "the limit is used up"))
+
+    assert raised.is_set()
+    assert 0.04 < budget.waited_s < 5
