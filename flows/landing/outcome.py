@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TypeVar
 
+from extractors.reading.questions import Outside
 from extractors.window import Range
 from flows.landing import due
 from flows.landing.plan import Bounds
@@ -75,6 +76,15 @@ class Unasked:
 
 
 @dataclass(frozen=True, slots=True)
+class Beyond:
+    """What the source holds before and after all that is landed, said by a first sync; *earliest*: where the source does
+    not count, the time of its first event, if that is not landed."""
+
+    parts: tuple[Outside, ...] = ()
+    earliest: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """What the ledger says in the end: starts of windows by the fact that stands beside their state, those that are too
     heavy to count, and settled ones landed by this run that the source has not confirmed."""
@@ -84,7 +94,7 @@ class Standing:
     unconfirmed: tuple[datetime, ...] = ()
 
 
-Fact = Planned | Landed | Agreed | Moving | Doubled | Unasked | Standing
+Fact = Planned | Landed | Agreed | Moving | Doubled | Unasked | Beyond | Standing
 
 
 class Log:
@@ -137,7 +147,7 @@ class Outcome:
     starts of windows by the fact that stands beside their state; *landed*: windows landed by this run; *heavy*: windows
     that are too heavy for the source to count; *unconfirmed*: settled windows landed by this run that the source has
     not confirmed; *idle*: why nothing was wanted, as Planned has it; *span*: from the first to the last of what was wanted
-    and what was landed, which may lie before it.
+    and what was landed, which may lie before it; *beyond*: what a first sync does not reach.
     """
 
     wanted: Range | None = None
@@ -160,6 +170,7 @@ class Outcome:
     undecided: dict[datetime, int] = field(default_factory=dict)
     idle: Bounds | None = None
     span: Range | None = None
+    beyond: Beyond = field(default_factory=Beyond)
 
     @classmethod
     def of(cls, facts: Iterable[Fact]) -> Outcome:
@@ -192,6 +203,7 @@ class Outcome:
             unconfirmed=list(standing.unconfirmed),
             undecided={start: fact.undecided for start, fact in latest.items() if fact.undecided},
             idle=planned.idle,
+            beyond=_last(facts, Beyond()),
             span=_span([planned.wanted, *(fact.covers for fact in landed)]),
         )
 

@@ -18,7 +18,7 @@ from flows.landing import due, groups, plan
 from flows.landing.attempt import Attempt
 from flows.landing.crossing import until_done
 from flows.landing.load import Loader
-from flows.landing.outcome import Log, Planned
+from flows.landing.outcome import Beyond, Log, Planned
 from flows.landing.plan import Target
 from flows.landing.proof import Prover
 from flows.landing.session import STREAM, Group, Order, Session
@@ -62,6 +62,8 @@ def _attempt(session: Session, reader: EventsReader, log: Log, *, served_at: dat
         prover.settle_moved()
     if order.marks or work.wanted is not None:
         session.listener.run_group(Group(), partial(_compare_again, prover, attempt, ledger, work.wanted))
+    if order.marks and order.since is None and not ledger.marks:
+        attempt.log.append(_beyond(reader, sink.ledger(order.project_id, STREAM)))
     reader.confirm_clock()  # a run that had nothing to read was planned by one answer's time
     log.conclude(sink.ledger(order.project_id, STREAM))
 
@@ -121,6 +123,18 @@ def _compare_again(prover: Prover, attempt: Attempt, ledger: Ledger, wanted: Ran
     mark = ledger.mark_at(now)
     since_mark = now - mark if mark else timedelta(0)
     prover.read_again(allowance=int(order.reread_requests * min(1.0, since_mark / timedelta(hours=1))))
+
+
+def _beyond(reader: EventsReader, ledger: Ledger) -> Beyond:
+    """What a first sync, which lands the last days only, leaves at the source."""
+    covered = [Range(entry.covered_start, entry.covered_end) for entry in ledger.entries.values()]
+    if not covered:
+        return Beyond()
+    found = reader.probe.outside(covered)
+    if found is not None:
+        return Beyond(tuple(part for part in found if part.where != "between"))
+    first = reader.earliest() if reader.probe.refusal else None
+    return Beyond(earliest=first if first is not None and first < min(rng.start for rng in covered) else None)
 
 
 def parts(order: Order, reader: EventsReader, sink: Sink, *, now: datetime, count: int) -> list[Range]:

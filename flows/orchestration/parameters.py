@@ -10,8 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from flows.runs import wiring
-from flows.runs.run import EARLIEST
-from flows.settings.parse import SettingsError, instant
+from flows.settings.parse import EARLIEST, SettingsError, instant
 
 
 def _time(text: str) -> str:

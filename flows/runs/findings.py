@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from extractors.reading.events import EventsReader
 from extractors.window import MICROSECOND, iso
 from flows.landing.copy import Copied
-from flows.landing.outcome import Outcome
+from flows.landing.outcome import Beyond, Outcome
 from flows.landing.plan import Bounds
 from flows.landing.verification import Problem, Verification
 from flows.report.words import counted, spoken
 from flows.runs.wiring import now
+from flows.settings.parse import EARLIEST
 
 NEVER = datetime(1, 1, 2, tzinfo=UTC)
 NAMED = 20  # microseconds that one line names
@@ -72,6 +73,7 @@ def notes_of_run(outcome: Outcome, reader: EventsReader) -> Iterator[str]:
         )
     if outcome.idle is not None:
         yield f"nothing to land: {idle(outcome.idle)}"
+    yield from _beyond(outcome.beyond)
     changes = outcome.changes.values()
     parts = []
     if late := sum(change.late for change in changes):
@@ -101,6 +103,18 @@ def notes_of_run(outcome: Outcome, reader: EventsReader) -> Iterator[str]:
     if outcome.unasked:
         left = counted(outcome.unasked, "window")
         yield f"left to the next run: {left} of the look-back; this one's share of queries is used up"
+
+
+def _beyond(beyond: Beyond) -> Iterator[str]:
+    """What a first sync has not landed, and the command that brings it."""
+    for part in beyond.parts:
+        events = counted(part.rows, "event")
+        if part.where == "before":
+            yield f"not landed: {events} before, from {iso(part.first)} on: hedgerow backfill --since {EARLIEST}"
+        else:
+            yield f"not landed: {events} stamped later than now, up to {iso(part.last)}: a sync lands them when that has come"
+    if beyond.earliest is not None:
+        yield f"not landed: older events, from {iso(beyond.earliest)} on: hedgerow backfill --since {EARLIEST}"
 
 
 def idle(bounds: Bounds) -> str:

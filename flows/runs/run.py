@@ -18,11 +18,9 @@ from flows.runs.history import INTERRUPTED, record
 from flows.runs.remaining import foreseeing
 from flows.runs.wiring import Listener, filter_of, list_limit, now, reader_of, sink_of
 from flows.settings.model import Settings
-from flows.settings.parse import SettingsError, instant
+from flows.settings.parse import EARLIEST, SettingsError, instant
 from sinks.destination import Destination
 from sinks.errors import SinkError
-
-EARLIEST = "earliest"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr, ValidationInfo
 
 KEY_HELP = "make a personal API key in PostHog (Settings → Personal API keys) with the scope query:read"
+EARLIEST = "earliest"  # as a start: the first event that there is
 LONGEST = timedelta(days=36_500)
 FIRST_YEAR, LAST_YEAR = 1900, 2299  # the bounds of ClickHouse's DateTime64
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

@@ -1054,4 +1054,32 @@ BREAKS = [
         "",
         f"{GUARD} -k nothing_would_be_left",
     ),
+    Break(
+        "a first sync says nothing of what it leaves",
+        "flows/landing/pipeline.py",
+        "    if order.marks and order.since is None and not ledger.marks:",
+        "    if False:",
+        "tests/flows/cli/test_first_sync.py -k what_it_leaves",
+    ),
+    Break(
+        "every sync says what the first left",
+        "flows/landing/pipeline.py",
+        "    if order.marks and order.since is None and not ledger.marks:",
+        "    if order.marks and order.since is None:",
+        "tests/flows/cli/test_first_sync.py -k what_it_leaves",
+    ),
+    Break(
+        "what a backfill landed counts as left",
+        "flows/landing/pipeline.py",
+        "    found = reader.probe.outside(covered)\n    if found",
+        "    found = reader.probe.outside(covered[-1:])\n    if found",
+        "tests/flows/cli/test_first_sync.py -k after_a_backfill",
+    ),
+    Break(
+        "older events are not told where the source does not count",
+        "flows/landing/pipeline.py",
+        "    first = reader.earliest() if reader.probe.refusal else None",
+        "    first = None",
+        "tests/flows/cli/test_first_sync.py -k what_it_leaves",
+    ),
 ]
