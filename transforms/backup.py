@@ -10,10 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import columns, exports
+from transforms.errors import TransformError
 
 Row = Mapping[str, Any]
 ENDS = ("valid_to", "missing_since")
 """What of a row of a history may still change."""
+
+
+class OtherHistory(TransformError):
+    """Neither of two histories is the other's beginning: they are of two lives, and none may replace the other."""
 
 
 def same(one: pa.Table, other: pa.Table) -> bool:
@@ -50,20 +55,20 @@ def of_project(table: pa.Table, project_id: int, column: str = "project_id") -> 
 def history(ours: pa.Table | None, theirs: pa.Table, project_id: int) -> pa.Table | None:
     """The target's history once it has the source's rows of a project; None where it has all of them already.
 
-    Raises ValueError where neither is the other's beginning: then they are of two lives, and none may replace the other.
+    An older hedgerow's table may lack a column. Raises OtherHistory.
     """
     mine = of_project(theirs, project_id)
     if ours is None:
         return mine
     before = of_project(ours, project_id)
     if _begins(before.to_pylist(), mine.to_pylist()):
-        if same(before, mine.cast(ours.schema)):
+        if same(before, mine):
             return None
         others = ours.filter(pc.not_equal(ours["project_id"], project_id))
-        return pa.concat_tables([others, mine.cast(ours.schema)])
+        return pa.concat_tables([others, mine], promote_options="permissive")
     if _begins(mine.to_pylist(), before.to_pylist()):
         return None
-    raise ValueError("another history")
+    raise OtherHistory("each has rows that the other has not")
 
 
 def _begins(first: Sequence[Row], whole: Sequence[Row]) -> bool:

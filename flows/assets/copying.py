@@ -92,7 +92,8 @@ def _copy_runs(project_id: int, landed: Iterable[Stream], source: Destination, t
     names = {stream.name for stream in landed}
     known = {run.run_id for run in target.runs(project_id, limit=10 * RUNS)}
     runs = [run for run in source.runs(project_id, limit=RUNS) if run.stream in names and run.run_id not in known]
-    target.record(*reversed(runs))
+    if runs:
+        target.record(*reversed(runs))
     return len(runs)
 
 
@@ -115,7 +116,7 @@ def _copy_history(stream: Stream, source: Destination, target: Destination, done
 
     try:
         replaced(target, stream.table, change, json=history.json_columns(stream.shape), views=dict(stream.shape.views))
-    except ValueError:
+    except backup.OtherHistory:
         done.kept = 0
         done.problems.append(
             f"{stream.name} not copied: {target.name} has another history of them, which stays; copy into another destination"

@@ -272,8 +272,18 @@ def test_history_is_never_made_older(ours, theirs, expected):
 )
 def test_histories_of_two_lives_are_not_joined(ours, theirs):
     """Each has a row that the other has not: neither may replace the other."""
-    with pytest.raises(ValueError, match="another history"):
+    with pytest.raises(backup.OtherHistory):
         backup.history(table(*ours), table(*theirs), 1)
+
+
+def test_history_of_an_older_table_goes_on():
+    """One that lacks a column gets it; where the copy is the older one, nothing of it is missing in the target's."""
+    old, new = table(A).drop_columns("missing_since"), table(A_ENDED, A_LATER)
+    found = backup.history(pa.concat_tables([old, table(OTHER).drop_columns("missing_since")]), new, 1)
+
+    assert found is not None
+    assert found.to_pylist() == table(OTHER, A_ENDED, A_LATER).to_pylist()
+    assert backup.history(new, old, 1) is None
 
 
 def test_other_history_of_the_target_stays_and_is_named(pair):
