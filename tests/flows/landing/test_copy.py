@@ -186,7 +186,8 @@ def test_copy_judges_by_the_latest_reading_of_either_side(two):
 
 
 def test_window_that_another_run_lands_during_the_copy_is_left_to_it(two, monkeypatch):
-    """A sync into the target is faster with two of four windows: they are named, the others are copied."""
+    """A sync into the target is faster with two of four windows, at the last look: they are named, the others are copied."""
+    monkeypatch.setattr(copy, "ROUNDS", 1)
     two.sync(two.here, at=END + HOUR, since=FIRST, until=END)
     other = reopened(two.there)
     two.dataset.delete([two.dataset.events[3].uuid])
@@ -202,8 +203,31 @@ def test_window_that_another_run_lands_during_the_copy_is_left_to_it(two, monkey
     assert landed(reopened(two.there), FIRST, END) == truth(two.dataset.events, FIRST, END)
 
 
+def test_what_another_run_lands_during_the_copy_is_looked_at_again(two, monkeypatch):
+    """A sync into the target, and one into the source between its ledger and its rows: all of it is there, nothing is named."""
+    two.sync(two.here, at=END + HOUR, since=FIRST, until=END)
+    here, there = reopened(two.here), reopened(two.there)
+    first, second = two.dataset.events[3], two.dataset.events[-3]
+
+    def into_the_source() -> None:
+        two.dataset.delete([first.uuid])
+        two.sync(here, at=END + 2 * HOUR, since=FIRST, until=END)
+
+    def into_the_target() -> None:
+        two.dataset.delete([second.uuid])
+        two.sync(there, at=END + 3 * HOUR, since=END - DAY, until=END)
+
+    meanwhile(monkeypatch, two.here, "audit", into_the_source)
+    meanwhile(monkeypatch, two.there, "land", into_the_target)
+    done = copy.copy(1, two.here, two.there)
+
+    assert done.problems == {}
+    assert landed(reopened(two.there), FIRST, END) == truth(two.dataset.events, FIRST, END)
+
+
 def test_only_the_window_in_the_way_is_left_out(two, monkeypatch):
     """Windows without rows are committed many at a time: one that another run lands first keeps none of the others."""
+    monkeypatch.setattr(copy, "ROUNDS", 1)
     two.dataset.delete([event.uuid for event in two.dataset.events])
     two.sync(two.here, at=END + HOUR, since=FIRST, until=END)
     other = reopened(two.there)
