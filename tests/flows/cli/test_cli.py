@@ -305,3 +305,16 @@ def test_bad_input_says_what_and_how_to_mend_it(arguments, status, words, simula
     assert (done.returncode, words in done.stderr) == (status, True), done.stderr
     assert len(done.stderr.splitlines()) <= 2
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("include", "said"), [('["exports"]', True), ('["events", "exports"]', False)], ids=["exports", "both"]
+)
+def test_a_plan_says_whether_events_are_synced(include, said, simulator, tmp_path):
+    """It is one of events, also where hedgerow sync leaves them out: in JSON and on stderr."""
+    (tmp_path / "hedgerow.toml").write_text(f"[streams]\ninclude = {include}\n")
+    done = hedgerow(simulator, tmp_path, "plan", "--json")
+
+    assert done.returncode == 0
+    assert bool(json.loads(done.stdout)["notes"]) is said
+    assert ("events are not in [streams] include (exports)" in done.stderr) is said

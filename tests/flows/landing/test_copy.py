@@ -203,22 +203,18 @@ def test_window_that_another_run_lands_during_the_copy_is_left_to_it(two, monkey
     assert landed(reopened(two.there), FIRST, END) == truth(two.dataset.events, FIRST, END)
 
 
-def test_what_another_run_lands_during_the_copy_is_looked_at_again(two, monkeypatch):
-    """A sync into the target, and one into the source between its ledger and its rows: all of it is there, nothing is named."""
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_what_another_run_lands_during_the_copy_is_looked_at_again(side, two, monkeypatch):
+    """A sync into the target, or into the source between its ledger and its rows: all of it is there, nothing is named."""
     two.sync(two.here, at=END + HOUR, since=FIRST, until=END)
-    here, there = reopened(two.here), reopened(two.there)
-    first, second = two.dataset.events[3], two.dataset.events[-3]
+    sink, step = (two.here, "audit") if side == "source" else (two.there, "land")
+    other = reopened(sink)
 
-    def into_the_source() -> None:
-        two.dataset.delete([first.uuid])
-        two.sync(here, at=END + 2 * HOUR, since=FIRST, until=END)
+    def other_run() -> None:
+        two.dataset.delete([two.dataset.events[3].uuid])
+        two.sync(other, at=END + 2 * HOUR, since=FIRST, until=END)
 
-    def into_the_target() -> None:
-        two.dataset.delete([second.uuid])
-        two.sync(there, at=END + 3 * HOUR, since=END - DAY, until=END)
-
-    meanwhile(monkeypatch, two.here, "audit", into_the_source)
-    meanwhile(monkeypatch, two.there, "land", into_the_target)
+    meanwhile(monkeypatch, sink, step, other_run)
     done = copy.copy(1, two.here, two.there)
 
     assert done.problems == {}
