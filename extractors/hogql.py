@@ -171,14 +171,17 @@ def contents(
     )
 
 
-def outside(project_id: int, ranges: Sequence[Range], *, events: EventFilter, dialect: Dialect) -> Request:
+def outside(
+    project_id: int, ranges: Sequence[Range], *, within: Range | None = None, events: EventFilter, dialect: Dialect
+) -> Request:
     """What lies in none of *ranges*: one row each for before, between and after them (0, 1, 2) that has any.
 
-    Columns: place, count of rows, first and last timestamp in µs since 1970.
+    *within*: nothing else is looked at. Columns: place, count of rows, first and last timestamp in µs since 1970.
     """
     ordered = sorted(ranges)
     first, last = ((at - EPOCH) // MICROSECOND for at in (ordered[0].start, ordered[-1].end))
-    where = " AND ".join(f"NOT ({_between(rng, dialect)})" for rng in ordered)
+    inside = [f"({_between(within, dialect)})"] if within else []
+    where = " AND ".join([*inside, *(f"NOT ({_between(rng, dialect)})" for rng in ordered)])
     condition = f"{where} AND ({events.hogql})" if events.hogql else where
     at = _micros(EPOCH, "ts", dialect)
     place = f"if({at} < {first}, 0, if({at} < {last}, 1, 2))"

@@ -20,7 +20,18 @@ from extractors.filters import EventFilter
 from extractors.hogql import Dialect
 from extractors.http import decode
 from extractors.http.client import Client
-from extractors.reading.questions import MODULUS, Answers, Outside, Part, Seen, few, grid_of, joined, pieces_of, time_of
+from extractors.reading.questions import (
+    MODULUS,
+    Answers,
+    Outside,
+    Part,
+    Seen,
+    around,
+    grid_of,
+    joined,
+    pieces_of,
+    time_of,
+)
 from extractors.reading.zone import HourCount
 from extractors.request import QUERY, QUIET, WHOLE, Policy, Request
 from extractors.window import DAY, MICROSECOND, Range
@@ -31,6 +42,7 @@ HEAVY_IN_A_ROW = 5  # then a question without rows tells whether the source answ
 TOO_HEAVY = (errors.RangeTooHeavy, errors.BodyCut)
 UNANSWERABLE = (errors.UnusableAnswer, errors.RequestRefused)  # may be a matter of one question
 UNKNOWN_FUNCTION = "Unsupported function call"  # what a 400 says of HogQL that is too new for the server
+PLACES = ("before", "between", "after")  # as hogql.outside numbers them
 CONTENTS_EVENTS = 500  # in one question about contents: their uuids stand in its text
 CONTENTS_BYTES = 8 * 2**20  # that its answer may have, as far as it is known
 CONTENTS_ROWS = 9_999  # two real servers gave 10,000 rows at most, whatever was asked, and did not say so
@@ -152,15 +164,21 @@ class Probe:
         return None if self.refusal else answers
 
     def outside(self, ranges: Iterable[Range]) -> list[Outside] | None:
-        """What the source holds in none of *ranges*; None without an answer."""
+        """What the source holds in none of *ranges*; None without an answer.
+
+        One question for each 39 of them; what questions.around passes over is not told.
+        """
         merged = list(joined(ranges))
-        if not merged:
-            return []
-        rows = self._undivided(partial(hogql.outside, self._project_id, few(merged), events=self._events))
-        if rows is None:
-            return None
-        places = ("before", "between", "after")
-        return [Outside(places[int(w or 0)], int(k or 0), time_of(a), time_of(b)) for w, k, a, b in rows]
+        found: dict[str, Outside] = {}
+        for some, within in around(merged) if merged else []:
+            rows = self._undivided(partial(hogql.outside, self._project_id, some, within=within, events=self._events))
+            if rows is None:
+                return None
+            for w, k, a, b in rows:
+                place = PLACES[int(w or 0)] if within is None else "between"
+                one = Outside(place, int(k or 0), time_of(a), time_of(b))
+                found[place] = found[place] + one if place in found else one
+        return [found[place] for place in PLACES if place in found]
 
     def _hour_counts(self, rng: Range) -> Mapping[datetime, HourCount] | None:
         question = partial(hogql.hour_counts, self._project_id, rng, events=self._events)

@@ -15,6 +15,7 @@ MODULUS = 2**64
 BATCH_ROWS = 2_000_000  # one request's share of the source's patience
 BATCH_WINDOWS = QUERY_MAX_ROWS - 1  # an answer with as many rows as its LIMIT may be cut
 BATCH_PIECES = 40  # ranges, changes of step and splits in one query's text
+GAPS = 1_000  # ranges around which rows are looked for, by some 25 questions
 SECOND = timedelta(seconds=1)  # less is not asked for
 
 
@@ -116,6 +117,10 @@ class Outside:
     first: datetime
     last: datetime
 
+    def __add__(self, other: Outside) -> Outside:
+        """Both together, of one place."""
+        return Outside(self.where, self.rows + other.rows, min(self.first, other.first), max(self.last, other.last))
+
 
 def batches(parts: Iterable[Part], *, rows: int = BATCH_ROWS) -> Iterator[list[Part]]:
     """Groups of *parts*, in the order given, each small enough for one request."""
@@ -181,12 +186,21 @@ def joined(ranges: Iterable[Range]) -> Iterator[Range]:
         yield held
 
 
-def few(ranges: list[Range]) -> list[Range]:
-    """At most BATCH_PIECES ranges: the smallest gaps between them are passed over."""
-    while len(ranges) > BATCH_PIECES:
-        gap = min(range(len(ranges) - 1), key=lambda i: ranges[i + 1].start - ranges[i].end)
-        ranges = [*ranges[:gap], ranges[gap].hull(ranges[gap + 1]), *ranges[gap + 2 :]]
-    return ranges
+def around(ranges: Sequence[Range]) -> list[tuple[list[Range], Range | None]]:
+    """What to ask for the rows in none of *ranges*, which ascend and do not touch: ranges, and the time to look at.
+
+    The first question is about all time but what the others look at. The smallest gaps are passed over where there are
+    more than GAPS ranges.
+    """
+    wide = sorted(range(len(ranges) - 1), key=lambda i: ranges[i].end - ranges[i + 1].start)[: GAPS - 1]
+    ends = [*sorted(wide), len(ranges) - 1]
+    starts = [0, *(end + 1 for end in ends[:-1])]
+    kept = [ranges[start].hull(ranges[end]) for start, end in zip(starts, ends, strict=True)]
+    groups = [kept[n : n + BATCH_PIECES - 1] for n in range(0, len(kept), BATCH_PIECES - 1)]
+    bounds = [*(group[0].start for group in groups[1:]), kept[-1].end]
+    rest = [Range(bounds[0], kept[-1].end)] if len(groups) > 1 else []
+    others = zip(groups[1:], bounds, bounds[1:], strict=False)
+    return [([*groups[0], *rest], None), *((group, Range(start, end)) for group, start, end in others)]
 
 
 def without(digest: str, part: str, landed: str) -> str:

@@ -143,10 +143,13 @@ def plan(
             found.append(
                 estimate.of_project(settings, project_id, since=since, until=until, listener=listener, queued=queued)
             )
+    notes = estimate.notes(settings)
     if json_output:
-        documents.as_json({"plans": [results.planned(one) for one in found]})
+        documents.as_json({"plans": [results.planned(one) for one in found], "notes": notes})
     else:
         results.show_plans(found)
+    for remark in () if quiet else notes:
+        terminal.note(remark)
 
 
 @app.command()

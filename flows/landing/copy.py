@@ -22,6 +22,7 @@ from transforms import events as rows_of
 from transforms.schema import EVENTS
 
 BATCH_ROWS, BATCH_WINDOWS = 200_000, 256  # what is held in memory, and compared, at once
+ROUNDS = 5  # looks at what other runs land meanwhile; what still moves then is named
 
 
 PROBLEMS = (
@@ -84,8 +85,46 @@ def copy(
 ) -> Copied:
     """Land in *target* every window of *source* that it lacks or has as it was before. Can be interrupted and goes on.
 
-    Raises SinkError; what is landed stays.
+    What another run lands meanwhile, here or there, is looked at again. Raises SinkError; what is landed stays.
     """
+    total, moved = Copied(project_id), set[datetime]()
+    for _ in range(ROUNDS):
+        theirs = source.ledger(project_id, STREAM)
+        done = _copied(project_id, theirs, source, target, on_progress)
+        total = _together(total, done, again=moved)
+        moved = _moved(done, theirs, source.ledger(project_id, STREAM))
+        if not moved:
+            break
+    return total
+
+
+def _moved(done: Copied, theirs: Ledger, now: Ledger) -> set[datetime]:
+    """Windows that were left out, or are not there as copied, because another run has landed them since *theirs*."""
+    doubtful = {*done.damaged, *done.differing, *done.narrower}
+    same = {start for start in doubtful if now.entries[start].generation == theirs.entries[start].generation}
+    return doubtful - same | {*done.moved_on}
+
+
+def _together(total: Copied, done: Copied, *, again: set[datetime]) -> Copied:
+    """What was copied in all; what is wrong as the last look says, which was *again* a look at some windows."""
+    return replace(
+        done,
+        windows=total.windows + done.windows,
+        rows=total.rows + done.rows,
+        kept=max(0, done.kept - total.windows),
+        differing=sorted({*total.differing} - again | {*done.differing}),
+        standing=sorted({*total.standing} - again | {*done.standing}),
+    )
+
+
+def _copied(
+    project_id: int,
+    theirs: Ledger,
+    source: Destination,
+    target: Destination,
+    on_progress: Callable[[Progress], None],
+) -> Copied:
+    """One look at both, and what it lands. *theirs*: the ledger of *source*."""
     done = Copied(project_id)
     origin = source.origin(project_id, STREAM)
     if origin is None:
@@ -95,7 +134,7 @@ def copy(
         )
     host, event_filter = origin
     target.prepare(project_id, STREAM, host=host, event_filter=event_filter, rebuild=False)
-    theirs, ours = source.ledger(project_id, STREAM), target.ledger(project_id, STREAM)
+    ours = target.ledger(project_id, STREAM)
     entries = [entry for _, entry in sorted(theirs.entries.items()) if _wanted(entry, ours)]
     done.kept = len(theirs.entries) - len(entries)
     wanted = {entry.start for entry in entries}

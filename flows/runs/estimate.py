@@ -130,6 +130,17 @@ def of_project(
     )
 
 
+def notes(settings: Settings) -> list[str]:
+    """What is worth knowing of a plan, which is one of events whatever is synced."""
+    included = settings.streams.include
+    if STREAM in included:
+        return []
+    return [
+        f"events are not in [streams] include ({', '.join(included)}): this is what hedgerow sync events would land, "
+        "and hedgerow sync alone does not"
+    ]
+
+
 def _seconds(ages: Sequence[float], limit: Limit, *, queued: int, requests: int | None) -> float | None:
     """How long *requests* last under the limit, after those that are queued."""
     if requests is None:

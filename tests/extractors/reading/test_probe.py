@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -218,15 +218,33 @@ def test_what_lies_outside_is_counted_and_dated(asked):
     ]
 
 
-def test_the_smallest_gaps_are_passed_over():
-    """A question has room for so many pieces: a month between them is asked about, an hour is not."""
+def test_the_smallest_gaps_are_passed_over(monkeypatch):
+    """Of more gaps than are asked about: a month is, an hour is not."""
     hours = [Range(LEAP + 2 * number * HOUR, LEAP + (2 * number + 1) * HOUR) for number in range(60)]
     late = [Range(one.start + 30 * DAY, one.end + 30 * DAY) for one in hours]
-    found = questions.few([*hours, *late])
+    monkeypatch.setattr(questions, "GAPS", 39)
+    ((found, within),) = questions.around([*hours, *late])
 
-    assert len(found) == questions.BATCH_PIECES
+    assert (len(found), within) == (39, None)
     assert any(later.start - earlier.end > 20 * DAY for earlier, later in pairwise(found))
     assert (found[0].start, found[-1].end) == (hours[0].start, late[-1].end)
+
+
+@pytest.mark.parametrize("ranges", [1, 39, 40, 78, 79, 200])
+def test_every_gap_is_asked_about_once(ranges, tmp_path):
+    """However many there are: each row in a gap is counted once, by one question for each 39 ranges."""
+    landed = [Range(LEAP + 2 * number * HOUR, LEAP + (2 * number + 1) * HOUR) for number in range(ranges)]
+    moments = [one.end for one in landed] + [one.start for one in landed] + [LEAP - HOUR]
+    dataset = Dataset(event(number, at) for number, at in enumerate(moments))
+    with serve(dataset, profile=UNLIMITED) as source, closing(client(source.url, source.key, tmp_path)) as made:
+        found = Probe(made, 1, events=ANY).outside(landed)
+        sent = made.requests[Bucket.QUERY]
+
+    told = {part.where: (part.rows, part.first, part.last) for part in found}
+    last = landed[-1].end
+    between = {"between": (ranges - 1, landed[0].end, landed[-2].end)} if ranges > 1 else {}
+    assert told == {"before": (1, LEAP - HOUR, LEAP - HOUR), **between, "after": (1, last, last)}
+    assert sent == -(-ranges // 39)
 
 
 def test_end_of_the_last_range_lies_behind_it(asked):

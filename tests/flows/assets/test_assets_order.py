@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from extractors.simulator.assets.evaluations import EvaluationStore
 from extractors.simulator.assets.exports import ExportStore
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import Simulator, serve
-from flows.assets import history, ordering, streams, tables
+from flows.assets import history, ordering, snapshots, streams, tables
 from flows.evaluations import sync_evaluations
 from flows.orchestration import adapter
 from flows.runs.destinations import destination_of
@@ -522,8 +522,25 @@ def test_the_history_does_not_hide_what_ended_a_run(place, monkeypatch):
 # --- what stands in the way
 
 
-def test_a_snapshot_that_another_run_orders_is_a_problem(place, store):
+def test_a_snapshot_that_another_run_orders_is_waited_for(place, store, monkeypatch):
+    """Two runs at once both take theirs, one after the other."""
+    order = exports.NewExport("text/csv", insight=7)
+    (place.directory / "state").mkdir(exist_ok=True)
+    desk = ordering.OrderNotes(place.directory / "state", place.simulator.url, 1, NOW, "weekly")
+    monkeypatch.setattr(snapshots, "POLL_S", 0.01)
+    with ExitStack() as other_run:
+        other_run.enter_context(files.locked(desk.note_of(order)))
+        ended = threading.Timer(0.3, other_run.close)
+        ended.start()
+        done = place.sync("exports", WEEKLY)
+        ended.join()
+
+    assert (done.problems, done.snapshots) == ([], 1)
+
+
+def test_a_snapshot_that_another_run_orders_for_long_is_a_problem(place, store, monkeypatch):
     """The run names it and lands everything else."""
+    monkeypatch.setattr(snapshots, "BUSY_S", 0.0)
     store.add("text/csv", NOW, content=Blob.of(CSV))
     order = exports.NewExport("text/csv", insight=7)
     (place.directory / "state").mkdir(exist_ok=True)

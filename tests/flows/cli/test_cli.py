@@ -331,3 +331,16 @@ def test_verbose_says_what_is_read_and_what_is_landed(simulator, tmp_path, main)
     assert "reading project 1 · 2026-03-01 .. 2026-03-05 · 4 windows\n" in told[1]
     landed_rows = re.findall(r"landed \d+ windows? of \S+ \.\. \S+: ([\d,]+) new rows", told[1])
     assert sum(int(rows.replace(",", "")) for rows in landed_rows) == len(DATASET.events)
+
+
+@pytest.mark.parametrize(
+    ("include", "said"), [('["exports"]', True), ('["events", "exports"]', False)], ids=["exports", "both"]
+)
+def test_a_plan_says_whether_events_are_synced(include, said, simulator, tmp_path):
+    """It is one of events, also where hedgerow sync leaves them out: in JSON and on stderr."""
+    (tmp_path / "hedgerow.toml").write_text(f"[streams]\ninclude = {include}\n")
+    done = hedgerow(simulator, tmp_path, "plan", "--json")
+
+    assert done.returncode == 0
+    assert bool(json.loads(done.stdout)["notes"]) is said
+    assert ("events are not in [streams] include (exports)" in done.stderr) is said

@@ -186,7 +186,8 @@ def test_copy_judges_by_the_latest_reading_of_either_side(two):
 
 
 def test_window_that_another_run_lands_during_the_copy_is_left_to_it(two, monkeypatch):
-    """A sync into the target is faster with two of four windows: they are named, the others are copied."""
+    """A sync into the target is faster with two of four windows, at the last look: they are named, the others are copied."""
+    monkeypatch.setattr(copy, "ROUNDS", 1)
     two.sync(two.here, at=END + HOUR, since=FIRST, until=END)
     other = reopened(two.there)
     two.dataset.delete([two.dataset.events[3].uuid])
@@ -202,8 +203,27 @@ def test_window_that_another_run_lands_during_the_copy_is_left_to_it(two, monkey
     assert landed(reopened(two.there), FIRST, END) == truth(two.dataset.events, FIRST, END)
 
 
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_what_another_run_lands_during_the_copy_is_looked_at_again(side, two, monkeypatch):
+    """A sync into the target, or into the source between its ledger and its rows: all of it is there, nothing is named."""
+    two.sync(two.here, at=END + HOUR, since=FIRST, until=END)
+    sink, step = (two.here, "audit") if side == "source" else (two.there, "land")
+    other = reopened(sink)
+
+    def other_run() -> None:
+        two.dataset.delete([two.dataset.events[3].uuid])
+        two.sync(other, at=END + 2 * HOUR, since=FIRST, until=END)
+
+    meanwhile(monkeypatch, sink, step, other_run)
+    done = copy.copy(1, two.here, two.there)
+
+    assert done.problems == {}
+    assert landed(reopened(two.there), FIRST, END) == truth(two.dataset.events, FIRST, END)
+
+
 def test_only_the_window_in_the_way_is_left_out(two, monkeypatch):
     """Windows without rows are committed many at a time: one that another run lands first keeps none of the others."""
+    monkeypatch.setattr(copy, "ROUNDS", 1)
     two.dataset.delete([event.uuid for event in two.dataset.events])
     two.sync(two.here, at=END + HOUR, since=FIRST, until=END)
     other = reopened(two.there)

@@ -86,10 +86,17 @@ BREAKS = [
         f"{ORDER} -k snapshots_of_one_thing",
     ),
     Break(
+        "another run's order is not waited for",
+        "flows/assets/snapshots.py",
+        "            if time.monotonic() >= deadline:\n",
+        "            if deadline:\n",
+        f"{ORDER} -k waited_for",
+    ),
+    Break(
         "another run's order ends this one",
         "flows/assets/snapshots.py",
-        "    except files.Busy:\n",
-        "    except ZeroDivisionError:\n",
+        "    except files.Busy:\n        done",
+        "    except ZeroDivisionError:\n        done",
         f"{ORDER} -k another_run_orders",
     ),
     Break(

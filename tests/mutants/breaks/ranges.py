@@ -1,4 +1,4 @@
-"""Breaks of the range that a run is for, and of the one that it says."""
+"""Breaks of the range that a run is for, of the one that it says, and of plans."""
 
 from __future__ import annotations
 
@@ -33,5 +33,12 @@ BREAKS = [
         "            span=_span([planned.wanted, *(fact.covers for fact in landed)]),\n",
         "            span=planned.wanted,\n",
         f"{RANGES} -k rebuild_says",
+    ),
+    Break(
+        "a plan of events that no sync lands is silent",
+        "flows/runs/estimate.py",
+        "    if STREAM in included:\n",
+        "    if included:\n",
+        "tests/flows/cli/test_cli.py -k plan_says",
     ),
 ]

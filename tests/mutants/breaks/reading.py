@@ -482,10 +482,24 @@ BREAKS = [
         f"{PACE} -k doubted_once",
     ),
     Break(
+        "gaps between two questions are not asked about",
+        "extractors/reading/questions.py",
+        "    rest = [Range(bounds[0], kept[-1].end)] if len(groups) > 1 else []\n",
+        "    rest = [Range(groups[0][-1].end, kept[-1].end)] if len(groups) > 1 else []\n",
+        "tests/extractors/reading/test_probe.py -k asked_about_once",
+    ),
+    Break(
+        "gaps are asked about twice",
+        "extractors/reading/questions.py",
+        "    rest = [Range(bounds[0], kept[-1].end)] if len(groups) > 1 else []\n",
+        "    rest = []\n",
+        "tests/extractors/reading/test_probe.py -k asked_about_once",
+    ),
+    Break(
         "the largest gaps are passed over",
         "extractors/reading/questions.py",
-        "        gap = min(range(len(ranges) - 1), key=lambda i: ranges[i + 1].start - ranges[i].end)",
-        "        gap = max(range(len(ranges) - 1), key=lambda i: ranges[i + 1].start - ranges[i].end)",
+        "key=lambda i: ranges[i].end - ranges[i + 1].start)",
+        "key=lambda i: ranges[i + 1].start - ranges[i].end)",
         "tests/extractors/reading/test_probe.py -k smallest_gaps",
     ),
     Break(

@@ -1,8 +1,8 @@
-"""Breaks of what a verification says and mends."""
+"""Breaks of what a verification says and mends, and of a copy beside other runs."""
 
 from __future__ import annotations
 
-from tests.mutants.breaks.kind import TRUTH, Break
+from tests.mutants.breaks.kind import COPY, TRUTH, Break
 
 BREAKS = [
     Break(
@@ -46,5 +46,19 @@ BREAKS = [
         '        yield f"    and {len(uuids) - SHOWN:,} more: see --json"\n',
         "        return\n",
         f"{TRUTH} -k one_in_a_line",
+    ),
+    Break(
+        "a copy looks once",
+        "flows/landing/copy.py",
+        "        if not moved:\n            break\n",
+        "        if moved is not None:\n            break\n",
+        f"{COPY} -k looked_at_again",
+    ),
+    Break(
+        "a copy calls damaged what was landed meanwhile",
+        "flows/landing/copy.py",
+        "    return doubtful - same | {*done.moved_on}\n",
+        "    return {*done.moved_on}\n",
+        f"{COPY} -k looked_at_again",
     ),
 ]
