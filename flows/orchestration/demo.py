@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         make_way(directory / DATABASE)
         directory.mkdir(exist_ok=True)
         with ExitStack() as stack:
-            stack.callback(lambda: say(left(directory)))
+            stack.callback(lambda: [say(line) for line in left(directory)])
             _run(directory, stack, say)
             signal.pause()
     except KeyboardInterrupt:
@@ -122,13 +122,15 @@ def make_way(database: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def left(directory: Path) -> str:
-    """What the end leaves, how to look at it and how to be rid of it."""
+def left(directory: Path) -> Iterator[str]:
+    """What the end leaves, how to look at it and how to be rid of it, line by line."""
     database = directory / DATABASE
-    if not database.exists():
-        return f"ended, with nothing landed; to be rid of the simulator's log: rm -r {directory}"
-    ask = f"{_shown('hedgerow')} status --destination duckdb:{database}"
-    return f"ended; Prefect's history is gone, {database} stays: {ask}; to be rid of it: rm -r {directory}"
+    if database.exists():
+        yield f"ended; Prefect's history is gone, {database} stays"
+        yield f"to look at it: {_shown('hedgerow')} status --destination duckdb:{database}"
+    else:
+        yield "ended, with nothing landed"
+    yield f"to be rid of all of it: rm -r {directory}"
 
 
 def _settings(database: Path) -> Settings:

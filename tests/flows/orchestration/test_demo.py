@@ -82,9 +82,9 @@ def test_end_says_what_stays_and_how_to_be_rid_of_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     directory = demo.Path(demo.DIRECTORY)
     directory.mkdir()
-    before = demo.left(directory)
+    before = " · ".join(demo.left(directory))
     (directory / demo.DATABASE).touch()
-    after = demo.left(directory)
+    after = " · ".join(demo.left(directory))
 
     assert "nothing landed" in before
     assert "rm -r prefect-demo" in before
