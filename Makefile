@@ -9,9 +9,9 @@ install: .venv/installed
 install-dev: .venv/installed-dev
 demo: install
 	$(BIN)/hedgerow demo
-# A local Prefect server, worker and schedule against the bundled simulator, until Ctrl-C.
+# A local Prefect server, worker and schedule against the bundled simulator, until Ctrl-C; leaves prefect-demo/.
 prefect: install
-	$(BIN)/python -m flows.orchestration.local
+	$(BIN)/python -m flows.orchestration.demo
 test: install-dev
 	$(BIN)/python -m pytest -q -m "not long and not soak" -n 3 --durations=10
 # Make -j2 test-long runs them side by side: many hands last about as long as the two after them.

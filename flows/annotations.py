@@ -22,9 +22,10 @@ def sync_annotations(
     """Land the annotations of every project, with their history.
 
     Args:
-        projects: Numbers of the projects. Empty: those of the settings.
-        accept_deletions: Mark as deleted what the source does not show any more, also many at once.
-        max_wait_minutes: A longer wait for the source's limits is left to the next run.
+        projects: Ids of the projects. Empty: those of the worker's settings (POSTHOG_PROJECT_ID).
+        accept_deletions: Mark as deleted what PostHog does not show any more, also many at once. Otherwise many at once
+            are kept, and the run ends as Incomplete.
+        max_wait_minutes: Longest wait for PostHog's limits, in sum; the rest is left to the next run.
     """
     return sync_stream("annotations", projects, accept_deletions=accept_deletions, max_wait_minutes=max_wait_minutes)
 

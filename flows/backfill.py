@@ -1,6 +1,6 @@
 """Prefect flow of a backfill, alone or in parts; the work is flows.runs.loads' and flows.orchestration.parts'.
 
-Run by hand: `python -m flows.backfill 2025-01-01 2026-01-01`.
+Run by hand: `python -m flows.backfill 2025-01-01`, with an end after the start if it is not to be now.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from prefect import flow, runtime
 from extractors.errors import SourceError
 from flows.orchestration import adapter, artifacts, parts
 from flows.orchestration.adapter import Ended
-from flows.orchestration.parameters import ProjectId, Since, Until, Workers
+from flows.orchestration.parameters import Minutes, ProjectId, Since, Until, Workers
 from flows.orchestration.parameters import Share as ShareOf
 from flows.orchestration.parts import Part
 from flows.runs.run import Report
@@ -33,31 +33,42 @@ def _part_name() -> str:
 @flow(name="backfill-events", flow_run_name=_name, retries=0)
 def backfill_events(
     since: Since,
-    until: Until,
+    until: Until = "now",
     projects: list[ProjectId] | None = None,
     workers: Workers = 1,
     dask: str | None = None,
     accept_deletions: bool = False,
     require_proof: bool = False,
+    max_wait_minutes: Minutes | None = None,
 ) -> Ended[Report]:
-    """Fill the windows of a range that are not landed yet, for every project; goes on where an earlier run stopped.
+    """Land what is missing of a past range of every project's events; continue where an earlier run stopped.
 
     Args:
-        since: Start of the range, as on the command line: 2026-01-31, 90d, earliest.
-        until: End of the range, not included: 2026-01-31, now.
-        projects: Numbers of the projects. Empty: those of the settings.
-        workers: In how many parts, run side by side, each project's range is cut. More than one needs a lake, and as
-            many workers; against PostHog Cloud two are the most.
-        dask: Address of a Dask scheduler, such as tcp://host:8786, to run the parts there. Empty: Prefect's workers.
-        accept_deletions: Remove rows that the source does not show any more, also many at once.
-        require_proof: End as incomplete unless the source confirmed by a query what was landed.
+        since: Start of the range: 2026-01-31, 90d, or earliest for everything there is.
+        until: End of the range, not included: 2026-01-31, or now.
+        projects: Ids of the projects. Empty: those of the worker's settings (POSTHOG_PROJECT_ID).
+        workers: Number of parts that each project's range is cut into, to land them side by side. More than one needs a
+            lake and as many workers; PostHog Cloud allows two.
+        dask: Address of a Dask scheduler, such as tcp://host:8786, that runs the parts. Empty: Prefect's workers.
+        accept_deletions: Remove rows that PostHog does not show any more, also many at once. Otherwise many at once are
+            kept, and the run ends as Incomplete.
+        require_proof: End as Incomplete unless PostHog confirmed by a query what was landed.
+        max_wait_minutes: Longest wait for PostHog's limits, in sum; then the run ends as Failed and keeps what it landed.
+            Empty: wait as long as it takes.
     """
     if workers == 1 and not dask:
         return adapter.each(
             projects,
             lambda settings, project_id, done: parts.load(
                 settings,
-                Part(project_id, since, until, accept_deletions=accept_deletions, require_proof=require_proof),
+                Part(
+                    project_id,
+                    since,
+                    until,
+                    accept_deletions=accept_deletions,
+                    require_proof=require_proof,
+                    max_wait_minutes=max_wait_minutes,
+                ),
                 done,
             ),
         )
@@ -70,6 +81,7 @@ def backfill_events(
             workers=workers,
             accept_deletions=accept_deletions,
             require_proof=require_proof,
+            max_wait_minutes=max_wait_minutes,
         )
         ended = parts.on_dask(dask, cut) if dask else parts.on_workers(cut)
         wrong = {title: how for title, how in ended.items() if how != parts.DONE}
@@ -77,7 +89,9 @@ def backfill_events(
     except (SettingsError, SourceError, SinkError) as exc:
         return adapter.failed(adapter.told(exc))
     adapter.table(artifacts.spread(ended | wrong))
-    return adapter.failed("; ".join(f"{title}: {how}" for title, how in wrong.items())) if wrong else []
+    if wrong:
+        return adapter.failed("; ".join(f"{title}: {how}" for title, how in wrong.items()))
+    return parts.landed(cut)
 
 
 @flow(name="backfill-events-part", flow_run_name=_part_name, retries=0)
@@ -90,26 +104,30 @@ def backfill_part(
     destination: str = "",
     accept_deletions: bool = False,
     require_proof: bool = False,
+    max_wait_minutes: Minutes | None = None,
 ) -> Ended[Report]:
-    """A part of a backfill, started by it: lands [since, until) of one project within a share of the source's limits.
+    """Land one part of a backfill: a range of one project, within a share of PostHog's limits. The backfill starts it.
 
     Args:
-        project_id: Number of the project.
+        project_id: Id of the project.
         since: Start of the range.
         until: End of the range, not included.
-        name: Which part of how many.
-        share: What part of the source's limits it keeps to, more than 0 and at most 1.
-        destination: Where the backfill lands. Empty: wherever the settings say.
-        accept_deletions: Remove rows that the source does not show any more, also many at once.
-        require_proof: End as incomplete unless the source confirmed by a query what was landed.
+        name: Which part this is, and of how many.
+        share: Share of PostHog's limits that this part may use, more than 0 and at most 1.
+        destination: Where the backfill lands. A worker with another destination refuses the part. Empty: any.
+        accept_deletions: Remove rows that PostHog does not show any more, also many at once.
+        require_proof: End as Incomplete unless PostHog confirmed by a query what was landed.
+        max_wait_minutes: Longest wait for PostHog's limits, in sum. Empty: wait as long as it takes.
     """
-    return parts.land(Part(project_id, since, until, name, share, destination, accept_deletions, require_proof))
+    return parts.land(
+        Part(project_id, since, until, name, share, destination, accept_deletions, require_proof, max_wait_minutes)
+    )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m flows.backfill", description=backfill_events.description)
+    parser = argparse.ArgumentParser(prog="python -m flows.backfill", description=__doc__)
     parser.add_argument("since")
-    parser.add_argument("until")
+    parser.add_argument("until", nargs="?", default="now")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--dask")
     asked = parser.parse_args()

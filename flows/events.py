@@ -29,16 +29,17 @@ def sync_events(
     require_proof: bool = False,
     max_wait_minutes: Minutes = 10,
 ) -> Ended[Report]:
-    """Bring the events of every project up to date: land what is new, compare the last days with the source.
+    """Bring the events of every project up to date: land what is new, compare the last days with PostHog.
 
     Args:
-        since: Start of the range, as on the command line: 2026-01-31, 7d, earliest. Empty: where the last sync ended.
-        until: End of the range. Empty: now.
-        projects: Numbers of the projects. Empty: those of the settings.
-        accept_deletions: Remove rows that the source does not show any more, also many at once.
-        rebuild: Land every window anew, after a change of the filter.
-        require_proof: End as incomplete unless the source confirmed by a query what was landed.
-        max_wait_minutes: A longer wait for the source's limits is left to the next run.
+        since: Start of the range: 2026-01-31, 7d, or earliest for everything there is. Empty: where the last sync ended.
+        until: End of the range, not included: 2026-01-31, or now. Empty: now.
+        projects: Ids of the projects. Empty: those of the worker's settings (POSTHOG_PROJECT_ID).
+        accept_deletions: Remove rows that PostHog does not show any more, also many at once. Otherwise many at once are
+            kept, and the run ends as Incomplete.
+        rebuild: Land everything again, after a change of the filter.
+        require_proof: End as Incomplete unless PostHog confirmed by a query what was landed.
+        max_wait_minutes: Longest wait for PostHog's limits, in sum; the rest is left to the next run.
     """
 
     def load(settings: Settings, project_id: int, done: list[Report]) -> None:

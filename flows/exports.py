@@ -20,8 +20,8 @@ def sync_exports(projects: list[ProjectId] | None = None, max_wait_minutes: Minu
     """Land the exports of every project: new assets, their contents, and the snapshots of the settings.
 
     Args:
-        projects: Numbers of the projects. Empty: those of the settings.
-        max_wait_minutes: A longer wait for the source's limits is left to the next run.
+        projects: Ids of the projects. Empty: those of the worker's settings (POSTHOG_PROJECT_ID).
+        max_wait_minutes: Longest wait for PostHog's limits, in sum; the rest is left to the next run.
     """
     return sync_stream("exports", projects, max_wait_minutes=max_wait_minutes)
 

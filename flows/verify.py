@@ -29,15 +29,15 @@ def verify_events(
     accept_deletions: bool = False,
     max_wait_minutes: Minutes = 10,
 ) -> Ended[Verified | Checked]:
-    """Compare what is landed with the destination and the source, for every project.
+    """Compare what is landed with the destination and with PostHog, for every project.
 
     Args:
-        since: Start of the range, as on the command line: 2026-01-31, 7d, earliest. Empty: everything landed.
-        until: End of the range. Empty: everything landed.
-        projects: Numbers of the projects. Empty: those of the settings.
-        repair: Read again the windows that differ.
-        accept_deletions: Remove rows that the source does not show any more, also many at once.
-        max_wait_minutes: A longer wait for the source's limits is left to the next run.
+        since: Start of the range: 2026-01-31, 7d, or earliest. Empty: everything landed.
+        until: End of the range, not included: 2026-01-31, or now. Empty: everything landed.
+        projects: Ids of the projects. Empty: those of the worker's settings (POSTHOG_PROJECT_ID).
+        repair: Read the windows that differ again, and replace them.
+        accept_deletions: With repair: remove rows that PostHog does not show any more, also many at once.
+        max_wait_minutes: Longest wait for PostHog's limits, in sum; what was not compared by then ends the run as Failed.
     """
 
     def verify(settings: Settings, project_id: int, done: list[Verified | Checked]) -> None:

@@ -7,19 +7,13 @@ is neither a lock nor a checkpoint (design.md, Rooms); what cannot be told to Pr
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar, cast
 from uuid import UUID
 
 from prefect import get_run_logger, runtime, task
-from prefect.artifacts import (
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.blocks.system import Secret
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
@@ -36,7 +30,6 @@ from flows.orchestration import artifacts, automations
 from flows.orchestration.artifacts import AnyReport
 from flows.report import status, terminal
 from flows.report.status import Segment
-from flows.report.words import counted
 from flows.runs import projects, wiring
 from flows.runs.run import Report
 from flows.runs.wiring import Listener
@@ -46,8 +39,7 @@ from flows.settings.parse import SettingsError
 from sinks.errors import SinkError
 
 T = TypeVar("T", bound=AnyReport)
-Ended = list[T] | State[None]
-PROGRESS_EVERY_S = 15.0  # an update is a request to Prefect's API
+Ended = State[list[T]]
 TOLD_WAIT_S = 5.0  # shorter waits are not worth a line of log
 BLOCKS = {key: name.lower().replace("_", "-") for name, key in ENVIRONMENT.items() if key in SECRETS}
 """Names of the Secret blocks that are asked for what neither the environment nor .env has."""
@@ -149,10 +141,9 @@ def step(name: str, work: Callable[[], None]) -> None:
         raise raised[0]
 
 
-def listener(project_id: int, *, progress: str = "") -> Listener:
-    """Shows one project's run in Prefect: log lines, a task for each group. *progress*: the key of a progress artifact."""
+def listener(project_id: int, *, progress: Callable[[Progress], None] = lambda at: None) -> Listener:
+    """Shows one project's run in Prefect: log lines, a task for each group. *progress* hears where it is."""
     flow_log = log()  # of the run: waits and retries are heard in the reading thread, which has no context
-    bar = _Bar(progress, project_id) if progress and run_id() else None
 
     def run_group(group: Group, work: Callable[[], None]) -> None:
         step(terminal.group_name(project_id, group), work)
@@ -176,39 +167,13 @@ def listener(project_id: int, *, progress: str = "") -> Listener:
         flow_log.warning("trying again in %.0f s: %s", wait_s, error)
 
     return Listener(
-        progress=bar.moved if bar else lambda at: None,
+        progress=progress,
         committed=committed,
         run_group=run_group,
         wait=waited,
         retry=retried,
         busy=lambda text: flow_log.info("waiting for the file: %s", text),
     )
-
-
-class _Bar:
-    """A progress artifact, brought up to date now and then."""
-
-    def __init__(self, key: str, project_id: int) -> None:
-        self._due = time.monotonic() + PROGRESS_EVERY_S
-        self._id: UUID | None = None
-        with telling():
-            self._id = cast(
-                "UUID", create_progress_artifact(0.0, key=key, description=f"Windows of project {project_id}")
-            )
-
-    def moved(self, at: Progress) -> None:
-        done = at.windows_planned > 0 and at.windows_done >= at.windows_planned
-        if self._id is None or (time.monotonic() < self._due and not done):
-            return
-        self._due = time.monotonic() + PROGRESS_EVERY_S
-        share = 100.0 * min(1.0, at.windows_done / at.windows_planned) if at.windows_planned else 0.0
-        with telling():
-            update_progress_artifact(
-                self._id,
-                round(share, 1),
-                f"{at.windows_done:,} of {counted(at.windows_planned, 'window')}, {counted(at.rows, 'row')}, "
-                f"{counted(at.requests, 'request')}",
-            )
 
 
 @contextmanager
@@ -229,8 +194,9 @@ def told(error: Exception) -> str:
 def each(project_ids: Sequence[int] | None, work: Callable[[Settings, int, list[T]], None]) -> Ended[T]:
     """Do *work* for every project, which adds what it did to the list; leave artifacts and events; end as it deserves.
 
-    A run that is incomplete or has failed ends in a failed state, "Incomplete" or "Failed", in the words of exit status 3
-    or of 2, 10, 11 and 12, without a traceback. Anything else that is raised is a bug, or the end of the process.
+    A run that is complete says what it landed; one that is incomplete or has failed ends in a failed state, "Incomplete"
+    or "Failed", in the words of exit status 3 or of 2, 10, 11 and 12, without a traceback. Anything else that is raised is
+    a bug, or the end of the process.
     """
     done: list[T] = []
     if run_id():
@@ -252,15 +218,15 @@ def each(project_ids: Sequence[int] | None, work: Callable[[Settings, int, list[
 
 
 def concluded(failures: dict[int, Exception], done: list[T]) -> Ended[T]:
-    """What was done, or the state that says what is wrong with it."""
+    """The state that says what was done, or what is wrong with it: one line, which the list of runs shows."""
     lines = [f"project {project_id}: {told(exc)}" for project_id, exc in failures.items()]
     lines += [f"project {one.project_id}: {problem}" for one in done for problem in one.problems]
     if not lines:
-        return done
+        return Completed(data=done, message=artifacts.done(done))
     return failed("; ".join(lines), name="Failed" if failures else "Incomplete")
 
 
-def failed(message: str, *, name: str = "Failed") -> State[None]:
+def failed(message: str, *, name: str = "Failed") -> State[list[T]]:
     """A failed state that says what is wrong; Prefect's traceback of its own FailedRun would say nothing more."""
     logging.getLogger("prefect.flow_runs").addFilter(_is_no_failed_run)
     return Failed(message=message, name=name)

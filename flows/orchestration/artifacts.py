@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from extractors.window import iso
 from flows.assets.synced import Synced
 from flows.assets.verifying import Checked
+from flows.landing import audit
 from flows.landing.verification import Verification
 from flows.report import results, words
 from flows.report.status import Kind, Segment, Summary, cells
@@ -42,6 +43,39 @@ class Verified:
 AnyReport = Report | Synced | Verified | Checked
 
 
+def done(every: Sequence[AnyReport]) -> str:
+    """What a run that is complete did, in one line; each project is named where there are several."""
+    several = len({one.project_id for one in every}) > 1
+    return "; ".join(f"project {one.project_id}: {_done(one)}" if several else _done(one) for one in every)
+
+
+def _done(told: AnyReport) -> str:
+    if isinstance(told, Synced):
+        return f"no {told.stream}: {told.skipped}" if told.skipped else ", ".join(results.synced_in_words(told))
+    if isinstance(told, Checked):
+        found = len(told.differences)
+        kept = f", {counted(told.contents, 'content')}" if told.contents else ""
+        return f"{told.stream}: {counted(told.rows, 'row')}{kept}: {_mended(found)}"
+    if isinstance(told, Verified):
+        checked, found = told.verification, len(told.verification.differences)
+        compared = f"{counted(checked.windows, 'window')}, {checked.compared:,} compared with the source"
+        return f"{compared}: {_mended(found)}"
+    changes = ((told.late, "late"), (told.deleted, "deleted"), (told.changed, "changed"))
+    landed = f"{counted(told.rows, 'event')} landed in {counted(told.windows, 'window')}"
+    compared = f"{counted(told.verified, 'window')} verified" if told.compared else "not compared with the source"
+    return ", ".join([landed, *(f"{number:,} {what}" for number, what in changes if number), compared])
+
+
+def _mended(differences: int) -> str:
+    return f"{counted(differences, 'difference')} mended" if differences else "no difference"
+
+
+def _span(told: Report | Verified) -> tuple[datetime | None, datetime | None]:
+    """The range of a run; no bound where a verification has none, which it sets as far away as times go."""
+    done = told.report if isinstance(told, Verified) else told
+    return None if done.since == audit.FIRST else done.since, None if done.until == audit.LAST else done.until
+
+
 def row(told: AnyReport) -> dict[str, object]:
     """A run over one project as a line of its table."""
     if isinstance(told, Synced):
@@ -60,6 +94,7 @@ def row(told: AnyReport) -> dict[str, object]:
     if isinstance(told, Checked):
         return _checked(told)
     done = told.report if isinstance(told, Verified) else told
+    since, until = _span(told)
     found: dict[str, object] = {
         "project": done.project_id,
         "windows": done.windows,
@@ -73,8 +108,8 @@ def row(told: AnyReport) -> dict[str, object]:
         "deleted": done.deleted,
         "changed": done.changed,
         "quarantined": done.quarantined,
-        "since": iso(done.since) if done.since else "",
-        "until": iso(done.until) if done.until else "",
+        "since": iso(since) if since else "",
+        "until": iso(until) if until else "",
     }
     if isinstance(told, Verified):
         checked = told.verification
@@ -172,7 +207,7 @@ def alerts(told: AnyReport, *, gaps: Sequence[Segment] = (), before: Sequence[Ru
     A scheduled sync says a problem once, not every quarter of an hour; the daily verification says it again.
     """
     done = told.report if isinstance(told, Verified) else told
-    since, until = (done.since, done.until) if isinstance(done, Report) else (None, None)
+    since, until = (None, None) if isinstance(told, Synced | Checked) else _span(told)
     found = []
     repeated = not isinstance(told, Verified | Checked) and _known(told, before)
     if told.problems and not repeated:

@@ -1,4 +1,4 @@
-"""A whole Prefect on this machine, against the bundled simulator: `make prefect`.
+"""A whole Prefect on this machine, for `make prefect` and for tests.
 
 Server, work pool, deployments, automations and workers are Prefect's own commands, each a process of ours; nothing of
 Prefect is imported. Everything listens on loopback and keeps its files in one directory.
@@ -12,22 +12,19 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 import stamina
 
-from flows.report import status
 from flows.report.words import counted
 from flows.settings.load import environment
-from flows.settings.model import Settings
 
 # That SQLite was busy is no news.
 stamina.instrumentation.set_on_retry_hooks(())
@@ -39,8 +36,6 @@ PROCESS_PREFIXES = ("POSTHOG_", "HEDGEROW_", "AWS_", "PREFECT_")
 # Kept in memory, as Prefect does by default, a restart of the server loses the leases, and every run that holds one is ended.
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 READY_S, STOP_S, POLL_S = 180.0, 20.0, 0.2
-EVENTS = 20_000
-EVERY_S = 60
 
 
 class NotReady(Exception):
@@ -51,8 +46,9 @@ class Stack:
     """Prefect in *home*, with workers in *settings* (POSTHOG_…, HEDGEROW_…). A context manager: leaving it ends every
     process, also runs whose worker has died.
 
-    *database*: the server's (default: SQLite in *home*). *every_s*: the schedule of sync-events instead of prefect.yaml's.
-    *say* hears each step. *processes*: by name, `server`, `worker-1`, …; tests end them and start() them again.
+    *database*: the server's (default: SQLite in *home*). *port*: of the server, if it is free; else any that is.
+    *every_s*: the schedule of sync-events instead of prefect.yaml's. *say* hears each step. *processes*: by name, `server`,
+    `worker-1`, …; tests end them and start() them again.
     """
 
     def __init__(
@@ -63,11 +59,12 @@ class Stack:
         database: str | None = None,
         workers: int = 1,
         limit: int = 4,
+        port: int = 0,
         every_s: int | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.home = home.absolute()
-        self.port = free_port()
+        self.port = free_port(port)
         self.ui = f"http://127.0.0.1:{self.port}"
         self.workers, self.every_s, self._limit, self._say = workers, every_s, limit, say
         own = {
@@ -115,7 +112,7 @@ class Stack:
             command = ["worker", "start", "--pool", POOL, "--name", name, "--limit", str(self._limit)]
         with (self.home / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(  # noqa: S603
-                [_script("prefect"), *command],
+                [script("prefect"), *command],
                 cwd=ROOT,
                 env=self.environment | dict(more or {}),
                 stdin=subprocess.DEVNULL,
@@ -132,7 +129,7 @@ class Stack:
 
     def prefect(self, *arguments: str) -> str:
         """Run a command of Prefect's; its output. Raises NotReady with what it said."""
-        return self.command(_script("prefect"), *arguments)
+        return self.command(script("prefect"), *arguments)
 
     def command(self, *command: str) -> str:
         """Run a command in the stack's environment; its output. Raises NotReady with what it said."""
@@ -230,76 +227,13 @@ def _busy(error: Exception) -> bool:
     return isinstance(error, urllib.error.HTTPError) and error.code == 503
 
 
-def free_port() -> int:
-    """A port of loopback that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+def free_port(wanted: int = 0) -> int:
+    """A port of loopback that is free now: *wanted*, or any where that is taken."""
+    with suppress(OSError), socket.create_server(("127.0.0.1", wanted)) as listener:
         return int(listener.getsockname()[1])
+    return free_port()
 
 
-def _script(name: str) -> str:
+def script(name: str) -> str:
     """A command of the environment that runs us."""
     return str(Path(sys.executable).with_name(name))
-
-
-@contextmanager
-def simulated(events: int, log: Path) -> Iterator[dict[str, str]]:
-    """The bundled simulator as a process; the settings that ask it."""
-    command = [_script("hedgerow"), "simulator", "--port", "0", "--events", str(events)]
-    with log.open("ab") as out:
-        process = subprocess.Popen(  # noqa: S603
-            command, stdout=subprocess.PIPE, stderr=out, text=True, start_new_session=True, stdin=subprocess.DEVNULL
-        )
-    try:
-        assert process.stdout is not None
-        lines = [process.stdout.readline().strip() for _ in range(3)]
-        yield dict(line.split("=", 1) for line in lines)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def main(arguments: Sequence[str]) -> int:
-    """`make prefect`: until Ctrl-C."""
-    began = time.monotonic()
-
-    def say(line: str) -> None:
-        sys.stderr.write(f"{time.monotonic() - began:5.0f} s  {line}\n")
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    directory = Path(arguments[0]) if arguments else Path("prefect-demo")
-    directory.mkdir(exist_ok=True)
-    destination = f"duckdb:{directory.absolute() / 'posthog.duckdb'}"
-    try:
-        with ExitStack() as stack:
-            say(f"starting a simulated PostHog with {EVENTS:,} events")
-            source = stack.enter_context(simulated(EVENTS, directory / "simulator.log"))
-            home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hedgerow-prefect-")))
-            settings = source | {"HEDGEROW_DESTINATION": destination}
-            running = stack.enter_context(Stack(home, settings, every_s=EVERY_S, say=say))
-            sys.stdout.write(f"{running.ui}\n")
-            sys.stdout.flush()
-            say(f"Prefect's UI: {running.ui}")
-            say(f"waiting for the first scheduled run of sync-events (every {EVERY_S} s)")
-            run = running.wait(lambda: _completed(running), "a scheduled run completes")
-            held = status.summaries(Settings.model_validate({"destination": {"address": destination}}))
-            rows = sum(one.rows for one in held if one.held is None)
-            say(f"{run['name']}: completed; {counted(rows, 'event')} in {destination}")
-            say("Ctrl-C ends everything")
-            signal.pause()
-    except KeyboardInterrupt:
-        return 130
-    except NotReady as exc:
-        sys.stderr.write(f"error: {exc}\n")
-        return 11
-    return 0
-
-
-def _completed(running: Stack) -> dict[str, object] | None:
-    """The first run of sync-events that the schedule made and that has completed."""
-    return next(
-        (run for run in running.runs("sync-events") if run["auto_scheduled"] and run["state_type"] == "COMPLETED"), None
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from prefect import flow, task
@@ -19,12 +20,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelled, Cancelling
+from prefect.states import Cancelled, Cancelling, Completed
 
 from extractors.http import pacing
 from extractors.window import iso
-from flows.orchestration import adapter
+from flows.orchestration import adapter, progress
 from flows.orchestration.adapter import Ended
+from flows.report.words import counted
 from flows.runs import loads, wiring
 from flows.runs.run import Report
 from flows.settings.model import Settings
@@ -46,7 +48,7 @@ POLL_S = 2.0
 class Part:
     """A range of one project that one run lands into *destination*, with its *share* of the source's limits.
 
-    *destination*: empty where the settings of this run are the only ones.
+    *destination*: empty where the settings of this run are the only ones. *max_wait_minutes*: None for as long as it takes.
     """
 
     project_id: int
@@ -57,6 +59,11 @@ class Part:
     destination: str = ""
     accept_deletions: bool = False
     require_proof: bool = False
+    max_wait_minutes: int | None = None
+
+    @property
+    def max_wait(self) -> timedelta | None:
+        return None if self.max_wait_minutes is None else timedelta(minutes=self.max_wait_minutes)
 
     @property
     def title(self) -> str:
@@ -71,18 +78,20 @@ def load(settings: Settings, part: Part, done: list[Report]) -> None:
             hint="give every worker the same HEDGEROW_DESTINATION",
         )
     number = part.name.partition(" ")[0]
-    loads.load_events(
-        settings,
-        part.project_id,
-        command="backfill",
-        since=part.since,
-        until=part.until,
-        accept_deletions=part.accept_deletions,
-        require_proof=part.require_proof,
-        share=pacing.Share(f"backfill {part.name}", part.share),
-        listener=adapter.listener(part.project_id, progress=f"backfill-project-{part.project_id}-part-{number}"),
-        on_report=done.append,
-    )
+    with progress.bar(f"backfill-project-{part.project_id}-part-{number}", part.project_id) as moved:
+        loads.load_events(
+            settings,
+            part.project_id,
+            command="backfill",
+            since=part.since,
+            until=part.until,
+            accept_deletions=part.accept_deletions,
+            require_proof=part.require_proof,
+            max_wait=part.max_wait,
+            share=pacing.Share(f"backfill {part.name}", part.share),
+            listener=adapter.listener(part.project_id, progress=moved),
+            on_report=done.append,
+        )
 
 
 def land(part: Part) -> Ended[Report]:
@@ -98,27 +107,25 @@ def cut(
     workers: int,
     accept_deletions: bool,
     require_proof: bool = False,
+    max_wait_minutes: int | None = None,
 ) -> list[Part]:
     """The parts of all projects: what is yet to be landed, in at most *workers* ranges each.
 
     Raises SettingsError where the source or the destination would refuse so many, SourceError, SinkError.
     """
-    most = settings.source.in_flight
-    if workers > most:
-        raise SettingsError(
-            f"{workers} workers are more than the {most} requests in flight that the source allows a project",
-            hint=f"expected at most {most}; for a server without limits set [source] in_flight",
-        )
-    if settings.destination.address.startswith("duckdb:"):
-        raise SettingsError(
-            f"{settings.destination.address} is one file, which one process writes at a time",
-            hint="several workers need a lake (s3:// or file:); or leave workers at 1",
-        )
+    _check(settings, workers)
+    max_wait = None if max_wait_minutes is None else timedelta(minutes=max_wait_minutes)
     found = [
         (project_id, rng)
         for project_id in wiring.projects(settings)
         for rng in loads.parts_of(
-            settings, project_id, since=since, until=until, count=workers, listener=adapter.listener(project_id)
+            settings,
+            project_id,
+            since=since,
+            until=until,
+            count=workers,
+            max_wait=max_wait,
+            listener=adapter.listener(project_id),
         )
     ]
     of = len(found)
@@ -132,9 +139,24 @@ def cut(
             settings.destination.address,
             accept_deletions,
             require_proof,
+            max_wait_minutes,
         )
         for number, (project_id, rng) in enumerate(found, start=1)
     ]
+
+
+def _check(settings: Settings, workers: int) -> None:
+    most = settings.source.in_flight
+    if workers > most:
+        raise SettingsError(
+            f"{workers} workers are more than the {most} requests in flight that the source allows a project",
+            hint=f"expected at most {most}; for a server without limits set [source] in_flight",
+        )
+    if settings.destination.address.startswith("duckdb:"):
+        raise SettingsError(
+            f"{settings.destination.address} is one file, which one process writes at a time",
+            hint="several workers need a lake (s3:// or file:); or leave workers at 1",
+        )
 
 
 def missing(settings: Settings, parts: Sequence[Part]) -> dict[str, str]:
@@ -145,6 +167,12 @@ def missing(settings: Settings, parts: Sequence[Part]) -> dict[str, str]:
         if gaps:
             found[part.title] = f"not landed: {', '.join(f'{iso(gap.start)} .. {iso(gap.end)}' for gap in gaps[:5])}"
     return found
+
+
+def landed(parts: Sequence[Part]) -> Ended[Report]:
+    """How a backfill in parts ends that left nothing out."""
+    said = f"{counted(len(parts), 'part')} landed, and by the ledger nothing is missing" if parts else "nothing to land"
+    return Completed(data=[], message=said)
 
 
 def on_workers(parts: Sequence[Part]) -> dict[str, str]:
@@ -197,7 +225,7 @@ def _start(part: Part) -> FlowRun:
 
 def _here(part: Part) -> str:
     ended = land(part)
-    return DONE if isinstance(ended, list) else str(ended.message)
+    return DONE if ended.is_completed() else str(ended.message)
 
 
 def _taken_back(flow_run_id: UUID) -> bool:

@@ -130,7 +130,7 @@ def loaded(
                 note(f"project {done.project_id}: no {done.stream}: {done.skipped}")
             continue
         if not json_output and not quiet:
-            say(f"project {done.project_id}: {', '.join(_synced(done))} · {counted(done.requests, 'request')}")
+            say(f"project {done.project_id}: {', '.join(synced_in_words(done))} · {counted(done.requests, 'request')}")
         for remark in () if quiet else done.notes:
             note(f"project {done.project_id}: {remark}")
         for problem in done.problems:
@@ -146,7 +146,8 @@ def _failed(failures: Mapping[int, Exception]) -> dict[int, dict[str, object]]:
     }
 
 
-def _synced(done: Synced) -> Iterator[str]:
+def synced_in_words(done: Synced) -> Iterator[str]:
+    """What a run over a stream beside events did."""
     yield f"{counted(done.new, f'new {BY_NAME[done.stream].singular}')}"
     yield f"{done.changed:,} changed"
     if done.deleted:

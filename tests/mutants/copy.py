@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("flows", "extractors", "transforms", "sinks", "tests", "pyproject.toml")
+COPIED = ("flows", "extractors", "transforms", "sinks", "tests", "pyproject.toml", "prefect.yaml")
 PASSED, FAILED = 0, 1  # pytest's exit statuses; usage and collection errors have others
 
 

@@ -343,7 +343,7 @@ def test_deletions_are_accepted_in_prefect(place, judges, monkeypatch):
     accepted = sync_evaluations.fn(accept_deletions=True)
 
     assert kept.name == "Incomplete"
-    assert [(one.deleted, one.problems) for one in accepted] == [(3, [])]
+    assert [(one.deleted, one.problems) for one in accepted.data] == [(3, [])]
 
 
 # --- contents

@@ -17,8 +17,8 @@ from extractors.http.pacing import Share
 from extractors.window import Range
 from flows import annotations, backfill, evaluations, events, exports, verify
 from flows.assets.synced import Synced
-from flows.landing import pipeline
-from flows.landing.verification import Verification
+from flows.landing import audit, pipeline
+from flows.landing.verification import Difference, Verification
 from flows.orchestration import adapter, artifacts, parts
 from flows.orchestration.automations import unstarted, zombies
 from flows.report import terminal
@@ -64,6 +64,7 @@ REPORT = Report(
     notes=("3 late events in 1 window",),
     learned={},
 )
+DIFFERENCE = Difference(NOW - DAY, NOW, State.VERIFIED, 10, 9, 10, damaged=True, changed=False)
 PROBLEM = "the window at 2026-03-09 does not hold what the source counts"
 
 
@@ -85,7 +86,7 @@ BAD = [
     pytest.param(events.sync_events, {"max_wait_minutes": 0}, "greater than 0", id="wait"),
     pytest.param(verify.verify_events, {"repair": "perhaps"}, "valid boolean", id="switch"),
     pytest.param(backfill.backfill_events, {"since": "7d", "until": "now", "workers": 0}, "greater than", id="workers"),
-    pytest.param(backfill.backfill_events, {"since": "7d"}, "until", id="nothing"),
+    pytest.param(backfill.backfill_events, {"until": "now"}, "since", id="nothing"),
 ]
 
 
@@ -93,7 +94,7 @@ BAD = [
 def test_parameters_are_checked_before_anything_is_asked(flow, given, said):
     """A value that cannot be used is refused in words, by the run's own validation."""
     with pytest.raises((ParameterTypeError, TypeError), match=said):
-        flow.validate_parameters(given) if "until" in given or said != "until" else flow(**given)
+        flow.validate_parameters(given) if said != "since" else flow(**given)
 
 
 WAIT = {"max_wait": timedelta(minutes=7)}
@@ -102,8 +103,8 @@ PART = {"project_id": 5, "name": "2 of 3", "share": 0.25}
 FLAGS = [{"accept_deletions": accepted, "require_proof": not accepted} for accepted in (True, False)]
 HANDED_ON = [
     *((events.sync_events, RANGE | flags | {"rebuild": True}, WAIT) for flags in FLAGS),
-    *((backfill.backfill_events, RANGE | flags, {}) for flags in FLAGS),
-    *((backfill.backfill_part, RANGE | flags | PART, {}) for flags in FLAGS),
+    *((backfill.backfill_events, RANGE | flags, WAIT) for flags in FLAGS),
+    *((backfill.backfill_part, RANGE | flags | PART, WAIT) for flags in FLAGS),
     (verify.verify_events, RANGE | {"accept_deletions": True, "repair": True}, WAIT),
     (exports.sync_exports, {}, WAIT),
     (evaluations.sync_evaluations, {"accept_deletions": True}, WAIT),
@@ -284,6 +285,66 @@ def test_table_has_the_figures_of_a_run():
     assert artifacts.row(Synced(1, "exports", new=4))["new"] == 4
 
 
+DONE = [
+    pytest.param([REPORT], "1,234 events landed in 2 windows, 3 late, 2 windows verified", id="sync"),
+    pytest.param(
+        [replace(REPORT, rows=0, late=0, deleted=4, changed=1)],
+        "0 events landed in 2 windows, 4 deleted, 1 changed, 2 windows verified",
+        id="changes",
+    ),
+    pytest.param(
+        [replace(REPORT, late=0, verified=0, compared=False)],
+        "1,234 events landed in 2 windows, not compared with the source",
+        id="no queries",
+    ),
+    pytest.param(
+        [artifacts.Verified(1, Verification(windows=9, compared=8), REPORT)],
+        "9 windows, 8 compared with the source: no difference",
+        id="verify",
+    ),
+    pytest.param(
+        [artifacts.Verified(1, Verification(windows=9, compared=9, differences=[DIFFERENCE]), REPORT)],
+        "9 windows, 9 compared with the source: 1 difference mended",
+        id="repair",
+    ),
+    pytest.param([Synced(1, "exports", skipped="too old")], "no exports: too old", id="nothing offered"),
+    pytest.param(
+        [Synced(1, "evaluations", new=1, changed=2), Synced(2, "evaluations", deleted=3)],
+        "project 1: 1 new evaluation, 2 changed; project 2: 0 new evaluations, 0 changed, 3 deleted",
+        id="several projects",
+    ),
+]
+
+
+@pytest.mark.parametrize(("every", "said"), DONE)
+def test_completed_says_what_was_done(every, said):
+    """The list of runs shows it: rows, windows and proof, not only that nothing went wrong; what was done goes with it."""
+    state = adapter.concluded({}, every)
+
+    assert (state.type, state.name, state.message) == (StateType.COMPLETED, "Completed", said)
+    assert state.data is every
+
+
+@pytest.mark.parametrize(("landed", "said"), [(2, "2 parts landed"), (0, "nothing to land")])
+def test_completed_backfill_in_parts_says_so(landed, said):
+    """The rows stand at the parts, which are runs of their own."""
+    state = parts.landed([parts.Part(1, "2026-01-01", "2026-01-02")] * landed)
+
+    assert state.is_completed()
+    assert state.message.startswith(said)
+
+
+def test_no_bound_is_told_where_a_verification_has_none():
+    """Its table and its event say nothing of the years 1 and 9999; a bound that was given is told."""
+    everything = artifacts.Verified(1, Verification(windows=9), replace(WRONG, since=audit.FIRST, until=audit.LAST))
+    some = artifacts.Verified(1, Verification(windows=9), replace(WRONG, until=audit.LAST))
+
+    assert [artifacts.row(everything)[name] for name in ("since", "until")] == ["", ""]
+    assert [artifacts.row(some)[name] for name in ("since", "until")] == ["2026-03-08T00:00:00Z", ""]
+    assert [alert.payload("run")["range"] for alert in artifacts.alerts(everything)] == [""]
+    assert [alert.payload("run")["range"] for alert in artifacts.alerts(some)] == ["2026-03-08"]
+
+
 @pytest.fixture
 def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.chdir(tmp_path)
@@ -316,8 +377,9 @@ def test_parts_have_equal_shares_that_leave_a_quarter(configured, monkeypatch):
     configured.setenv("POSTHOG_PROJECT_ID", "1,2")
     ranges = [Range(NOW, NOW + DAY), Range(NOW + DAY, NOW + 2 * DAY)]
     monkeypatch.setattr("flows.runs.loads.parts_of", lambda settings, project_id, **more: ranges[: 3 - project_id])
-    found = parts.cut(adapter.settings(), "7d", "now", workers=2, accept_deletions=False)
+    found = parts.cut(adapter.settings(), "7d", "now", workers=2, accept_deletions=False, max_wait_minutes=7)
 
+    assert {part.max_wait for part in found} == {timedelta(minutes=7)}
     assert [(part.project_id, part.name) for part in found] == [(1, "1 of 3"), (1, "2 of 3"), (2, "3 of 3")]
     assert [part.share for part in found] == [0.25, 0.25, 0.25]
 

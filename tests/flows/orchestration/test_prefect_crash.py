@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -154,7 +155,10 @@ def test_three_deployments_share_one_file(stack, dataset, tmp_path):
 
 
 def test_cancel_ends_soon_and_keeps_what_is_landed(stack, dataset, lake, tmp_path):
-    """As the UI cancels: within a minute, with every committed window, an entry in the history, and a next run that ends it."""
+    """As the UI cancels: within a minute, with every committed window, an entry in the history, and a next run that ends it.
+
+    The progress artifact says where it stopped.
+    """
     run = part(tmp_path / "lake", stack)
     before = some_windows(lake, run)
     began = time.monotonic()
@@ -165,6 +169,11 @@ def test_cancel_ends_soon_and_keeps_what_is_landed(stack, dataset, lake, tmp_pat
     assert state["type"] == "CANCELLED"
     held = lake.ledger(1, "events").entries
     assert before <= len(held) < 20
+    left = stack.ask("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run.id]}}})
+    shown = re.match(r"Project 1: stopped at (\d+) of 20 windows", left[0]["description"])
+    assert (len(left), left[0]["type"]) == (1, "progress")
+    assert 1 <= int(shown[1]) <= len(held)
+    assert left[0]["data"] == 5.0 * int(shown[1])
     assert lake.runs(1, limit=1)[0].outcome == "interrupted"
     again = part(tmp_path / "lake", stack)
     assert again.ended()["type"] == "COMPLETED", again.state()

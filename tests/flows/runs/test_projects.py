@@ -49,7 +49,7 @@ def test_failure_of_one_project_ends_no_other_unless_they_share_it(error, tried)
 
 
 def test_error_names_every_failure_and_every_problem():
-    """One sentence of it all; without a failure it is what the command line says by exit 3, and nothing if all is well."""
+    """One sentence of it all; without a failure it is what the command line says by exit 3, and what was done if all is well."""
     incomplete = Synced(3, "exports", problems=["cut"])
     failures: dict[int, Exception] = {1: AccessDenied("403", about="key"), 2: HostChanged("another host")}
 
@@ -58,7 +58,8 @@ def test_error_names_every_failure_and_every_problem():
 
     assert (every.name, every.message) == ("Failed", "project 1: 403; project 2: another host; project 3: cut")
     assert (problem.name, problem.message) == ("Incomplete", "project 3: cut")
-    assert adapter.concluded({}, well := [Synced(3, "exports")]) is well
+    well = adapter.concluded({}, [Synced(3, "exports", new=2)])
+    assert (well.name, well.message) == ("Completed", "2 new exports, 0 changed")
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,6 @@ ROOMS = (
 BREAKS: list[Break] = [one for room in ROOMS for one in room.BREAKS]
 DECIDES_NOTHING = {
     "extractors/errors.py": "names of errors",
-    "flows/orchestration/local.py": "starts commands of Prefect; its tests are long",
     "flows/landing/session.py": "values",
     "flows/annotations.py": "names a stream to Prefect",
     "flows/evaluations.py": "names a stream to Prefect",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tests.mutants.breaks.kind import ADAPTER, EXIT, ORDER, Break
 
+CHECKOUT, BAR, DEMO = (f"tests/flows/orchestration/test_{name}.py" for name in ("checkout", "progress", "demo"))
+
 BREAKS = [
     Break(
         "work left out while Prefect is away",
@@ -113,8 +115,8 @@ BREAKS = [
     Break(
         "a part takes proof for accepted deletions",
         "flows/backfill.py",
-        "share, destination, accept_deletions, require_proof))",
-        "share, destination, require_proof, accept_deletions))",
+        "share, destination, accept_deletions, require_proof, max",
+        "share, destination, require_proof, accept_deletions, max",
         f"{ADAPTER} -k reaches_the_work",
     ),
     Break(
@@ -137,5 +139,145 @@ BREAKS = [
         "(run for run in before if run.run_id != told.run_id)",
         "iter(before[1:])",
         "tests/flows/orchestration/test_adapter.py -k told_once",
+    ),
+    Break(
+        "completed run says nothing",
+        "flows/orchestration/adapter.py",
+        "Completed(data=done, message=artifacts.done(done))",
+        "Completed(data=done)",
+        f"{ADAPTER} -k completed_says",
+    ),
+    Break(
+        "completed run says that a server without queries verified",
+        "flows/orchestration/artifacts.py",
+        " if told.compared else ",
+        " if True else ",
+        f"{ADAPTER} -k completed_says",
+    ),
+    Break(
+        "projects of a completed run are not told apart",
+        "flows/orchestration/artifacts.py",
+        "len({one.project_id for one in every}) > 1",
+        "False",
+        f"{ADAPTER} -k completed_says",
+    ),
+    Break(
+        "verification of everything begins in the year 1",
+        "flows/orchestration/artifacts.py",
+        "None if done.since == audit.FIRST else done.since",
+        "done.since",
+        f"{ADAPTER} -k no_bound",
+    ),
+    Break(
+        "worker without a checkout crashes its runs",
+        "flows/orchestration/checkout.py",
+        """        _fail(given.get("PREFECT__FLOW_RUN_ID", ""), f"{exc} → {exc.hint}")\n""",
+        "",
+        f"{CHECKOUT} -k without_a_checkout",
+    ),
+    Break(
+        "any directory is a checkout",
+        "flows/orchestration/checkout.py",
+        "    if not there:\n",
+        "    if False:\n",
+        f"{CHECKOUT} -k without_a_checkout",
+    ),
+    Break(
+        "checkout is looked for beside the run",
+        "flows/orchestration/checkout.py",
+        "    if not home.is_absolute():\n",
+        "    if False:\n",
+        f"{CHECKOUT} -k without_a_checkout",
+    ),
+    Break(
+        "server that is away hides why a run cannot start",
+        "flows/orchestration/checkout.py",
+        "    except Exception as exc:\n",
+        "    except ValueError as exc:\n",
+        f"{CHECKOUT} -k without_a_checkout",
+    ),
+    Break(
+        "progress waits before it moves",
+        "flows/orchestration/progress.py",
+        "at, due_s = Progress(0, 0, 0, None), monotonic()\n",
+        "at, due_s = Progress(0, 0, 0, None), monotonic() + EVERY_S\n",
+        f"{BAR} -k first_window",
+    ),
+    Break(
+        "every window is a request to Prefect",
+        "flows/orchestration/progress.py",
+        "            due_s = monotonic() + EVERY_S\n",
+        "            due_s = monotonic()\n",
+        f"{BAR} -k first_window",
+    ),
+    Break(
+        "progress of a cancelled backfill stays where it was shown last",
+        "flows/orchestration/progress.py",
+        "        show(*stopped(at))\n",
+        "",
+        f"{BAR} -k early_end",
+    ),
+    Break(
+        "backfill with nothing to land stays at nothing",
+        "flows/orchestration/progress.py",
+        '(shown(at) if at.windows_planned else (100.0, "nothing to land"))',
+        "shown(at)",
+        f"{BAR} -k always_shown",
+    ),
+    Break(
+        "backfill's longest wait ends where it is cut",
+        "flows/orchestration/parts.py",
+        "            require_proof,\n            max_wait_minutes,\n",
+        "            require_proof,\n",
+        f"{ADAPTER} -k equal_shares",
+    ),
+    Break(
+        "Prefect's backfill waits for ever",
+        "flows/orchestration/parts.py",
+        "            max_wait=part.max_wait,\n",
+        "",
+        f"{ADAPTER} -k reaches_the_work",
+    ),
+    Break(
+        "backfill in Prefect needs an end",
+        "flows/backfill.py",
+        '    until: Until = "now",\n',
+        "    until: Until,\n",
+        "tests/flows/orchestration/test_parameters.py -k of_the_command_line",
+    ),
+    Break(
+        "deployment is described by its code",
+        "prefect.yaml",
+        "      Lands the evaluations of every project, and keeps what was changed or deleted. Every six hours.\n",
+        "      See flows/evaluations.py.\n",
+        "tests/flows/orchestration/test_parameters.py -k deployment_is_described",
+    ),
+    Break(
+        "a port that somebody has is taken",
+        "flows/orchestration/local.py",
+        "    with suppress(OSError), socket.create_server",
+        "    with socket.create_server",
+        f"{DEMO} -k port",
+    ),
+    Break(
+        "make prefect waits for a run that has failed",
+        "flows/orchestration/demo.py",
+        'run["state_type"] in ("FAILED", "CRASHED")',
+        "False",
+        f"{DEMO} -k failed_one",
+    ),
+    Break(
+        "make prefect removes any file",
+        "flows/orchestration/demo.py",
+        'if others or origin is None or not loopback(urlsplit(origin[0]).hostname or ""):',
+        "if others:",
+        f"{DEMO}",
+    ),
+    Break(
+        "second make prefect meets the first one's file",
+        "flows/orchestration/demo.py",
+        "        file.unlink(missing_ok=True)\n",
+        "        pass\n",
+        f"{DEMO} -k second_demo",
     ),
 ]
