@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         make_way(directory / DATABASE)
         directory.mkdir(exist_ok=True)
         with ExitStack() as stack:
-            stack.callback(lambda: [say(line) for line in left(directory)])
+            stack.callback(lambda: say("\n         ".join(left(directory))))
             _run(directory, stack, say)
             signal.pause()
     except KeyboardInterrupt:
