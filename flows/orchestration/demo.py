@@ -69,7 +69,9 @@ def _run(directory: Path, stack: ExitStack, say: Callable[[str], None]) -> None:
     )
     run = running.wait(lambda: ended(running.runs(DEPLOYMENT)), "a scheduled run completes")
     held = status.summaries(_settings(directory / DATABASE))
-    say(f"{run['name']}: completed; {counted(sum(one.rows for one in held if one.held is None), 'event')} in {destination}")
+    say(
+        f"{run['name']}: completed; {counted(sum(one.rows for one in held if one.held is None), 'event')} in {destination}"
+    )
     at = f"PREFECT_API_URL={running.ui}/api {_shown('prefect')}"
     say(f"to start one at once: {at} deployment run {DEPLOYMENT}/{DEPLOYMENT}")
     say("a run starts every minute until Ctrl-C, which ends everything and keeps what is landed")
