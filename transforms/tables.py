@@ -107,7 +107,9 @@ def from_json(content: bytes | Path) -> pa.Table:
     values: dict[str, list[object]] = {}
     for number, row in enumerate(found):
         for name, value in row.items():
-            values.setdefault(name, [None] * number).append(value)
+            if name not in values:
+                values[name] = [None] * number
+            values[name].append(value)
         _check_size(number + 1, len(values))
         for column in values.values():
             if len(column) == number:
