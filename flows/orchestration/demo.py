@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from flows.settings.model import Settings
 from flows.settings.parse import loopback
 from sinks.errors import SinkError
 
-DIRECTORY, DATABASE = "prefect-demo", "posthog.duckdb"
+DIRECTORY, DATABASE, LOG = "prefect-demo", "posthog.duckdb", "simulator.log"
 EVENTS, EVERY_S = 20_000, 60
 PORT = 4280  # beside 4200, where a Prefect of one's own is
 DEPLOYMENT = "sync-events"
@@ -38,9 +39,10 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = Path(arguments[0]) if arguments else Path(DIRECTORY)
     try:
-        make_way(directory / DATABASE)
         directory.mkdir(exist_ok=True)
         with ExitStack() as stack:
+            stack.enter_context(alone(directory))
+            make_way(directory / DATABASE)
             stack.callback(lambda: say("\n         ".join(left(directory))))
             _run(directory, stack, say)
             signal.pause()
@@ -56,7 +58,7 @@ def _run(directory: Path, stack: ExitStack, say: Callable[[str], None]) -> None:
     """Start everything, wait for the first scheduled run, and say what to do next. *stack* ends all of it."""
     destination = f"duckdb:{directory.absolute() / DATABASE}"
     say(f"starting a simulated PostHog with {EVENTS:,} events")
-    source = stack.enter_context(simulated(EVENTS, directory / "simulator.log"))
+    source = stack.enter_context(simulated(EVENTS, directory / LOG))
     home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hedgerow-prefect-")))
     settings = source | {"HEDGEROW_DESTINATION": destination}
     running = stack.enter_context(Stack(home, settings, port=PORT, every_s=EVERY_S, say=say))
@@ -75,6 +77,17 @@ def _run(directory: Path, stack: ExitStack, say: Callable[[str], None]) -> None:
     at = f"PREFECT_API_URL={running.ui}/api {_shown('prefect')}"
     say(f"to start one at once: {at} deployment run {DEPLOYMENT}/{DEPLOYMENT}")
     say("a run starts every minute until Ctrl-C, which ends everything and keeps what is landed")
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Keep *directory* to this demo while it runs: another would take its file away. Raises NotReady."""
+    with (directory / LOG).open("ab") as log:
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise NotReady(f"make prefect is at work in {directory} already: end that one first") from None
+        yield
 
 
 @contextmanager

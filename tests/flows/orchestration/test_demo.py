@@ -55,6 +55,14 @@ def test_second_demo_replaces_the_first_ones_file_and_no_other(host, project_id,
     assert database.exists() == kept
 
 
+def test_two_demos_do_not_share_a_directory(tmp_path):
+    """The second would remove the file that the first lands into; after the first it may."""
+    with demo.alone(tmp_path), pytest.raises(NotReady, match="at work"), demo.alone(tmp_path):
+        pass
+    with demo.alone(tmp_path):
+        pass
+
+
 def test_a_file_that_is_no_destination_stays(tmp_path):
     """Somebody's own DuckDB file, or none at all."""
     database = tmp_path / demo.DATABASE

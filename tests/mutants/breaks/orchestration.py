@@ -274,6 +274,13 @@ BREAKS = [
         f"{DEMO}",
     ),
     Break(
+        "two make prefect share a directory",
+        "flows/orchestration/demo.py",
+        "            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "            pass\n",
+        f"{DEMO} -k two_demos",
+    ),
+    Break(
         "second make prefect meets the first one's file",
         "flows/orchestration/demo.py",
         "        file.unlink(missing_ok=True)\n",
