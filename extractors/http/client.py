@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from extractors import errors
 from extractors.http import answers, content, decode
-from extractors.http.exchange import Coming, Connections, Transport
+from extractors.http.exchange import Coming, Connections, Transport, Way, Ways
 from extractors.http.pacing import Pacing, Wait
 from extractors.http.retry import Again, How, Patience, Tries, decide, given_up
 from extractors.request import Bucket, Request
@@ -78,8 +78,8 @@ def one_clock(earlier: Heard, later: Heard) -> bool:
 class Client:
     """Sends requests of one source. Not thread-safe; one per reading thread.
 
-    *on_retry(error, wait_s)* hears what is tried again. *sleep*: as in Pacing. *prefixes*: resource → address prefix
-    that has answered there. *heard*: the latest answer's times.
+    *on_retry(error, wait_s)* hears what is tried again. *sleep*: as in Pacing. *ways*: how addresses are reached.
+    *prefixes*: resource → address prefix that has answered there. *heard*: the latest answer's times.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class Client:
         sleep: Callable[[float], object] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         user_agent: str = "hedgerow",
+        ways: Ways = lambda address: Way(),
     ) -> None:
         self._pacing = pacing
         self.patience = patience or Patience()
@@ -105,7 +106,7 @@ class Client:
         self._monotonic = monotonic
         self._answered = False
         self.host = source.host
-        self._connections = Connections(source.host, source.key, agent=user_agent, transport=transport)
+        self._connections = Connections(source.host, source.key, agent=user_agent, transport=transport, ways=ways)
 
     @property
     def received_bytes(self) -> int:

@@ -7,10 +7,11 @@ configured host only, and no redirect is followed here.
 from __future__ import annotations
 
 import logging
+import ssl
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 from isal import isal_zlib
@@ -24,6 +25,26 @@ for _library in ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.pr
 
 Transport = httpx.BaseTransport
 _REDIRECTS = (301, 302, 303, 307, 308)
+_UNPROVEN = "the server's certificate is not trusted here: set SSL_CERT_FILE to your authority's certificate"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How an address is reached, which whoever builds the client decides: no variable of the machine is read here.
+
+    *proxy*: http(s)://host:port without its *login*, None for a direct connection; *by*: what names it. *trust*: None for
+    the authorities that come with certifi. *unproven*: the remedy where a certificate is not trusted.
+    """
+
+    proxy: str | None = None
+    login: tuple[str, str] | None = field(default=None, repr=False)
+    by: str = ""
+    trust: ssl.SSLContext | None = None
+    unproven: str = _UNPROVEN
+
+
+Ways = Callable[[str], Way]
+"""The way to an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +74,16 @@ class Connections:
     *received_bytes*: bodies as they came over the wire, compressed where the server compresses.
     """
 
-    def __init__(self, host: str, key: str, *, agent: str, transport: Transport | None) -> None:
+    def __init__(
+        self, host: str, key: str, *, agent: str, transport: Transport | None, ways: Ways = lambda address: Way()
+    ) -> None:
         self._key = key
         self._agent = agent
         self._transport = transport
+        self._ways = ways
         self.received_bytes = 0
-        self._http = self._to(host.rstrip("/"))
+        self._way = ways(host)
+        self._http = self._to(host.rstrip("/"), self._way)
 
     def close(self) -> None:
         """Close the connections; whoever still waits for an answer gets a SourceError."""
@@ -73,7 +98,7 @@ class Connections:
             headers["Content-Type"] = "application/json"
         try:
             with (
-                _reaching(str(self._http.base_url.host)),
+                _reaching(str(self._http.base_url.host), self._way),
                 self._http.stream(
                     request.method,
                     address,
@@ -83,7 +108,7 @@ class Connections:
                     timeout=_timeout(request.policy.answer_s),
                 ) as response,
             ):
-                yield self._coming(response)
+                yield self._coming(response, self._way)
         except errors.SourceUnavailable as exc:
             if self._http.is_closed:  # by the run's end, while the reading thread still waits: nobody is to hear of it
                 raise errors.SourceError("the run has ended") from exc
@@ -94,21 +119,26 @@ class Connections:
         self, address: str, headers: Mapping[str, str], *, host: str, answer_s: float
     ) -> Iterator[Coming]:
         """The answer of *address*, which lies at *host* and gets no key."""
-        with self._to("") as store, _reaching(host):
+        way = self._ways(address)
+        with self._to("", way) as store, _reaching(host, way):
             asked = {"Accept": "*/*", "Accept-Encoding": "identity", **headers}
             with store.stream("GET", address, headers=asked, timeout=_timeout(answer_s)) as response:
-                yield self._coming(response)
+                yield self._coming(response, way)
 
-    def _to(self, host: str) -> httpx.Client:
+    def _to(self, host: str, way: Way) -> httpx.Client:
         return httpx.Client(
             base_url=host,
             headers={"User-Agent": self._agent, "Accept-Encoding": "gzip"},
             follow_redirects=False,
-            trust_env=True,
+            trust_env=False,
+            proxy=_proxy(way),
+            verify=way.trust or True,
             transport=self._transport,
         )
 
-    def _coming(self, response: httpx.Response) -> Coming:
+    def _coming(self, response: httpx.Response, way: Way) -> Coming:
+        if way.proxy and response.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
+            raise httpx.ProxyError("407 Proxy Authentication Required")
         headers = {name.lower(): value for name, value in response.headers.items()}
         pieces = self._pieces(response, gzipped=headers.get("content-encoding") == "gzip")
         return Coming(response.status_code, headers, str(response.url), response.url.host, pieces)
@@ -126,24 +156,34 @@ class Connections:
             raise errors.BodyCut(f"the answer was cut: {_cause(exc)}") from exc
 
 
+def _proxy(way: Way) -> httpx.Proxy | None:
+    if not way.proxy:
+        return None
+    return httpx.Proxy(way.proxy, auth=way.login, ssl_context=way.trust if way.proxy.startswith("https:") else None)
+
+
 def _timeout(answer_s: float) -> httpx.Timeout:
     return httpx.Timeout(30.0, connect=10.0, read=answer_s)
 
 
 @contextmanager
-def _reaching(host: str) -> Iterator[None]:
-    """Transport failures in our words."""
+def _reaching(host: str, way: Way) -> Iterator[None]:
+    """Transport failures in our words. Of a proxy only what names it is said: its address may hold a password."""
     try:
         yield
     except httpx.ReadTimeout as exc:
         raise errors.RangeTooHeavy(f"no answer in time from {host}") from exc
     except (httpx.TransportError, httpx.InvalidURL) as exc:
-        hint = "check POSTHOG_HOST and the network"
+        hint, through = "check POSTHOG_HOST and the network", ""
+        if way.proxy:
+            hint, through = f"check {way.by}, or add {host} to NO_PROXY", f" through the proxy of {way.by}"
         if "CERTIFICATE_VERIFY_FAILED" in str(exc):
-            hint = "the server's certificate is not trusted here: set SSL_CERT_FILE to your authority's certificate"
-        unsent = isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.InvalidURL)
+            hint = way.unproven
+        unsent = isinstance(
+            exc, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.InvalidURL | httpx.ProxyError
+        )
         kind = errors.Unreached if unsent else errors.SourceUnavailable
-        raise kind(f"cannot reach {host}: {_cause(exc)}", hint=hint) from exc
+        raise kind(f"cannot reach {host}{through}: {_cause(exc)}", hint=hint) from exc
 
 
 def _cause(exc: Exception) -> str:

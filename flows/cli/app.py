@@ -41,6 +41,7 @@ from flows.cli.options import (
 from flows.report import documents
 from flows.report.failures import Failure, Kind
 from flows.report.words import visible
+from flows.settings.load import drop_sizes
 from flows.settings.parse import SettingsError
 
 app = typer.Typer(
@@ -270,6 +271,7 @@ def main() -> None:
     # Asked to stop by systemd, Docker or Prefect: the same as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.umask(0o077)  # whatever is written is the user's alone
+    drop_sizes()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")  # no event name may end a command

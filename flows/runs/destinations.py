@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import getproxies
 
 from pydantic import SecretStr
 
+from flows.runs import aws
+from flows.runs.network import Network, read_certificates
+from flows.settings.load import environment
 from flows.settings.model import Settings
 from flows.settings.parse import SettingsError
 from sinks.destination import Destination
@@ -48,6 +53,11 @@ def destination_of(
     raise SettingsError(
         f"unknown destination {address!r}", hint=f"did you mean duckdb:{address}? {EXPECTED}" if file else EXPECTED
     )
+
+
+def network() -> Network:
+    """The ways out of this machine."""
+    return Network(environment({}), getproxies())
 
 
 def check_output(settings: Settings, output: Path) -> None:
@@ -138,7 +148,7 @@ def _check_parent(path: Path) -> None:
 
 
 def _bucket(settings: Settings, address: str) -> S3Objects:
-    from sinks.objects.s3 import BUCKET, S3Objects, S3Options
+    from sinks.objects.s3 import BUCKET, S3Objects, S3Options, building
 
     rest = address.removeprefix("s3:")
     if not rest.startswith("//"):
@@ -157,18 +167,34 @@ def _bucket(settings: Settings, address: str) -> S3Objects:
     _check_folders(address, prefix.split("/"))
     target = settings.destination
     _check_keys(target.access_key_id, target.secret_access_key)
-    return S3Objects(
-        bucket,
-        prefix.strip("/"),
-        S3Options(
-            access_key_id=_secret(target.access_key_id),
-            secret_access_key=_secret(target.secret_access_key),
-            session_token=_secret(target.session_token),
-            region=target.region,
-            endpoint=target.endpoint,
-            virtual_host=None if target.addressing == "auto" else target.addressing == "virtual",
-        ),
+    variables = environment({})
+    given = (target.access_key_id is not None, target.session_token is not None)
+    aws.check(variables, region=target.region, keys=given[0], token=given[1])
+    _check_scratch()
+    proxy = network().proxy_for(target.endpoint or f"https://s3.{target.region or 'us-east-1'}.amazonaws.com")
+    options = S3Options(
+        access_key_id=_secret(target.access_key_id),
+        secret_access_key=_secret(target.secret_access_key),
+        session_token=_secret(target.session_token),
+        region=target.region,
+        endpoint=target.endpoint,
+        virtual_host=None if target.addressing == "auto" else target.addressing == "virtual",
+        roots=read_certificates("AWS_CA_BUNDLE", variables.get("AWS_CA_BUNDLE")),
+        proxy=proxy,
     )
+    with building():
+        return S3Objects(bucket, prefix.strip("/"), options)
+
+
+def _check_scratch() -> None:
+    """A lake in S3 keeps rows on this machine while they are read."""
+    try:
+        tempfile.gettempdir()
+    except OSError as exc:
+        raise SettingsError(
+            "there is no directory for temporary files that can be written",
+            hint="set TMPDIR to one that can be written",
+        ) from exc
 
 
 def _check_keys(key_id: SecretStr | None, secret: SecretStr | None) -> None:

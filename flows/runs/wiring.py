@@ -15,7 +15,8 @@ from extractors.http.pacing import Limit, Pacing, Share, Wait
 from extractors.reading.events import EventsReader
 from extractors.request import Bucket
 from flows.landing import session
-from flows.runs.destinations import destination_of
+from flows.runs.destinations import destination_of, network
+from flows.settings.load import environment
 from flows.settings.model import Settings
 from flows.settings.parse import KEY_HELP, SettingsError
 from sinks.destination import Destination
@@ -80,18 +81,27 @@ def client_of(
     source = settings.source
     assert source.key is not None
     key = source.key.get_secret_value()
+    ways = network().way
+    ways(source.host)  # what cannot be used is said before anything is asked
     try:
         budget = pacing_of(settings, key, listener=listener, max_wait=max_wait, share=share)
     except OSError as exc:
         raise SettingsError(
-            f"cannot write the state directory {source.state_dir}: {exc.strerror}",
+            f"cannot write the state directory {source.state_dir}{_chosen(settings)}: {exc.strerror}",
             hint="set HEDGEROW_STATE_DIR to a directory that can be written",
         ) from exc
-    client = Client(Source(source.host, key), budget, on_retry=listener.retry)
+    client = Client(Source(source.host, key), budget, on_retry=listener.retry, ways=ways)
     try:
         yield client, budget
     finally:
         client.close()
+
+
+def _chosen(settings: Settings) -> str:
+    """Which variable led to a state directory that nobody named."""
+    if "state_dir" in settings.source.model_fields_set:
+        return ""
+    return f" (by {'XDG_STATE_HOME' if environment({}).get('XDG_STATE_HOME') else 'HOME'})"
 
 
 def pacing_of(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
 
 from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -29,8 +32,12 @@ ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "destination.access_key_id",
     "AWS_SECRET_ACCESS_KEY": "destination.secret_access_key",
     "AWS_SESSION_TOKEN": "destination.session_token",
+    # Of several names for one setting the last that is set counts, as in AWS's own programs.
+    "AWS_DEFAULT_REGION": "destination.region",
     "AWS_REGION": "destination.region",
+    "AWS_ENDPOINT": "destination.endpoint",
     "AWS_ENDPOINT_URL": "destination.endpoint",
+    "AWS_ENDPOINT_URL_S3": "destination.endpoint",
 }
 OTHERS = ("HEDGEROW_HOME", "HEDGEROW_SOAK_SECONDS")  # hedgerow's, and no settings
 NEAR = 0.9  # POSTHOG_PROJECT is meant as POSTHOG_PROJECT_ID; POSTHOG_API_KEY is another program's
@@ -62,19 +69,17 @@ def load(
     Raises SettingsError naming the key, where it came from, and what was expected.
     """
     directory = directory or Path.cwd()
-    try:
-        dotenv = dotenv_values(directory / ".env")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"cannot read .env: {exc}", hint="expected UTF-8 text, NAME=value per line") from exc
+    dotenv = _dotenv(directory / ".env")
     _check_names(dotenv, ".env")
     _check_names(os.environ, "environment")
     values: dict[str, object] = {}
     origins: dict[str, str] = {}
+    by = {key: name for name, key in ENVIRONMENT.items()}
     layers: list[tuple[str, Mapping[str, object | None]]] = [
         (BLOCK, blocks or {}),
         (TOML_FILE, _file_values(directory / TOML_FILE)),
-        (".env", {key: dotenv.get(name) for name, key in ENVIRONMENT.items()}),
-        ("environment", {key: os.environ.get(name) for name, key in ENVIRONMENT.items()}),
+        (".env", _by_key(dotenv, by)),
+        ("environment", _by_key(os.environ, by)),
         ("flag", flags or {}),
     ]
     for origin, layer in layers:
@@ -88,7 +93,23 @@ def load(
     try:
         return Loaded(Settings.model_validate(tables), origins)
     except ValidationError as exc:
-        raise _explained(exc, origins) from None
+        raise _explained(exc, origins, by) from None
+
+
+def _by_key(variables: Mapping[str, str | None], by: dict[str, str]) -> dict[str, str]:
+    """Settings by dotted name; *by* learns which variable each came from."""
+    found: dict[str, str] = {}
+    for name, key in ENVIRONMENT.items():
+        if value := variables.get(name):
+            found[key], by[key] = value, name
+    return found
+
+
+def drop_sizes() -> None:
+    """Take a size of the terminal that is none out of the environment: output for 0 columns would be none."""
+    for name in ("COLUMNS", "LINES"):
+        if not re.fullmatch(r"[1-9]\d{0,3}", os.environ.get(name, "")):
+            os.environ.pop(name, None)
 
 
 def environment(more: Mapping[str, str], *, without: Iterable[str] = ()) -> dict[str, str]:
@@ -112,14 +133,45 @@ def _of(origin: str) -> str:
     return "the environment" if origin == "environment" else origin
 
 
+def _text(file: Path, hint: str) -> str:
+    """The text of a file that a person wrote: UTF-8 or, with the mark that Windows sets, UTF-16; empty where there is none.
+
+    Raises SettingsError, which shows nothing of the text: it may hold a secret.
+    """
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return ""
+    except OSError as exc:
+        raise SettingsError(f"cannot read {file.name}: {exc.strerror}", hint=hint) from exc
+    try:
+        text = data.decode("utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        raise SettingsError(f"cannot read {file.name}: line {line} is no UTF-8", hint=hint) from None
+    if "\0" in text:
+        raise SettingsError(f"cannot read {file.name}: it is no text in UTF-8", hint=hint)
+    return text
+
+
+def _dotenv(file: Path) -> dict[str, str | None]:
+    """Names and values of .env. Raises SettingsError, also for a line meant for hedgerow that says nothing."""
+    hint = "expected UTF-8 text, NAME=value per line"
+    text = _text(file, hint)
+    for binding in parse_stream(StringIO(text)):
+        meant = re.match(r"\s*(?:export\s+)?((?:HEDGEROW|POSTHOG|AWS)_\w+)", binding.original.string)
+        if meant and binding.value is None:
+            raise SettingsError(f"cannot read {meant[1]} in {file.name}, line {binding.original.line}", hint=hint)
+    return dotenv_values(stream=StringIO(text))
+
+
 def _file_values(file: Path) -> dict[str, object]:
     """Dotted names and values of hedgerow.toml; empty where there is none."""
+    hint = "see docs/settings.md for an example"
     try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-        raise SettingsError(f"cannot read {file.name}: {exc}", hint="see docs/settings.md for an example") from exc
+        tables = tomllib.loads(_text(file, hint))
+    except tomllib.TOMLDecodeError as exc:
+        raise SettingsError(f"cannot read {file.name}: {exc}", hint=hint) from exc
     values: dict[str, object] = {}
     for table, content in tables.items():
         if not isinstance(content, dict):
@@ -157,7 +209,7 @@ def open_keys() -> list[str]:
     return [key for key in known_keys() if key not in SECRETS]
 
 
-def _explained(exc: ValidationError, origins: Mapping[str, str]) -> SettingsError:
+def _explained(exc: ValidationError, origins: Mapping[str, str], by: Mapping[str, str]) -> SettingsError:
     """The first fault in our words; never the value of a secret."""
     fault = exc.errors(include_input=False, include_url=False)[0]
     key = ".".join(str(part) for part in fault["loc"][:2])
@@ -172,7 +224,7 @@ def _explained(exc: ValidationError, origins: Mapping[str, str]) -> SettingsErro
     if origin == "flag":
         name = FLAGS.get(key, key)
     elif origin != TOML_FILE:
-        name = next(name for name, dotted in ENVIRONMENT.items() if dotted == key)
+        name = by[key]
     hint = f"give another {name}" if origin == "flag" else f"change {name} in {_of(origin)}"
     return SettingsError(f"{name} (from {origin}): {_expected(fault)}", hint=hint)
 

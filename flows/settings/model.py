@@ -23,16 +23,20 @@ from pydantic import (
 
 from flows.runs.catalog import BY_DEFAULT, BY_NAME, RESERVED
 from flows.settings.parse import (
+    aws_text,
     duration,
     endpoint_address,
     event_names,
     host_address,
+    is_number,
     json_object,
     personal_key,
     project_ids,
+    user_path,
 )
 
 Duration = Annotated[timedelta, BeforeValidator(duration)]
+AwsSecret = Annotated[SecretStr | None, BeforeValidator(aws_text)]
 Names = Annotated[tuple[str, ...], BeforeValidator(event_names)]
 
 
@@ -50,19 +54,27 @@ class SourceSettings(_Table):
     requests_per_minute: int = Field(default=240, ge=1)
     requests_per_hour: int = Field(default=1200, ge=1)
     in_flight: int = Field(default=2, ge=1, le=16)
-    state_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_state_dir("hedgerow")))
+    state_dir: Annotated[Path, BeforeValidator(user_path)] = Field(
+        default_factory=lambda: Path(platformdirs.user_state_dir("hedgerow"))
+    )
 
 
 class DestinationSettings(_Table):
     """Where to land. The AWS settings are the usual ones; *addressing*: where the bucket's name stands in S3 addresses."""
 
     address: str = "duckdb:posthog.duckdb"
-    access_key_id: SecretStr | None = None
-    secret_access_key: SecretStr | None = None
-    session_token: SecretStr | None = None
+    access_key_id: AwsSecret = None
+    secret_access_key: AwsSecret = None
+    session_token: AwsSecret = None
     region: str | None = None
     endpoint: Annotated[str | None, BeforeValidator(endpoint_address)] = None
     addressing: Literal["auto", "path", "virtual"] = "auto"
+
+    @model_validator(mode="after")
+    def _named(self) -> DestinationSettings:
+        if self.addressing == "virtual" and self.endpoint and is_number(self.endpoint):
+            raise ValueError('an endpoint that is a number has no host for a bucket: expected addressing = "path"')
+        return self
 
 
 class EventsSettings(_Table):

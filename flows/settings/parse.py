@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr, ValidationInfo
@@ -105,22 +106,29 @@ def loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+def host_name(address: str) -> str | None:
+    """The host that *address* names, in the letters of DNS; None where it names none, or no port that there is."""
+    try:
+        parts = urlsplit(address)
+        host = (parts.hostname or "").encode("idna").decode("ascii")
+        usable = parts.port != 0 and re.fullmatch(r"[a-z0-9._-]+|[0-9a-f:.]+(%\w+)?", host)
+    except ValueError:  # and UnicodeError, which is one
+        return None
+    return host if usable else None
+
+
 def host_address(value: object, given: ValidationInfo) -> object:
     text = str(value).strip().rstrip("/")
-    parts = urlsplit(text)
-    try:
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
     # What stands before an @ may be a password.
     shown = text.rpartition("@")[2] if "@" in text else text
-    if not usable or not parts.hostname:
+    parts = urlsplit(text if host_name(text) else "")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{shown!r} is no address: expected https://… such as https://us.posthog.com")
     if parts.hostname.endswith(".i.posthog.com"):
         raise ValueError(
             f"{shown!r} is PostHog's ingestion host: the app is {shown.replace('.i.posthog.com', '.posthog.com')}"
         )
-    if parts.path or parts.query or parts.username:
+    if parts.path or parts.query or parts.fragment or parts.username:
         raise ValueError(f"{shown!r} has more than a host: expected {parts.scheme}://{parts.hostname}")
     if parts.scheme == "http" and not loopback(parts.hostname) and not given.data.get("allow_http"):
         raise ValueError(
@@ -130,10 +138,19 @@ def host_address(value: object, given: ValidationInfo) -> object:
     return f"{parts.scheme}://{parts.netloc.lower()}"
 
 
+def is_number(address: str) -> bool:
+    """Whether *address* names its host by a number, which has no hosts below it."""
+    try:
+        ipaddress.ip_address(urlsplit(address).hostname or "")
+    except ValueError:
+        return False
+    return True
+
+
 def endpoint_address(value: object) -> object:
     text = str(value).strip().rstrip("/")
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.path:
+    parts = urlsplit(text if text.isascii() and host_name(text) else "")
+    if parts.scheme not in ("http", "https") or parts.username or parts.query or parts.path or parts.fragment:
         raise ValueError("this is no address of an S3 store: expected http(s)://host:port")
     return text
 
@@ -155,3 +172,19 @@ def personal_key(value: object) -> object:
     if not text or not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("this is no API key: expected phx_…")
     return text
+
+
+def aws_text(value: object) -> object:
+    """A key of AWS, which goes into a header. The value is in no message."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value).strip()
+    if not text or not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("this is no key of AWS: expected letters, digits and signs without blanks")
+    return text
+
+
+def user_path(value: object) -> object:
+    """A path that may begin with ~, which no shell expands in .env."""
+    try:
+        return Path(str(value)).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{value!r}: nobody has that home directory") from None

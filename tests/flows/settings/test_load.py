@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.settings.load import load, shown
+from flows.settings.load import ENVIRONMENT, load, shown
 from flows.settings.parse import SettingsError
 
 LAYERS = ("a Secret block", "hedgerow.toml", ".env", "environment", "flag")
@@ -36,3 +36,95 @@ def test_no_snapshot_takes_the_name_of_a_table_of_ours(name, tmp_path):
 
     with pytest.raises(SettingsError, match=name):
         load(directory=tmp_path)
+
+
+WRITTEN = "# für uns\nHEDGEROW_DESTINATION=duckdb:a.duckdb\n"
+TOML = "# für uns\n[destination]\naddress = 'duckdb:a.duckdb'\n"
+
+
+@pytest.mark.parametrize("name", [".env", "hedgerow.toml"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_file_is_read_as_editors_write_it(name, encoding, end, tmp_path, monkeypatch):
+    """With and without a byte order mark, and with Windows' ends of lines; the first line counts, too."""
+    monkeypatch.delenv("HEDGEROW_DESTINATION", raising=False)
+    for text in (WRITTEN, WRITTEN.partition("\n")[2]) if name == ".env" else (TOML, TOML.partition("\n")[2]):
+        (tmp_path / name).write_bytes(text.replace("\n", end).encode(encoding))
+
+        assert load(directory=tmp_path).settings.destination.address == "duckdb:a.duckdb"
+
+
+@pytest.mark.parametrize("name", [".env", "hedgerow.toml"])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16-le", "utf-16-be"])
+def test_file_of_another_encoding_is_named(name, encoding, tmp_path):
+    """With its line, and nothing of its text: it may hold a secret."""
+    (tmp_path / name).write_bytes(("A=1\n" + WRITTEN).encode(encoding))
+
+    with pytest.raises(SettingsError, match=f"cannot read {name}: (line 2 is no UTF-8|it is no text)") as raised:
+        load(directory=tmp_path)
+    assert "duckdb" not in str(raised.value) + raised.value.hint
+
+
+def test_directory_in_the_place_of_dotenv_is_named(tmp_path):
+    """Docker makes one where it is told to mount a file that is not there."""
+    (tmp_path / ".env").mkdir()
+
+    with pytest.raises(SettingsError, match=r"cannot read .env: Is a directory"):
+        load(directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["export HEDGEROW_DESTINATION=duckdb:a.duckdb", "HEDGEROW_DESTINATION = 'duckdb:a.duckdb' # here", "A=1\rB: 2"],
+)
+def test_dotenv_is_read_as_a_shell_reads_it(line, tmp_path, monkeypatch):
+    """export, quotes, comments; what is no line of hedgerow's stands there in peace."""
+    monkeypatch.delenv("HEDGEROW_DESTINATION", raising=False)
+    (tmp_path / ".env").write_bytes(f"{line}\n".encode())
+
+    expected = "duckdb:a.duckdb" if "HEDGEROW" in line else "duckdb:posthog.duckdb"
+    assert load(directory=tmp_path).settings.destination.address == expected
+
+
+@pytest.mark.parametrize("line", ["HEDGEROW_DESTINATION: duckdb:hunter2", "export POSTHOG_PROJECT_ID", "AWS_REGION"])
+def test_line_of_dotenv_that_sets_nothing_is_named(line, tmp_path):
+    """It was meant for hedgerow, and would be passed over."""
+    (tmp_path / ".env").write_text(f"A=1\n{line}\n")
+
+    with pytest.raises(SettingsError, match=r"cannot read [A-Z_]+ in \.env, line 2") as raised:
+        load(directory=tmp_path)
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "better", "other"),
+    [
+        ("region", "AWS_REGION", "AWS_DEFAULT_REGION"),
+        ("endpoint", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+        ("endpoint", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    ],
+)
+def test_names_of_one_setting_have_an_order(key, better, other, tmp_path, monkeypatch):
+    """As in AWS's own programs; an empty one is none."""
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(other, "http://other")
+    monkeypatch.setenv(better, "")
+    assert getattr(load(directory=tmp_path).settings.destination, key) == "http://other"
+
+    monkeypatch.setenv(better, "http://better")
+    assert getattr(load(directory=tmp_path).settings.destination, key) == "http://better"
+
+    for name in (other, better) if key == "endpoint" else ():
+        monkeypatch.setenv(better, "")
+        monkeypatch.setenv(name, "nonsense")
+        with pytest.raises(SettingsError, match=f"^{name} "):
+            load(directory=tmp_path)
+
+
+def test_state_directory_may_begin_with_a_tilde(tmp_path, monkeypatch):
+    """No shell expands it in .env."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HEDGEROW_STATE_DIR", "~/state")
+
+    assert load(directory=tmp_path).settings.source.state_dir == tmp_path / "state"
