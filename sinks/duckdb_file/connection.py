@@ -253,7 +253,7 @@ def _translated(exc: duckdb.Error, path: Path) -> errors.SinkError:
         )
     if "not a valid DuckDB database file" in text or "sqlite_scanner" in text:
         return errors.DestinationUnusable(
-            f"{path.name} is no DuckDB file but {_kind_of(path)}", hint="choose another path; nothing was changed"
+            f"{path.name} is not a DuckDB file but {_kind_of(path)}", hint="choose another path; nothing was changed"
         )
     if "database file with version number" in text:
         return errors.DestinationUnusable(

@@ -47,10 +47,10 @@ FOREIGN = {
         of_duckdb("CREATE SCHEMA hedgerow", "CREATE TABLE hedgerow.runs (a INT)"),
         r"a table or view hedgerow\.runs that is not hedgerow's",
     ),
-    "SQLite": (of_sqlite, "no DuckDB file but an SQLite database"),
-    "Parquet": (of_parquet, "no DuckDB file but a Parquet file"),
-    "text": (lambda path: path.write_text("a letter\n" * 2_000), "no DuckDB file but something else"),
-    "nothing": (lambda path: path.write_bytes(b""), "no DuckDB file but an empty file"),
+    "SQLite": (of_sqlite, "not a DuckDB file but an SQLite database"),
+    "Parquet": (of_parquet, "not a DuckDB file but a Parquet file"),
+    "text": (lambda path: path.write_text("a letter\n" * 2_000), "not a DuckDB file but something else"),
+    "nothing": (lambda path: path.write_bytes(b""), "not a DuckDB file but an empty file"),
 }
 
 
