@@ -171,7 +171,7 @@ def _bucket(settings: Settings, address: str) -> S3Objects:
     given = (target.access_key_id is not None, target.session_token is not None)
     aws.check(variables, region=target.region, keys=given[0], token=given[1])
     _check_scratch()
-    proxy = network().proxy_for(target.endpoint or f"https://s3.{target.region or 'us-east-1'}.amazonaws.com")
+    store, ways = target.endpoint or f"https://s3.{target.region or 'us-east-1'}.amazonaws.com", network()
     options = S3Options(
         access_key_id=_secret(target.access_key_id),
         secret_access_key=_secret(target.secret_access_key),
@@ -180,7 +180,8 @@ def _bucket(settings: Settings, address: str) -> S3Objects:
         endpoint=target.endpoint,
         virtual_host=None if target.addressing == "auto" else target.addressing == "virtual",
         roots=read_certificates("AWS_CA_BUNDLE", variables.get("AWS_CA_BUNDLE")),
-        proxy=proxy,
+        proxy=ways.proxy_for(store),
+        around=ways.around(store),
     )
     with building():
         return S3Objects(bucket, prefix.strip("/"), options)

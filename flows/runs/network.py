@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from extractors.http.exchange import Way
 from flows.settings.parse import SettingsError, host_name
 
 PORTS = {"http": 80, "https": 443}
+LINK_LOCAL = ("169.254.0.0/16", "fd00:ec2::/32")  # where AWS tells a machine of its role
 _WRITTEN = "expected http://host:port; in a user or password / is written %2F, # %23 and @ %40"
 _UNREAD = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")  # of other programs
 
@@ -47,6 +48,22 @@ class Network:
         """What names the proxy for *address*; empty where it is reached directly. Raises SettingsError as way() does."""
         return self.way(address).by
 
+    def around(self, address: str) -> tuple[str, str] | None:
+        """For a client that reads these variables in its own way: a proxy and whom it is not for, *address* included.
+
+        None where that client comes to *address* as way() does. Addresses that a machine has for itself need no proxy.
+        """
+        by, value = self._named(urlsplit(address).scheme)
+        if not value or self._proxy(address)[0]:
+            return None
+        try:
+            url, login = _proxy_address(by, value)
+        except SettingsError:
+            return None
+        user = "".join(f"{quote(part, safe='')}{end}" for part, end in zip(login or (), ":@", strict=False))
+        excludes = ",".join((self._first("no_proxy")[1], urlsplit(address).hostname or "", *LINK_LOCAL))
+        return url.replace("://", f"://{user}", 1), excludes
+
     @cached_property
     def trust(self) -> ssl.SSLContext:
         """Whose certificates count: those of SSL_CERT_FILE and SSL_CERT_DIR, else certifi's. Raises SettingsError."""
@@ -68,11 +85,16 @@ class Network:
         """The variable and its value; empty texts for none."""
         parts = urlsplit(address)
         host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0)
-        by, value = self._first(f"{parts.scheme}_proxy", "all_proxy")
-        if not value and not any(name.lower().endswith("_proxy") for name in self.variables):
-            by, value = "this machine's network settings", self.system.get(parts.scheme, "")
+        by, value = self._named(parts.scheme)
         if not value or bypassed(self._first("no_proxy")[1], scheme=parts.scheme, host=host, port=port):
             return "", ""
+        return by, value
+
+    def _named(self, scheme: str) -> tuple[str, str]:
+        """The variable that names a proxy for *scheme*, whomever it is not for, and its value."""
+        by, value = self._first(f"{scheme}_proxy", "all_proxy")
+        if not value and not any(name.lower().endswith("_proxy") for name in self.variables):
+            return "this machine's network settings", self.system.get(scheme, "")
         return by, value
 
     def _first(self, *names: str) -> tuple[str, str]:

@@ -30,8 +30,8 @@ BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 class S3Options:
     """How to reach S3. *endpoint*: None for AWS; *virtual_host*: the bucket in the host name instead of the path.
 
-    *roots*: certificates (PEM) to trust beside the machine's. *proxy*: the variable that names the one which the client
-    goes through; it reads proxies from the environment itself.
+    *roots*: certificates (PEM) to trust beside the machine's. *proxy*: what names the one which the client goes through;
+    it reads proxies from the environment itself, but where *around* has a proxy and whom it is not for.
     """
 
     access_key_id: str | None = None
@@ -42,6 +42,7 @@ class S3Options:
     virtual_host: bool | None = None
     roots: bytes = field(default=b"", repr=False)
     proxy: str = ""
+    around: tuple[str, str] | None = field(default=None, repr=False)
 
 
 class S3Objects(Objects):
@@ -68,6 +69,8 @@ class S3Objects(Objects):
             client["allow_http"] = parts.scheme == "http"
         if options.roots:
             client["root_certificate"] = options.roots
+        if options.around:
+            client["proxy_url"], client["proxy_excludes"] = options.around
         config |= ALWAYS
         store = S3Store(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=RETRY)
         once = S3Store(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=ONCE)

@@ -139,3 +139,16 @@ def test_proxy_that_is_none_is_named_without_its_value(value):
 def test_certificate_that_is_not_trusted_says_what_to_set(variables, words):
     """Also to whoever set it for another program."""
     assert words in Network(variables).way(FAR).unproven
+
+
+def test_client_that_reads_by_itself_is_led_around_the_proxy():
+    """Only where it could go another way: with the proxy for others, whom that is not for, and the machine's own addresses."""
+    variables = {"HTTPS_PROXY": "me:p%2F@p:1", "NO_PROXY": "*.posthog.com"}
+    around = Network(variables).around(FAR)
+
+    assert around is not None
+    assert around[0] == "http://me:p%2F@p:1"
+    assert around[1].split(",")[:3] == ["*.posthog.com", "eu.posthog.com", "169.254.0.0/16"]
+    assert Network(variables).around("https://a.example") is None
+    assert Network({}).around(FAR) is None
+    assert Network({"HTTPS_PROXY": "socks5://p", "NO_PROXY": "*"}).around(FAR) is None

@@ -102,7 +102,7 @@ def serving(directory: Path) -> Iterator[Servers]:
     ports = {name: server.server_address[1] for name, server in made.items()}
     places = {name: f"{'https' if name in SAFE else 'http'}://127.0.0.1:{port}" for name, port in ports.items()}
     places |= {"stranger": places["proxy"], "proxy": f"http://{LOGIN}@127.0.0.1:{ports['proxy']}"}
-    places |= {"port": str(ports["http"]), "cert": str(cert), "other": str(other)}
+    places |= {"port": str(ports["http"]), "store_port": str(ports["store"]), "cert": str(cert), "other": str(other)}
     try:
         yield Servers(places)
     finally:

@@ -17,7 +17,7 @@ from tests.flows.settings.servers import SECRET, Servers, serving
 from tests.program import Ended, surroundings
 
 ROOT = Path(__file__).parents[3]
-ASK, LAKE, SHOW = ("events", "list", "--limit", "1"), ("status",), ("settings",)
+ASK, LAKE, SHOW = ("events", "list", "--limit", "1"), ("status",), ("status", "--project", "1")
 NOWHERE, NOTHING = "http://127.0.0.1:9", "/proc/none"
 KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": SECRET}
 REFUSED = 12  # the store knows nobody: whoever gets there has passed all that is tested here
@@ -199,6 +199,12 @@ STORE: dict[str, tuple[dict[str, str], int, str]] = {
         "denied",
     ),
     "a proxy that is not for it": ({"HTTP_PROXY": NOWHERE, "NO_PROXY": "127.0.0.0/8"}, 12, "access is denied"),
+    "a form that only we know": ({"HTTP_PROXY": NOWHERE, "NO_PROXY": "127.*"}, 12, "access is denied"),
+    "a port": (
+        {"HTTP_PROXY": f"me:{SECRET}@127.0.0.1:9", "NO_PROXY": "127.0.0.1:{store_port}"},
+        12,
+        "access is denied",
+    ),
     "a proxy of another kind": ({"ALL_PROXY": "socks5://127.0.0.1:9"}, 2, "ALL_PROXY"),
     "a wrong proxy that is for others": ({"HTTPS_PROXY": "socks5://127.0.0.1:9"}, 12, "access is denied"),
     "no certificates": ({"SSL_CERT_FILE": "{text}"}, 2, "SSL_CERT_FILE"),

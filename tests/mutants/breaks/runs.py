@@ -512,15 +512,29 @@ BREAKS = [
     Break(
         "the store is not held to the machine's variables",
         "flows/runs/destinations.py",
-        "    proxy = network().proxy_for(target.endpoint or",
-        '    proxy = "" and network().proxy_for(target.endpoint or',
+        "        proxy=ways.proxy_for(store),\n",
+        "",
+        "tests/flows/settings/test_surroundings.py -k store_is_reached",
+    ),
+    Break(
+        "a machine's role is asked for by the proxy",
+        "flows/runs/network.py",
+        'hostname or "", *LINK_LOCAL))',
+        'hostname or ""))',
+        "tests/flows/runs/test_network.py -k led_around",
+    ),
+    Break(
+        "a store that is reached directly is left to its client",
+        "flows/runs/destinations.py",
+        "        around=ways.around(store),\n",
+        "",
         "tests/flows/settings/test_surroundings.py -k store_is_reached",
     ),
     Break(
         "no place for temporary files is a bug",
         "flows/runs/destinations.py",
-        "    _check_scratch()\n    proxy",
-        "    proxy",
+        "    _check_scratch()\n    store",
+        "    store",
         "tests/flows/settings/test_surroundings.py -k place_for_its_rows",
     ),
     Break(
@@ -577,7 +591,7 @@ BREAKS = [
         "flows/settings/load.py",
         "            found[key], by[key] = value, name\n",
         "            found[key] = value\n",
-        "tests/flows/settings/test_surroundings.py -k AWS_ENDPOINT",
+        "tests/flows/settings/test_load.py -k names_of_one_setting",
     ),
     Break(
         "a terminal of no columns is printed to",
