@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -251,3 +253,14 @@ def test_address_of_the_settings_is_that_of_the_store(servers, monkeypatch):
 
     with pytest.raises(DestinationUnusable, match="access is denied"):
         s3.S3Objects("bucket", "p", options).get("a")
+
+
+def test_program_speaks_as_ever_on_an_odd_terminal(tmp_path):
+    """A process of its own: its language, encoding, time zone and size are what Python reads as it starts."""
+    odd = {"LC_ALL": "C", "LANG": "xx_YY", "PYTHONIOENCODING": "latin-1", "TZ": "Mars/Olympus", "TERM": "none"}
+    command = [str(Path(sys.executable).parent / "hedgerow"), "settings"]
+    around = surroundings(tmp_path, **odd, COLUMNS="0", LINES="-1")
+    done = subprocess.run(command, cwd=tmp_path, env=around, capture_output=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "│ source.host" in done.stdout.decode("utf-8")
