@@ -11,10 +11,13 @@ from typing import Any
 import duckdb
 import pytest
 
+from extractors.errors import AccessDenied
 from extractors.simulator.assets.lists import ListStore, stores
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.profiles import CLOUD, OLD_2023, Profile
 from extractors.simulator.server import Simulator, serve
+from flows.assets import streams
+from flows.settings.model import Settings
 from tests.program import Command, Ended
 from tests.second_server.api import SecondServer
 from tests.second_server.server import second_server
@@ -195,6 +198,23 @@ def test_a_wrong_key_or_project_is_no_stream_that_is_not_there(wrong, include, s
         done = hedgerow(simulator, "sync", "-q", HEDGEROW_DESTINATION=f"duckdb:{tmp_path / 'here'}", **wrong)
 
     assert (done.returncode, done.stderr != "") == (10, True)
+
+
+@pytest.mark.parametrize(("key", "project"), [("phx_revoked", 1), (None, 77)], ids=["key", "project"])
+@pytest.mark.parametrize("stream", ["evaluations", "annotations"])
+def test_a_key_or_project_that_is_wrong_for_every_stream_is_told(stream, key, project, store, tmp_path):
+    """Also by a stream that nobody named, which a missing scope or an old server would only leave out."""
+    with serving(store) as simulator:
+        source = {
+            "host": simulator.url,
+            "key": key or simulator.key,
+            "project_id": str(project),
+            "state_dir": tmp_path / "state",
+        }
+        address = f"duckdb:{tmp_path / 'here'}"
+        settings = Settings.model_validate({"source": source, "destination": {"address": address}})
+        with pytest.raises(AccessDenied):
+            streams.sync(settings, project, stream, named=False)
 
 
 def test_a_stream_of_the_settings_is_as_good_as_named(store, tmp_path, hedgerow):

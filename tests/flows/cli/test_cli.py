@@ -168,14 +168,15 @@ def test_other_projects_are_synced_when_one_fails(simulator, tmp_path):
 
 
 def test_changed_filter_is_told_in_words(simulator, tmp_path):
-    """Exit 2 from sync and plan alike, and the same said by check: names of events, no JSON."""
+    """Exit 2 from sync and plan alike, and the same said in check's table: names of events, no JSON."""
     assert hedgerow(simulator, tmp_path, "backfill", *RANGE).returncode == 0
     (tmp_path / "hedgerow.toml").write_text('[events]\ninclude = ["a\\"] b", "c"]\nexclude = ["d"]\n')
     done = [hedgerow(simulator, tmp_path, command) for command in ("sync", "plan", "check")]
 
     words = """with the event filter none, now it is include 'a"] b', 'c' and exclude 'd'\n"""
     assert [one.returncode for one in done] == [2, 2, 2]
-    assert [words in one.stderr for one in done] == [True] * 3, [one.stderr for one in done]
+    told = [one.stderr for one in done[:2]] + [done[2].stdout]
+    assert [words in text for text in told] == [True] * 3, told
     assert not [one for one in done if "{" in one.stderr + one.stdout]
 
 

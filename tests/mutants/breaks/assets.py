@@ -230,7 +230,7 @@ BREAKS = [
         "flows/assets/streams.py",
         '            if named or (isinstance(exc, AccessDenied) and exc.about != "scope"):\n',
         "            if named:\n",
-        "tests/flows/assets/test_annotations.py -k wrong_key",
+        "tests/flows/assets/test_annotations.py -k wrong_for_every_stream",
     ),
     Break(
         "a content's fault ends the run",

@@ -280,7 +280,7 @@ BREAKS = [
         "sinks/duckdb_file/tables.py",
         "    if found is None and taken:\n",
         "    if False:\n",
-        "tests/flows/assets/test_assets.py -k other_tables",
+        "tests/flows/assets/test_annotations.py -k user_s_is_left",
     ),
     Break(
         "a table of another run is overrun",

@@ -212,7 +212,7 @@ BREAKS = [
         "the simulator leans on the client",
         "extractors/simulator/data/listing.py",
         "from collections.abc import",
-        "from ..queries import instant as instant\nfrom collections.abc import",
+        "from ...window import iso as iso\nfrom collections.abc import",
         f"{ARCHITECTURE} -k simulator",
     ),
     Break(
@@ -331,7 +331,7 @@ BREAKS = [
         "the store takes a key",
         "extractors/simulator/assets/storage.py",
         '        if headers["Authorization"]:',
-        "            if False:",
+        "        if False:",
         "tests/extractors/simulator/test_exports.py",
     ),
     Break(
