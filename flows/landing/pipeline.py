@@ -63,7 +63,7 @@ def _attempt(session: Session, reader: EventsReader, log: Log, *, served_at: dat
     if order.marks or work.wanted is not None:
         session.listener.run_group(Group(), partial(_compare_again, prover, attempt, ledger, work.wanted))
     if order.marks and order.since is None and not ledger.marks:
-        attempt.log.append(_beyond(reader, sink.ledger(order.project_id, STREAM)))
+        attempt.log.append(_beyond(reader, sink.ledger(order.project_id, STREAM), until=order.until))
     reader.confirm_clock()  # a run that had nothing to read was planned by one answer's time
     log.conclude(sink.ledger(order.project_id, STREAM))
 
@@ -125,14 +125,16 @@ def _compare_again(prover: Prover, attempt: Attempt, ledger: Ledger, wanted: Ran
     prover.read_again(allowance=int(order.reread_requests * min(1.0, since_mark / timedelta(hours=1))))
 
 
-def _beyond(reader: EventsReader, ledger: Ledger) -> Beyond:
-    """What a first sync, which lands the last days only, leaves at the source."""
+def _beyond(reader: EventsReader, ledger: Ledger, *, until: datetime | None) -> Beyond:
+    """What a first sync, which lands the last days only, leaves at the source; but for what lies after *until*, an end that
+    the user named."""
     covered = [Range(entry.covered_start, entry.covered_end) for entry in ledger.entries.values()]
     if not covered:
         return Beyond()
     found = reader.probe.outside(covered)
     if found is not None:
-        return Beyond(tuple(part for part in found if part.where != "between"))
+        places = ("before",) if until else ("before", "after")
+        return Beyond(tuple(part for part in found if part.where in places))
     first = reader.earliest() if reader.probe.refusal else None
     return Beyond(earliest=first if first is not None and first < min(rng.start for rng in covered) else None)
 

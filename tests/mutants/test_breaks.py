@@ -54,8 +54,8 @@ def test_every_file_that_decides_has_a_break():
 
 
 def test_commit_chooses_its_breaks():
-    """The same commit the same ones, and within a hundred commits nearly each has its turn."""
-    commits = [f"{number:040x}" for number in range(100)]
+    """The same commit the same ones, and within two hundred commits most have their turn."""
+    commits = [f"{number:040x}" for number in range(200)]
 
     assert of_commit(commits[0], SAMPLED) == of_commit(commits[0], SAMPLED) != of_commit(commits[1], SAMPLED)
     assert len({one.name for commit in commits for one in of_commit(commit, SAMPLED)}) > len(BREAKS) / 2

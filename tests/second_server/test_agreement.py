@@ -32,6 +32,7 @@ VALUES: dict[str, Any] = {
     "project_id": 1,
     "rng": Range(START, START + DAY),
     "ranges": [Range(START, START + DAY), Range(START + 2 * DAY, START + 3 * DAY)],
+    "within": Range(START - DAY, START + 4 * DAY),
     "grid": Grid(START, ((1, timedelta(hours=1)), (9, DAY)), (START + timedelta(hours=5),)),
     "limit": 10,
     "events": EventFilter(include=("it's",), exclude=("b\\c",)),

@@ -27,7 +27,8 @@ from flows.assets.copying import Backup
 from flows.assets.synced import Synced
 from flows.cli import app, demo
 from flows.landing.copy import Copied
-from flows.landing.outcome import Outcome
+from flows.landing.outcome import Beyond, Outcome
+from flows.landing.plan import Bounds
 from flows.landing.verification import Difference, Verification
 from flows.orchestration import adapter, parts
 from flows.orchestration.parts import Part
@@ -73,6 +74,8 @@ NO_PROBLEMS: dict[str, dict[str, Any]] = {
     "known of earlier runs": {"in_quarantine": 1},
     "not merged yet": {"standing": {"unmerged": [AT]}},
     "cannot be compared": {"heavy": [AT], "unconfirmed": [AT]},
+    "nothing to land": {"idle": Bounds(AT + DAY, AT), "span": Range(AT, AT + DAY)},
+    "left by a first sync": {"beyond": Beyond((Outside("before", 3, AT, AT + HOUR),), AT)},
 }
 
 

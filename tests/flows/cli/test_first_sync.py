@@ -37,6 +37,7 @@ CASES = [
     pytest.param(RECENT, UNLIMITED, (), "", id="nothing is left"),
     pytest.param(RECENT, WITHOUT_QUERIES, (), "", id="nothing is left, and nothing is counted"),
     pytest.param(OLD, UNLIMITED, ("--since", "7d"), "", id="the user named a start"),
+    pytest.param(RECENT, UNLIMITED, ("--until", "2026-03-19"), "", id="the user named an end"),
 ]
 
 

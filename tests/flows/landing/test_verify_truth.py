@@ -19,6 +19,7 @@ import pytest
 from extractors.simulator.data.dataset import Dataset, Event
 from extractors.simulator.profiles import SERVER_2023_12
 from extractors.simulator.server import Simulator, serve
+from flows.assets.verified import Verified
 from flows.landing.verification import Difference, Verification
 from flows.report import results
 from flows.runs import loads, wiring
@@ -224,7 +225,7 @@ def test_what_verify_says_is_true_each_time(kind, server, tmp_path, monkeypatch,
             place.verify(repair=repair, detail=detail)
             for repair, detail in ((False, False), (False, True), (True, False), (False, False))
         )
-        results.verified({1: again}, {}, repair=False, json_output=True, quiet=False)
+        results.verified({1: Verified(1, again)}, {}, repair=False, json_output=True, quiet=False)
     shown = json.loads(capsys.readouterr().out)["projects"][0]["differences"]
 
     assert [said(found) for found, _ in (first, again, mended, after)] == [told, told, told, {}]
@@ -287,7 +288,7 @@ def test_events_that_differ_are_told_one_in_a_line(capsys):
         differing_in={many[0]: ("event",)},
     )
     results.verified(
-        {1: (Verification(windows=1, differences=[found], left=[START]), REPORT)},
+        {1: Verified(1, (Verification(windows=1, differences=[found], left=[START]), REPORT))},
         {},
         repair=False,
         json_output=False,

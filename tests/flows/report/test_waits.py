@@ -19,7 +19,7 @@ import pytest
 from extractors.http.pacing import Limit, Pacing, Wait
 from extractors.request import Bucket
 from extractors.simulator.faults import Fault, Faults
-from extractors.simulator.server import Simulator, serve
+from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.landing.session import Progress
 from flows.report import terminal
 from flows.runs.remaining import foreseeing, remaining_s
@@ -58,14 +58,11 @@ def on_terminal(simulator: Simulator, home: Path, *arguments: str) -> tuple[int,
     return process.wait(timeout=60), frames, said
 
 
-def used_up(simulator: Simulator, home: Path, *, free_in_s: float) -> None:
+def used_up(home: Path, *, free_in_s: float) -> None:
     """Note that the minute's requests were sent so long ago that the next may go in *free_in_s*."""
-    budget = Pacing(home / "state", host=simulator.url, key=simulator.key, limits={Bucket.LIST: Limit(240, 1200)})
-    with budget.turn(Bucket.LIST, 1):
-        pass
     (file,) = (home / "state").glob("*.json")
     sections = json.loads(file.read_text())
-    sections[Bucket.LIST]["at"] = [time.time() - 61 + free_in_s] * 240
+    sections[Bucket.LIST] = {"at": [time.time() - 61 + free_in_s] * 240, "blocked_until": 0.0}
     file.write_text(json.dumps(sections))
 
 
@@ -79,9 +76,15 @@ def used_up(simulator: Simulator, home: Path, *, free_in_s: float) -> None:
 )
 def test_a_wait_is_seen_until_it_is_over(faults, ours, why, tmp_path):
     """Drawn at least each second and a half, counting down, whatever else is told meanwhile; gone at the end."""
-    with serve(DATASET, profile=UNLIMITED, faults=faults) as simulator:
-        if ours:
-            used_up(simulator, tmp_path, free_in_s=3)
+
+    def seen(request: RequestSeen) -> None:
+        if ours and (request.endpoint, request.number) == (
+            "query",
+            1,
+        ):  # the program has begun, and no page is asked yet
+            used_up(tmp_path, free_in_s=3)
+
+    with serve(DATASET, profile=UNLIMITED, faults=faults, on_request=seen) as simulator:
         status, frames, said = on_terminal(simulator, tmp_path, "backfill", *RANGE)
 
     assert status == 0, said

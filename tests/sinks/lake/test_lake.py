@@ -791,13 +791,15 @@ def test_printed_views_work_elsewhere(lake):
 
 @pytest.mark.parametrize("journal", [True, False])
 def test_views_over_windows_are_for_duckdb_1_too(journal, lake):
-    """It knows no option for patterns that find nothing, and takes a chain of arrows otherwise."""
+    """It knows no option for patterns that find nothing, and takes a chain of arrows otherwise; only histories that nobody has
+    begun need one, and say so in an older DuckDB."""
     lake.land([landing("a")])
     if journal:
         lake.record(Run("1", "sync", 1, "events", DAY, DAY, "done", 1, 2, 3, 0.0))
     statements = lake.attach(Path(lake.objects.root).parent / "views.duckdb")
 
-    assert "allow_empty" not in statements
+    of_two = {one.split()[4] for one in statements.split(";\n") if "allow_empty" in one}
+    assert of_two == {"hedgerow.quarantine"} | (set() if journal else {"hedgerow.runs"})
     assert re.search(r"->\s*'[^']*'\s*->", statements) is None
 
 
