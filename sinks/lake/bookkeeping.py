@@ -26,13 +26,17 @@ _RUN_OF = {name: f"(run->>'{name}')::{kind}" for name, kind in _RUN.items()} | {
 
 
 def runs_sql(objects: Objects, *, noted: bool) -> str:
-    """The SELECT of the view `hedgerow.runs`: the journal's lines of runs, each once. *noted*: there is a journal already."""
+    """The SELECT of the view `hedgerow.runs`: the journal's lines of runs, each once.
+
+    *noted*: there is a journal already. Without one the view has no rows and stays so: DuckDB 1 knows no pattern that
+    finds nothing.
+    """
+    if not noted:
+        columns = ", ".join(f"NULL::{kind} AS {name}" for name, kind in _RUN.items())
+        return f"SELECT {columns} WHERE false"
     columns = ",\n  ".join(f"{_RUN_OF[name]} AS {name}" for name in _RUN)
     files = quoted(f"{address_of(objects)}/_hedgerow/journal/*/*/*.jsonl")
-    read = f"SELECT * FROM read_json({files}, format = 'newline_delimited', columns = {{run: 'JSON'}}"
-    lines = f"{read})"
-    if not noted:
-        lines = f"SELECT * FROM (SELECT NULL::JSON AS run WHERE false UNION ALL BY NAME {read}, allow_empty = true))"
+    lines = f"SELECT * FROM read_json({files}, format = 'newline_delimited', columns = {{run: 'JSON'}})"
     return (
         f"SELECT\n  {columns}\nFROM ({lines})\nWHERE run IS NOT NULL\n"
         "QUALIFY row_number() OVER (PARTITION BY run->>'run_id') = 1"
@@ -66,18 +70,18 @@ def changes_sql(objects: Objects) -> str:
 def quarantine_sql(objects: Objects, *, empty: bool) -> str:
     """The SELECT of the view `hedgerow.quarantine`: the objects that the windows' footers name.
 
-    *empty*: there are none yet, so the view must say the types (DuckDB 2).
+    *empty*: there are none yet, so that nothing can be read; for each window that has one later, a row then says so.
     """
-    root = address_of(objects)
-    files = quoted(f"{root}/_hedgerow/quarantine/*/*/*.parquet")
-    options = "filename = true, hive_partitioning = false"
-    rows = f"SELECT * FROM read_parquet({files}, {options})"
+    read_at = "(f->>'read_at')::TIMESTAMPTZ AS read_at"
     if empty:
-        nothing = 'NULL::TIMESTAMPTZ AS "at", NULL::VARCHAR AS reason, NULL::VARCHAR AS text, NULL::VARCHAR AS filename'
-        later = f"SELECT * FROM read_parquet({files}, {options}, allow_empty = true)"
-        rows = f"SELECT * FROM (SELECT {nothing} WHERE false UNION ALL BY NAME {later})"
-    columns = [*_WINDOW, '"at"', "reason", "text", "(f->>'read_at')::TIMESTAMPTZ AS read_at"]
-    return (
-        f"SELECT\n  {(',' + chr(10) + '  ').join(columns)}\nFROM ({rows})\n"
-        f"JOIN ({_footers(objects)}) ON ends_with(filename, f->>'quarantine')"
-    )
+        later = "'attached before the first row in quarantine: attach again' AS reason"
+        columns = [*_WINDOW, 'NULL::TIMESTAMPTZ AS "at"', later, "NULL::VARCHAR AS text", read_at]
+        rows = f"({_footers(objects)})\nWHERE f->>'quarantine' IS NOT NULL"
+    else:
+        files = quoted(f"{address_of(objects)}/_hedgerow/quarantine/*/*/*.parquet")
+        columns = [*_WINDOW, '"at"', "reason", "text", read_at]
+        rows = (
+            f"read_parquet({files}, filename = true, hive_partitioning = false)\n"
+            f"JOIN ({_footers(objects)}) ON ends_with(filename, f->>'quarantine')"
+        )
+    return f"SELECT\n  {(',' + chr(10) + '  ').join(columns)}\nFROM {rows}"

@@ -489,6 +489,13 @@ BREAKS = [
         "sinks/lake/beside.py",
         "tables.replace(self.objects, name, rows, version=version,",
         "tables.replace(self.objects, name, rows, version=(self.table(name) or Table(rows, '')).version,",
-        "tests/sinks/test_conformance.py -k 'table and local'",
+        "tests/sinks/test_conformance.py -k table",
+    ),
+    Break(
+        "a view that knows no quarantine says there is none",
+        "sinks/lake/bookkeeping.py",
+        """WHERE f->>'quarantine' IS NOT NULL\"""",
+        """WHERE false\"""",
+        f"{LAKE} -k before_the_first_quarantine",
     ),
 ]
