@@ -47,9 +47,9 @@ def asset(held: exports.Row | None, read: exports.Row) -> exports.Row:
     return exports.merged(older, newer)
 
 
-def of_project(table: pa.Table, project_id: int, column: str = "project_id") -> pa.Table:
+def of_project(table: pa.Table, project_id: int) -> pa.Table:
     """The rows of a project."""
-    return table.filter(pc.equal(table[column], project_id))
+    return table.filter(pc.equal(table["project_id"], project_id))
 
 
 def history(ours: pa.Table | None, theirs: pa.Table, project_id: int) -> pa.Table | None:
@@ -86,9 +86,7 @@ def _goes_on(row: Row, later: Row | None) -> bool:
 def snapshot(ours: pa.Table | None, theirs: pa.Table, project_id: int) -> tuple[pa.Table | None, list[int]]:
     """The target's growing table with the exports of a project that it lacks, None where it lacks none; and the exports
     of which it has other rows, which stay."""
-    if exports.SNAPSHOT[2] not in theirs.column_names:  # made before projects were told apart: whole, or not at all
-        return (theirs, []) if ours is None else (None, [] if same(ours, theirs) else [0])
-    mine = of_project(theirs, project_id, exports.SNAPSHOT[2])
+    mine = theirs.filter(exports.of_project(theirs, project_id))
     here, there = _counts(ours, project_id), _counts(mine, project_id)
     lacking = [one for one in there if one not in here]
     rows = mine.filter(pc.is_in(mine[exports.SNAPSHOT[1]], pa.array(lacking, pa.int64())))
@@ -98,6 +96,6 @@ def snapshot(ours: pa.Table | None, theirs: pa.Table, project_id: int) -> tuple[
 
 def _counts(table: pa.Table | None, project_id: int) -> Counter[int]:
     """How many rows of each export of a project there are."""
-    if table is None or exports.SNAPSHOT[2] not in table.column_names:
+    if table is None:
         return Counter()
-    return Counter(of_project(table, project_id, exports.SNAPSHOT[2])[exports.SNAPSHOT[1]].to_pylist())
+    return Counter(table.filter(exports.of_project(table, project_id))[exports.SNAPSHOT[1]].to_pylist())

@@ -484,9 +484,23 @@ BREAKS += [
     Break(
         "a table that is gone is not missed",
         "flows/assets/derived.py",
-        "        return Derived() if made(sink, row) is None else Derived(",
-        "        return Derived() if made(sink, row) is not None else Derived(",
+        "    elif snapshot is None and made(sink, row) is not None:\n",
+        "    elif snapshot is None and made(sink, row) is None:\n",
         f"{VERIFYING} -k 'named_and_mended and table and duckdb'",
+    ),
+    Break(
+        "a repair says that it made a table that it could not make",
+        "flows/assets/derived.py",
+        "    if made(sink, row) is None:  # an earlier",
+        "    if False:  # an earlier",
+        f"{VERIFYING} -k 'cannot_be_made_again and duckdb'",
+    ),
+    Break(
+        "rows of a snapshot that name no project are nobody's",
+        "transforms/exports.py",
+        "    return pc.fill_null(pc.equal(table[SNAPSHOT[2]], project_id), True)\n",
+        "    return pc.equal(table[SNAPSHOT[2]], project_id)\n",
+        f"{COPYING} -k before_projects",
     ),
     Break(
         "a snapshot that lost rows is whole",
