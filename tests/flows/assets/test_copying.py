@@ -342,6 +342,16 @@ def test_snapshot_of_before_projects_is_copied_too():
         assert (found["total"].to_pylist() if found else None, differing) == (expected, other)
 
 
+def test_other_values_of_a_snapshot_are_named():
+    """As many rows are not the same rows: one side was made anew. Another type of the same values is no difference."""
+
+    def of(values: list[object]) -> pa.Table:
+        return exports.snapshot(pa.table({"v": values}), at=AT, project_id=1, asset_id=7)
+
+    for theirs, other in ((["1.10", "1.1"], [7]), ([1.1, 1.1], []), (["1.1", "1.1"], [])):
+        assert backup.snapshot(of([1.1, 1.1]), of(theirs), 1) == (None, other)
+
+
 def test_the_later_reading_of_an_export_stands_with_its_content():
     """Whichever side read it later; a content that one side has is never forgotten."""
     blank = dict.fromkeys(exports.EXPORTS.names) | {"project_id": 1, "id": 1, "has_content": True}
