@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,9 +46,9 @@ def asset(held: exports.Row | None, read: exports.Row) -> exports.Row:
     return exports.merged(older, newer)
 
 
-def of_project(table: pa.Table, project_id: int, column: str = "project_id") -> pa.Table:
+def of_project(table: pa.Table, project_id: int) -> pa.Table:
     """The rows of a project."""
-    return table.filter(pc.equal(table[column], project_id))
+    return table.filter(pc.equal(table["project_id"], project_id))
 
 
 def history(ours: pa.Table | None, theirs: pa.Table, project_id: int) -> pa.Table | None:
@@ -86,18 +85,29 @@ def _goes_on(row: Row, later: Row | None) -> bool:
 def snapshot(ours: pa.Table | None, theirs: pa.Table, project_id: int) -> tuple[pa.Table | None, list[int]]:
     """The target's growing table with the exports of a project that it lacks, None where it lacks none; and the exports
     of which it has other rows, which stay."""
-    if exports.SNAPSHOT[2] not in theirs.column_names:  # made before projects were told apart: whole, or not at all
-        return (theirs, []) if ours is None else (None, [] if same(ours, theirs) else [0])
-    mine = of_project(theirs, project_id, exports.SNAPSHOT[2])
-    here, there = _counts(ours, project_id), _counts(mine, project_id)
-    lacking = [one for one in there if one not in here]
-    rows = mine.filter(pc.is_in(mine[exports.SNAPSHOT[1]], pa.array(lacking, pa.int64())))
+    mine = theirs.filter(exports.of_project(theirs, project_id))
+    here = ours.filter(exports.of_project(ours, project_id)) if ours is not None else mine.slice(0, 0)
+    held = {*here[exports.SNAPSHOT[1]].to_pylist()}
+    there = list(dict.fromkeys(mine[exports.SNAPSHOT[1]].to_pylist()))
+    lacking = [one for one in there if one not in held]
+    rows = _of_exports(mine, lacking)
     wanted = columns.joined(ours, rows) if lacking or (ours is None and not theirs.num_rows) else None
-    return wanted, sorted(one for one, count in there.items() if here.get(one, count) != count)
+    shared = [one for one in there if one in held]
+    if not _differ(_of_exports(here, shared), _of_exports(mine, shared)):
+        return wanted, []
+    return wanted, sorted(one for one in shared if _differ(_of_exports(here, [one]), _of_exports(mine, [one])))
 
 
-def _counts(table: pa.Table | None, project_id: int) -> Counter[int]:
-    """How many rows of each export of a project there are."""
-    if table is None or exports.SNAPSHOT[2] not in table.column_names:
-        return Counter()
-    return Counter(of_project(table, project_id, exports.SNAPSHOT[2])[exports.SNAPSHOT[1]].to_pylist())
+def _of_exports(table: pa.Table, ids: Sequence[int]) -> pa.Table:
+    return table.filter(pc.is_in(table[exports.SNAPSHOT[1]], pa.array(ids, pa.int64())))
+
+
+def _differ(ours: pa.Table, theirs: pa.Table) -> bool:
+    """Whether two readings of the same exports hold other values, in types that hold both."""
+    if ours.num_rows != theirs.num_rows:
+        return True
+    beside = (exports.SNAPSHOT[0], exports.SNAPSHOT[2])
+    both = columns.joined(
+        *(one.drop_columns([name for name in beside if name in one.column_names]) for one in (ours, theirs))
+    )
+    return not same(both.slice(0, ours.num_rows), both.slice(ours.num_rows))

@@ -147,6 +147,13 @@ def snapshot(content: pa.Table, *, at: datetime, project_id: int, asset_id: int)
     return pa.table(made, names=names)
 
 
+def of_project(table: pa.Table, project_id: int) -> pa.ChunkedArray | pa.Array:
+    """Which rows of a growing table are a project's; those that name none are, made before projects were told apart."""
+    if SNAPSHOT[2] not in table.column_names:
+        return pa.repeat(True, table.num_rows)
+    return pc.fill_null(pc.equal(table[SNAPSHOT[2]], project_id), True)
+
+
 def grown(table: pa.Table | None, rows: pa.Table) -> pa.Table | None:
     """The growing table with *rows*, which snapshot made of one export; None where it holds that export already."""
     if table is not None and set(_exports_of(rows)) & set(_exports_of(table)):

@@ -172,11 +172,8 @@ def _commit(target: Destination, rows: Sequence[export_rows.Row]) -> None:
     """Put *rows* into the target's table: over those that are there by then."""
 
     def change(old: pa.Table | None) -> pa.Table:
-        table: pa.Table = old if old is not None else export_rows.EXPORTS.empty_table()
-        for row in rows:
-            now = export_rows.known(table, row["project_id"]).get(row["id"])
-            table = export_rows.updated(table, [backup.asset(now, row)])
-        return table
+        now = export_rows.known(old, rows[0]["project_id"]) if rows else {}
+        return export_rows.updated(old, [backup.asset(now.get(row["id"]), row) for row in rows])
 
     replaced(target, EXPORTS, change, json=export_rows.JSON)
 

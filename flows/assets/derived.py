@@ -48,8 +48,10 @@ def tables(
     if row["export_format"] not in export_rows.READERS or row["content_bytes"] > made_of.LARGEST_BYTES:
         return
     name, snapshot = f"export_{row['project_id']}_{row['id']}", snapshot_of(row)
-    if name in there or snapshot is None:
-        yield _own(sink, row, name, there=name in there)
+    if name in there:
+        yield _own(sink, row, name)
+    elif snapshot is None and made(sink, row) is not None:
+        yield Derived(f"the table {name} is missing", lambda: _make(sink, row, name))
     if snapshot is not None and snapshot in growing:
         yield _grown(sink, row, snapshot)
 
@@ -70,25 +72,27 @@ def made(sink: Destination, row: export_rows.Row) -> pa.Table | None:
             return None
 
 
-def _own(sink: Destination, row: export_rows.Row, name: str, *, there: bool) -> Derived:
-    def mend() -> None:
-        table = made(sink, row)
-        put_table(sink, row["project_id"], name, lambda old: table)
+def _make(sink: Destination, row: export_rows.Row, name: str) -> None:
+    table = made(sink, row)
+    put_table(sink, row["project_id"], name, lambda old: table)
 
-    if not there:
-        return Derived() if made(sink, row) is None else Derived(f"the table {name} is missing", mend)
+
+def _own(sink: Destination, row: export_rows.Row, name: str) -> Derived:
     try:
         held = sink.table(name)
     except DestinationUnusable as exc:
         return Derived(f"the table {name}", None, f"{exc}: {exc.hint}, and hedgerow verify --repair makes it again")
     count = held.rows.num_rows if held else 0
-    return Derived(_short(f"the table {name}", count, row), mend) if count != row["content_rows"] else Derived()
+    if count == row["content_rows"]:
+        return Derived()
+    fault = _short(f"the table {name}", count, row)
+    if made(sink, row) is None:  # an earlier version read it otherwise
+        return Derived(fault, None, "its content makes no table any more; bring the table back from a backup")
+    return Derived(fault, lambda: _make(sink, row, name))
 
 
 def _grown(sink: Destination, row: export_rows.Row, name: str) -> Derived:
     held = sink.table(name)
-    if held is not None and export_rows.SNAPSHOT[2] not in held.rows.column_names:
-        return Derived()  # made before projects were told apart
     count = held.rows.filter(_mine(held.rows, row)).num_rows if held else 0
     if count == row["content_rows"]:
         return Derived()
@@ -107,8 +111,9 @@ def _grown(sink: Destination, row: export_rows.Row, name: str) -> Derived:
 
 def _mine(table: pa.Table, row: export_rows.Row) -> pa.ChunkedArray:
     """Which rows of a growing table are of the export of *row*."""
-    _, export, project = export_rows.SNAPSHOT
-    return pc.and_(pc.equal(table[export], row["id"]), pc.equal(table[project], row["project_id"]))
+    return pc.and_(
+        pc.equal(table[export_rows.SNAPSHOT[1]], row["id"]), export_rows.of_project(table, row["project_id"])
+    )
 
 
 def _short(what: str, count: int, row: export_rows.Row) -> str:

@@ -30,7 +30,7 @@ OFFLINE: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
 }
-SCHEMA_NAME = "hedgerow"
+SCHEMAS = ("hedgerow", "information_schema")  # that our SQL names; a database of such a name would be taken for them
 ALIAS = "hedgerow_file"
 PLENTY = "80%"  # of the machine's memory, DuckDB's own default
 MORE = ("256MB", "512MB", PLENTY)  # a table takes some 30 KB for each column, whatever is in it, and more where it may
@@ -173,11 +173,11 @@ class DuckDBFile:
 def _connected(
     path: Path, *, read_only: bool, config: dict[str, str | bool | int | float | list[str]]
 ) -> duckdb.DuckDBPyConnection:
-    """The file opened, under a name that is not our schema's.
+    """The file opened, under a name that is no schema's.
 
     DuckDB names a database after its file, up to the first dot: in hedgerow.duckdb, `hedgerow.windows` would be ambiguous.
     """
-    if path.name.lstrip(".").partition(".")[0].lower() != SCHEMA_NAME:
+    if path.name.lstrip(".").partition(".")[0].lower() not in SCHEMAS:
         return duckdb.connect(str(path), read_only=read_only, config=config)
     db = duckdb.connect(":memory:", config=config)
     try:

@@ -7,6 +7,7 @@ objects as a file system of its own; the views are the same with httpfs, and wit
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -78,10 +79,15 @@ def _fill(db: duckdb.DuckDBPyConnection, objects: Objects, held: Contents) -> No
 
 
 def table_views(objects: Objects, tables: Tables) -> dict[str, str]:
-    """Views over the tables beside the events, and those that were made with them, in the order in which they can be made."""
+    """Views over the tables beside the events, and those that were made with them, in the order in which they can be made.
+
+    A table that cannot be read does not say its views: of an export it is the one that is short for it.
+    """
     views = {name: table_sql(objects, path, notes) for name, (path, notes) in tables.items()}
     made = [notes.views for _, notes in tables.values() if notes is not None]
-    return views | {name: select for some in made for name, select in some.items()}
+    unread = [(name, re.fullmatch(r"export_\d+_(\d+)", name)) for name, (_, notes) in tables.items() if notes is None]
+    short = {f"export_{found[1]}": f"FROM {named(name)}" for name, found in unread if found}
+    return views | short | {name: select for some in made for name, select in some.items()}
 
 
 def attach(objects: Objects, output: Path, tables: Tables, *, empty: bool, storage_version: str) -> str:

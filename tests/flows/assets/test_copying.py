@@ -320,6 +320,38 @@ def test_snapshot_gets_what_it_lacks():
         assert (found["total"].to_pylist() if found else None, differing) == (expected, other)
 
 
+def without_projects(table: pa.Table) -> pa.Table:
+    """As it grew before projects were told apart, and then went on."""
+    return table.drop_columns(["_project_id"])
+
+
+def test_snapshot_of_before_projects_is_copied_too():
+    """Rows that name no project are in no other copy; an export whose rows name it since is the same export."""
+    old, new = without_projects(grown((1, 1, [1, 2]))), grown((1, 2, [3]))
+    mixed = pa.concat_tables([old, new], promote_options="default")
+    cases = [
+        (None, old, [1, 2], []),
+        (None, mixed, [1, 2, 3], []),
+        (new, mixed, [3, 1, 2], []),
+        (mixed, grown((1, 1, [1, 2]), (1, 2, [3])), None, []),
+        (old, mixed, [1, 2, 3], []),
+        (without_projects(grown((1, 1, [1]))), old, None, [1]),
+    ]
+    for ours, theirs, expected, other in cases:
+        found, differing = backup.snapshot(ours, theirs, 1)
+        assert (found["total"].to_pylist() if found else None, differing) == (expected, other)
+
+
+def test_other_values_of_a_snapshot_are_named():
+    """As many rows are not the same rows: one side was made anew. Another type of the same values is no difference."""
+
+    def of(values: list[object]) -> pa.Table:
+        return exports.snapshot(pa.table({"v": values}), at=AT, project_id=1, asset_id=7)
+
+    for theirs, other in ((["1.10", "1.1"], [7]), ([1.1, 1.1], []), (["1.1", "1.1"], [])):
+        assert backup.snapshot(of([1.1, 1.1]), of(theirs), 1) == (None, other)
+
+
 def test_the_later_reading_of_an_export_stands_with_its_content():
     """Whichever side read it later; a content that one side has is never forgotten."""
     blank = dict.fromkeys(exports.EXPORTS.names) | {"project_id": 1, "id": 1, "has_content": True}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,6 +23,7 @@ from flows.report import status
 from flows.runs.catalog import BY_NAME
 from tests.flows.assets import every
 from tests.flows.assets.test_copying import A_ENDED, A_LATER, OTHER, A, row, table
+from transforms import exports as export_rows
 from transforms import history
 
 
@@ -134,6 +138,65 @@ def test_damage_is_named_and_mended(damage, landed):
     assert landed.told() == wanted
 
 
+def test_rows_of_a_snapshot_that_name_no_project_stay(landed):
+    """Those of before projects were told apart are no difference, and no repair of others takes them away."""
+    sink = every.opened(landed.address, landed.home)
+    held = sink.table("weekly")
+    exports = sorted(set(held.rows["_export_id"].to_pylist()))
+    parts = [held.rows.filter(pc.equal(held.rows["_export_id"], one)) for one in exports]
+    assert len(parts) > 1
+    old = parts[0].set_column(2, "_project_id", pa.nulls(parts[0].num_rows, pa.int64()))
+    gone = old.set_column(1, "_export_id", pa.array([99] * old.num_rows, pa.int64()))  # not known any more
+    sink.replace("weekly", pa.concat_tables([gone, old, *parts[1:]]), version=held.version)
+    assert landed.check().differences == []
+
+    landed.cut("weekly", f"_export_id = {exports[-1]}")
+    assert [one.left for one in landed.check(repair=True).differences] == [""]
+    found = sink.table("weekly").rows
+    assert sorted(found["_export_id"].to_pylist()) == sorted([99] * old.num_rows + held.rows["_export_id"].to_pylist())
+    assert found["_project_id"].null_count == 2 * old.num_rows
+
+
+def test_table_that_cannot_be_made_again_is_said(landed):
+    """A table that lost rows, of a content that makes none by today's rules, stays as it is, and no repair says otherwise."""
+    sink = every.opened(landed.address, landed.home)
+    broken = b'day,count,label\n2026-01-01,7,"x\n'
+    landed.content(1).write_bytes(broken)
+    held = sink.table("exports")
+    row = export_rows.known(held.rows, 1)[1] | {
+        "content_sha256": hashlib.sha256(broken).hexdigest(),
+        "content_bytes": len(broken),
+    }
+    sink.replace("exports", export_rows.updated(held.rows, [row]), version=held.version, json=export_rows.JSON)
+    landed.cut("export_1_1", "count = 7")
+    found, mended = landed.check(), landed.check(repair=True)
+
+    assert (found.good, mended.good) == (False, False)
+    assert found.problems == mended.problems
+    assert "its content makes no table" in mended.problems[0]
+    assert sink.table("export_1_1").rows.num_rows == 1
+
+
+def test_only_tables_are_counted(landed):
+    """A content that makes no table is none, whatever its format says."""
+    before = landed.check().tables
+    sink = every.opened(landed.address, landed.home)
+    broken = b'a\n"x\n'
+    address = sink.store_content("1/77-broken.csv", made_file(landed.home, broken))
+    held = sink.table("exports")
+    row = export_rows.known(held.rows, 1)[1] | {"id": 77, "content_path": address, "content_bytes": len(broken)}
+    row |= {"content_sha256": hashlib.sha256(broken).hexdigest()}
+    sink.replace("exports", export_rows.updated(held.rows, [row]), version=held.version, json=export_rows.JSON)
+    found = landed.check()
+
+    assert (found.tables, found.differences) == (before, [])
+
+
+def made_file(home: Path, data: bytes) -> Path:
+    (home / "made").write_bytes(data)
+    return home / "made"
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
@@ -186,11 +249,11 @@ def test_table_that_cannot_be_read_is_said_to_whoever_asks(landed, hedgerow):
     (landed.home / "lake/exports/tables/export_1_1.parquet").write_bytes(b"PAR1 no more")
     given = {"HEDGEROW_DESTINATION": landed.address}
     other = hedgerow(landed.world.simulator, "sql", "SELECT count(*) FROM export_2", **given)
-    ended = hedgerow(landed.world.simulator, "sql", "FROM export_1_1", **given)
+    ended = [hedgerow(landed.world.simulator, "sql", f"FROM {name}", **given) for name in ("export_1_1", "export_1")]
     found = landed.check(repair=True)
 
     assert other.returncode == 0
-    assert "exports/tables/export_1_1.parquet cannot be read" in ended.stderr
+    assert ["exports/tables/export_1_1.parquet cannot be read" in one.stderr for one in ended] == [True, True]
     assert "exports/tables/export_1_1.parquet cannot be read" in found.problems[0]
 
 

@@ -68,9 +68,16 @@ BREAKS = [
     Break(
         "a database called as our schema",
         "sinks/duckdb_file/connection.py",
-        '    if path.name.lstrip(".").partition(".")[0].lower() != SCHEMA_NAME:\n',
+        '    if path.name.lstrip(".").partition(".")[0].lower() not in SCHEMAS:\n',
         "    if True:\n",
         f"{NAMES} -k 'landed_in_and_asked and hedgerow'",
+    ),
+    Break(
+        "a database called as a schema of DuckDB's",
+        "sinks/duckdb_file/connection.py",
+        'SCHEMAS = ("hedgerow", "information_schema")',
+        'SCHEMAS = ("hedgerow",)',
+        f"{NAMES} -k 'landed_in_and_asked and information_schema'",
     ),
     Break(
         "a query writes into a file of the schema's name",

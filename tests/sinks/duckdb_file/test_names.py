@@ -17,6 +17,7 @@ from tests.sinks.test_conformance import landing, names
 NAMES = (
     *("hedgerow.duckdb", "Hedgerow.DB", "hedgerow", "hedgerow.old.duckdb", ".hedgerow.duckdb"),
     *("main.duckdb", "events.duckdb", "temp.duckdb", "system.duckdb", "windows.duckdb", "memory.duckdb"),
+    *("information_schema.duckdb", "pg_catalog.duckdb"),
     *("a.b.duckdb", "it's.duckdb", 'a "b".duckdb', "a b.duckdb", "select.duckdb", "hedgerow_file.duckdb"),
 )
 
