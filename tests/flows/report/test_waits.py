@@ -177,3 +177,24 @@ def test_a_wait_that_is_broken_off_counts_as_long_as_it_was(tmp_path):
 
     assert raised.is_set()
     assert 0.04 < budget.waited_s < 5
+
+
+def test_a_wait_under_way_counts_as_long_as_it_has_been(tmp_path):
+    """Ctrl-C ends the run while its reading thread waits, and nobody waits for that thread."""
+    asleep, over = threading.Event(), threading.Event()
+
+    def sleep(seconds: float) -> None:
+        asleep.set()
+        over.wait(5)
+
+    budget = Pacing(tmp_path, host="h", key="k", limits={Bucket.LIST: Limit(240, 1200)}, sleep=sleep)
+    reading = threading.Thread(target=budget.pause, args=(Wait(3480, "the limit is used up"),))
+    reading.start()
+    asleep.wait(5)
+    time.sleep(0.05)
+    waited_s = budget.waited_s
+    over.set()
+    reading.join()
+
+    assert 0.04 < waited_s < 5
+    assert budget.waited_s == 3480
