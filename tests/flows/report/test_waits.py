@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -15,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from extractors.http.pacing import Limit, Pacing, Wait
 from extractors.request import Bucket
@@ -198,3 +200,14 @@ def test_a_wait_under_way_counts_as_long_as_it_has_been(tmp_path):
 
     assert 0.04 < waited_s < 5
     assert budget.waited_s == 3480
+
+
+def test_a_run_that_waits_has_at_least_the_wait_left(monkeypatch):
+    """The source's 429 is foreseen by nobody: what was reckoned before it does not run down to nothing meanwhile."""
+    said = io.StringIO()
+    monkeypatch.setattr(terminal, "stderr", Console(file=said, force_terminal=True, width=100))
+    with terminal.progress(1, quiet=False, verbose=False) as listener:
+        listener.progress(Progress(5, 10, 0, None, 10, left_s=2.0))
+        listener.wait(Wait(47.5, "PostHog asked to wait (429)"))
+
+    assert re.findall(r"\d:\d\d:\d\d left", said.getvalue())[-1] in ("0:00:47 left", "0:00:48 left")
