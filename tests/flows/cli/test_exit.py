@@ -27,7 +27,8 @@ from flows.assets.copying import Backup
 from flows.assets.synced import Synced
 from flows.cli import app, demo
 from flows.landing.copy import Copied
-from flows.landing.outcome import Outcome
+from flows.landing.outcome import Beyond, Outcome
+from flows.landing.plan import Bounds
 from flows.landing.verification import Difference, Verification
 from flows.orchestration import adapter, parts
 from flows.orchestration.parts import Part
@@ -72,6 +73,8 @@ NO_PROBLEMS: dict[str, dict[str, Any]] = {
     "for the next run": {"unasked": 4, "moving": {AT}},
     "known of earlier runs": {"in_quarantine": 1},
     "not merged yet": {"standing": {"unmerged": [AT]}},
+    "beyond a first sync": {"span": Range(AT, AT + DAY), "beyond": Beyond(earliest=AT - DAY)},
+    "nothing wanted": {"idle": Bounds(AT + DAY, AT, goes_on=True)},
     "cannot be compared": {"heavy": [AT], "unconfirmed": [AT]},
 }
 
