@@ -109,8 +109,8 @@ class Pacing:
 
     *share*: keep this part of the limits beside the limits themselves.
     *max_wait_s*: a wait that would make all waits together longer than this raises LimitsExhausted instead (None: no
-    bound). *waited_s*: how long they have been so far, those for a slot included. *on_wait* hears every wait before it
-    starts, but short ones for a slot. *sleep*: if it is given, it is not ended by interrupted().
+    bound). *on_wait* hears every wait before it starts, but short ones for a slot. *sleep*: if it is given, it is not
+    ended by interrupted().
     Raises StateUnwritable where a request cannot be written down; it is not sent then.
     """
 
@@ -141,7 +141,14 @@ class Pacing:
         self.max_wait_s = max_wait_s
         self._stopped = threading.Event()
         self._clock, self._sleep, self._on_wait = clock, sleep or self.nap, on_wait
-        self.waited_s = 0.0
+        self._waited_s = 0.0
+        self._resting: tuple[float, float] | None = None  # since when, and for how long at most
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that were waited so far, for slots too, and of the wait under way, which Ctrl-C leaves behind in its thread."""
+        resting = self._resting
+        return self._waited_s + (min(resting[1], time.monotonic() - resting[0]) if resting else 0.0)
 
     @contextmanager
     def turn(self, bucket: Bucket, project_id: int, *, alone: bool = False) -> Iterator[None]:
@@ -190,12 +197,13 @@ class Pacing:
     def _rest(self, seconds: float) -> None:
         """Sleep, and count it, as far as it went where it is broken off. Raises Stopped."""
         begun_s = time.monotonic()
-        whole = False
+        whole, self._resting = False, (begun_s, seconds)
         try:
             self._sleep(seconds)
             whole = not self._stopped.is_set()
         finally:
-            self.waited_s += seconds if whole else min(seconds, time.monotonic() - begun_s)
+            self._resting = None
+            self._waited_s += seconds if whole else min(seconds, time.monotonic() - begun_s)
         self._go_on()
 
     @contextmanager

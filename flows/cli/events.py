@@ -334,6 +334,8 @@ def values(
             at.project_id, key, events=event or [], value=value, column=column, properties=more, csv=False
         )
         found = suggested(at, request, of_events=bool(event))
+        if not found.values:
+            at.note("no values in the last seven days")
         if found.refreshing:
             at.note("PostHog gave older values while it looks again: ask once more for fresh ones")
     if form is Format.JSON:

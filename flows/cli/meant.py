@@ -72,10 +72,11 @@ def _meant(exc: Exception, message: str) -> str | None:
         return None
     if option is not None and message.startswith("No such option"):
         known = [name for parameter in context.command.params for name in parameter.opts if name.startswith("-")]
+        bare = {name.lstrip("-"): name for name in known}  # the dashes make all of them alike
         if option in DRY_RUN and context.command.name in ("sync", "backfill"):
             return "hedgerow plan"
         other = OPTIONS.get(option)
-        return other if other in known else near(option, known)
+        return other if other in known else bare.get(near(option.lstrip("-"), bare) or "")
     if found := re.match(r"No such command '(.*)'", message):
         known = context.command.list_commands(context)
         other = COMMANDS.get(found[1]) if context.parent is None else None

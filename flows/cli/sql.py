@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -96,7 +97,15 @@ def _given(query: str) -> str:
     from flows.cli.asking import text_of
 
     if query == "-":
-        return sys.stdin.read()
+        return _text(sys.stdin.buffer.read(), "standard input")
     if query.lower().endswith(".sql") and Path(query).is_file():
         raise SettingsError(f"{query} is a file", hint=f"hedgerow sql @{query} runs what is in it")
-    return text_of(query)
+    return _text(os.fsencode(query), "the query") if not query.startswith("@") else text_of(query)
+
+
+def _text(given: bytes, where: str) -> str:
+    """The SQL that came from *where*, whatever encoding the machine's locale has. Raises SettingsError."""
+    try:
+        return given.decode()
+    except UnicodeDecodeError as exc:
+        raise SettingsError(f"cannot read {where}: not UTF-8", hint="SQL is text in UTF-8") from exc

@@ -21,6 +21,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
@@ -157,8 +158,20 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
             note(f"landed {counted(done.windows, 'window')} of {span}: {counted(done.rows, 'new row')}")
 
         if not quiet:
-            listener = replace(listener, progress=moved)
+            listener = replace(listener, progress=moved, wait=_putting_off(bar, task, listener.wait))
         yield replace(listener, run_group=run_group, committed=committed) if verbose and not quiet else listener
+
+
+def _putting_off(bar: Progress, task: TaskID, told: Callable[[Wait], None]) -> Callable[[Wait], None]:
+    """*told*, after which *task* ends no sooner than the wait: nobody foresees when the source asks to wait."""
+
+    def waited(wait: Wait) -> None:
+        ends_s: float | None = bar.tasks[0].fields["ends_s"]
+        if ends_s is not None:
+            bar.update(task, ends_s=max(ends_s, time.monotonic() + wait.seconds))
+        told(wait)
+
+    return waited
 
 
 def group_name(project_id: int, group: Group) -> str:

@@ -122,6 +122,8 @@ def _directory(address: str, rest: str) -> Path:
         _check_folders(address, place.parts)
     if path.exists() and not path.is_dir():
         raise SettingsError(f"destination {address!r} is a file", hint="expected file: and the path of a directory")
+    if path.is_symlink() and not path.exists():
+        raise SettingsError(f"destination {address!r} is a link to nothing", hint=f"make {path.readlink()}")
     _check_parent(path)
     return path
 

@@ -15,6 +15,7 @@ from extractors.http.pacing import Limit, Pacing, Share, Wait
 from extractors.reading.events import EventsReader
 from extractors.request import Bucket
 from flows.landing import session
+from flows.report import words
 from flows.runs.destinations import destination_of, network
 from flows.settings.load import environment
 from flows.settings.model import Settings
@@ -24,7 +25,7 @@ from sinks.destination import Destination
 
 @dataclass(frozen=True, slots=True)
 class Listener(session.Listener):
-    """Whom a run tells what happens; of waits for the limits and of a busy destination as well."""
+    """Whom a run tells what happens; of waits for the limits and of a busy destination as well: by whom, how long at most."""
 
     wait: Callable[[Wait], None] = lambda wait: None
     busy: Callable[[str], None] = lambda holder: None
@@ -56,7 +57,8 @@ def sink_of(settings: Settings, listener: Listener | None = None) -> Destination
     From here on what the process creates (database, WAL, objects, contents, spool) is the user's alone, under Prefect too.
     """
     os.umask(0o077)
-    return destination_of(settings, on_wait=(listener or Listener()).busy)
+    heard, longest = listener or Listener(), words.spoken(settings.duckdb.lock_timeout)
+    return destination_of(settings, on_wait=lambda holder: heard.busy(f"{holder}, for up to {longest}"))
 
 
 @contextmanager

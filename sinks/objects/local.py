@@ -34,7 +34,7 @@ class LocalObjects(Objects):
         return self._opened
 
     def put(self, path: str, data: bytes | Path, *, create: bool = False, match: str | None = None) -> str:
-        with self._translated(path), self._aside(data) as (written, lock):
+        with self._writing(path), self._aside(data) as (written, lock):
             target = self.root / path
             durable.make(target.parent)
             # Its version, before others can see it: linked or renamed it is the same file.
@@ -50,6 +50,17 @@ class LocalObjects(Objects):
                 written.replace(target)
             durable.sync(target.parent)
         return found.etag if found else ""
+
+    @contextmanager
+    def _writing(self, path: str) -> Iterator[None]:
+        """The file system's errors in our terms. Where something is made, what is not there is a place, and no object."""
+        with self._translated(path):
+            try:
+                yield
+            except FileNotFoundError as exc:
+                raise self._unusable(
+                    f"nothing can be made in {self.root} ({exc.strerror})", "name another directory"
+                ) from None
 
     @contextmanager
     def _aside(self, data: bytes | Path) -> Iterator[tuple[Path, int]]:
@@ -80,7 +91,7 @@ class LocalObjects(Objects):
         Nothing is made."""
         self.conditional = True
         scratch = self.root / SCRATCH
-        with self._translated(""):
+        with self._writing(""):
             with tempfile.TemporaryFile(dir=next(one for one in (scratch, *scratch.parents) if one.is_dir())):
                 pass
             for left in scratch.iterdir() if scratch.is_dir() else ():

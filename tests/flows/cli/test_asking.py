@@ -308,6 +308,13 @@ def test_values_are_suggested_in_three_forms(simulator, tmp_path):
     assert json.loads(forms[1]) == {"results": [{"name": "Pro"}], "refreshing": False}
 
 
+def test_no_values_are_said(simulator, tmp_path):
+    """An empty answer is no answer that failed: it is said beside the result, which stays empty."""
+    done = hedgerow(simulator, tmp_path, "events", "values", "nobody_has_it", "--event", "buy")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "no values in the last seven days\n")
+
+
 EVALUATION = "00000000-0000-4000-8000-000000000001"
 MISTAKES = [
     pytest.param(("events", "get", "x"), 2, "no uuid", id="event: no uuid"),

@@ -39,6 +39,13 @@ def test_a_near_miss_is_told_what_it_meant(line, said, next_step, tmp_path, main
     assert next_step in done.stderr
 
 
+def test_options_are_not_alike_by_their_dashes(tmp_path, main):
+    """--json before the command is no near miss of --version."""
+    done = main(["--json"], tmp_path, surroundings(tmp_path))
+
+    assert (done.returncode, done.stderr.splitlines()[0]) == (2, "hedgerow: No such option: --json")
+
+
 @pytest.mark.parametrize(
     ("variables", "meant"),
     [

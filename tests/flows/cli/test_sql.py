@@ -142,7 +142,7 @@ def test_json_of_no_rows_and_of_lines(capsys):
 def test_a_query_is_read_from_a_file_and_from_standard_input(sql, home, monkeypatch):
     """@FILE and -; a file's name alone says how it is run; a file that is none, too."""
     (home / "one.sql").write_text("SELECT 41 + 1 AS answer")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("SELECT 41 + 1 AS answer"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"SELECT 41 + 1 AS answer")))
     ends = [
         sql("@one.sql", "--csv"),
         sql("-", "--csv"),
@@ -154,6 +154,23 @@ def test_a_query_is_read_from_a_file_and_from_standard_input(sql, home, monkeypa
     assert [done.returncode for done in ends] == [0, 0, 2, 2]
     assert "hedgerow sql @one.sql" in ends[2].stderr
     assert "cannot read two.sql" in ends[3].stderr
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])  # where Python hands on such bytes, and where it refuses them
+@pytest.mark.parametrize(("query", "where"), [(b"-", "standard input"), (b"SELECT '\xff'", "the query")])
+def test_a_query_that_is_no_text_is_refused(query, where, locale, home):
+    """Bytes that are no UTF-8, on standard input and on the command line: a mistake of whoever asks (exit 2)."""
+    done = subprocess.run(
+        [HEDGEROW, "sql", query],
+        cwd=home,
+        env=surroundings(home, LC_ALL=locale),
+        input=b"SELECT '\xff'",
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr.decode().splitlines()[0]) == (2, f"hedgerow: cannot read {where}: not UTF-8")
 
 
 @pytest.mark.parametrize("form", ["--csv", "--json", "--jsonl", "--parquet=a.parquet"])

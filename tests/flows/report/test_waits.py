@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -15,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from extractors.http.pacing import Limit, Pacing, Wait
 from extractors.request import Bucket
@@ -180,3 +182,35 @@ def test_a_wait_that_is_broken_off_counts_as_long_as_it_was(tmp_path):
 
     assert raised.is_set()
     assert 0.04 < budget.waited_s < 5
+
+
+def test_a_wait_under_way_counts_as_long_as_it_has_been(tmp_path):
+    """Ctrl-C ends the run while its reading thread waits, and nobody waits for that thread."""
+    asleep, over = threading.Event(), threading.Event()
+
+    def sleep(seconds: float) -> None:
+        asleep.set()
+        over.wait(5)
+
+    budget = Pacing(tmp_path, host="h", key="k", limits={Bucket.LIST: Limit(240, 1200)}, sleep=sleep)
+    reading = threading.Thread(target=budget.pause, args=(Wait(3480, "the limit is used up"),))
+    reading.start()
+    asleep.wait(5)
+    time.sleep(0.05)
+    waited_s = budget.waited_s
+    over.set()
+    reading.join()
+
+    assert 0.04 < waited_s < 5
+    assert budget.waited_s == 3480
+
+
+def test_a_run_that_waits_has_at_least_the_wait_left(monkeypatch):
+    """The source's 429 is foreseen by nobody: what was reckoned before it does not run down to nothing meanwhile."""
+    said = io.StringIO()
+    monkeypatch.setattr(terminal, "stderr", Console(file=said, force_terminal=True, width=100))
+    with terminal.progress(1, quiet=False, verbose=False) as listener:
+        listener.progress(Progress(5, 10, 0, None, 10, left_s=2.0))
+        listener.wait(Wait(47.5, "PostHog asked to wait (429)"))
+
+    assert re.findall(r"\d:\d\d:\d\d left", said.getvalue())[-1] in ("0:00:47 left", "0:00:48 left")

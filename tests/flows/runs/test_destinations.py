@@ -58,6 +58,13 @@ def test_a_lake_below_a_pattern_is_refused(name, tmp_path, monkeypatch):
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_a_lake_that_is_a_link_to_nothing_is_refused(tmp_path):
+    """Nothing can be made through it, and what lies above it can be written, which says nothing."""
+    (tmp_path / "lake").symlink_to(tmp_path / "gone")
+    with pytest.raises(SettingsError, match="is a link to nothing"):
+        destination(f"file:{tmp_path / 'lake'}")
+
+
 def test_half_a_pair_of_keys_is_named():
     """It was a bug of hedgerow's to the reader, of the S3 client's making."""
     with pytest.raises(SettingsError, match="AWS_SECRET_ACCESS_KEY is not set, and AWS_ACCESS_KEY_ID is"):

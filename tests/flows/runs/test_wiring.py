@@ -24,6 +24,20 @@ def test_each_kind_of_request_keeps_its_own_limit():
     assert len({pacing.QUERY, pacing.VALUES, pacing.REST}) > 1
 
 
+def test_a_wait_for_a_file_says_how_long_it_may_last(tmp_path):
+    """Nobody knows when its holder lets go, but when hedgerow gives up."""
+    (tmp_path / "posthog.duckdb").touch()
+    settings = Settings.model_validate(
+        {"destination": {"address": f"duckdb:{tmp_path / 'posthog.duckdb'}"}, "duckdb": {"lock_timeout": "30s"}}
+    )
+    heard: list[str] = []
+    sink = wiring.sink_of(settings, wiring.Listener(busy=heard.append))
+    assert isinstance(sink, DuckDBSink)
+    sink._file._on_wait("open in another process: cat (PID 7)")
+
+    assert heard == ["open in another process: cat (PID 7), for up to 30 s"]
+
+
 def test_a_file_is_waited_for_as_long_as_is_set(tmp_path):
     """Days of it count as well."""
     settings = Settings.model_validate(

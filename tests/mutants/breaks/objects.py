@@ -69,6 +69,13 @@ BREAKS = [
         f"{OBJECTS} -k just_gone",
     ),
     Break(
+        "a place that takes no file is a missing object",
+        "sinks/objects/local.py",
+        "            except FileNotFoundError as exc:\n                raise self._unusable(",
+        "            except ZeroDivisionError as exc:\n                raise self._unusable(",
+        f"{OBJECTS} -k nothing_can_be_made",
+    ),
+    Break(
         "two create one name",
         "sinks/objects/base.py",
         'data, mode="create", use_multipart=False)',

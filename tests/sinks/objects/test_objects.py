@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 import traceback
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from sinks import errors
+from sinks import durable, errors
 from sinks.objects import base, s3
 from sinks.objects.base import Changed, Exists, Missing, Objects
 from sinks.objects.local import LocalObjects
@@ -335,6 +337,19 @@ def test_a_file_aside_that_is_just_gone_is_no_error(tmp_path, monkeypatch):
     store = LocalObjects(tmp_path, "file:x")
     monkeypatch.setattr(Path, "iterdir", lambda self: iter([self / "gone"]))
     store.check()
+
+
+@pytest.mark.parametrize("call", [lambda store: store.check(), lambda store: store.put("a/x", b"1")])
+def test_a_place_where_nothing_can_be_made_is_named(call, tmp_path, monkeypatch):
+    """Some file systems, such as /proc, take no file: it is the destination that is unusable, and no object is missing."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(tmp_path / "aside"))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(durable, "make", refuse)
+    with pytest.raises(errors.DestinationUnusable, match=r"cannot use file:x: nothing can be made in .*No such file"):
+        call(LocalObjects(tmp_path, "file:x"))
 
 
 def test_secrets_are_in_no_repr():
