@@ -73,8 +73,6 @@ NO_PROBLEMS: dict[str, dict[str, Any]] = {
     "for the next run": {"unasked": 4, "moving": {AT}},
     "known of earlier runs": {"in_quarantine": 1},
     "not merged yet": {"standing": {"unmerged": [AT]}},
-    "beyond a first sync": {"span": Range(AT, AT + DAY), "beyond": Beyond(earliest=AT - DAY)},
-    "nothing wanted": {"idle": Bounds(AT + DAY, AT, goes_on=True)},
     "cannot be compared": {"heavy": [AT], "unconfirmed": [AT]},
     "nothing to land": {"idle": Bounds(AT + DAY, AT), "span": Range(AT, AT + DAY)},
     "left by a first sync": {"beyond": Beyond((Outside("before", 3, AT, AT + HOUR),), AT)},
