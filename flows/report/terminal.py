@@ -69,16 +69,19 @@ class _Countdown:
             left = timedelta(seconds=max(0, math.ceil(ends_s - time.monotonic())))
             return Text(visible(f"waiting {left} more, until {ends}: {wait.reason}"), style="yellow", no_wrap=True)
 
+        live = Live(console=stderr, get_renderable=line, transient=True, refresh_per_second=4)
         with self._lock:
-            self._live = Live(console=stderr, get_renderable=line, transient=True, refresh_per_second=4)
-            self._live.start(refresh=True)
-            self._ends = threading.Timer(wait.seconds, self.end)
+            self._live = live
+            live.start(refresh=True)
+            self._ends = threading.Timer(wait.seconds, self.end, [live])
             self._ends.daemon = True
             self._ends.start()
 
-    def end(self) -> None:
-        """Take the line away, if there is one."""
+    def end(self, of: Live | None = None) -> None:
+        """Take the line away, if there is one. *of*: only that of this wait, as a later one may have begun meanwhile."""
         with self._lock:
+            if of is not None and of is not self._live:
+                return
             self._ends.cancel()
             if self._live is not None:
                 self._live.stop()

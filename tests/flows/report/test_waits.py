@@ -100,6 +100,15 @@ def test_a_wait_is_seen_until_it_is_over(faults, ours, why, tmp_path):
     assert "waiting" not in said[said.rindex(why) + len(why) :]
 
 
+def test_a_wait_of_a_look_up_counts_down(tmp_path):
+    """Where no bar of progress draws it."""
+    with serve(DATASET, profile=UNLIMITED, faults=Faults([Fault("429", at=(1,), seconds=3)])) as simulator:
+        status, frames, said = on_terminal(simulator, tmp_path, "events", "list", *RANGE, "--limit", "1")
+
+    assert status == 0, said
+    assert {left for _, left, *_ in frames} >= {2, 1}
+
+
 @pytest.fixture
 def simulator_that_asks_to_wait() -> Iterator[Simulator]:
     with serve(DATASET, profile=UNLIMITED, faults=Faults([Fault("429", at=(1,))])) as running:
@@ -122,6 +131,20 @@ def test_a_wait_elsewhere_is_one_line(simulator_that_asks_to_wait, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(lines) == 1
     assert re.fullmatch(r"waiting 1\.0 s, until \d\d:\d\d:\d\d \S+: PostHog asked to wait \(429\)", lines[0]), lines
+
+
+def test_a_wait_that_follows_another_keeps_its_line():
+    """The first one's end may come when the second has begun: it takes away its own line only."""
+    countdown = terminal._Countdown()
+    countdown.begin(Wait(60, "the first"))
+    first = countdown._live
+    countdown.begin(Wait(60, "the second"))
+    second = countdown._live
+    countdown.end(first)
+
+    assert countdown._live is second is not None
+    countdown.end(second)
+    assert countdown._live is None
 
 
 def test_a_wait_names_the_time_of_day_when_it_ends():
