@@ -83,9 +83,8 @@ def _planned(attempt: Attempt, ledger: Ledger) -> _Work:
     asked, idle = bounds.range, None if bounds.range else bounds
     held = due.stopped(ledger, order.reread_at, now=now, accept=order.accept_deletions)
     in_quarantine = sum(entry.tally.quarantined_rows for entry in ledger.entries.values())
-    attempt.log.append(
-        Planned(asked, in_quarantine=in_quarantine, idle=idle)
-    )  # said also of a source that does not answer
+    # Said also of a source that does not answer.
+    attempt.log.append(Planned(asked, in_quarantine=in_quarantine, idle=idle))
     wanted = reached(attempt.reader, asked)
     attempt.log.append(Planned(asked, _left(asked, wanted), in_quarantine, idle))
     hours: Mapping[datetime, HourCount] = {}
