@@ -55,10 +55,13 @@ def test_file_is_read_as_editors_write_it(name, encoding, end, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("name", [".env", "hedgerow.toml"])
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16-le", "utf-16-be"])
-def test_file_of_another_encoding_is_named(name, encoding, tmp_path):
-    """With its line, and nothing of its text: it may hold a secret."""
-    (tmp_path / name).write_bytes(("A=1\n" + WRITTEN).encode(encoding))
+@pytest.mark.parametrize(
+    ("encoding", "more"), [("latin-1", ""), ("utf-16-le", ""), ("utf-16-be", ""), ("utf-16-le", "A")]
+)
+def test_file_of_another_encoding_is_named(name, encoding, more, tmp_path):
+    """With its line, and nothing of its text: it may hold a secret. Also where each of its bytes is a letter, or zero."""
+    text = 'A = 1\n[destination]\naddress = "duckdb:a.duckdb"\n' if more else "A=1\n" + WRITTEN
+    (tmp_path / name).write_bytes(text.encode(encoding))
 
     with pytest.raises(SettingsError, match=f"cannot read {name}: (line 2 is no UTF-8|it is no text)") as raised:
         load(directory=tmp_path)

@@ -209,7 +209,7 @@ STORE: dict[str, tuple[dict[str, str], int, str]] = {
     ),
     "a proxy of another kind": ({"ALL_PROXY": "socks5://127.0.0.1:9"}, 2, "ALL_PROXY"),
     "a wrong proxy that is for others": ({"HTTPS_PROXY": "socks5://127.0.0.1:9"}, 12, "access is denied"),
-    "no certificates": ({"SSL_CERT_FILE": "{text}"}, 2, "SSL_CERT_FILE"),
+    "no certificates": ({"SSL_CERT_FILE": "{text}"}, 2, "holds no certificate"),
     "a directory without certificates": ({"SSL_CERT_DIR": "{home}"}, 12, "SSL_CERT_DIR"),
     "a certificate of nobody": ({"AWS_ENDPOINT_URL": "{tls_store}"}, 12, "not trusted here\n  set AWS_CA_BUNDLE"),
     "its certificate": ({"AWS_ENDPOINT_URL": "{tls_store}", "AWS_CA_BUNDLE": "{cert}"}, 12, "access is denied"),
