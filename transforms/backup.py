@@ -82,7 +82,9 @@ def _goes_on(row: Row, later: Row | None) -> bool:
     return all(value == later.get(name) for name, value in row.items() if name not in ENDS)
 
 
-def snapshot(ours: pa.Table | None, theirs: pa.Table, project_id: int) -> tuple[pa.Table | None, list[int]]:
+def snapshot(
+    ours: pa.Table | None, theirs: pa.Table, project_id: int, written: exports.Tables = list
+) -> tuple[pa.Table | None, list[int]]:
     """The target's growing table with the exports of a project that it lacks, None where it lacks none; and the exports
     of which it has other rows, which stay."""
     mine = theirs.filter(exports.of_project(theirs, project_id))
@@ -91,23 +93,24 @@ def snapshot(ours: pa.Table | None, theirs: pa.Table, project_id: int) -> tuple[
     there = list(dict.fromkeys(mine[exports.SNAPSHOT[1]].to_pylist()))
     lacking = [one for one in there if one not in held]
     rows = _of_exports(mine, lacking)
-    wanted = columns.joined(ours, rows) if lacking or (ours is None and not theirs.num_rows) else None
+    wanted = None
+    if lacking or (ours is None and not theirs.num_rows):
+        wanted = columns.joined(*written([one for one in (ours, rows) if one is not None]))
     shared = [one for one in there if one in held]
-    if not _differ(_of_exports(here, shared), _of_exports(mine, shared)):
+    if not _differ(_of_exports(here, shared), _of_exports(mine, shared), list):
         return wanted, []
-    return wanted, sorted(one for one in shared if _differ(_of_exports(here, [one]), _of_exports(mine, [one])))
+    # A column that has become text on one side only is compared as it was written.
+    return wanted, sorted(one for one in shared if _differ(_of_exports(here, [one]), _of_exports(mine, [one]), written))
 
 
 def _of_exports(table: pa.Table, ids: Sequence[int]) -> pa.Table:
     return table.filter(pc.is_in(table[exports.SNAPSHOT[1]], pa.array(ids, pa.int64())))
 
 
-def _differ(ours: pa.Table, theirs: pa.Table) -> bool:
+def _differ(ours: pa.Table, theirs: pa.Table, written: exports.Tables) -> bool:
     """Whether two readings of the same exports hold other values, in types that hold both."""
     if ours.num_rows != theirs.num_rows:
         return True
-    beside = (exports.SNAPSHOT[0], exports.SNAPSHOT[2])
-    both = columns.joined(
-        *(one.drop_columns([name for name in beside if name in one.column_names]) for one in (ours, theirs))
-    )
+    both = columns.joined(*written([ours, theirs]))
+    both = both.drop_columns([name for name in (exports.SNAPSHOT[0], exports.SNAPSHOT[2]) if name in both.column_names])
     return not same(both.slice(0, ours.num_rows), both.slice(ours.num_rows))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -24,6 +24,7 @@ _INSTANT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1
 _SHAPES = (r"^([Tt]rue|[Ff]alse)$", _INTEGER, _NUMBER, _DATE, _INSTANT)
 _AT_ONCE = 2**16  # texts that are looked at together
 _EXACT = 2**53  # whole numbers up to here are doubles
+_WRITTEN_ONE_WAY = (pa.string(), pa.int64(), pa.date32())  # each of their values has one text
 _FOLD = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
@@ -84,23 +85,53 @@ def _distinct(values: pl.Series) -> int:
     return len(ordered) and 1 + int((ordered != ordered.shift(1)).sum())
 
 
-def joined(old: pa.Table | None, new: pa.Table) -> pa.Table:
-    """*new* below *old*: the columns of both, in a type that holds both. A name is the same in any case."""
-    if old is None:
-        return new
-    known = {folded(name): name for name in old.column_names}
-    new = new.rename_columns([known.get(folded(name), name) for name in new.column_names])
-    order = [*old.column_names, *(name for name in new.column_names if name not in old.column_names)]
-    columns = []
-    for name in order:
-        parts = [table[name] if name in table.column_names else None for table in (old, new)]
+def joined(*tables: pa.Table | None) -> pa.Table:
+    """*tables*, one below the other: the columns of all, in a type that holds all. A name is the same in any case.
+
+    A value of another type becomes text as it is shown: what it was written as, only its content tells (texts_of).
+    """
+    there = [table for table in tables if table is not None]
+    if len(there) == 1:
+        return there[0]
+    columns = {}
+    for name, parts in _by_name(there).items():
         kind = _common([part for part in parts if part is not None])
         chunks: list[pa.Array] = []
-        for part, table in zip(parts, (old, new), strict=True):
+        for part, table in zip(parts, there, strict=True):
             made = pa.nulls(table.num_rows, kind) if part is None or _untyped(part) else _as(part, kind)
             chunks += made.chunks if isinstance(made, pa.ChunkedArray) else [made]
-        columns.append(pa.chunked_array(chunks, kind))
-    return pa.table(columns, names=order)
+        columns[name] = pa.chunked_array(chunks, kind)
+    return pa.table(columns)
+
+
+def texts_of(tables: Sequence[pa.Table]) -> frozenset[str]:
+    """Folded names of the columns that are text in the table which *tables* make together."""
+    found = {
+        name: [part for part in parts if part is not None and not _untyped(part)]
+        for name, parts in _by_name(tables).items()
+    }
+    return frozenset(folded(name) for name, parts in found.items() if parts and _common(parts) == pa.string())
+
+
+def unwritten(table: pa.Table, names: Collection[str]) -> bool:
+    """Whether one of the columns *names* (folded) has values of which the type does not tell how they were written."""
+    return any(
+        folded(name) in names and _kind(column.type) not in _WRITTEN_ONE_WAY and not _untyped(column)
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    )
+
+
+def _by_name(tables: Sequence[pa.Table]) -> dict[str, list[pa.ChunkedArray | None]]:
+    """The columns of all *tables*, each as it is in the first that has it, and what each of them has of it."""
+    known: dict[str, str] = {}
+    found: dict[str, list[pa.ChunkedArray | None]] = {}
+    for place, table in enumerate(tables):
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            one = known.setdefault(folded(name), name)
+            if one in found and found[one][place] is not None:
+                one = name  # a table of an earlier version may have a name in two cases
+            found.setdefault(one, [None] * len(tables))[place] = column
+    return found
 
 
 def _untyped(column: pa.ChunkedArray) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import columns, tables, texts
-from transforms.tables import NotTabular
+from transforms.tables import Leave, NotTabular
 
 TIME = pa.timestamp("us", "UTC")
 EXPORTS = pa.schema(
@@ -40,7 +40,11 @@ SNAPSHOT = ("_snapshot_at", "_export_id", "_project_id")
 CONTENT = ("content_path", "content_sha256", "content_bytes", "content_rows", "possibly_cut")
 
 Row = dict[str, Any]
-READERS: Mapping[str, Callable[[Path], pa.Table]] = {
+Key = tuple[int, int]
+"""Project and id of an export."""
+Tables = Callable[[Sequence[pa.Table]], Sequence[pa.Table]]
+"""Tables to be joined → the same, where a column of theirs becomes text with the texts that its values were written as."""
+READERS: Mapping[str, Callable[[Path, Leave], pa.Table]] = {
     "text/csv": tables.from_csv,
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": tables.from_xlsx,
     "application/json": tables.from_json,
@@ -48,15 +52,18 @@ READERS: Mapping[str, Callable[[Path], pa.Table]] = {
 """Formats whose contents may be tables."""
 
 
-def table_of(export_format: str, content: Path) -> pa.Table | None:
-    """The table that a content is; None for formats that hold none. Raises NotTabular, whatever is wrong with it."""
+def table_of(export_format: str, content: Path, texts: Leave = tables.all_typed) -> pa.Table | None:
+    """The table that a content is; None for formats that hold none. *texts*: which columns stay as they are written.
+
+    Raises NotTabular, whatever is wrong with it.
+    """
     reader = READERS.get(export_format)
     if reader is None:
         return None
     if content.stat().st_size > tables.LARGEST_BYTES:
         raise NotTabular("it is too large", broken=False)
     try:
-        return reader(content)
+        return reader(content, texts)
     except (NotTabular, OSError):
         raise
     except Exception as exc:  # one content must not end the run: what lies behind it would expire
@@ -147,6 +154,29 @@ def snapshot(content: pa.Table, *, at: datetime, project_id: int, asset_id: int)
     return pa.table(made, names=names)
 
 
+def left_in(names: Collection[str]) -> Leave:
+    """Which columns of a content stay texts, so that *names* (folded) do in the growing table that snapshot makes of it."""
+
+    def leave(given: Sequence[str]) -> list[bool]:
+        grown = columns.names([*SNAPSHOT, *given], 0)[len(SNAPSHOT) :]
+        return [columns.folded(name) in names for name in grown]
+
+    return leave
+
+
+def runs(table: pa.Table, project_id: int) -> dict[Key, pa.Table]:
+    """The rows of a growing table by their exports, in order; those that name no project are of *project_id*."""
+    projects = pa.chunked_array([pa.repeat(project_id, table.num_rows)])
+    if SNAPSHOT[2] in table.column_names:
+        projects = pc.fill_null(table[SNAPSHOT[2]], project_id)
+    ids = table[SNAPSHOT[1]]
+    keys = pa.table([projects, ids], ["project", "id"]).group_by(["project", "id"], use_threads=False).aggregate([])
+    return {
+        (project, one): table.filter(pc.and_(pc.equal(projects, project), pc.equal(ids, one)))
+        for project, one in zip(keys["project"].to_pylist(), keys["id"].to_pylist(), strict=True)
+    }
+
+
 def of_project(table: pa.Table, project_id: int) -> pa.ChunkedArray | pa.Array:
     """Which rows of a growing table are a project's; those that name none are, made before projects were told apart."""
     if SNAPSHOT[2] not in table.column_names:
@@ -154,14 +184,16 @@ def of_project(table: pa.Table, project_id: int) -> pa.ChunkedArray | pa.Array:
     return pc.fill_null(pc.equal(table[SNAPSHOT[2]], project_id), True)
 
 
-def grown(table: pa.Table | None, rows: pa.Table) -> pa.Table | None:
+def grown(table: pa.Table | None, rows: pa.Table, written: Tables = list) -> pa.Table | None:
     """The growing table with *rows*, which snapshot made of one export; None where it holds that export already."""
-    if table is not None and set(_exports_of(rows)) & set(_exports_of(table)):
+    if table is None:
+        return rows
+    if set(_exports_of(rows)) & set(_exports_of(table)):
         return None
-    return columns.joined(table, rows)
+    return columns.joined(*written([table, rows]))
 
 
-def regrown(table: pa.Table | None, parts: Sequence[pa.Table]) -> pa.Table:
+def regrown(table: pa.Table | None, parts: Sequence[pa.Table], written: Tables = list) -> pa.Table:
     """The growing table with the exports of *parts*, which snapshot made of one each, made anew. Rows of others stay."""
     made = pa.chunked_array([part[SNAPSHOT[1]].slice(0, 1).combine_chunks() for part in parts])
     rest = table
@@ -173,12 +205,10 @@ def regrown(table: pa.Table | None, parts: Sequence[pa.Table]) -> pa.Table:
             ours = pc.and_(ours, pc.or_(of_project, pc.is_null(table[SNAPSHOT[2]])))
         left = table.filter(pc.invert(ours))
         rest = left if left.num_rows else None
-    for part in parts:
-        rest = columns.joined(rest, part)
-    return rest
+    return columns.joined(*written([one for one in (rest, *parts) if one is not None]))
 
 
-def _exports_of(table: pa.Table) -> Iterable[tuple[int, int]]:
+def _exports_of(table: pa.Table) -> Iterable[Key]:
     """Project and id of the export of each row; none of tables made before projects were told apart."""
     if "_project_id" not in table.column_names:
         return ()

@@ -11,7 +11,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
@@ -49,8 +49,17 @@ class Empty(NotTabular):
         super().__init__(reason, broken=False)
 
 
-def from_csv(content: bytes | Path) -> pa.Table:
-    """A CSV with a header. Rows may be longer than it: what is beyond becomes further columns.
+Leave = Callable[[Sequence[str]], Sequence[bool]]
+"""The names of a content's columns → which of them stay the texts that are written there."""
+
+
+def all_typed(names: Sequence[str]) -> Sequence[bool]:
+    """No column stays text that may have a type."""
+    return [False] * len(names)
+
+
+def from_csv(content: bytes | Path, leave: Leave = all_typed) -> pa.Table:
+    """A CSV with a header. Rows may be longer than it: what is beyond becomes further columns. *leave*: those that stay text.
 
     Memory: the texts as Arrow has them, once, and a block of rows. Raises NotTabular, also where a quote is never closed:
     all that follows it would be one cell.
@@ -63,12 +72,12 @@ def from_csv(content: bytes | Path) -> pa.Table:
             if header is None:
                 raise Empty("the file is empty")
             # A line that is empty is no row, but for a single column, where it is an empty value.
-            return _typed(header, (row for row in rows if row or len(header) == 1))
+            return _typed(header, (row for row in rows if row or len(header) == 1), leave)
     except (UnicodeDecodeError, csv.Error) as exc:
         raise NotTabular(f"this is no CSV: {exc}") from exc
 
 
-def from_xlsx(content: bytes | Path) -> pa.Table:
+def from_xlsx(content: bytes | Path, leave: Leave = all_typed) -> pa.Table:
     """The first sheet of a workbook, whose first row is the header. Cells with an error are its text, `#DIV/0!`.
 
     Raises NotTabular.
@@ -87,26 +96,32 @@ def from_xlsx(content: bytes | Path) -> pa.Table:
         raise Empty("the sheet is empty")
     header = [column[0] or "" for column in cells]
     body = [column.slice(1).replace("", None).rechunk().to_arrow().cast(pa.string()) for column in cells]
-    return _table(header, [pa.chunked_array([_days(column)]) for column in body])
+    return _table(header, [pa.chunked_array([_days(column)]) for column in body], leave)
 
 
-def from_json(content: bytes | Path) -> pa.Table:
+def from_json(content: bytes | Path, leave: Leave = all_typed) -> pa.Table:
     """An array of objects; columns in order of first appearance. Text stays text, also where it looks like a number.
 
     Raises NotTabular.
     """
     data = content.read_bytes() if isinstance(content, Path) else content
     try:
-        found = json.loads(texts.decoded(data), parse_float=Written, parse_int=Written, parse_constant=Written)
+        found = json.loads(
+            texts.decoded(data),
+            parse_float=Written,
+            parse_int=Written,
+            parse_constant=Written,
+            object_pairs_hook=texts.object_of,
+        )
     except (ValueError, RecursionError) as exc:
         raise NotTabular(f"this is no JSON: {exc}") from exc
     if found == []:
         raise Empty("the array is empty")
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise NotTabular("the JSON is no array of objects", broken=False)
-    values: dict[str, list[object]] = {}
+    values: dict[str | tuple[str, int], list[object]] = {}
     for number, row in enumerate(found):
-        for name, value in row.items():
+        for name, value in row.items() if type(row) is dict else _numbered(row):
             if name not in values:
                 values[name] = [None] * number
             values[name].append(value)
@@ -114,7 +129,16 @@ def from_json(content: bytes | Path) -> pa.Table:
         for column in values.values():
             if len(column) == number:
                 column.append(None)
-    return _table(list(values), [_json_column(column) for column in values.values()], ready=True)
+    header = [name if isinstance(name, str) else name[0] for name in values]
+    return _table(header, list(values.values()), leave, _json_column)
+
+
+def _numbered(row: Mapping[str, Any]) -> Iterator[tuple[str | tuple[str, int], Any]]:
+    """Names and values of an object in which a name stands again: then it is another, as in a CSV's header."""
+    seen: dict[str, int] = {}
+    for name, value in row.items():
+        seen[name] = number = seen.get(name, 0) + 1
+        yield name if number == 1 else (name, number), value
 
 
 @contextmanager
@@ -137,7 +161,7 @@ def _rows(file: TextIO) -> Iterator[list[str]]:
         yield row
 
 
-def _typed(header: Sequence[str], rows: Iterable[list[str]]) -> pa.Table:
+def _typed(header: Sequence[str], rows: Iterable[list[str]], leave: Leave) -> pa.Table:
     """A table of *rows*, which are as long as they like: in blocks, so that few are Python's texts at a time."""
     parts: list[list[pa.Array]] = []
     done = 0
@@ -161,7 +185,7 @@ def _typed(header: Sequence[str], rows: Iterable[list[str]]) -> pa.Table:
     done += len(block)
     made = [pa.chunked_array(column, pa.string()) for column in parts]
     made += [pa.chunked_array([pa.nulls(done, pa.string())]) for _ in range(len(made), width)]
-    return _table(header, made)
+    return _table(header, made, leave)
 
 
 def _check_size(rows: int, width: int) -> None:
@@ -171,26 +195,31 @@ def _check_size(rows: int, width: int) -> None:
         raise NotTabular(f"it has more than {LARGEST_CELLS:,} cells")
 
 
-def _table(header: Sequence[str], cells: list[pa.ChunkedArray], *, ready: bool = False) -> pa.Table:
-    """The columns by their names; typed one after the other, so that one is there twice. *cells* is emptied."""
+def _column(texts: pa.ChunkedArray, left: bool) -> pa.ChunkedArray:
+    return texts if left else columns.typed(texts)
+
+
+def _table(
+    header: Sequence[str],
+    cells: list[Any],
+    leave: Leave,
+    column_of: Callable[[Any, bool], pa.ChunkedArray] = _column,
+) -> pa.Table:
+    """The columns by their names; made of *cells* one after the other, so that one is there twice. *cells* is emptied."""
     if not cells:
         raise Empty("there is no column")
     _check_size(len(cells[0]), len(cells))
     given = columns.names([texts.writable(name) for name in header], len(cells))
-    made = []
-    for _ in given:
-        column = cells.pop(0)
-        made.append(column if ready else columns.typed(column))
-    return pa.table(made, names=given)
+    return pa.table([column_of(cells.pop(0), left) for left in leave(given)], names=given)
 
 
-def _json_column(values: Sequence[Any]) -> pa.ChunkedArray:
+def _json_column(values: Sequence[Any], left: bool) -> pa.ChunkedArray:
     """Numbers get types as CSV's do, booleans theirs; objects, arrays and mixtures are their JSON text."""
     kinds = {type(value) for value in values if value is not None}
     if kinds == {Written}:
         read = [None if value is None else str(value) for value in values]
-        return columns.typed(pa.chunked_array([pa.array(read, pa.string())]))
-    if kinds == {bool}:
+        return _column(pa.chunked_array([pa.array(read, pa.string())]), left)
+    if kinds == {bool} and not left:
         return pa.chunked_array([pa.array(values, pa.bool_())])
     if not kinds <= {str}:
         values = [None if value is None else texts.dumps(value) for value in values]

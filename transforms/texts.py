@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -25,6 +25,25 @@ class Written(str):
 
     def __repr__(self) -> str:
         return str(self)
+
+
+class Repeated(dict[str, Any]):
+    """An object of a JSON text in which a name stands more than once: to be looked up the last counts, *items* has all."""
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, pairs: Sequence[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self._pairs = pairs
+
+    def items(self) -> Any:
+        return self._pairs
+
+
+def object_of(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The object that has *pairs*, of which none is lost."""
+    made = dict(pairs)
+    return made if len(made) == len(pairs) else Repeated(pairs)
 
 
 def writable(text: str) -> str:
@@ -56,7 +75,15 @@ def dumps(value: Any) -> str:
 
 def exactly(text: str) -> Any:
     """The value of a JSON text, to be compared: two numbers are equal that are equal to the last digit."""
-    return json.loads(text, parse_float=_number, parse_int=_number)
+    return json.loads(text, parse_float=_number, parse_int=_number, object_pairs_hook=_compared)
+
+
+def _compared(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; the values of a name that it has more than once are a tuple, which no JSON value is."""
+    made = dict(pairs)
+    if len(made) == len(pairs):
+        return made
+    return {name: tuple(value for one, value in pairs if one == name) for name in made}
 
 
 def _number(text: str) -> object:

@@ -34,6 +34,17 @@ class Number(float):
         return self.text
 
 
+class Repeated(dict[str, Any]):
+    """An object in which a name stands more than once: to be looked up the last counts, *items* has all."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self._pairs = pairs
+
+    def items(self) -> Any:
+        return self._pairs
+
+
 class Deep:
     """A value that is nested too deeply to be read."""
 
@@ -61,13 +72,18 @@ def dumps(value: Any) -> str:
 
 def _read(text: str, levels: int) -> Any:
     try:
-        return json.loads(text, parse_float=_float, parse_int=_int)
+        return json.loads(text, parse_float=_float, parse_int=_int, object_pairs_hook=_object)
     except RecursionError:
         if not levels:
             return Deep(text)
     if text.lstrip()[:1] == "{":
         return {json.loads(f'"{name}"'): _read(one, levels - 1) for name, one in scan.members(text).items()}
     return [_read(one, levels - 1) for one in scan.elements(text)]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    return made if len(made) == len(pairs) else Repeated(pairs)
 
 
 def _float(text: str) -> float:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from sinks.destination import Destination
-from sinks.errors import ContentMissing
+from sinks.errors import ContentMissing, writing
 
 PIECE_BYTES = 4 * 2**20
 
@@ -43,6 +46,21 @@ def read(sink: Destination, address: str, into: IO[bytes] | None = None) -> Kept
     except ContentMissing:
         return None
     return Kept(digest.hexdigest(), size)
+
+
+class NotAsLanded(Exception):
+    """A content is not there any more, or has other bytes than were landed: the text says which."""
+
+
+@contextmanager
+def as_landed(sink: Destination, row: Mapping[str, Any]) -> Iterator[Path]:
+    """The content of an export that is landed, as a file of this machine. Raises NotAsLanded."""
+    with writing(sink.spool_directory), tempfile.NamedTemporaryFile(dir=sink.spool_directory) as file:
+        found = read(sink, row["content_path"], file)
+        file.flush()
+        if found != landed(row):
+            raise NotAsLanded(said(found))
+        yield Path(file.name)
 
 
 def size(sink: Destination, address: str) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from flows.assets import contents
 from flows.assets.contents import said
+from flows.assets.growing import Written
 from flows.assets.tables import BATCH, put_table, replaced
 from flows.landing import copy as windows
 from flows.landing.session import Progress
@@ -141,9 +142,10 @@ def _copy_exports(stream: Stream, source: Destination, target: Destination, done
         if row is not None and _of_one_content(row, ours[row["id"]]):
             _copy_table(name, row, source, target, done)
     others = {one.table for one in STREAMS}
+    foreign = {(done.project_id, one) for one, row in theirs.items() if not _of_one_content(row, ours[one])}
     for name in names:
         if name not in others and not re.fullmatch(r"export_\d+_\d+", name):
-            _copy_snapshot(name, source, target, done)
+            _copy_snapshot(name, source, target, done, foreign)
 
 
 def _copy_assets(
@@ -234,18 +236,24 @@ def _copy_table(name: str, row: export_rows.Row, source: Destination, target: De
     done.tables += 1
 
 
-def _copy_snapshot(name: str, source: Destination, target: Destination, done: Carried) -> None:
+def _copy_snapshot(
+    name: str, source: Destination, target: Destination, done: Carried, foreign: Container[export_rows.Key]
+) -> None:
     theirs = source.table(name)
     assert theirs is not None
     other: list[int] = []
+    left: list[str] = []
 
     def change(ours: pa.Table | None) -> pa.Table | None:
-        nonlocal other
-        found, other = backup.snapshot(ours, theirs.rows, done.project_id)
+        nonlocal other, left
+        written = Written(target, done.project_id, foreign=foreign)
+        found, other = backup.snapshot(ours, theirs.rows, done.project_id, written)
+        left = written.problems(name) if found is not None else []
         return found
 
     replaced(target, name, change)
     done.tables += 1
+    done.problems += left
     if other:
         done.problems.append(
             f"of snapshot {name}, {target.name} has other rows of export {', '.join(map(str, other))}, which stay"

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.assets import contents, ordering
+from flows.assets.growing import Written
 from flows.assets.tables import put_table, replaced
 from flows.runs.wiring import now
 from sinks.destination import Destination
@@ -23,18 +24,15 @@ from transforms import tables as made_of
 @dataclass(frozen=True, slots=True)
 class Derived:
     """A table of an export. *fault*: what is wrong with it, empty where nothing is; *mend*: makes it again, None where it
-    cannot, for the reason in *hint*."""
+    cannot, for the reason in *hint*; what it could not bring back, it says."""
 
     fault: str = ""
-    mend: Callable[[], None] | None = None
+    mend: Callable[[], str] | None = None
     hint: str = ""
 
     def mended(self) -> str:
         """Make it again; why that cannot be, empty where it is done."""
-        if self.mend is None:
-            return self.hint
-        self.mend()
-        return ""
+        return self.hint if self.mend is None else self.mend()
 
 
 def tables(
@@ -72,9 +70,10 @@ def made(sink: Destination, row: export_rows.Row) -> pa.Table | None:
             return None
 
 
-def _make(sink: Destination, row: export_rows.Row, name: str) -> None:
+def _make(sink: Destination, row: export_rows.Row, name: str) -> str:
     table = made(sink, row)
     put_table(sink, row["project_id"], name, lambda old: table)
+    return ""
 
 
 def _own(sink: Destination, row: export_rows.Row, name: str) -> Derived:
@@ -102,11 +101,17 @@ def _grown(sink: Destination, row: export_rows.Row, name: str) -> Derived:
     at = row["created_at"] or now()
     rows = export_rows.snapshot(table, at=at, project_id=row["project_id"], asset_id=row["id"])
 
-    def change(old: pa.Table | None) -> pa.Table:
-        others = old.filter(pc.invert(_mine(old, row))) if old is not None else None
-        return columns.joined(others, rows)
+    written = Written(sink, row["project_id"])
 
-    return Derived(_short(f"the snapshot {name}", count, row), lambda: replaced(sink, name, change))
+    def change(old: pa.Table | None) -> pa.Table:
+        others = [old.filter(pc.invert(_mine(old, row)))] if old is not None else []
+        return columns.joined(*written([*others, rows]))
+
+    def mend() -> str:
+        replaced(sink, name, change)
+        return "; ".join(written.problems(name))
+
+    return Derived(_short(f"the snapshot {name}", count, row), mend)
 
 
 def _mine(table: pa.Table, row: export_rows.Row) -> pa.ChunkedArray:

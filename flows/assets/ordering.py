@@ -65,7 +65,7 @@ def snapshot_marked(mark: object) -> str | None:
 def snapshot_in(context: str | None) -> str | None:
     """The name of the snapshot in the text of an export's context; None where it is no snapshot's."""
     try:
-        found = json.loads(context or "null")
+        found = json.loads(context or "null", parse_int=str)  # which may have thousands of digits
     except (ValueError, RecursionError):
         return None
     return snapshot_marked(found.get(exports.MARK)) if isinstance(found, dict) else None

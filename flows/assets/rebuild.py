@@ -6,18 +6,17 @@ PostHog is not asked: what it has let expire is made anew, too. A content that i
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Container
-from pathlib import Path
+from functools import partial
 
 import pyarrow as pa
 
 from flows.assets import contents, derived
+from flows.assets.growing import Written
 from flows.assets.synced import Synced
 from flows.assets.tables import named, put_table, replaced, table_of
 from flows.runs.catalog import EXPORTS
 from sinks.destination import Destination
-from sinks.errors import writing
 from transforms import exports as export_rows
 from transforms.exports import Row
 
@@ -54,7 +53,9 @@ def rebuild(sink: Destination, done: Synced, growing: Container[str]) -> None:
         _count(sink, row, made)
     for name, parts in grown.items():
         with named(done, f"snapshot {name} was not made anew"):
-            replaced(sink, name, lambda old, parts=parts: export_rows.regrown(old, parts))  # type: ignore[misc]
+            written = Written(sink, done.project_id)
+            replaced(sink, name, partial(export_rows.regrown, parts=parts, written=written))
+            done.problems += written.problems(name)
             done.rebuilt += 1
 
 
@@ -68,15 +69,12 @@ def _grows(sink: Destination, name: str, there: Container[str]) -> bool:
 
 def _made(sink: Destination, row: Row, done: Synced, *, snapshot: str | None) -> pa.Table | None:
     """The table of the row's content, once its bytes are the ones that were landed."""
-    with writing(sink.spool_directory), tempfile.NamedTemporaryFile(dir=sink.spool_directory) as file:
-        found = contents.read(sink, row["content_path"], file)
-        file.flush()
-        if found != contents.landed(row):
-            done.problems.append(
-                f"the content of export {row['id']} makes no table: {contents.said(found)} (hedgerow verify --repair)"
-            )
-            return None
-        return table_of(row["id"], row["export_format"], Path(file.name), done, snapshot=snapshot)
+    try:
+        with contents.as_landed(sink, row) as path:
+            return table_of(row["id"], row["export_format"], path, done, snapshot=snapshot)
+    except contents.NotAsLanded as exc:
+        done.problems.append(f"the content of export {row['id']} makes no table: {exc} (hedgerow verify --repair)")
+        return None
 
 
 def _count(sink: Destination, row: Row, made: pa.Table) -> None:

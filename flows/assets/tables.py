@@ -13,6 +13,7 @@ from extractors.errors import LimitsExhausted, SourceError
 from extractors.http.client import Client
 from extractors.lists import contents
 from extractors.lists.exports import Asset
+from flows.assets.growing import Written
 from flows.assets.synced import Synced
 from flows.landing.crossing import until_done
 from flows.runs.catalog import EXPORTS
@@ -85,7 +86,7 @@ class AssetTable:
             # A snapshot's table grows before the content is kept and the asset committed: a run that ends in between is
             # followed by one that does all of it again, and finds the rows in.
             if snapshot is not None:
-                self._grow(one, table, snapshot)
+                self._grow(one, table, snapshot, content.path)
             address = self._sink.store_content(f"{self._project_id}/{one.id}-{content.path.name}", content.path)
         if snapshot is None and table is not None:
             self._land_table(one, table)
@@ -115,8 +116,8 @@ class AssetTable:
         replaced(self._sink, EXPORTS, update, json=export_rows.JSON)
         self._pending = []
 
-    def _grow(self, one: Asset, table: pa.Table | None, snapshot: str) -> None:
-        """Add the rows of *one* to its snapshot's growing table, if they are not in it."""
+    def _grow(self, one: Asset, table: pa.Table | None, snapshot: str, path: Path) -> None:
+        """Add the rows of *one*, whose content is at *path*, to its snapshot's growing table, if they are not in it."""
         if snapshot not in self._growing:
             self.done.notes.append(
                 f"export {one.id} was ordered for snapshot {snapshot}, which is not in the settings: its content is kept"
@@ -127,7 +128,9 @@ class AssetTable:
             at = one.created_at or now()
             rows = export_rows.snapshot(table, at=at, project_id=self._project_id, asset_id=one.id)
             with named(self.done, f"snapshot {snapshot} has not grown by export {one.id}, its content is kept"):
-                replaced(self._sink, snapshot, lambda old: export_rows.grown(old, rows))
+                written = Written(self._sink, self._project_id, {(self._project_id, one.id): (one.export_format, path)})
+                replaced(self._sink, snapshot, lambda old: export_rows.grown(old, rows, written))
+                self.done.problems += written.problems(snapshot)
                 self.done.snapshots += 1
 
 

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.workbooks import cell, error, flag, text, workbook
-from transforms import columns, tables
+from transforms import columns, tables, texts
 
 CELLS = st.one_of(
     st.integers(-(10**20), 10**20).map(str),
@@ -214,6 +214,85 @@ def test_tables_of_different_days_join():
         {"a": 1, "b": "x", "t": "2026-01-01T00:00:00.000000Z", "c": None},
         {"a": 2, "b": None, "t": "later", "c": True},
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"Half,at,day,flag,whole\n0.5,2026-01-01T00:00:00Z,2026-01-01,True,7\n", {"half", "at", "flag"}),
+        (b"half,at,day,flag,whole\n,,,,\n", set()),
+        (b"half,at,day,flag,whole\nx,x,x,x,x\n", set()),
+    ],
+)
+def test_types_that_do_not_tell_how_their_values_were_written(content, expected):
+    """Doubles, instants and booleans; a whole number and a day have one text, and what has no value has nothing to tell."""
+    table = tables.from_csv(content)
+
+    assert {name for name in ("half", "at", "day", "flag", "whole") if columns.unwritten(table, [name])} == expected
+
+
+TOGETHER = {
+    "a word": (["1.5", "x"], {"a"}),
+    "an instant beside a day": (["2026-01-01T00:00:00Z", "2026-01-01"], {"a"}),
+    "an instant of another zone": (["2026-01-01T00:00:00Z", "2026-01-01T00:00:00+01:00"], {"a"}),
+    "a double beside whole numbers": (["1.5", "7"], set()),
+    "a whole number that is no double": (["1.5", "7", "9007199254740993"], {"a"}),
+    "a zero in front": (["7", "007"], {"a"}),
+    "a day without a value": (["1.5", ""], set()),
+    "never a value": (["", ""], set()),
+}
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_columns_that_are_text_together(name):
+    """As joined makes them, whichever table comes first; a name is one in any case."""
+    days, expected = TOGETHER[name]
+    made = [tables.from_csv(f"{'aA'[place % 2]},b\n{text},1\n".encode()) for place, text in enumerate(days)]
+
+    for order in (made, made[::-1]):
+        assert columns.texts_of(order) == expected
+        joined = columns.joined(*order)
+        assert (joined.num_columns, joined.num_rows) == (2, len(days))
+        assert expected <= {columns.folded(field.name) for field in joined.schema if field.type == pa.string()}
+
+
+def test_a_table_with_a_name_in_two_cases_loses_neither():
+    """An earlier version made such tables of a lake."""
+    old = pa.table({"a": [1], "A": ["x"]})
+
+    assert columns.joined(old, pa.table({"A": [2]})).to_pydict() == {"a": [1, 2], "A": ["x", None]}
+
+
+def test_columns_that_are_left_as_text():
+    """Those asked for, in every kind of content: the others have their types."""
+
+    def leave(names: list[str]) -> list[bool]:
+        return [name == "half" for name in names]
+
+    for made in (
+        tables.from_csv(b"half,flag\n0.5,true\n2.5,false\n", leave),
+        tables.from_json(b'[{"half":0.5,"flag":true},{"half":2.5,"flag":false}]', leave),
+        tables.from_xlsx(
+            workbook([[text("half"), text("flag")], [cell("0.5"), text("true")], [cell("2.5"), text("false")]]), leave
+        ),
+    ):
+        assert made.to_pydict() == {"half": ["0.5", "2.5"], "flag": [True, False]}
+    assert tables.from_json(b'[{"flag":true}]', lambda names: [True]).to_pydict() == {"flag": ["true"]}
+
+
+def test_a_name_that_an_object_has_twice():
+    """Nothing is lost without a word: a row's is another column, as in a header; inside a value the object is as it was."""
+    made = tables.from_json(b'[{"n":1,"n":2,"n_2":3},{"n":4,"v":{"k":1.10,"k":2}}]')
+
+    assert made.to_pydict() == {"n": [1, 4], "n_2": [2, None], "n_2_2": [3, None], "v": [None, '{"k": 1.10, "k": 2}']}
+
+
+def test_an_object_with_a_name_twice_is_compared_whole():
+    """A change of either value is one, and so is a value that becomes a list of both; another spelling is none."""
+    one = texts.exactly('{"a": 1, "a": 2}')
+
+    assert one == texts.exactly('{"a":1,"a":2.0}')
+    assert [one == texts.exactly(other) for other in ('{"a":3,"a":2}', '{"a":2}', '{"a":[1,2]}')] == [False] * 3
 
 
 DAYS = {

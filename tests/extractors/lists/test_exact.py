@@ -54,6 +54,15 @@ def test_half_a_pair_is_its_escape(text, value):
     assert json.loads(texts.decoded(text.encode())) == value
 
 
+def test_a_name_that_stands_twice_is_written_twice():
+    """Nothing of an answer is lost, however odd it is; whoever looks a name up has the last, as everywhere."""
+    text = '{"a": 1, "b": {"k": 1.10, "k": [{"x": 1, "x": 2}]}, "a": 3}'
+    found = exact.loads(text.encode())
+
+    assert exact.dumps(found) == text
+    assert (found["a"], found["b"]["k"]) == (3, [{"x": 2}])
+
+
 def test_what_is_deep_stays_text():
     """Only the value that is too deep: its row and the rows beside it are read."""
     deep = "[" * 100_000 + "1.10" + "]" * 100_000

@@ -82,7 +82,7 @@ def test_an_odd_export_keeps_no_other_from_landing(name, place, store):
 def test_whatever_fails_in_a_content_is_its_own_fault(exc, place, store, monkeypatch):
     """A reader that fails in a way that nobody has thought of: named, kept, and the run goes on."""
 
-    def failing(content: Path) -> None:
+    def failing(content: Path, leave: Any) -> None:
         raise exc
 
     monkeypatch.setattr("transforms.exports.READERS", {"text/csv": failing})
@@ -105,7 +105,7 @@ def test_a_panic_in_a_library_is_a_content_s_fault(tmp_path, monkeypatch):
     content.write_bytes(CSV)
     for raised, expected in ((PanicException, tables.NotTabular), (KeyboardInterrupt, KeyboardInterrupt)):
 
-        def failing(content: Path, raised: type[BaseException] = raised) -> None:
+        def failing(content: Path, leave: Any, raised: type[BaseException] = raised) -> None:
             raised_here = raised("index out of bounds")
             raise raised_here
 

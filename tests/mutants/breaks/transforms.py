@@ -113,7 +113,7 @@ BREAKS = [
     Break(
         "a snapshot's rows twice",
         "transforms/exports.py",
-        "    if table is not None and set(_exports_of(rows)) & set(_exports_of(table)):\n        return None\n",
+        "    if set(_exports_of(rows)) & set(_exports_of(table)):\n        return None\n",
         "",
         f"{ORDER} -k 'run_was_killed and file'",
     ),
@@ -176,8 +176,8 @@ BREAKS = [
     Break(
         "a header in capitals is another column",
         "transforms/columns.py",
-        "known.get(folded(name), name)",
-        "name",
+        "            one = known.setdefault(folded(name), name)\n",
+        "            one = name\n",
         "tests/transforms/test_tables.py -k any_case",
     ),
     Break(
