@@ -75,7 +75,7 @@ class NewExport:
     def __post_init__(self) -> None:
         if self.insight is None and self.dashboard is None and self.context is None:
             raise ValueError("nothing to export: expected an insight, a dashboard or a context")
-        if self.context is not None and not isinstance(json.loads(self.context), dict):
+        if self.context is not None and not isinstance(exact.loads(self.context.encode()), dict):
             raise ValueError("the context is no JSON object")
 
     @property

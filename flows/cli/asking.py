@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from flows.report import terminal
 from flows.runs import wiring
 from flows.settings.load import load
 from flows.settings.model import Settings
-from flows.settings.parse import SettingsError
+from flows.settings.parse import SettingsError, json_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +72,10 @@ def text_of(given: str) -> str:
 
 
 def json_of(name: str, given: str) -> object:
-    """The JSON of the argument *name*, or of the file it names. Raises SettingsError."""
+    """The JSON of the argument *name*, or of the file it names, its numbers with their digits. Raises SettingsError."""
     try:
-        return json.loads(text_of(given))
-    except (ValueError, RecursionError) as exc:
+        return json_value(text_of(given))
+    except ValueError as exc:
         raise SettingsError(f"{name} is no JSON: {exc}", hint=f"{name} takes JSON, or @FILE") from exc
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -135,7 +134,7 @@ def create(
     verbose: Verbose = False,
 ) -> None:
     """Order an export at PostHog, once. A lost answer makes no second one."""
-    from extractors.lists import exports
+    from extractors.lists import exact, exports
     from flows.assets import ordering
     from flows.cli.asking import agreed, asking
     from flows.report import documents, terminal
@@ -149,7 +148,7 @@ def create(
         )
         if kind is Kind.JSON:
             at.note("json: PostHog makes tables as csv and xlsx only; it may take this order and never end it")
-        if order.context and "/events" in str(json.loads(order.context).get("path", "")):
+        if order.context and "/events" in str(exact.loads(order.context.encode()).get("path", "")):
             at.note("an export of the events list by path loses events, as that list does: hedgerow sync does not")
         one = ordering.make(
             at.client,
@@ -209,13 +208,13 @@ def _order(
 ) -> NewExport:
     from extractors.lists import exact
     from extractors.lists.exports import FORMATS, NewExport
-    from flows.cli.asking import json_of, text_of
+    from flows.cli.asking import json_of
 
     if context is not None:
         found = json_of("--context", context)
         if not isinstance(found, dict):
             raise SettingsError("--context is no JSON object")
-        context = exact.dumps(exact.loads(text_of(context).encode()))
+        context = exact.dumps(found)
     try:
         return NewExport(FORMATS[kind], insight, dashboard, context, expires_after)
     except ValueError as exc:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from flows.settings.model import Settings, Snapshot
-from flows.settings.parse import SettingsError, near, written
+from flows.settings.parse import SettingsError, decimal, near, written
 
 TOML_FILE = "hedgerow.toml"
 BLOCK = "a Secret block"
@@ -169,8 +169,8 @@ def _file_values(file: Path) -> dict[str, object]:
     """Dotted names and values of hedgerow.toml; empty where there is none."""
     hint = "see docs/settings.md for an example"
     try:
-        tables = tomllib.loads(_text(file, hint))
-    except tomllib.TOMLDecodeError as exc:
+        tables = tomllib.loads(_text(file, hint), parse_float=decimal)
+    except (ValueError, RecursionError) as exc:  # of tomllib, or of a number of thousands of digits
         raise SettingsError(f"cannot read {file.name}: {exc}", hint=hint) from exc
     values: dict[str, object] = {}
     for table, content in tables.items():

@@ -7,8 +7,9 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr, ValidationInfo
@@ -155,14 +156,85 @@ def endpoint_address(value: object) -> object:
     return text
 
 
-def json_object(value: object) -> object:
+class Digits(float):
+    """A number that Python would write otherwise, as it was written: `1.10`, `1e400`."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Digits:
+        made = super().__new__(cls, text)
+        made.text = text
+        return made
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def decimal(text: str) -> float:
+    """A number with a point or an exponent, of JSON or of TOML, which keeps its digits."""
+    plain = text.replace("_", "").removeprefix("+")  # signs that JSON has no place for
+    value = float(plain)
+    return value if repr(value) == plain or not plain[-1].isdigit() else Digits(plain)
+
+
+def json_value(text: str) -> Any:
+    """What a JSON text says that a user gave, its numbers with their digits. Raises ValueError.
+
+    A name that stands twice in one object is an error: whoever reads it takes one of the two, and nobody says which.
+    """
     try:
-        found = json.loads(value) if isinstance(value, str) else value
+        return json.loads(
+            text, parse_float=decimal, parse_int=_whole, parse_constant=_no_json, object_pairs_hook=_object
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def json_object(value: object) -> object:
+    """The text of a JSON object, which *value* is or says as a table of TOML. Raises ValueError."""
+    try:
+        found = json_value(value) if isinstance(value, str) else value
+        text = None if found is None else _json(found)
     except ValueError as exc:
         raise ValueError(f"the context is no JSON: {exc}") from None
+    except RecursionError:
+        raise ValueError("the context is nested too deeply") from None
     if found is not None and not isinstance(found, dict):
         raise ValueError("the context is no JSON object")
-    return None if found is None else json.dumps(found)
+    return text
+
+
+def _json(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(name)}: {_json(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_json, value)) + "]"
+    if isinstance(value, float):
+        text = repr(value)
+        return text if text[-1].isdigit() else _no_json(text)
+    if isinstance(value, date | time):  # of TOML alone
+        raise ValueError(f"{value} stands in it without quotes")
+    return json.dumps(value)
+
+
+def _whole(text: str) -> float:
+    try:
+        return Digits(text) if text == "-0" else int(text)
+    except ValueError:  # of thousands of digits
+        return Digits(text)
+
+
+def _no_json(word: str) -> Any:
+    raise ValueError(f"{word} is no number of JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice!r} stands twice in one object")
+    return made
 
 
 def personal_key(value: object) -> object:

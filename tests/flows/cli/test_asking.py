@@ -19,7 +19,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from extractors.lists import lookups
+from extractors.lists import exact, lookups
 from extractors.simulator.assets.blobs import Blob
 from extractors.simulator.assets.evaluations import EvaluationStore
 from extractors.simulator.assets.exports import ExportStore
@@ -30,6 +30,7 @@ from extractors.simulator.profiles import OLD_2023
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.cli import evaluations, exports
 from flows.cli.app import app
+from flows.cli.asking import json_of
 from flows.settings.parse import SettingsError
 from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.cli.test_cli import HEDGEROW, environment
@@ -313,6 +314,18 @@ def test_no_values_are_said(simulator, tmp_path):
     done = hedgerow(simulator, tmp_path, "events", "values", "nobody_has_it", "--event", "buy")
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "no values in the last seven days\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [('{"a":1,"b":2,"a":3}', "'a' stands twice"), ('[{"v":NaN}]', "NaN"), ("[" * 100_000, "deep")]
+)
+def test_json_that_would_be_sent_otherwise_is_refused(text, said):
+    """Of a name given twice one would be left out; digits go as they are."""
+    with pytest.raises(SettingsError, match=f"--context is no JSON.*{said}"):
+        json_of("--context", text)
+    assert exact.dumps(json_of("--conditions", '[{"rollout_percentage": 1.10, "n": 7}]')) == (
+        '[{"rollout_percentage": 1.10, "n": 7}]'
+    )
 
 
 EVALUATION = "00000000-0000-4000-8000-000000000001"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from extractors.lists.exports import NewExport
 from flows.settings.load import ENVIRONMENT, load, shown
 from flows.settings.parse import SettingsError
 
@@ -36,6 +37,68 @@ def test_no_snapshot_takes_the_name_of_a_table_of_ours(name, tmp_path):
 
     with pytest.raises(SettingsError, match=name):
         load(directory=tmp_path)
+
+
+CONTEXTS = {
+    "a table": ("{v = 1.10, w = 1_0.50, x = +2.50, y = 1e400}", '"v": 1.10, "w": 10.50, "x": 2.50, "y": 1e400'),
+    "whole numbers": (f"{{v = {'12' * 30}, w = -7, x = 0x1F}}", f'"v": {"12" * 30}, "w": -7, "x": 31'),
+    "in lists": ('{v = [1.10, {w = 2.50}], x = true, y = "é"}', '"v": [1.10, {"w": 2.50}], "x": true, "y": "\\u00e9"'),
+    "a text": ("""'{"v":1.10,"w":1E5,"x":-0,"y":1e400,"z":7}'""", '"v": 1.10, "w": 1E5, "x": -0, "y": 1e400, "z": 7'),
+    "a text of many digits": (f"'{{\"v\":{'7' * 5000}}}'", f'"v": {"7" * 5000}'),
+}
+
+
+@pytest.mark.parametrize("name", CONTEXTS)
+def test_numbers_of_a_snapshot_s_context_keep_their_digits(name, tmp_path):
+    """From the file to the order at PostHog, in a table and in a text."""
+    written, expected = CONTEXTS[name]
+    (tmp_path / "hedgerow.toml").write_text(f"[[exports.snapshot]]\nname = 'a'\ncontext = {written}\n")
+    (snapshot,) = load(directory=tmp_path).settings.exports.snapshot
+    order = NewExport("text/csv", context=snapshot.context)
+
+    assert snapshot.context == f"{{{expected}}}"
+    assert f'"export_context": {{{expected}, "hedgerow": "m"}}' in order.body("m").decode()
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("{v = nan}", "nan is no number of JSON"),
+        ("{v = [-inf]}", "-inf is no number of JSON"),
+        ("{v = 2026-01-01}", "2026-01-01 stands in it without quotes"),
+        ("{v = {w = 07:32:00}}", "without quotes"),
+        ("""'{"v": NaN}'""", "NaN is no number of JSON"),
+        ("""'{"v": 1, "w": {"a": 1, "b": 2, "a": 3}}'""", "the name 'a' stands twice"),
+        (f"'{'[' * 100_000}'", "nested too deeply"),
+        (f"'{'[' * 700}{']' * 700}'", "nested too deeply"),
+        ("'[1]'", "no JSON object"),
+        (f"{{v = {'7' * 5000}}}", "cannot read hedgerow.toml"),
+        (f"{{v = {'[' * 5000}}}", "cannot read hedgerow.toml"),
+    ],
+)
+def test_context_that_is_no_json_is_refused(written, said, tmp_path):
+    """Before anything is asked, and in words; nothing of it is left out or taken for something else."""
+    (tmp_path / "hedgerow.toml").write_text(f"[[exports.snapshot]]\nname = 'a'\ncontext = {written}\n")
+
+    with pytest.raises(SettingsError, match=said):
+        load(directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    "written", ["requests_per_hour = 1.5", "host = 1.10", "state_dir = 1.10", "in_flight = '1.10'"]
+)
+def test_a_number_with_a_point_is_no_other_setting(written, tmp_path, monkeypatch):
+    """None has one: it is refused as before, digits and all."""
+    monkeypatch.delenv("POSTHOG_HOST", raising=False)
+    monkeypatch.delenv("HEDGEROW_STATE_DIR", raising=False)
+    (tmp_path / "hedgerow.toml").write_text(f"[source]\n{written}\n")
+    name = written.partition(" ")[0]
+
+    if name == "state_dir":
+        assert str(load(directory=tmp_path).settings.source.state_dir) == "1.10"
+    else:
+        with pytest.raises(SettingsError, match=rf"{name}.*hedgerow\.toml"):
+            load(directory=tmp_path)
 
 
 WRITTEN = "# für uns\nHEDGEROW_DESTINATION=duckdb:a.duckdb\n"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tests.mutants.breaks.kind import EXIT, Break
 
+LOAD = "tests/flows/settings/test_load.py"
+
 BREAKS = [
     Break(
         "output in place of the destination",
@@ -626,5 +628,75 @@ BREAKS = [
         "Path(str(value)).expanduser()",
         "Path(str(value))",
         "tests/flows/settings/test_load.py",
+    ),
+    Break(
+        "numbers of a context are rounded",
+        "flows/settings/load.py",
+        "tomllib.loads(_text(file, hint), parse_float=decimal)",
+        "tomllib.loads(_text(file, hint))",
+        f"{LOAD} -k 'keep_their_digits and table'",
+    ),
+    Break(
+        "numbers of a context's text are rounded",
+        "flows/settings/parse.py",
+        "            text, parse_float=decimal, parse_int=_whole,",
+        "            text, parse_int=_whole,",
+        f"{LOAD} -k 'keep_their_digits and text'",
+    ),
+    Break(
+        "a number of thousands of digits is a bug",
+        "flows/settings/parse.py",
+        "    except ValueError:  # of thousands of digits\n",
+        "    except ZeroDivisionError:  # of thousands of digits\n",
+        f"{LOAD} -k 'keep_their_digits and many'",
+    ),
+    Break(
+        "an order of thousands of digits is a bug",
+        "extractors/lists/exports.py",
+        "not isinstance(exact.loads(self.context.encode()), dict)",
+        "not isinstance(json.loads(self.context), dict)",
+        f"{LOAD} -k 'keep_their_digits and many'",
+    ),
+    Break(
+        "the last of a name given twice is sent",
+        "flows/settings/parse.py",
+        "    if len(made) < len(pairs):\n",
+        "    if False:\n",
+        "tests/flows/cli/test_asking.py -k sent_otherwise",
+    ),
+    Break(
+        "a context says nan",
+        "flows/settings/parse.py",
+        "        return text if text[-1].isdigit() else _no_json(text)\n",
+        "        return text\n",
+        f"{LOAD} -k 'no_json_is_refused'",
+    ),
+    Break(
+        "a day in a context is a bug",
+        "flows/settings/parse.py",
+        "    if isinstance(value, date | time):  # of TOML alone\n",
+        "    if False:  # of TOML alone\n",
+        f"{LOAD} -k 'no_json_is_refused'",
+    ),
+    Break(
+        "a file of settings that is nested deeply is a bug",
+        "flows/settings/load.py",
+        "    except (ValueError, RecursionError) as exc:  # of tomllib",
+        "    except tomllib.TOMLDecodeError as exc:  # of tomllib",
+        f"{LOAD} -k 'no_json_is_refused'",
+    ),
+    Break(
+        "the first of a name that an answer has twice is lost",
+        "extractors/lists/exact.py",
+        "    return made if len(made) == len(pairs) else Repeated(pairs)\n",
+        "    return made\n",
+        "tests/extractors/lists/test_exact.py -k stands_twice",
+    ),
+    Break(
+        "a change of a name that stands twice is none",
+        "transforms/texts.py",
+        "    return {name: tuple(value for one, value in pairs if one == name) for name in made}\n",
+        "    return made\n",
+        "tests/transforms/test_tables.py -k compared_whole",
     ),
 ]
