@@ -209,7 +209,7 @@ def values_request(
     if column:
         params.append(("is_column", "true"))
     params += [
-        (f"properties_{name}", one if isinstance(one, str) else json.dumps(one)) for name, one in properties.items()
+        (f"properties_{name}", one if isinstance(one, str) else exact.dumps(one)) for name, one in properties.items()
     ]
     return _formatted(Request(project_id, "events/values/", Bucket.VALUES, tuple(params), policy=LOOKUP), csv=csv)
 

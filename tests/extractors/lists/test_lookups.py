@@ -15,7 +15,7 @@ from extractors.filters import EventFilter, Filters
 from extractors.http.client import Client, Source
 from extractors.http.pacing import Limit, Pacing
 from extractors.http.retry import Patience
-from extractors.lists import lookups
+from extractors.lists import exact, lookups
 from extractors.lists.lookups import Listed, every
 from extractors.reading.events import EventsReader
 from extractors.request import Bucket
@@ -252,6 +252,14 @@ def test_values_of_another_shape_are_refused(body):
     """What is no list of names is told, not shown."""
     with pytest.raises(errors.UnusableAnswer):
         lookups.values_of(body)
+
+
+def test_numbers_of_properties_are_asked_as_they_were_given():
+    """With their digits; a text is itself, and no JSON."""
+    given = exact.loads(b'{"a": 1.10, "b": [1e400, 7], "c": "1.10"}')
+    request = lookups.values_request(1, "k", events=[], value=None, column=False, properties=given, csv=False)
+
+    assert request.params[1:4] == (("properties_a", "1.10"), ("properties_b", "[1e400, 7]"), ("properties_c", "1.10"))
 
 
 @pytest.mark.parametrize("profile", [UNLIMITED, OLD_2023], ids=["cloud", "1.43"])

@@ -293,8 +293,10 @@ def test_a_mark_names_no_table_of_ours(place, store):
 
 
 def test_numbers_of_a_context_keep_their_digits(place, store, monkeypatch):
-    """As events' do: a zero at the end, thirty digits, what no double holds."""
-    text = '{"a":1.10,"b":123456789012345678901234567890,"c":1e400,"d":0.1234567890123456789,"e":1E5,"f":2.5}'
+    """As events' do: a zero at the end, thirty digits, what no double holds; and both values of a name that stands twice."""
+    text = (
+        '{"a":1.10,"b":123456789012345678901234567890,"c":1e400,"d":0.1234567890123456789,"e":1E5,"f":{"f":2.5,"f":7}}'
+    )
     store.add("text/csv", NOW, content=Blob.of(CSV), export_context="CONTEXT")
     answer = json.dumps
     monkeypatch.setattr(
