@@ -6,15 +6,18 @@ import shutil
 from collections.abc import Container, Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from extractors.simulator.assets.exports import ExportStore
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import serve
-from flows.assets import copying, verifying
+from flows.assets import copying, ordering, verifying
 from flows.assets.growing import Written
 from flows.runs.catalog import BY_NAME
 from flows.runs.destinations import destination_of
@@ -199,3 +202,29 @@ def test_what_was_typed_by_other_rules_is_text_in_every_run(tmp_path):
     rows, problems = shelf.written(*old, shelf.made(9, a=[0.5], b=["x"]))
 
     assert (rows, problems) == ({"a": ["1.10", "2e5", "0.5"], "b": ["true", None, "x"]}, [])
+
+
+ODD = ["1", "1.0", "1e5", "2.5", "007", "-0", "true", "True", "2026-01-01", "2026-01-01T00:00:00Z", "x", ""]
+ODD += ["2026-01-01 00:00:00+00:00", "2026-01-01T01:00:00+01:00", "9007199254740993", "1.10", "1e400"]
+
+
+@settings(max_examples=60, derandomize=True, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(ODD), min_size=1, max_size=3), min_size=1, max_size=5))
+def test_whatever_days_hold_a_column_of_text_is_what_they_hold(days):
+    """Day by day, in any order: a column is typed, or each of its texts stands in it as it was written."""
+    with TemporaryDirectory() as directory:
+        contents = {f"e{n}": "a,b\n" + "".join(f"{one},y\n" for one in day) for n, day in enumerate(days)}
+        shelf, table = Shelf(Path(directory), **contents), None
+        for n in range(len(days)):
+            made = exports.table_of("text/csv", Path(directory) / f"e{n}")
+            rows = exports.snapshot(made, at=NOW, project_id=1, asset_id=n)
+            table = exports.grown(table, rows, Written(None, 1, shelf.fresh))  # type: ignore[arg-type]
+
+    assert table.num_rows == sum(map(len, days))
+    if table.schema.field("a").type == pa.string():
+        assert table["a"].to_pylist() == [one or None for day in days for one in day]
+
+
+def test_a_snapshot_s_mark_is_found_whatever_stands_beside_it():
+    """Numbers of thousands of digits, too: else its contents would become tables of their own."""
+    assert ordering.snapshot_in(f'{{"n": {"7" * 5000}, "hedgerow": "weekly:{"0" * 32}"}}') == "weekly"
