@@ -24,23 +24,15 @@ from flows.report import terminal
 from flows.settings.parse import SettingsError
 from sinks.memory import MemorySink
 from tests import stores
-from tests.flows.cli.test_cli import END, HEDGEROW, START, environment
+from tests.flows.cli.test_cli import END, START, environment
 from tests.flows.harness import UNLIMITED, sync
-from tests.program import surroundings
+from tests.program import HEDGEROW, run, surroundings
 
 DEMO = "21,500 of 21,500"
 
 
 def hedgerow(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [HEDGEROW, *arguments],
-        cwd=home,
-        env=surroundings(home, **more),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
+    return run(arguments, home, surroundings(home, **more))
 
 
 @pytest.fixture
@@ -299,9 +291,7 @@ def test_files_are_the_users_alone_whatever_runs_first(command, simulator, tmp_p
     """Locks and state files are 0600 also where no sync has run before."""
     old = os.umask(0o022)
     try:
-        done = subprocess.run(
-            [HEDGEROW, command], cwd=tmp_path, env=environment(simulator, tmp_path), capture_output=True, check=False
-        )
+        done = run([command], tmp_path, environment(simulator, tmp_path))
     finally:
         os.umask(old)
     modes = {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "state").rglob("*") if file.is_file()}
