@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -30,15 +31,33 @@ START = (NOW - timedelta(days=DAYS)).replace(hour=0, minute=0, second=0)
 END = START + timedelta(days=DAYS - 1)
 
 
+SHOWN = generate(events=12_000, start=START, end=END, seed=11)
+EVENTS = SHOWN.events
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    """One server for all tests, as a destination remembers its address; what it shows is `dataset`."""
+    with serve(SHOWN, profile=UNLIMITED, now=lambda: NOW) as running:
+        yield running
+
+
 @pytest.fixture
 def dataset() -> Dataset:
-    return generate(events=12_000, start=START, end=END, seed=11)
+    """What the source shows, as it was landed."""
+    SHOWN.delete({event.uuid for event in SHOWN.events})
+    SHOWN.add(EVENTS)
+    return SHOWN
 
 
-@pytest.fixture
-def simulator(dataset: Dataset) -> Iterator[Simulator]:
-    with serve(dataset, profile=UNLIMITED, now=lambda: NOW) as running:
-        yield running
+@pytest.fixture(scope="module")
+def landed_once(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that landed everything, of which each test has a copy."""
+    directory = tmp_path_factory.mktemp("landed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wiring, "now", lambda: NOW)
+        Place(simulator, directory).backfill()
+    return directory
 
 
 @pytest.fixture(autouse=True)
@@ -101,10 +120,9 @@ class Place:
 
 
 @pytest.fixture
-def place(simulator: Simulator, tmp_path: Path) -> Place:
-    made = Place(simulator, tmp_path)
-    made.backfill()
-    return made
+def place(simulator: Simulator, dataset: Dataset, landed_once: Path, tmp_path: Path) -> Place:
+    shutil.copytree(landed_once, tmp_path, dirs_exist_ok=True)
+    return Place(simulator, tmp_path)
 
 
 def days_of(events: list[Event]) -> set[date]:
