@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter, itemgetter
 from pathlib import Path
 
 import pyarrow as pa
@@ -103,14 +104,13 @@ def landed(sink: Sink, start: datetime, end: datetime) -> list[tuple[object, ...
     return tuples(rows.select(COLUMNS).sort_by(ORDER)) if rows.num_rows else []
 
 
+_VALUES, _IN_ORDER = attrgetter(*COLUMNS), itemgetter(3, 0, 1, 2)
+
+
 def tuples(rows: pa.Table) -> list[tuple[object, ...]]:
     return list(zip(*(rows[name].to_pylist() for name in COLUMNS), strict=True))
 
 
 def truth(events: Iterable[Event], start: datetime, end: datetime) -> list[tuple[object, ...]]:
     """What the destination must hold of [start, end), row by row."""
-    inside = [event for event in events if start <= event.timestamp < end]
-    return sorted(
-        (tuple(getattr(event, name) for name in COLUMNS) for event in inside),
-        key=lambda row: (row[3], row[0], row[1], row[2]),
-    )
+    return sorted((_VALUES(event) for event in events if start <= event.timestamp < end), key=_IN_ORDER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -31,27 +31,33 @@ START = (NOW - timedelta(days=DAYS)).replace(hour=0, minute=0, second=0)
 END = START + timedelta(days=DAYS - 1)
 
 
-SHOWN = generate(events=12_000, start=START, end=END, seed=11)
-EVENTS = SHOWN.events
+@pytest.fixture(scope="module")
+def shown() -> Dataset:
+    return generate(events=12_000, start=START, end=END, seed=11)
 
 
 @pytest.fixture(scope="module")
-def simulator() -> Iterator[Simulator]:
+def events(shown: Dataset) -> Sequence[Event]:
+    return shown.events
+
+
+@pytest.fixture(scope="module")
+def simulator(shown: Dataset) -> Iterator[Simulator]:
     """One server for all tests, as a destination remembers its address; what it shows is `dataset`."""
-    with serve(SHOWN, profile=UNLIMITED, now=lambda: NOW) as running:
+    with serve(shown, profile=UNLIMITED, now=lambda: NOW) as running:
         yield running
 
 
 @pytest.fixture
-def dataset() -> Dataset:
+def dataset(shown: Dataset, events: Sequence[Event]) -> Dataset:
     """What the source shows, as it was landed."""
-    SHOWN.delete({event.uuid for event in SHOWN.events})
-    SHOWN.add(EVENTS)
-    return SHOWN
+    shown.delete({event.uuid for event in shown.events})
+    shown.add(events)
+    return shown
 
 
 @pytest.fixture(scope="module")
-def landed_once(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def landed_once(simulator: Simulator, events: Sequence[Event], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a run that landed everything, of which each test has a copy."""
     directory = tmp_path_factory.mktemp("landed")
     with pytest.MonkeyPatch.context() as patch:
