@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pyarrow as pa
 from extractors.filters import EventFilter
 from extractors.http import pacing
 from extractors.http.client import Client, Source
+from extractors.http.exchange import Way
 from extractors.http.pacing import Limit, Pacing
 from extractors.http.retry import Patience
 from extractors.reading.events import EventsReader
@@ -37,6 +39,7 @@ IMPATIENT = Patience(
 )
 SETTLE = timedelta(minutes=10)
 COLUMNS = ["uuid", "event", "distinct_id", "timestamp", "properties", "elements_chain"]
+DIRECT = Way(trust=ssl.create_default_context())  # read once: authorities, which no test server has, cost 16 ms
 ORDER = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinct_id")]
 
 
@@ -91,7 +94,7 @@ def unhindered(url: str, key: str, directory: Path) -> Iterator[Client]:
         key=key,
         limits={Bucket.LIST: plenty, Bucket.QUERY: plenty, Bucket.VALUES: pacing.VALUES, Bucket.REST: pacing.REST},
     )
-    client = Client(Source(url, key), budget, patience=IMPATIENT)
+    client = Client(Source(url, key), budget, patience=IMPATIENT, ways=lambda address: DIRECT)
     try:
         yield client
     finally:
