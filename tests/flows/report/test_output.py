@@ -263,6 +263,14 @@ def test_table_in_a_file_is_whole(home):
     ]
 
 
+def test_list_in_a_file_is_whole(capsys):
+    """The same holds for lists of exports, evaluations and settings."""
+    terminal.show_table(["a", "b"], [["a" * 90, "b" * 90]])
+
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "aaa" in line)
+    assert ("a" * 90 in line, "b" * 90 in line) == (True, True)
+
+
 @pytest.mark.parametrize("arguments", [(), ("events",)], ids=["hedgerow", "group"])
 def test_command_alone_prints_its_help(arguments, home):
     """The help as --help has it, on stdout, and exit 2."""
