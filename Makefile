@@ -13,7 +13,7 @@ demo: install
 prefect: install
 	$(BIN)/python -m flows.orchestration.demo
 test: install-dev
-	$(BIN)/python -m pytest -q -m "not long and not soak" -n 3 --durations=10
+	$(BIN)/python -m pytest -q -m "not long and not soak" -n 3 --dist worksteal --durations=10
 # Make -j2 test-long runs them side by side: many hands last about as long as the two after them.
 test-long: test-long-hands test-long-breaks test-long-rest coverage
 test-long-hands: install-dev
@@ -25,7 +25,7 @@ test-long-rest: install-dev /usr/bin/chromium
 # Which branches the fast suite reaches; .coverage stays for coverage html.
 coverage: install-dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q -m "not long and not soak" -n 3
+	$(BIN)/coverage run -m pytest -q -m "not long and not soak" -n 3 --dist worksteal
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 # Breaks that nobody chose, of the lines that changed since a commit: make mutants SINCE=HEAD~20 COUNT=60

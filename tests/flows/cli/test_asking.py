@@ -33,8 +33,9 @@ from flows.cli.app import app
 from flows.cli.asking import json_of
 from flows.settings.parse import SettingsError
 from sinks.duckdb_file.sink import DuckDBSink
-from tests.flows.cli.test_cli import HEDGEROW, environment
+from tests.flows.cli.test_cli import environment
 from tests.flows.harness import UNLIMITED, sync
+from tests.program import HEDGEROW, run, told
 
 START, END = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 5, tzinfo=UTC)
 RANGE = ("--since", "2026-03-01", "--until", "2026-03-05")
@@ -47,16 +48,7 @@ DATASET.add([RECENT])
 
 
 def hedgerow(simulator: Simulator, home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [HEDGEROW, *arguments],
-        cwd=home,
-        env=environment(simulator, home, **more),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return told(run(arguments, home, environment(simulator, home, **more)))
 
 
 @pytest.fixture(scope="module")

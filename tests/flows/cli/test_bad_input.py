@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,9 +14,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from tests.program import surroundings
+from tests.program import HEDGEROW, run, surroundings, told
 
-HEDGEROW = str(Path(sys.executable).parent / "hedgerow")
 DATE = "Tue, 24 Nov 2026 00:00:00 GMT"
 
 
@@ -310,15 +308,7 @@ def test_same_project_of_another_host_is_refused(host, tmp_path):
     settings = {KEY: "phx_good", PROJECT: "1", HOST: host, "HEDGEROW_STATE_DIR": str(tmp_path / "state")}
     environment = surroundings(tmp_path, **settings)
     runs = [
-        subprocess.run(
-            [HEDGEROW, "sync", "events"],
-            cwd=tmp_path,
-            env=environment | {HOST: address},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        told(run(["sync", "events"], tmp_path, environment | {HOST: address}))
         for address in (host, host.replace("127.0.0.1", "localhost"))
     ]
 
@@ -371,12 +361,4 @@ def test_settings_are_told_as_they_are_written(tmp_path):
 
 
 def settings_of(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [HEDGEROW, "settings", *arguments],
-        cwd=home,
-        env=surroundings(home, **variables),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return told(run(["settings", *arguments], home, surroundings(home, **variables)))

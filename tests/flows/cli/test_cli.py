@@ -6,7 +6,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -22,9 +21,8 @@ from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.cli.app import app
 from sinks.duckdb_file.sink import DuckDBSink
 from tests.flows.harness import UNLIMITED, landed, truth
-from tests.program import surroundings
+from tests.program import HEDGEROW, run, surroundings, told
 
-HEDGEROW = str(Path(sys.executable).parent / "hedgerow")
 START, END, NOW = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 5, tzinfo=UTC), datetime(2026, 3, 20, tzinfo=UTC)
 RANGE = ("--since", "2026-03-01", "--until", "2026-03-05")
 DATASET = generate(events=9_000, start=START, end=END, seed=2)
@@ -65,15 +63,7 @@ def environment(simulator: Simulator, home: Path, **more: str) -> Mapping[str, s
 
 
 def hedgerow(simulator: Simulator, home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [HEDGEROW, *arguments],
-        cwd=home,
-        env=environment(simulator, home, **more),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return told(run(arguments, home, environment(simulator, home, **more)))
 
 
 def test_sync_lands_the_range_and_the_second_nothing(simulator, tmp_path):

@@ -16,11 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from extractors.filters import EventFilter
-from extractors.http import pacing
-from extractors.http.client import Client, Source
-from extractors.http.pacing import Limit, Pacing
 from extractors.reading.events import EventsReader
-from extractors.request import Bucket
 from extractors.simulator.data.dataset import Dataset, Event, generate
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.profiles import Profile
@@ -34,14 +30,13 @@ from sinks.duckdb_file.sink import DuckDBSink
 from sinks.entries import Entry, State
 from sinks.errors import FilterChanged
 from tests import stores
-from tests.flows.harness import IMPATIENT, SETTLE, UNLIMITED, landed, sync, truth
+from tests.flows.harness import SETTLE, UNLIMITED, landed, sync, truth, unhindered
 from tests.flows.landing.test_proof import hides
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 START = datetime(2026, 3, 1, tzinfo=UTC)
 ALWAYS = (START - 1_000 * DAY, START + 1_000 * DAY)
 SILENT = replace(UNLIMITED, query_allowed=False)
-PLENTY = Limit(10**6, 10**6)
 
 
 @dataclass(slots=True)
@@ -98,22 +93,11 @@ class World:
         repair: bool = False,
     ) -> Verification:
         sink = self.sink(into) if isinstance(into, str) else into
-        limits = {
-            Bucket.LIST: PLENTY,
-            Bucket.QUERY: PLENTY,
-            Bucket.VALUES: pacing.VALUES,
-            Bucket.REST: pacing.REST,
-        }
-        with self._served() as server:
-            budget = Pacing(self.directory / "state", host=server.url, key=server.key, limits=limits)
-            client = Client(Source(server.url, server.key), budget, patience=IMPATIENT)
-            try:
-                sink.prepare(1, STREAM, host=server.url, event_filter="", rebuild=False)
-                session = Session(Order(1, since, until, SETTLE, marks=False), sink, self.directory, self.clock)
-                reader = EventsReader(client, 1, events=EventFilter())
-                return audit.run(session, reader, Log(), repair=repair, detail=False)
-            finally:
-                client.close()
+        with self._served() as server, unhindered(server.url, server.key, self.directory) as client:
+            sink.prepare(1, STREAM, host=server.url, event_filter="", rebuild=False)
+            session = Session(Order(1, since, until, SETTLE, marks=False), sink, self.directory, self.clock)
+            reader = EventsReader(client, 1, events=EventFilter())
+            return audit.run(session, reader, Log(), repair=repair, detail=False)
 
     def rebuild(self, name: str = "a") -> None:
         """Make every landed window stale, and land none of them yet."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -30,15 +31,39 @@ START = (NOW - timedelta(days=DAYS)).replace(hour=0, minute=0, second=0)
 END = START + timedelta(days=DAYS - 1)
 
 
-@pytest.fixture
-def dataset() -> Dataset:
+@pytest.fixture(scope="module")
+def shown() -> Dataset:
     return generate(events=12_000, start=START, end=END, seed=11)
 
 
-@pytest.fixture
-def simulator(dataset: Dataset) -> Iterator[Simulator]:
-    with serve(dataset, profile=UNLIMITED, now=lambda: NOW) as running:
+@pytest.fixture(scope="module")
+def events(shown: Dataset) -> Sequence[Event]:
+    return shown.events
+
+
+@pytest.fixture(scope="module")
+def simulator(shown: Dataset) -> Iterator[Simulator]:
+    """One server for all tests, as a destination remembers its address; what it shows is `dataset`."""
+    with serve(shown, profile=UNLIMITED, now=lambda: NOW) as running:
         yield running
+
+
+@pytest.fixture
+def dataset(shown: Dataset, events: Sequence[Event]) -> Dataset:
+    """What the source shows, as it was landed."""
+    shown.delete({event.uuid for event in shown.events})
+    shown.add(events)
+    return shown
+
+
+@pytest.fixture(scope="module")
+def landed_once(simulator: Simulator, events: Sequence[Event], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run that landed everything, of which each test has a copy."""
+    directory = tmp_path_factory.mktemp("landed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wiring, "now", lambda: NOW)
+        Place(simulator, directory).backfill()
+    return directory
 
 
 @pytest.fixture(autouse=True)
@@ -101,10 +126,9 @@ class Place:
 
 
 @pytest.fixture
-def place(simulator: Simulator, tmp_path: Path) -> Place:
-    made = Place(simulator, tmp_path)
-    made.backfill()
-    return made
+def place(simulator: Simulator, dataset: Dataset, landed_once: Path, tmp_path: Path) -> Place:
+    shutil.copytree(landed_once, tmp_path, dirs_exist_ok=True)
+    return Place(simulator, tmp_path)
 
 
 def days_of(events: list[Event]) -> set[date]:

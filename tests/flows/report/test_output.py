@@ -24,23 +24,15 @@ from flows.report import terminal
 from flows.settings.parse import SettingsError
 from sinks.memory import MemorySink
 from tests import stores
-from tests.flows.cli.test_cli import END, HEDGEROW, START, environment
+from tests.flows.cli.test_cli import END, START, environment
 from tests.flows.harness import UNLIMITED, sync
-from tests.program import surroundings
+from tests.program import HEDGEROW, run, surroundings
 
 DEMO = "21,500 of 21,500"
 
 
 def hedgerow(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [HEDGEROW, *arguments],
-        cwd=home,
-        env=surroundings(home, **more),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
+    return run(arguments, home, surroundings(home, **more))
 
 
 @pytest.fixture
@@ -271,6 +263,14 @@ def test_table_in_a_file_is_whole(home):
     ]
 
 
+def test_list_in_a_file_is_whole(capsys):
+    """The same holds for lists of exports, evaluations and settings."""
+    terminal.show_table(["a", "b"], [["a" * 90, "b" * 90]])
+
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "aaa" in line)
+    assert ("a" * 90 in line, "b" * 90 in line) == (True, True)
+
+
 @pytest.mark.parametrize("arguments", [(), ("events",)], ids=["hedgerow", "group"])
 def test_command_alone_prints_its_help(arguments, home):
     """The help as --help has it, on stdout, and exit 2."""
@@ -299,9 +299,7 @@ def test_files_are_the_users_alone_whatever_runs_first(command, simulator, tmp_p
     """Locks and state files are 0600 also where no sync has run before."""
     old = os.umask(0o022)
     try:
-        done = subprocess.run(
-            [HEDGEROW, command], cwd=tmp_path, env=environment(simulator, tmp_path), capture_output=True, check=False
-        )
+        done = run([command], tmp_path, environment(simulator, tmp_path))
     finally:
         os.umask(old)
     modes = {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "state").rglob("*") if file.is_file()}

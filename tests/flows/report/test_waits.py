@@ -25,8 +25,9 @@ from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.landing.session import Progress
 from flows.report import terminal
 from flows.runs.remaining import foreseeing, remaining_s
-from tests.flows.cli.test_cli import DATASET, HEDGEROW, RANGE, environment
+from tests.flows.cli.test_cli import DATASET, RANGE, environment
 from tests.flows.harness import UNLIMITED
+from tests.program import HEDGEROW, run, told
 
 WAITING = re.compile(r"waiting (\d+):(\d\d):(\d\d) more, until (\d\d:\d\d:\d\d) \S+: ([^\r\x1b]*)")
 Frame = tuple[float, int, str, str]  # when it was drawn, seconds left, until when, why
@@ -117,15 +118,8 @@ def simulator_that_asks_to_wait() -> Iterator[Simulator]:
 
 def test_a_wait_elsewhere_is_one_line(simulator_that_asks_to_wait, tmp_path):
     """Without a terminal one line when it begins, with how long and until when."""
-    done = subprocess.run(
-        [HEDGEROW, "events", "list", *RANGE, "--limit", "1"],
-        cwd=tmp_path,
-        env=environment(simulator_that_asks_to_wait, tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    asked = ["events", "list", *RANGE, "--limit", "1"]
+    done = told(run(asked, tmp_path, environment(simulator_that_asks_to_wait, tmp_path)))
     lines = [line for line in done.stderr.splitlines() if "waiting" in line]
 
     assert done.returncode == 0, done.stderr

@@ -94,7 +94,7 @@ BREAKS = [
         "flows/report/terminal.py",
         "WIDE = 1_000_000",
         "WIDE = 80",
-        "tests/flows/report/test_output.py -k table_in_a_file",
+        "tests/flows/report/test_output.py -k list_in_a_file",
     ),
     Break(
         "verify as JSON names nothing on stderr",

@@ -22,10 +22,10 @@ from extractors.simulator.server import Simulator, serve
 from sinks.duckdb_file.connection import DuckDBFile
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import DestinationUnusable
+from tests import program
 from tests.flows.harness import UNLIMITED, landed, truth
-from tests.program import surroundings
+from tests.program import HEDGEROW, surroundings
 
-HEDGEROW = str(Path(sys.executable).parent / "hedgerow")
 START, END, NOW = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 4, tzinfo=UTC), datetime(2026, 3, 20, tzinfo=UTC)
 SYNC = (HEDGEROW, "sync", "--since", "2026-03-01", "--until", "2026-03-04")
 DATASET = generate(events=9_000, start=START, end=END, seed=6)
@@ -48,6 +48,8 @@ def run(
         POSTHOG_PERSONAL_API_KEY=simulator.key,
         HEDGEROW_STATE_DIR=str(home / "state"),
     )
+    if command[0] == HEDGEROW and before is None:
+        return program.told(program.run(command[1:], home, environment))
     return subprocess.run(
         command, cwd=home, env=environment, preexec_fn=before, capture_output=True, text=True, timeout=120, check=False
     )
