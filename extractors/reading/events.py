@@ -94,6 +94,10 @@ class EventsReader:
         """Within the block whoever reads, in another thread, waits no longer and asks nothing more: Stopped is raised."""
         return self._client.interrupted()
 
+    def resting(self, before: Callable[[], None]) -> AbstractContextManager[None]:
+        """Within the block *before* is called ahead of every wait, by whoever reads."""
+        return self._client.resting(before)
+
     def now(self, *, first: bool = False) -> datetime:
         """The server's clock, by one cheap list request, which also tries the key and the project.
 
