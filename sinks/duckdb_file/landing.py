@@ -21,8 +21,19 @@ WINDOW = "project_id = ? AND stream = ? AND window_start = ?"
 DATE = "project_id = ? AND stream = ? AND date = ?"
 
 
+def check_filter(db: duckdb.DuckDBPyConnection, entry: Entry, expected: str | None) -> None:
+    """Refuse rows that were read under a filter, *expected* if one is known, which a rebuild has replaced meanwhile."""
+    stream = [entry.project_id, entry.stream]
+    row = one(db, "SELECT filter FROM hedgerow.streams WHERE project_id = ? AND stream = ?", stream)
+    if row is not None and expected is not None and row[0] != expected:
+        raise errors.FilterChanged(
+            f"the event filter of stream {entry.stream!r} was changed by another run: now {row[0] or 'none'}",
+            hint="run again with the filter that is in force",
+        )
+
+
 def land_empty(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> list[Entry]:
-    """New windows without rows, inside the running transaction."""
+    """New windows without rows, inside the running transaction. A refusal is raised before anything is written."""
     entries = [landing.entry for landing in landings]
     of = [entries[0].project_id, entries[0].stream]
     held = (
@@ -51,13 +62,13 @@ def land_empty(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> li
 
 
 def land_window(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
-    """One window inside the running transaction."""
+    """One window inside the running transaction. A refusal is raised before anything is written."""
     entry = landing.entry
     key = list(entry.key)
     known = next(iter(read_entries(db, entry.project_id, entry.stream, "AND window_start = ?", [entry.start])), None)
     new = after(known, landing)
+    step = _step_of(db, landing)
     if known is None and _held(db, entry, entry):
-        _write_step(db, landing, unchecked=False)  # another run may have cut the date otherwise: then they are its rows
         raise _unaccounted(entry.start, entry)
     anew = landing.rewrite or (known is not None and known.facts.damaged is not None)
     changed = anew or known is None or not _same_rows(known, entry)
@@ -82,7 +93,7 @@ def land_window(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
     for found_at, news in changes_of(landing):
         counts = [found_at, news.late, news.deleted, news.changed, news.lateness.total_seconds()]
         db.execute(f"INSERT INTO hedgerow.changes VALUES ({', '.join('?' * 8)})", [*key, *counts])
-    _write_step(db, landing, unchecked=changed and landing.partial and landing.rows.num_rows > 0)
+    _write_step(db, landing, step, unchecked=changed and landing.partial and landing.rows.num_rows > 0)
     return new
 
 
@@ -131,17 +142,28 @@ def _quarantine(db: duckdb.DuckDBPyConnection, landing: Landing, *, anew: bool) 
         db.unregister("rejects")
 
 
-def _write_step(db: duckdb.DuckDBPyConnection, landing: Landing, *, unchecked: bool) -> None:
-    """A date's step is written once and never changed; *unchecked* notes that it is to be searched."""
+def _step_of(db: duckdb.DuckDBPyConnection, landing: Landing) -> tuple[int, bool] | None:
+    """Step and unchecked of the landing's date, as they are; None for a new date. Raises GenerationConflict.
+
+    Another run may have cut the date otherwise: then the rows that are there are its own.
+    """
     entry, day = landing.entry, landing.entry.start.date()
     row = one(db, f"SELECT step_s, unchecked FROM hedgerow.steps WHERE {DATE}", [entry.project_id, entry.stream, day])
     step_s = int(landing.step.total_seconds())
-    if row is None:
-        values = [entry.project_id, entry.stream, day, step_s, unchecked]
-        db.execute("INSERT INTO hedgerow.steps VALUES (?, ?, ?, ?, ?)", values)
-    elif row[0] != step_s:
+    if row is not None and row[0] != step_s:
         raise errors.GenerationConflict(f"{day} (step)", expected=step_s, found=row[0])
-    elif unchecked and not row[1]:
+    return row and (row[0], row[1])
+
+
+def _write_step(
+    db: duckdb.DuckDBPyConnection, landing: Landing, known: tuple[int, bool] | None, *, unchecked: bool
+) -> None:
+    """A date's step is written once and never changed; *unchecked* notes that it is to be searched."""
+    entry, day = landing.entry, landing.entry.start.date()
+    if known is None:
+        values = [entry.project_id, entry.stream, day, int(landing.step.total_seconds()), unchecked]
+        db.execute("INSERT INTO hedgerow.steps VALUES (?, ?, ?, ?, ?)", values)
+    elif unchecked and not known[1]:
         db.execute(f"UPDATE hedgerow.steps SET unchecked = true WHERE {DATE}", [entry.project_id, entry.stream, day])
 
 

@@ -23,6 +23,7 @@ from sinks.duckdb_file.connection import PLENTY, DuckDBFile, one, transaction
 from sinks.duckdb_file.landing import (
     DATE,
     WINDOW,
+    check_filter,
     land_empty,
     land_window,
     read_entries,
@@ -34,7 +35,7 @@ from sinks.duckdb_file.rows import utc
 from sinks.duckdb_file.schema import format_of, migrate
 from sinks.entries import Changes, Entry, Landing, Note, Rebuild
 from sinks.ledger import Ledger, follows, off_the_list
-from sinks.sink import REJECTS, STORAGE_VERSION, Change, Holding, Run, by_stream, grouped
+from sinks.sink import REJECTS, STORAGE_VERSION, Change, Holding, Run, by_stream, grouped, shared
 
 
 class DuckDBSink:
@@ -150,30 +151,38 @@ class DuckDBSink:
 
     def _land_all(self, landings: Sequence[Landing], *, mark: datetime | None) -> list[Entry]:
         landed: list[Entry] = []
-        with errors.counting(landed), self._file.open() as db:
-            for group in grouped(landings):
-                with transaction(db):
-                    entry = group[-1].entry
-                    self._check_filter(db, entry)
-                    new = land_empty(db, group) if len(group) > 1 else [land_window(db, group[0])]
-                    if mark is not None and group[-1] is landings[-1]:
-                        take_mark(db, entry, mark)
-                landed += new
+        with errors.counting(landed):
+            for share in shared(grouped(landings)):
+                at_end = mark if share[-1][-1] is landings[-1] else None
+                try:
+                    self._commit(share, landed, mark=at_end)
+                except errors.DestinationUnusable:  # of one window: the others can be landed
+                    if len(share) == 1:
+                        raise
+                    for group in share:
+                        self._commit([group], landed, mark=at_end if group is share[-1] else None)
         return landed
 
-    def _check_filter(self, db: duckdb.DuckDBPyConnection, entry: Entry) -> None:
-        """Refuse rows that were read under a filter which a rebuild has replaced meanwhile."""
-        stream = [entry.project_id, entry.stream]
-        row = one(db, "SELECT filter FROM hedgerow.streams WHERE project_id = ? AND stream = ?", stream)
-        expected = self._filters.get((entry.project_id, entry.stream))
-        if row is not None and expected is not None and row[0] != expected:
-            raise errors.FilterChanged(
-                f"the event filter of stream {entry.stream!r} was changed by another run: now {row[0] or 'none'}",
-                hint="run again with the filter that is in force",
-            )
+    def _commit(self, share: Sequence[Sequence[Landing]], landed: list[Entry], *, mark: datetime | None) -> None:
+        """One transaction. What the ledger's rules refuse is left out, and said when the rest is committed."""
+        new: list[Entry] = []
+        refused: errors.SinkError | None = None
+        with self._file.open() as db, transaction(db):
+            entry = share[-1][-1].entry
+            check_filter(db, entry, self._filters.get((entry.project_id, entry.stream)))
+            for group in share:
+                try:
+                    new += land_empty(db, group) if len(group) > 1 else [land_window(db, group[0])]
+                except (errors.GenerationConflict, errors.CoversLess) as exc:
+                    refused = refused or exc
+            if mark is not None and refused is None:
+                take_mark(db, entry, mark)
+        landed += new
+        if refused is not None:
+            raise refused
 
     def duplicates(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
-        with self._file.open(read_only=True) as db:
+        with self._file.open(read_only=True, large=True) as db:
             return queries.duplicates(db, project_id, days)
 
     def note(self, notes: Sequence[Note]) -> list[Note]:
@@ -210,7 +219,7 @@ class DuckDBSink:
     def audit(self, project_id: int, stream: str, start: datetime, end: datetime) -> dict[datetime | None, Holding]:
         if not self.path.exists():
             return {}
-        with self._file.open(read_only=True) as db:
+        with self._file.open(read_only=True, large=True) as db:
             return queries.audit(db, project_id, stream, start, end) if format_of(db) else {}
 
     def changes(self, project_id: int, stream: str) -> list[Change]:
@@ -240,6 +249,9 @@ class DuckDBSink:
 
     def exists(self) -> bool:
         return self.path.exists()
+
+    def held(self) -> AbstractContextManager[None]:
+        return self._file.held()
 
     def stop_waiting(self) -> None:
         self._file.lock_timeout_s = 0.0

@@ -8,12 +8,12 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -24,7 +24,7 @@ from extractors.http.pacing import Limit, Pacing
 from extractors.request import Bucket, events_page
 from extractors.window import Range
 from flows.landing import pipeline
-from flows.landing.ahead import JOINED_BYTES, JOINED_S, Joining, ahead
+from flows.landing.ahead import JOINED_BYTES, Joining, ahead
 from flows.landing.outcome import Log
 from flows.landing.session import STREAM, Listener, Order, Session
 from flows.landing.spool import Spool

@@ -486,7 +486,7 @@ BREAKS = [
     Break(
         "back-off slept through the run's end",
         "extractors/http/client.py",
-        "            self._sleep(min(self.patience.longest_s, again.wait_s + jitter_s))\n",
+        "            self._back_off(min(self.patience.longest_s, again.wait_s + jitter_s))\n",
         "            time.sleep(min(self.patience.longest_s, 0.001 * again.wait_s + jitter_s))\n",
         f"{CLIENT} -k back_off",
     ),
