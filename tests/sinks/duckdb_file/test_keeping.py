@@ -71,6 +71,13 @@ def other(program: str, sink: DuckDBSink) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
 
 
+def gets_in(process: subprocess.Popen[bytes], *, within_s: float = 10) -> bool:
+    """Whether the other process has had the file."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(within_s)
+    return process.returncode == 0
+
+
 def used_until(done: Callable[[], bool], sink: DuckDBSink, *, within_s: float) -> float:
     """Use the file without a pause until *done*; how many seconds that took."""
     begun = time.monotonic()
@@ -95,13 +102,12 @@ def test_uses_that_follow_one_another_share_a_connection(sink, opened):
 
 
 def test_file_is_free_once_nobody_holds_it(sink):
-    """However the block ends."""
+    """At once, however the block ends; DuckDB refuses a reader beside a writer."""
     with suppress(ZeroDivisionError), sink.held():
         sink.save(1, "events", 1)
         sink.save(1, "events", 1 // 0)
 
-    with other(PLAIN, sink) as process:
-        assert process.wait(timeout=20) == 0
+    duckdb.connect(str(sink.path), read_only=True).close()
 
 
 def test_idle_file_is_closed(sink):
@@ -109,7 +115,7 @@ def test_idle_file_is_closed(sink):
     with sink.held():
         sink.save(1, "events", 1)
         with other(PLAIN, sink) as process:
-            assert process.wait(timeout=20) == 0
+            assert gets_in(process)
 
 
 def test_hedgerow_that_waits_gets_in_between_uses(sink):
@@ -124,7 +130,7 @@ def test_other_programs_get_in_now_and_then(sink, monkeypatch):
     """A plain connection that is tried again and again, during uses without a pause."""
     monkeypatch.setattr(keeping, "OPEN_S", 1.0)
     with sink.held(), other(PLAIN, sink) as process:
-        used_until(lambda: process.poll() is not None, sink, within_s=20)
+        used_until(lambda: process.poll() is not None, sink, within_s=10)
         assert process.returncode == 0
 
 
