@@ -14,6 +14,7 @@ import polars as pl
 from transforms.schema import DIGESTED
 
 MODULUS = 2**64
+SLICE_ROWS = 2_000
 _PRIME = 1_000_003
 
 
@@ -69,10 +70,10 @@ def row_hashes(rows: pl.DataFrame) -> pl.Series:
     The text hashed is, column by column, `<bytes>:<text>` or `~` for null; timestamps as µs since 1970. MD5 because
     DuckDB has it too, so that anyone can recompute it in SQL (docs/ledger.md); it is no secret.
     """
-    if rows.is_empty():
-        return pl.Series("_h", dtype=pl.UInt64)
-    texts = rows.select(pl.concat_str([part for name in DIGESTED for part in _hashed(rows[name])]).cast(pl.Binary))
-    digests = [hashlib.md5(text, usedforsecurity=False).digest() for text in texts.to_series().to_list()]
+    digests: list[bytes] = []
+    for part in rows.iter_slices(SLICE_ROWS):  # the texts are as large as the rows
+        texts = part.select(pl.concat_str([one for name in DIGESTED for one in _hashed(part[name])]).cast(pl.Binary))
+        digests += [hashlib.md5(text, usedforsecurity=False).digest() for text in texts.to_series()]
     first_eight = pl.Series("_h", digests, dtype=pl.Binary).bin.slice(0, 8)
     return first_eight.bin.reinterpret(dtype=pl.UInt64, endianness="big")
 
