@@ -13,8 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-BATCHES_AHEAD = 2
-JOINED_BYTES = 8 * 2**20
+BATCHES_AHEAD = 1
 JOINED_S = 0.5
 T = TypeVar("T")
 U = TypeVar("U")
@@ -24,12 +23,13 @@ U = TypeVar("U")
 class Joining(Generic[T, U]):
     """How items are joined: *join* makes one of several, in the reading thread; *size_of*: bytes of one.
 
-    They are handed over as soon as they weigh JOINED_BYTES, or when the first has waited for JOINED_S; and before every wait:
+    They are handed over as soon as they weigh *most* bytes, or when the first has waited for JOINED_S; and before every wait:
     within *resting* the function that is given is called ahead of each.
     """
 
     join: Callable[[list[T]], U]
     size_of: Callable[[T], int]
+    most: int
     resting: Callable[[Callable[[], None]], AbstractContextManager[None]] = lambda before: nullcontext()
     clock: Callable[[], float] = time.monotonic
 
@@ -66,7 +66,7 @@ class _Handover(Generic[T, U]):
             self._held_since = now
         self._held.append(item)
         self._held_bytes += self._joining.size_of(item)
-        if self._held_bytes >= JOINED_BYTES or now - self._held_since >= JOINED_S:
+        if self._held_bytes >= self._joining.most or now - self._held_since >= JOINED_S:
             self._hand_over()
 
     def _hand_over(self) -> None:

@@ -104,11 +104,11 @@ def read(
         passage = joined([one.passage for one in found])
         return _Staged(typed(passage.rows), pa.concat_tables([one.later for one in found]), passage)
 
-    joining = Joining(staged_of, lambda one: one.passage.rows.nbytes, reader.resting)
+    joining = Joining(staged_of, lambda one: one.passage.rows.nbytes, session.held.joined, reader.resting)
     served_at = max(now, reader.served_at or now)
     passages = reader.sweep(sweep.range, window_end=plan.window_ends(sweep.targets), hours=hours)
     with (
-        Spool(session.spool, STAGED) as spool,
+        Spool(session.spool, STAGED, max_memory_bytes=session.held.spool) as spool,
         ahead(map(looked_up, passages), joining, interrupted=reader.interrupted) as staged,
     ):
         cutter = _Cutter(sweep, spool, settled_by=now - order.settle, served_at=served_at, older=older)

@@ -22,8 +22,8 @@ from sinks import durable, errors
 from sinks.duckdb_file.keeping import place_of, wanted
 from sinks.sink import STORAGE_VERSION
 
+MEMORY_LIMIT = "128MB"
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
-    "memory_limit": "128MB",
     "threads": 1,  # the reading thread needs the other processor
     "preserve_insertion_order": False,
 }
@@ -50,6 +50,7 @@ class DuckDBFile:
         lock_timeout_s: float,
         on_wait: Callable[[str], None],
         storage_version: str = STORAGE_VERSION,
+        memory_limit: str = MEMORY_LIMIT,
     ) -> None:
         self.path = path.absolute()
         self._wal = self.path.with_name(self.path.name + ".wal")
@@ -58,7 +59,7 @@ class DuckDBFile:
         self._made_as: dict[str, str | bool | int | float | list[str]] = {
             "storage_compatibility_version": storage_version
         }
-        self.memory_limit = CONFIG["memory_limit"]
+        self.memory_limit = memory_limit
         self._place = place_of(self.path)
 
     def held(self) -> AbstractContextManager[None]:

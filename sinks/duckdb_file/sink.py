@@ -19,7 +19,7 @@ import pyarrow as pa
 from sinks import errors, queries
 from sinks.destination import Table
 from sinks.duckdb_file import contents, tables
-from sinks.duckdb_file.connection import PLENTY, DuckDBFile, one, transaction
+from sinks.duckdb_file.connection import MEMORY_LIMIT, PLENTY, DuckDBFile, one, transaction
 from sinks.duckdb_file.landing import (
     DATE,
     WINDOW,
@@ -40,7 +40,7 @@ from sinks.sink import REJECTS, STORAGE_VERSION, Change, Holding, Run, by_stream
 
 class DuckDBSink:
     """A DuckDB file. *lock_timeout_s*: how long to wait for another process; *on_wait* hears the holder once;
-    *storage_version*: of a new file, the DuckDB that can read it."""
+    *storage_version*: of a new file, the DuckDB that can read it; *memory_limit*: DuckDB's, while it lands."""
 
     def __init__(
         self,
@@ -49,8 +49,15 @@ class DuckDBSink:
         lock_timeout_s: float = 60.0,
         on_wait: Callable[[str], None] = lambda holder: None,
         storage_version: str = STORAGE_VERSION,
+        memory_limit: str = MEMORY_LIMIT,
     ) -> None:
-        self._file = DuckDBFile(path, lock_timeout_s=lock_timeout_s, on_wait=on_wait, storage_version=storage_version)
+        self._file = DuckDBFile(
+            path,
+            lock_timeout_s=lock_timeout_s,
+            on_wait=on_wait,
+            storage_version=storage_version,
+            memory_limit=memory_limit,
+        )
         self.path = self._file.path
         self.name, self.home, self.spool_directory = self.path.name, self.path.parent, self.path.parent
         self._filters: dict[tuple[int, str], str] = {}

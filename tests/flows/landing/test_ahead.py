@@ -11,7 +11,7 @@ import pytest
 from extractors.errors import SourceError
 from extractors.request import Bucket
 from extractors.window import Range
-from flows.landing.ahead import JOINED_BYTES, JOINED_S, Joining, ahead
+from flows.landing.ahead import JOINED_S, Joining, ahead
 from tests.extractors.pages import Pages, budget_of, reader_of, spread
 
 START, END = datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC)
@@ -27,7 +27,7 @@ class Hands:
     before: Callable[[], None] = field(default=lambda: None)
 
     def joining(self) -> Joining[int, list[int]]:
-        return Joining(list, lambda item: self.weight, self.resting, self.clock)
+        return Joining(list, lambda item: self.weight, 9, self.resting, self.clock)
 
     def clock(self) -> float:
         self.now_s += self.each_s
@@ -40,8 +40,8 @@ class Hands:
 
 
 TOGETHER = [
-    pytest.param(JOINED_BYTES, 0.0, [[0], [1], [2], [3], [4], [5]], id="large ones each by itself"),
-    pytest.param(JOINED_BYTES // 3 + 1, 0.0, [[0, 1, 2], [3, 4, 5]], id="until they are large"),
+    pytest.param(9, 0.0, [[0], [1], [2], [3], [4], [5]], id="large ones each by itself"),
+    pytest.param(3, 0.0, [[0, 1, 2], [3, 4, 5]], id="until they are large"),
     pytest.param(1, 0.0, [[0, 1, 2, 3, 4, 5]], id="small ones together"),
     pytest.param(1, JOINED_S / 2, [[0, 1, 2], [3, 4, 5]], id="as long as the first may wait"),
 ]
@@ -91,7 +91,7 @@ def test_error_of_joining_is_raised_once():
         tried.append(held)
         raise ValueError("no")
 
-    with ahead(iter([1]), Joining(join, lambda item: JOINED_BYTES)) as read, pytest.raises(ValueError, match="no"):
+    with ahead(iter([1]), Joining(join, lambda item: 1, 1)) as read, pytest.raises(ValueError, match="no"):
         next(read)
     assert tried == [[1]]
 

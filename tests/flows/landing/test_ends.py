@@ -24,7 +24,7 @@ from extractors.http.pacing import Limit, Pacing
 from extractors.request import Bucket, events_page
 from extractors.window import Range
 from flows.landing import pipeline
-from flows.landing.ahead import JOINED_BYTES, Joining, ahead
+from flows.landing.ahead import Joining, ahead
 from flows.landing.outcome import Log
 from flows.landing.session import STREAM, Listener, Order, Session
 from flows.landing.spool import Spool
@@ -34,7 +34,7 @@ from sinks.memory import MemorySink
 from tests.extractors.pages import Pages, budget_of, reader_of, spread
 
 START, END, NOW = datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC), datetime(2026, 3, 20, tzinfo=UTC)
-EACH: Joining[Any, Any] = Joining(lambda held: held[0], lambda item: JOINED_BYTES)  # each by itself
+EACH: Joining[Any, Any] = Joining(lambda held: held[0], lambda item: 1, 1)  # each by itself
 ROWS = pa.table({"n": pa.array(range(20_000), pa.int64())})
 
 # A real kernel refuses: no file may grow beyond the limit, as with a quota.
