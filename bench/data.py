@@ -45,7 +45,7 @@ SHORT = '{{"$lib":"posthog-python","n":{n},"price":{n}.5,"$insert_id":"{a}"}}'
 LONG = (
     json.dumps(WEB, ensure_ascii=False).replace("{", "{{").replace("}", "}}")[:-2]
     + ',"$current_url":"https://shop.example{path}?utm_source=news&n={n}","$pathname":"{path}","$insert_id":"{a}",'
-    '"$session_id":"{b}","$device_id":"{c}","$viewport_width":{n},"title":"Shop – coats, shoes ✓","price":{n}.25}}'
+    '"$session_id":"{b}","$device_id":"{c}","$window_id":"{d}","$viewport_width":{n},"title":"Shop ✓","price":{n}.25}}'
 )
 SHAPES = {1000: LONG, 330: SHORT}
 """Properties by the bytes that a row has, more or less."""
@@ -173,8 +173,8 @@ def _chunks(kind: Kind, micros: Numbers) -> Iterator[tuple[int, list[list[str]]]
     for at in range(0, kind.rows, CHUNK):
         times = micros[at : at + CHUNK]
         count = len(times)
-        drawn = rng.bytes(40 * count).hex()
-        words = [drawn[place : place + 80] for place in range(0, 80 * count, 80)]
+        drawn = rng.bytes(56 * count).hex()
+        words = [drawn[place : place + 112] for place in range(0, 112 * count, 112)]
         names = [NAMES[one] for one in rng.integers(len(NAMES), size=count)]
         paths = [PATHS[one] for one in rng.integers(len(PATHS), size=count)]
         people = [f"user-{one}" for one in rng.integers(kind.rows // 20 + 1, size=count)]
@@ -183,7 +183,7 @@ def _chunks(kind: Kind, micros: Numbers) -> Iterator[tuple[int, list[list[str]]]
             for ms, word in zip((times // 1000).tolist(), words, strict=True)
         ]
         properties = [
-            shape.format(n=number, path=path, a=word[18:34], b=word[34:48], c=word[48:])
+            shape.format(n=number, path=path, a=word[18:34], b=word[34:48], c=word[48:80], d=word[80:])
             for number, path, word in zip(range(at, at + count), paths, words, strict=True)
         ]
         yield at, [uuids, names, people, properties, [CHAIN if name == "$autocapture" else "" for name in names]]

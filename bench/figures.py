@@ -23,16 +23,16 @@ class Line:
     wall_s: float
     cpu_s: float
     peak_mb: float
-    server_s: float
-    requests: int
-    load: float
-    of_wall: float | None
-    of_cpu: float | None
-    source_rows: int
-    landed_rows: int | None
-    missing: int | None
-    extra: int | None
-    fault: str
+    server_s: float = 0.0
+    requests: int = 0
+    load: float = 0.0
+    of_wall: float | None = None
+    of_cpu: float | None = None
+    source_rows: int | None = None
+    landed_rows: int | None = None
+    missing: int | None = None
+    extra: int | None = None
+    fault: str = ""
 
 
 def lines(suite: str, case: Case, found: Sequence[Round]) -> list[Line]:

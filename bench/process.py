@@ -14,6 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PEAK_EVERY_S = 0.02
+SAID_BYTES = 10_000
 PEAK = re.compile(r"VmHWM:\s+(\d+)")
 
 
@@ -34,9 +35,14 @@ def environment(**more: str) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT)} | more
 
 
-def measured(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout_s: float = 1800) -> Cost:
-    """Run *command* to its end. Raises TimeoutError after *timeout_s*; *said* is all that it printed."""
-    with tempfile.TemporaryFile() as out:
+def measured(
+    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeout_s: float = 1800, output: Path | None = None
+) -> Cost:
+    """Run *command* to its end. Raises TimeoutError after *timeout_s*; *said* is the end of what it printed.
+
+    *output*: where that is kept.
+    """
+    with output.open("w+b") if output else tempfile.TemporaryFile() as out:
         began = time.perf_counter()
         child = subprocess.Popen(command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         watch = _Peak(child.pid, timeout_s)
@@ -48,7 +54,7 @@ def measured(command: Sequence[str], *, env: Mapping[str, str], cwd: Path, timeo
         child.returncode = os.waitstatus_to_exitcode(status)
         if watch.late:
             raise TimeoutError(f"{command[:4]} took more than {timeout_s:.0f} s")
-        out.seek(0)
+        out.seek(max(0, out.seek(0, os.SEEK_END) - SAID_BYTES))
         said = out.read().decode(errors="replace")
     return Cost(wall_s, used.ru_utime + used.ru_stime, watch.peak_kb / 1024, child.returncode, said)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench.data import Kind
-from bench.whole import DUCKDB, LAKE, LIMIT, Case, Contestant
+from bench.peers import AIRBYTE_JSONL, DLT
+from bench.whole import DUCKDB, LAKE, LIMIT, S3, Case, Contestant
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,10 @@ class Suite:
     quick: bool = False
     default: bool = True
 
+    def of(self, rows: int) -> Suite:
+        """The same with *rows*."""
+        return replace(self, case=replace(self.case, kind=replace(self.case.kind, rows=rows)))
+
 
 SMALL, LARGE, SHORT = Kind(200_000), Kind(2_000_000), Kind(2_000_000, 330)
 
@@ -25,7 +30,8 @@ SUITES = {
     "quick-1000": Suite(Case(SMALL, 1_000), (LIMIT, DUCKDB), rounds=1, quick=True),
     "quick-10000": Suite(Case(SMALL, 10_000), (LIMIT, DUCKDB), rounds=1, quick=True),
     "pages-1000": Suite(Case(SMALL, 1_000), (LIMIT, DUCKDB)),
-    "pages-10000": Suite(Case(SMALL, 10_000), (LIMIT, DUCKDB, LAKE)),
+    "pages-10000": Suite(Case(SMALL, 10_000), (LIMIT, DUCKDB, LAKE, S3)),
+    "peers": Suite(Case(SMALL, 10_000), (LIMIT, DUCKDB, DLT, AIRBYTE_JSONL), rounds=1),
     "pages-50000": Suite(Case(SMALL, 50_000), (LIMIT, DUCKDB)),
     "latency-50": Suite(Case(SMALL, 1_000, 0.05), (LIMIT, DUCKDB), rounds=1),
     "latency-200": Suite(Case(SMALL, 10_000, 0.2), (LIMIT, DUCKDB), rounds=1),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bench import store
 from bench.data import Kind
 from bench.process import ROOT, Cost, environment, measured
 from bench.source import KEY, Source
@@ -50,13 +51,14 @@ class Task:
 class Contestant:
     """*run* does the work, measured; *landed* looks afterwards at what is there.
 
-    *ours*: it must land every row, and the server must be fast enough for it.
+    *ours*: it must land every row, and the server must be fast enough for it. *available*: why it cannot run, or empty.
     """
 
     name: str
     run: Callable[[Task], Cost]
     landed: Callable[[Task, Cost], Landed]
     ours: bool = False
+    available: Callable[[], str] = lambda: ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def rounds(case: Case, source: Source, contestants: Sequence[Contestant], *, cou
     """*count* rounds of *case*."""
     for number in range(count):
         found = Round()
-        for contestant in contestants:
+        for contestant in (one for one in contestants if not one.available()):
             found.samples.append(_sample(contestant, case, source, number))
         limit = next((one for one in found.samples if one.contestant == LIMIT.name), None)
         counted = {LIMIT.name, *(one.name for one in contestants if one.ours)}
@@ -131,10 +133,14 @@ def day(micros: int) -> str:
 
 
 def _limit(task: Task) -> Cost:
-    # From a second before: the bound is exclusive.
-    bounds = [datetime.fromtimestamp(micros / 1e6, UTC).isoformat() for micros in edges(task.case.kind)]
+    bounds = map(instant, edges(task.case.kind))
     command = [sys.executable, "-m", "bench.limit", task.url, *bounds, str(task.case.page)]
     return measured(command, env=environment(), cwd=ROOT)
+
+
+def instant(micros: int) -> str:
+    """ISO 8601 of µs since 1970."""
+    return datetime.fromtimestamp(micros / 1e6, UTC).isoformat()
 
 
 def edges(kind: Kind) -> tuple[int, int]:
@@ -172,10 +178,27 @@ def _in_file(task: Task, cost: Cost) -> Landed:
 
 def _in_lake(task: Task, cost: Cost) -> Landed:
     del cost
-    files = f"read_parquet('{task.home}/lake/events/**/*.parquet', hive_partitioning = true)"
-    return compared(task.case.kind.truth, files)
+    return in_files(task, task.home / "lake")
+
+
+def in_files(task: Task, lake: Path) -> Landed:
+    """What the Parquet files below *lake* hold."""
+    return compared(task.case.kind.truth, f"read_parquet('{lake}/events/**/*.parquet', hive_partitioning = true)")
+
+
+def _to_s3(task: Task) -> Cost:
+    with store.running() as address:
+        cost = hedgerow(task, f"s3://{store.BUCKET}/lake", **store.KEYS, AWS_ENDPOINT_URL=address)
+        store.downloaded(address, "lake/events", task.home)  # the server forgets all when it ends
+    return cost
+
+
+def _in_s3(task: Task, cost: Cost) -> Landed:
+    del cost
+    return in_files(task, task.home / "lake")
 
 
 LIMIT = Contestant("limit", _limit, _read)
 DUCKDB = Contestant("hedgerow → DuckDB", lambda task: hedgerow(task, "duckdb:it.duckdb"), _in_file, ours=True)
 LAKE = Contestant("hedgerow → lake", lambda task: hedgerow(task, "file:lake"), _in_lake, ours=True)
+S3 = Contestant("hedgerow → S3 lake", _to_s3, _in_s3, ours=True)
