@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 
 import duckdb
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from sinks import errors
 from sinks.duckdb_file.connection import one
-from sinks.duckdb_file.rows import TIMES, entry_of, ledger_table, ledger_values, utc
+from sinks.duckdb_file.rows import TIMES, entries_of, ledger_table, ledger_values, utc
 from sinks.duckdb_file.schema import ADDED_COLUMNS, ALL_COLUMNS, COLUMNS, SINCE, format_of
 from sinks.entries import Entry, Landing, Removal
 from sinks.ledger import REMOVALS_KEPT, Ledger, marks_after, marks_kept, recent
@@ -185,7 +185,12 @@ def _write_steps(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> 
         db.unregister("new_steps")
 
 
-def read_ledger(db: duckdb.DuckDBPyConnection, project_id: int, stream: str) -> Ledger:
+def read_ledger(
+    db: duckdb.DuckDBPyConnection, project_id: int, stream: str, entries: Mapping[datetime, Entry] | None = None
+) -> Ledger:
+    """Everything known of the stream. *entries*: those of it, where they were read before."""
+    if entries is None:
+        entries = {entry.start: entry for entry in read_entries(db, project_id, stream)}
     of = [project_id, stream]
     where = "WHERE project_id = ? AND stream = ?"
     steps = db.execute(f"SELECT date, step_s, unchecked FROM hedgerow.steps {where}", of).fetchall()
@@ -198,7 +203,7 @@ def read_ledger(db: duckdb.DuckDBPyConnection, project_id: int, stream: str) -> 
         removals = [Removal(utc(start), utc(at), rows) for start, at, rows in found.fetchall()]
     saved = one(db, "SELECT value FROM hedgerow.meta WHERE key = ?", [f"saved:{project_id}:{stream}"])
     return Ledger(
-        entries={entry.start: entry for entry in read_entries(db, project_id, stream)},
+        entries=entries,
         steps=known,
         marks=marks_kept(utc(row[0]) for row in marks),
         unchecked=frozenset(day for day, _, unchecked in steps if unchecked),
@@ -229,7 +234,7 @@ def read_entries(
     columns = ", ".join([*(f"epoch_us({name})" if name in TIMES else name for name in names), *missing])
     where = f"WHERE project_id = ? AND stream = ? {more}"
     rows = db.execute(f"SELECT {columns} FROM hedgerow.windows {where}", [project_id, stream, *values]).fetchall()
-    return [entry_of(row) for row in rows]
+    return entries_of(rows)
 
 
 def rewrite(db: duckdb.DuckDBPyConnection, entries: Sequence[Entry]) -> None:

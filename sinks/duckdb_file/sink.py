@@ -20,6 +20,7 @@ from sinks import errors, queries
 from sinks.destination import Table
 from sinks.duckdb_file import contents, tables
 from sinks.duckdb_file.connection import MEMORY_LIMIT, PLENTY, DuckDBFile, one, transaction
+from sinks.duckdb_file.known import Known, count
 from sinks.duckdb_file.landing import (
     DATE,
     WINDOW,
@@ -31,9 +32,10 @@ from sinks.duckdb_file.landing import (
     rewrite,
     take_mark,
 )
+from sinks.duckdb_file.prepare import prepare
 from sinks.duckdb_file.rows import utc
 from sinks.duckdb_file.schema import format_of, migrate
-from sinks.entries import Changes, Entry, Landing, Note, Rebuild
+from sinks.entries import Changes, Entry, Landing, Note
 from sinks.ledger import Ledger, follows, off_the_list
 from sinks.sink import REJECTS, STORAGE_VERSION, Change, Holding, Run, by_stream, grouped, shared
 
@@ -61,10 +63,11 @@ class DuckDBSink:
         self.path = self._file.path
         self.name, self.home, self.spool_directory = self.path.name, self.path.parent, self.path.parent
         self._filters: dict[tuple[int, str], str] = {}
+        self._entries = Known()
 
     def prepare(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool) -> None:
         with self._file.open_whole() as db, transaction(db):
-            self._prepare(db, project_id, stream, host=host, event_filter=event_filter, rebuild=rebuild)
+            prepare(db, self.path.name, project_id, stream, host=host, event_filter=event_filter, rebuild=rebuild)
         self._filters[project_id, stream] = event_filter
 
     def check(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
@@ -80,47 +83,9 @@ class DuckDBSink:
         with self._file.open_whole() as db:
             db.execute("BEGIN")
             try:
-                self._prepare(db, project_id, stream, host=host, event_filter=event_filter, rebuild=rebuild)
+                prepare(db, self.path.name, project_id, stream, host=host, event_filter=event_filter, rebuild=rebuild)
             finally:
                 db.execute("ROLLBACK")
-
-    def _prepare(
-        self,
-        db: duckdb.DuckDBPyConnection,
-        project_id: int,
-        stream: str,
-        *,
-        host: str,
-        event_filter: str,
-        rebuild: bool,
-    ) -> None:
-        migrate(db, self.path.name)
-        known = one(db, "SELECT value FROM hedgerow.meta WHERE key = ?", [f"host:{project_id}"])
-        if known is None:
-            db.execute("INSERT INTO hedgerow.meta VALUES (?, ?)", [f"host:{project_id}", host])
-        elif known[0] != host:
-            raise errors.HostChanged(
-                f"project {project_id} in {self.path.name} comes from {known[0]}, not from {host}",
-                hint="use another destination for another PostHog host",
-            )
-        row = one(db, "SELECT filter FROM hedgerow.streams WHERE project_id = ? AND stream = ?", [project_id, stream])
-        if row is None:
-            if stream != "events":
-                tables.check_free(db, stream)
-            db.execute("INSERT INTO hedgerow.streams VALUES (?, ?, ?, NULL)", [project_id, stream, event_filter])
-        elif row[0] != event_filter and not rebuild:
-            raise errors.FilterChanged(
-                f"stream {stream!r} of project {project_id} was landed with the event filter {row[0] or 'none'}, "
-                f"now it is {event_filter or 'none'}",
-                hint="go back to the old filter, or land everything again with --rebuild",
-            )
-        if rebuild:
-            db.execute(
-                "UPDATE hedgerow.streams SET filter = ? WHERE project_id = ? AND stream = ?",
-                [event_filter, project_id, stream],
-            )
-            stale = [follows(entry, Rebuild()) for entry in read_entries(db, project_id, stream)]
-            rewrite(db, [entry for entry in stale if isinstance(entry, Entry)])
 
     def ledger(self, project_id: int, stream: str) -> Ledger:
         if not self.path.exists():
@@ -128,7 +93,7 @@ class DuckDBSink:
         with self._file.open(read_only=True) as db:
             if not format_of(db):
                 return Ledger()
-            return read_ledger(db, project_id, stream)
+            return read_ledger(db, project_id, stream, self._entries.read(db, (project_id, stream)))
 
     def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
         try:
@@ -173,9 +138,11 @@ class DuckDBSink:
     def _commit(self, share: Sequence[Sequence[Landing]], landed: list[Entry], *, mark: datetime | None) -> None:
         """One transaction. What the ledger's rules refuse is left out, and said when the rest is committed."""
         new: list[Entry] = []
+        stream = share[-1][-1].entry.key[:2]
         refused: errors.SinkError | None = None
         with self._file.open() as db, transaction(db):
             entry = share[-1][-1].entry
+            number = count(db, stream)
             check_filter(db, entry, self._filters.get((entry.project_id, entry.stream)))
             for group in share:
                 try:
@@ -184,8 +151,10 @@ class DuckDBSink:
                     refused = refused or exc
             if mark is not None and refused is None:
                 take_mark(db, entry, mark)
+        self._entries.changed(stream, number, new)
         landed += new
         if refused is not None:
+            self._entries.forget(stream)
             raise refused
 
     def duplicates(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
@@ -196,9 +165,11 @@ class DuckDBSink:
         left: list[Note] = []
         if not notes:
             return left
+        changed: dict[tuple[int, str], int] = {}
         with self._file.open() as db, transaction(db):
             new: dict[tuple[int, str, datetime], Entry] = {}
             for (project_id, stream), some in by_stream(notes):
+                changed[project_id, stream] = count(db, (project_id, stream))
                 starts = [note.known.start for note in some]
                 inside = "AND window_start BETWEEN ? AND ?"
                 found = read_entries(db, project_id, stream, inside, [min(starts), max(starts)])
@@ -211,6 +182,10 @@ class DuckDBSink:
                     else:
                         left.append(note)
             rewrite(db, list(new.values()))
+        for of, number in changed.items():
+            self._entries.changed(of, number, [entry for entry in new.values() if entry.key[:2] == of])
+        for note in left:
+            self._entries.forget(note.known.key[:2])
         return left
 
     def save(self, project_id: int, stream: str, pages: int) -> None:
