@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from extractors.simulator.data.dataset import CHAIN, WEB
 from extractors.simulator.data.elements import elements_text
 
-VERSION = 1  # of what a seed makes; another one is another set
+VERSION = 2  # of what a seed makes; another one is another set
 SEED = 20
 BLOCK_ROWS = 64
 END = datetime(2025, 3, 1, tzinfo=UTC)
@@ -41,11 +41,13 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 
 NAMES = ("$pageview", "$pageleave", "$autocapture", "$identify", "purchase", "$feature_flag_called", "survey sent")
 PATHS = ("/", "/pricing", "/docs/install", "/shop/shoes", "/shop/coats", "/checkout", "/account/orders", "/blog")
-SHORT = '{{"$lib":"posthog-python","n":{n},"price":{n}.5,"$insert_id":"{a}"}}'
+SHORT = '{{"n":{n},"price":{n}.5,"$insert_id":"{a}"}}'
 LONG = (
-    json.dumps(WEB, ensure_ascii=False).replace("{", "{{").replace("}", "}}")[:-2]
+    json.dumps({name: value for name, value in WEB.items() if name != "$raw_user_agent"}, ensure_ascii=False)
+    .replace("{", "{{")
+    .replace("}", "}}")[:-2]
     + ',"$current_url":"https://shop.example{path}?utm_source=news&n={n}","$pathname":"{path}","$insert_id":"{a}",'
-    '"$session_id":"{b}","$device_id":"{c}","$window_id":"{d}","$viewport_width":{n},"title":"Shop ✓","price":{n}.25}}'
+    '"$session_id":"{b}","$device_id":"{c}","$window_id":"{d}","token":"{e}","title":"Shop ✓","price":{n}.25}}'
 )
 SHAPES = {1000: LONG, 330: SHORT}
 """Properties by the bytes that a row has, more or less."""
@@ -158,10 +160,10 @@ def _make(kind: Kind, directory: Path) -> None:
 
 
 def _times(kind: Kind) -> Numbers:
-    """Ascending, never a whole second; every 500th row or so shares its time with the four behind it."""
+    """Ascending, never a whole second; every 100th row or so shares its time with the four behind it."""
     rng = np.random.default_rng([SEED, kind.rows])
     micros = np.sort(rng.integers(kind.start_us, kind.end_us, kind.rows) // 1000 * 1000 + 1)
-    for first in np.flatnonzero(rng.random(kind.rows) < 1 / 500):
+    for first in np.flatnonzero(rng.random(kind.rows) < 1 / 100):
         micros[first : first + 5] = micros[first]
     return micros
 
@@ -173,8 +175,8 @@ def _chunks(kind: Kind, micros: Numbers) -> Iterator[tuple[int, list[list[str]]]
     for at in range(0, kind.rows, CHUNK):
         times = micros[at : at + CHUNK]
         count = len(times)
-        drawn = rng.bytes(56 * count).hex()
-        words = [drawn[place : place + 112] for place in range(0, 112 * count, 112)]
+        drawn = rng.bytes(80 * count).hex()
+        words = [drawn[place : place + 160] for place in range(0, 160 * count, 160)]
         names = [NAMES[one] for one in rng.integers(len(NAMES), size=count)]
         paths = [PATHS[one] for one in rng.integers(len(PATHS), size=count)]
         people = [f"user-{one}" for one in rng.integers(kind.rows // 20 + 1, size=count)]
@@ -183,7 +185,7 @@ def _chunks(kind: Kind, micros: Numbers) -> Iterator[tuple[int, list[list[str]]]
             for ms, word in zip((times // 1000).tolist(), words, strict=True)
         ]
         properties = [
-            shape.format(n=number, path=path, a=word[18:34], b=word[34:48], c=word[48:80], d=word[80:])
+            shape.format(n=number, path=path, a=word[18:34], b=word[34:48], c=word[48:80], d=word[80:112], e=word[112:])
             for number, path, word in zip(range(at, at + count), paths, words, strict=True)
         ]
         yield at, [uuids, names, people, properties, [CHAIN if name == "$autocapture" else "" for name in names]]
