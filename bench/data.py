@@ -33,6 +33,7 @@ BLOCK_ROWS = 64
 END = datetime(2025, 3, 1, tzinfo=UTC)
 ROWS_PER_DAY = 16_667  # whatever the number of rows: a larger set is a longer history
 DAY_US = 86_400_000_000
+HOUR_US = 3_600_000_000
 CREATED_US = 1_500_000  # after its time an event is stored
 PRIME = 1_000_003
 SUMS = ("x", "t", "xt", "xn", "m")  # as hedgerow's probe sums them
@@ -127,7 +128,8 @@ def kept(kind: Kind) -> DataSet:
 
 def _make(kind: Kind, directory: Path) -> None:
     micros = _times(kind)
-    lengths, uuids, weights, totals = [0], [], [], [0]
+    lengths, digits, weights, totals = [np.zeros(1, np.int64)], [], [], [0]
+    least: dict[int, str] = {}
     crcs, crc, packer = [0], 0, zlib.compressobj(6, zlib.DEFLATED, -15)
     schema = pa.schema(
         [(name, pa.string()) for name in ("uuid", "event", "distinct_id", "properties", "elements_chain")]
@@ -142,20 +144,23 @@ def _make(kind: Kind, directory: Path) -> None:
             arrays = [pa.array(column, pa.string()) for column in columns]
             truth.write_table(pa.table([*arrays[:3], times, *arrays[3:]], schema=schema))
             texts = _rows(columns, np.datetime_as_string(micros[at : at + CHUNK].astype("M8[us]")).tolist())
-            lengths += map(len, texts)
-            uuids += columns[0]
-            weights += [len(event) + 31 * len(who) for event, who in zip(columns[1], columns[2], strict=True)]
+            lengths.append(np.array([len(text) for text in texts], np.int64))
+            digits.append(np.array([int(uuid[-10:], 16) for uuid in columns[0]], np.uint64))
+            named = zip(columns[1], columns[2], strict=True)
+            weights.append(np.array([len(event) + 31 * len(who) for event, who in named], np.uint64))
+            for hour, uuid in zip((micros[at : at + CHUNK] // HOUR_US).tolist(), columns[0], strict=True):
+                least[hour] = min(least.get(hour, uuid), uuid)
             for first in range(0, len(texts), BLOCK_ROWS):
                 block = b"".join(texts[first : first + BLOCK_ROWS])
                 crc = zlib.crc32(block, crc)
                 crcs.append(crc)
                 totals.append(totals[-1] + blocks.write(packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)))
-    arrays_of = {"micros": micros, "ends": np.cumsum(lengths, dtype=np.int64)}
+    arrays_of = {"micros": micros, "ends": np.cumsum(np.concatenate(lengths))}
     arrays_of |= {"block_at": np.array(totals, np.int64), "block_crc": np.array(crcs, np.uint32)}
-    arrays_of |= _sums(micros, np.array([int(one[-10:], 16) for one in uuids], np.uint64), np.array(weights, np.uint64))
+    arrays_of |= _sums(micros, np.concatenate(digits), np.concatenate(weights))
     for name, array in arrays_of.items():
         np.save(directory / f"{name}.npy", array)
-    facts = {"rows": kind.rows, "bytes": int(sum(lengths)), "packed": totals[-1], "least": _least(micros, uuids)}
+    facts = {"rows": kind.rows, "bytes": int(arrays_of["ends"][-1]), "packed": totals[-1], "least": least}
     (directory / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -209,10 +214,3 @@ def _sums(micros: Numbers, x: Numbers, weights: Numbers) -> dict[str, Numbers]:
     m = ((micros + CREATED_US) % DAY_US).astype(np.uint64)
     columns = {"x": x, "t": t, "xt": x % prime * (t % prime), "xn": x % prime * weights, "m": m}
     return {f"sum_{name}": np.concatenate([[np.uint64(0)], np.cumsum(column)]) for name, column in columns.items()}
-
-
-def _least(micros: Numbers, uuids: list[str]) -> dict[int, str]:
-    """The least uuid of every UTC hour since 1970 that has any row."""
-    hours, first = np.unique(micros // 3_600_000_000, return_index=True)
-    ends = [*first[1:].tolist(), len(uuids)]
-    return {hour: min(uuids[start:end]) for hour, start, end in zip(hours.tolist(), first.tolist(), ends, strict=True)}
