@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.data import CREATED_US, DAY_US, SUMS, DataSet, Numbers
+from bench.data import CREATED_US, DAY_US, HOUR_US, SUMS, DataSet, Numbers
 
-HOUR_US = 3_600_000_000
 WRAP = 2**64
 INSTANT = r"toDateTime64\('([^']+)', 6, 'UTC'\)"
 BETWEEN = re.compile(rf"timestamp >= {INSTANT} AND timestamp < {INSTANT}")

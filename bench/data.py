@@ -27,12 +27,13 @@ import pyarrow.parquet as pq
 from extractors.simulator.data.dataset import CHAIN, WEB
 from extractors.simulator.data.elements import elements_text
 
-VERSION = 1  # of what a seed makes; another one is another set
+VERSION = 2  # of what a seed makes; another one is another set
 SEED = 20
 BLOCK_ROWS = 64
 END = datetime(2025, 3, 1, tzinfo=UTC)
 ROWS_PER_DAY = 16_667  # whatever the number of rows: a larger set is a longer history
 DAY_US = 86_400_000_000
+HOUR_US = 3_600_000_000
 CREATED_US = 1_500_000  # after its time an event is stored
 PRIME = 1_000_003
 SUMS = ("x", "t", "xt", "xn", "m")  # as hedgerow's probe sums them
@@ -41,11 +42,13 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 
 NAMES = ("$pageview", "$pageleave", "$autocapture", "$identify", "purchase", "$feature_flag_called", "survey sent")
 PATHS = ("/", "/pricing", "/docs/install", "/shop/shoes", "/shop/coats", "/checkout", "/account/orders", "/blog")
-SHORT = '{{"$lib":"posthog-python","n":{n},"price":{n}.5,"$insert_id":"{a}"}}'
+SHORT = '{{"n":{n},"price":{n}.5,"$insert_id":"{a}"}}'
 LONG = (
-    json.dumps(WEB, ensure_ascii=False).replace("{", "{{").replace("}", "}}")[:-2]
+    json.dumps({name: value for name, value in WEB.items() if name != "$raw_user_agent"}, ensure_ascii=False)
+    .replace("{", "{{")
+    .replace("}", "}}")[:-2]
     + ',"$current_url":"https://shop.example{path}?utm_source=news&n={n}","$pathname":"{path}","$insert_id":"{a}",'
-    '"$session_id":"{b}","$device_id":"{c}","$window_id":"{d}","$viewport_width":{n},"title":"Shop ✓","price":{n}.25}}'
+    '"$session_id":"{b}","$device_id":"{c}","$window_id":"{d}","token":"{e}","title":"Shop ✓","price":{n}.25}}'
 )
 SHAPES = {1000: LONG, 330: SHORT}
 """Properties by the bytes that a row has, more or less."""
@@ -125,7 +128,8 @@ def kept(kind: Kind) -> DataSet:
 
 def _make(kind: Kind, directory: Path) -> None:
     micros = _times(kind)
-    lengths, uuids, weights, totals = [0], [], [], [0]
+    lengths, digits, weights, totals = [np.zeros(1, np.int64)], [], [], [0]
+    least: dict[int, str] = {}
     crcs, crc, packer = [0], 0, zlib.compressobj(6, zlib.DEFLATED, -15)
     schema = pa.schema(
         [(name, pa.string()) for name in ("uuid", "event", "distinct_id", "properties", "elements_chain")]
@@ -140,28 +144,31 @@ def _make(kind: Kind, directory: Path) -> None:
             arrays = [pa.array(column, pa.string()) for column in columns]
             truth.write_table(pa.table([*arrays[:3], times, *arrays[3:]], schema=schema))
             texts = _rows(columns, np.datetime_as_string(micros[at : at + CHUNK].astype("M8[us]")).tolist())
-            lengths += map(len, texts)
-            uuids += columns[0]
-            weights += [len(event) + 31 * len(who) for event, who in zip(columns[1], columns[2], strict=True)]
+            lengths.append(np.array([len(text) for text in texts], np.int64))
+            digits.append(np.array([int(uuid[-10:], 16) for uuid in columns[0]], np.uint64))
+            named = zip(columns[1], columns[2], strict=True)
+            weights.append(np.array([len(event) + 31 * len(who) for event, who in named], np.uint64))
+            for hour, uuid in zip((micros[at : at + CHUNK] // HOUR_US).tolist(), columns[0], strict=True):
+                least[hour] = min(least.get(hour, uuid), uuid)
             for first in range(0, len(texts), BLOCK_ROWS):
                 block = b"".join(texts[first : first + BLOCK_ROWS])
                 crc = zlib.crc32(block, crc)
                 crcs.append(crc)
                 totals.append(totals[-1] + blocks.write(packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)))
-    arrays_of = {"micros": micros, "ends": np.cumsum(lengths, dtype=np.int64)}
+    arrays_of = {"micros": micros, "ends": np.cumsum(np.concatenate(lengths))}
     arrays_of |= {"block_at": np.array(totals, np.int64), "block_crc": np.array(crcs, np.uint32)}
-    arrays_of |= _sums(micros, np.array([int(one[-10:], 16) for one in uuids], np.uint64), np.array(weights, np.uint64))
+    arrays_of |= _sums(micros, np.concatenate(digits), np.concatenate(weights))
     for name, array in arrays_of.items():
         np.save(directory / f"{name}.npy", array)
-    facts = {"rows": kind.rows, "bytes": int(sum(lengths)), "packed": totals[-1], "least": _least(micros, uuids)}
+    facts = {"rows": kind.rows, "bytes": int(arrays_of["ends"][-1]), "packed": totals[-1], "least": least}
     (directory / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
 def _times(kind: Kind) -> Numbers:
-    """Ascending, never a whole second; every 500th row or so shares its time with the four behind it."""
+    """Ascending, never a whole second; every 100th row or so shares its time with the four behind it."""
     rng = np.random.default_rng([SEED, kind.rows])
     micros = np.sort(rng.integers(kind.start_us, kind.end_us, kind.rows) // 1000 * 1000 + 1)
-    for first in np.flatnonzero(rng.random(kind.rows) < 1 / 500):
+    for first in np.flatnonzero(rng.random(kind.rows) < 1 / 100):
         micros[first : first + 5] = micros[first]
     return micros
 
@@ -173,8 +180,8 @@ def _chunks(kind: Kind, micros: Numbers) -> Iterator[tuple[int, list[list[str]]]
     for at in range(0, kind.rows, CHUNK):
         times = micros[at : at + CHUNK]
         count = len(times)
-        drawn = rng.bytes(56 * count).hex()
-        words = [drawn[place : place + 112] for place in range(0, 112 * count, 112)]
+        drawn = rng.bytes(80 * count).hex()
+        words = [drawn[place : place + 160] for place in range(0, 160 * count, 160)]
         names = [NAMES[one] for one in rng.integers(len(NAMES), size=count)]
         paths = [PATHS[one] for one in rng.integers(len(PATHS), size=count)]
         people = [f"user-{one}" for one in rng.integers(kind.rows // 20 + 1, size=count)]
@@ -183,7 +190,7 @@ def _chunks(kind: Kind, micros: Numbers) -> Iterator[tuple[int, list[list[str]]]
             for ms, word in zip((times // 1000).tolist(), words, strict=True)
         ]
         properties = [
-            shape.format(n=number, path=path, a=word[18:34], b=word[34:48], c=word[48:80], d=word[80:])
+            shape.format(n=number, path=path, a=word[18:34], b=word[34:48], c=word[48:80], d=word[80:112], e=word[112:])
             for number, path, word in zip(range(at, at + count), paths, words, strict=True)
         ]
         yield at, [uuids, names, people, properties, [CHAIN if name == "$autocapture" else "" for name in names]]
@@ -207,10 +214,3 @@ def _sums(micros: Numbers, x: Numbers, weights: Numbers) -> dict[str, Numbers]:
     m = ((micros + CREATED_US) % DAY_US).astype(np.uint64)
     columns = {"x": x, "t": t, "xt": x % prime * (t % prime), "xn": x % prime * weights, "m": m}
     return {f"sum_{name}": np.concatenate([[np.uint64(0)], np.cumsum(column)]) for name, column in columns.items()}
-
-
-def _least(micros: Numbers, uuids: list[str]) -> dict[int, str]:
-    """The least uuid of every UTC hour since 1970 that has any row."""
-    hours, first = np.unique(micros // 3_600_000_000, return_index=True)
-    ends = [*first[1:].tolist(), len(uuids)]
-    return {hour: min(uuids[start:end]) for hour, start, end in zip(hours.tolist(), first.tolist(), ends, strict=True)}

@@ -85,7 +85,7 @@ def write(file: Path, found: Sequence[Line], stages: Sequence[Stage], notes: Seq
         parts.append(_table(STAGE_COLUMNS, [stage_cells(one) for one in stages]))
     if notes:
         parts.append("## Notes\n\n" + "".join(f"- {' '.join(note.split())}\n" for note in notes))
-    facts = machine() | {f"{name} (peer)": version for name, version in peers.versions().items() if name != "duckdb"}
+    facts = machine() | {f"{name} (peer)": version for name, version in peers.versions().items()}
     parts.append("## Machine and versions\n\n" + _table(["", ""], list(facts.items())))
     names = ", ".join(f"`{name}`" for name in [*SUITES, "starts", "stages"])
     parts.append(REPEAT.format(names=names, seed=SEED))

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import duckdb
-
 from bench.data import Kind
 from bench.process import Cost, environment, measured
 from bench.source import KEY
@@ -53,7 +51,7 @@ class Peer:
 @cache
 def installed(name: str) -> Peer | str:
     """The peer *name*, or why it cannot be had: a machine without a network measures without it."""
-    home = Kind(0).directory.parent / f"venv-{name}"
+    home = _home(name)
     binaries = home / "bin"
     ask = "import importlib.metadata as m, sys; print(m.version(sys.argv[1]))"
     try:
@@ -72,6 +70,10 @@ def installed(name: str) -> Peer | str:
     except (OSError, subprocess.TimeoutExpired) as exc:
         return f"{name} cannot be installed: {exc}"
     return Peer(name, version, binaries)
+
+
+def _home(name: str) -> Path:
+    return Kind(0).directory.parent / f"venv-{name}"
 
 
 def _peer(name: str) -> Peer:
@@ -125,6 +127,6 @@ def _why_not(name: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of the peers that are here, and of the DuckDB that reads them."""
-    peers = [found for found in map(installed, REQUIREMENTS) if isinstance(found, Peer)]
-    return {peer.name: peer.version for peer in peers} | {"duckdb": duckdb.__version__}
+    """Of the peers that have been installed."""
+    here = [installed(name) for name in REQUIREMENTS if (_home(name) / "ready").exists()]
+    return {peer.name: peer.version for peer in here if isinstance(peer, Peer)}

@@ -33,6 +33,7 @@ SUITES = {
     "pages-10000": Suite(Case(SMALL, 10_000), (LIMIT, DUCKDB, LAKE, S3)),
     "peers": Suite(Case(SMALL, 10_000), (LIMIT, DUCKDB, DLT, AIRBYTE_JSONL), rounds=1),
     "pages-50000": Suite(Case(SMALL, 50_000), (LIMIT, DUCKDB)),
+    "peers-1000": Suite(Case(SMALL, 1_000), (LIMIT, DUCKDB, DLT, AIRBYTE_JSONL), rounds=1),
     "latency-50": Suite(Case(SMALL, 1_000, 0.05), (LIMIT, DUCKDB), rounds=1),
     "latency-200": Suite(Case(SMALL, 10_000, 0.2), (LIMIT, DUCKDB), rounds=1),
     "short": Suite(Case(Kind(200_000, 330), 10_000), (LIMIT, DUCKDB)),
