@@ -560,4 +560,11 @@ BREAKS = [
         "            pass\n",
         "tests/flows/settings/test_surroundings.py -k SSL_CERT",
     ),
+    Break(
+        "a changed byte of a body ends the run",
+        "extractors/http/exchange.py",
+        "isal_zlib.error, EOFError",
+        "EOFError",
+        "tests/extractors/http/test_client.py -k not_whole",
+    ),
 ]
