@@ -37,7 +37,7 @@ mutants: install-dev
 soak: install-dev
 	$(BIN)/python -m pytest -q -s -m soak
 bench: install-dev
-	$(BIN)/python bench/run.py
+	$(BIN)/python -m bench --docs docs/benchmarks.md --json build/bench.json
 lint: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -28,6 +28,7 @@ from flows.orchestration.local import Stack  # noqa: E402
 
 PROFILE = replace(CLOUD, per_minute=None, per_hour=None, query_per_minute=None, query_per_hour=None)
 START = datetime(2025, 1, 1, tzinfo=UTC)
+SLOW = Faults([Fault("slow-first-byte", rate=1.0, seconds=1.0)])
 
 
 def main() -> None:
@@ -37,9 +38,8 @@ def main() -> None:
     pages = int(minutes * 60)  # an answer takes a second
     end = START + timedelta(days=max(2, pages // 10))
     dataset = generate(events=pages * 1000, start=START, end=end, seed=3)
-    slow = Faults([Fault("slow-first-byte", rate=1.0, seconds=1.0)])
     span = [START.date().isoformat(), end.date().isoformat()]
-    with tempfile.TemporaryDirectory() as home, serve(dataset, profile=PROFILE, faults=slow) as simulator:
+    with tempfile.TemporaryDirectory() as home, serve(dataset, profile=PROFILE, faults=SLOW) as simulator:
         settings = {
             "POSTHOG_HOST": simulator.url,
             "POSTHOG_PERSONAL_API_KEY": simulator.key,

@@ -46,6 +46,9 @@ class Destination(Sink, Protocol):
     def exists(self) -> bool:
         """Whether there is anything yet."""
 
+    def held(self) -> AbstractContextManager[None]:
+        """Within the block the destination may stay open between calls that follow one another."""
+
     def projects(self) -> tuple[int, ...]:
         """Projects that the destination knows, in order."""
 

@@ -48,7 +48,7 @@ class Facts:
     witness: datetime | None = None
 
     def __bool__(self) -> bool:
-        return self != NO_FACTS
+        return self is not NO_FACTS and self != NO_FACTS
 
     @property
     def gravest(self) -> str | None:

@@ -100,8 +100,8 @@ class Sink(Protocol):
         what was removed and, with the last window, *mark* (the bound of the last complete sweep), which ledger.marks_after
         takes or refuses. An equal landed digest rewrites only the entry and the rejects, unless the window is known to be
         damaged; otherwise a partial landing with rows leaves its date unchecked. After an error the windows before the
-        failing one are landed, it and the later ones are as before; of new windows without rows, which a lake lands side
-        by side, any may be landed, and *mark* is not.
+        failing one are landed and it is as before; so are the later ones, but for those that share its commit or are landed
+        beside it (small windows, and new ones without rows), of which any may be landed. *mark* is not taken then.
         Raises GenerationConflict, CoversLess, FilterChanged (another filter than the one prepared), DestinationBusy,
         DestinationUnusable.
         """
@@ -167,6 +167,25 @@ def by_stream(notes: Iterable[Note]) -> Iterable[tuple[tuple[int, str], list[Not
     for note in notes:
         found.setdefault((note.known.project_id, note.known.stream), []).append(note)
     return found.items()
+
+
+SHARED_ROWS = 50_000
+SHARED_BYTES = 48 * 2**20
+
+
+def shared(groups: Iterable[list[Landing]]) -> Iterator[list[list[Landing]]]:
+    """Groups that share a commit, which costs as much as some thousand rows: as many as are small together, or one."""
+    share: list[list[Landing]] = []
+    rows = size = 0
+    for group in groups:
+        more = sum(landing.rows.num_rows for landing in group), sum(landing.rows.nbytes for landing in group)
+        if share and (rows + more[0] > SHARED_ROWS or size + more[1] > SHARED_BYTES):
+            yield share
+            share, rows, size = [], 0, 0
+        share.append(group)
+        rows, size = rows + more[0], size + more[1]
+    if share:
+        yield share
 
 
 def grouped(landings: Sequence[Landing]) -> Iterator[list[Landing]]:

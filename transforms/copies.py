@@ -40,11 +40,18 @@ class _Copy:
     created: int = 0
 
 
+def twice(rows: pa.Table) -> pa.Table:
+    """Those of *rows* whose uuid occurs more than once."""
+    uuids = pl.DataFrame(pl.from_arrow(rows.select(["uuid"]))).with_row_index("_row")
+    if uuids["uuid"].n_unique() == uuids.height:
+        return rows.slice(0, 0)
+    return rows.take(uuids.filter(pl.col("uuid").is_duplicated())["_row"].cast(pl.Int64).to_arrow())
+
+
 def differing(rows: pa.Table) -> pa.Table:
     """Those of *rows* whose event, at the same time, occurs with another content too. *rows*: at least IDENTITY and _h."""
     keys = pl.DataFrame(pl.from_arrow(rows.select([*IDENTITY, "_h"]))).with_row_index("_row")
-    twice = keys.filter(pl.col("uuid").is_duplicated())
-    found = twice.filter(pl.col("_h").n_unique().over(IDENTITY) > 1)
+    found = keys.filter(pl.col("_h").n_unique().over(IDENTITY) > 1)
     return rows.take(found["_row"].cast(pl.Int64).to_arrow())
 
 

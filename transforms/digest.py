@@ -10,11 +10,11 @@ import hashlib
 from dataclasses import astuple, dataclass
 
 import polars as pl
-import pyarrow as pa
 
 from transforms.schema import DIGESTED
 
 MODULUS = 2**64
+SLICE_ROWS = 2_000
 _PRIME = 1_000_003
 
 
@@ -70,23 +70,22 @@ def row_hashes(rows: pl.DataFrame) -> pl.Series:
     The text hashed is, column by column, `<bytes>:<text>` or `~` for null; timestamps as µs since 1970. MD5 because
     DuckDB has it too, so that anyone can recompute it in SQL (docs/ledger.md); it is no secret.
     """
-    parts: list[pl.Expr] = []
-    for name in DIGESTED:
-        column = pl.col(name)
-        if rows.schema[name] == pl.Datetime("us", "UTC"):
-            column = column.dt.epoch("us")
-        text = column.cast(pl.String)
-        parts.append(
-            pl.when(text.is_null())
-            .then(pl.lit("~"))
-            .otherwise(pl.concat_str(text.str.len_bytes().cast(pl.String), pl.lit(":"), text))
-        )
-    texts = rows.select(pl.concat_str(parts).alias("text")).to_series().cast(pl.Binary).to_arrow()
-    return pl.Series("_h", [_first_eight(text.as_buffer()) for text in texts], dtype=pl.UInt64)
+    digests: list[bytes] = []
+    for part in rows.iter_slices(SLICE_ROWS):  # the texts are as large as the rows
+        texts = part.select(pl.concat_str([one for name in DIGESTED for one in _hashed(part[name])]).cast(pl.Binary))
+        digests += [hashlib.md5(text, usedforsecurity=False).digest() for text in texts.to_series()]
+    first_eight = pl.Series("_h", digests, dtype=pl.Binary).bin.slice(0, 8)
+    return first_eight.bin.reinterpret(dtype=pl.UInt64, endianness="big")
 
 
-def _first_eight(text: pa.Buffer) -> int:
-    return int.from_bytes(hashlib.md5(text, usedforsecurity=False).digest()[:8], "big")
+def _hashed(column: pl.Series) -> list[pl.Expr]:
+    """What of a column's values enters the text hashed: a word where all are null, no question for nulls where none is."""
+    if column.null_count() == len(column):
+        return [pl.lit("~")]
+    value = pl.col(column.name)
+    text = (value.dt.epoch("us") if column.dtype == pl.Datetime("us", "UTC") else value).cast(pl.String)
+    parts = [text.str.len_bytes().cast(pl.String), pl.lit(":"), text]
+    return [pl.concat_str(parts).fill_null("~")] if column.null_count() else parts
 
 
 def landed(hashes: pl.Series) -> int:

@@ -129,6 +129,15 @@ class Client:
         """Within the block, which another thread enters, waits end at once and the next request raises Stopped."""
         return self._pacing.interrupted()
 
+    @contextmanager
+    def resting(self, before: Callable[[], None]) -> Iterator[None]:
+        """Within the block *before* is called ahead of every wait, in the thread that waits."""
+        self._pacing.before_rest = before
+        try:
+            yield
+        finally:
+            self._pacing.before_rest = lambda: None
+
     def send(self, request: Request) -> Answer:
         """The answer of *request* once it is a 200; otherwise the error that answers.checked names.
 
@@ -182,7 +191,7 @@ class Client:
         """Pause before the caller asks again after *error*: *seconds*, or as long as the server said, within --max-wait."""
         if error.retry_after_s is None:
             self._on_retry(error, seconds)
-            self._sleep(seconds)
+            self._back_off(seconds)
             return
         told_s = max(seconds, error.retry_after_s)
         self._on_retry(error, told_s)
@@ -228,7 +237,11 @@ class Client:
         elif again.how is How.BACKOFF:
             self._on_retry(error, 0.0)
             jitter_s = random.uniform(0, self.patience.first_s)  # noqa: S311 - no secret
-            self._sleep(min(self.patience.longest_s, again.wait_s + jitter_s))
+            self._back_off(min(self.patience.longest_s, again.wait_s + jitter_s))
+
+    def _back_off(self, seconds: float) -> None:
+        self._pacing.before_rest()
+        self._sleep(seconds)
 
     def _prefixes(self, request: Request) -> tuple[str, ...]:
         """By which prefixes to ask, in order: first the one that has answered for the resource."""

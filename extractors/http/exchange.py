@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -152,7 +151,7 @@ class Connections:
                 yield inflate.decompress(piece) if inflate else piece
             if inflate and not inflate.eof:
                 raise EOFError("gzip stream ends early")
-        except (httpx.RemoteProtocolError, httpx.ReadError, zlib.error, EOFError) as exc:
+        except (httpx.RemoteProtocolError, httpx.ReadError, isal_zlib.error, EOFError) as exc:
             raise errors.BodyCut(f"the answer was cut: {_cause(exc)}") from exc
 
 

@@ -109,8 +109,8 @@ class Pacing:
 
     *share*: keep this part of the limits beside the limits themselves.
     *max_wait_s*: a wait that would make all waits together longer than this raises LimitsExhausted instead (None: no
-    bound). *on_wait* hears every wait before it starts, but short ones for a slot. *sleep*: if it is given, it is not
-    ended by interrupted().
+    bound). *on_wait* hears every wait before it starts, but short ones for a slot. *before_rest* is called by whoever is
+    about to sleep, in its own thread. *sleep*: if it is given, it is not ended by interrupted().
     Raises StateUnwritable where a request cannot be written down; it is not sent then.
     """
 
@@ -139,6 +139,7 @@ class Pacing:
         self._in_flight = in_flight
         self._share = share
         self.max_wait_s = max_wait_s
+        self.before_rest: Callable[[], None] = lambda: None
         self._stopped = threading.Event()
         self._clock, self._sleep, self._on_wait = clock, sleep or self.nap, on_wait
         self._waited_s = 0.0
@@ -196,6 +197,7 @@ class Pacing:
 
     def _rest(self, seconds: float) -> None:
         """Sleep, and count it, as far as it went where it is broken off. Raises Stopped."""
+        self.before_rest()
         begun_s = time.monotonic()
         whole, self._resting = False, (begun_s, seconds)
         try:

@@ -46,9 +46,18 @@ class Sample:
 
 
 class EventsReader:
-    """Reads ranges of one project's events; *filters* are those of a look-up."""
+    """Reads ranges of one project's events; *filters* are those of a look-up; *page_bytes*: how large a page may be at most,
+    once the size of rows is known."""
 
-    def __init__(self, client: Client, project_id: int, *, events: EventFilter, filters: Filters | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        project_id: int,
+        *,
+        events: EventFilter,
+        filters: Filters | None = None,
+        page_bytes: int | None = None,
+    ) -> None:
         self._client = client
         self._events = events
         self.probe = Probe(client, project_id, events=events)
@@ -56,7 +65,7 @@ class EventsReader:
         self._clock = ServerClock(client, self._pages)
         self._unserved = Unserved(client, self._pages)
         self._microseconds = Microseconds(client, self._pages, self._unserved, probe=self.probe, events=events)
-        self._sweep = Sweep(client, self._pages, self._unserved, self._microseconds, self._clock)
+        self._sweep = Sweep(client, self._pages, self._unserved, self._microseconds, self._clock, page_bytes)
         self._proven = Spans()
         self._ancient: Ancient | None = None
         self._empty: set[Range] = set()
@@ -93,6 +102,10 @@ class EventsReader:
     def interrupted(self) -> AbstractContextManager[None]:
         """Within the block whoever reads, in another thread, waits no longer and asks nothing more: Stopped is raised."""
         return self._client.interrupted()
+
+    def resting(self, before: Callable[[], None]) -> AbstractContextManager[None]:
+        """Within the block *before* is called ahead of every wait, by whoever reads."""
+        return self._client.resting(before)
 
     def now(self, *, first: bool = False) -> datetime:
         """The server's clock, by one cheap list request, which also tries the key and the project.

@@ -25,6 +25,7 @@ from datetime import datetime, timedelta
 from extractors.window import MICROSECOND, Range
 
 LIMIT = 10_000  # servers of 2023 give that many at a time; today's clamp to 1,000, silently, so asking for more is free
+LEAST = 100
 MAX_SPAN = timedelta(days=365)  # over 366 days the cloud answers a bare 500
 HALVES = 3
 MAX_CUTS = 8
@@ -70,6 +71,11 @@ class Pace:
     def is_doubtful(self) -> bool:
         """Whether so much failed in a row that the server may answer nothing at all."""
         return self.failures == ASK_WHETHER_IT_ANSWERS
+
+    def at_most(self, rows: int) -> Pace:
+        """As many *rows* fit into a page from here on; LEAST at least, LIMIT at most."""
+        most = max(LEAST, min(LIMIT, rows))
+        return replace(self, most=most, limit=min(self.limit, most))
 
     def short(self, asked: Range) -> Pace:
         """The page of *asked* was the last one of it."""

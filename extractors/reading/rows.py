@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -29,6 +30,20 @@ class Passage:
     unproven: tuple[datetime, ...] = ()
     unread: tuple[datetime, ...] = ()
     served_at: datetime | None = None
+
+
+def joined(passages: Sequence[Passage]) -> Passage:
+    """Consecutive passages as one."""
+    if len(passages) == 1:
+        return passages[0]
+    return Passage(
+        pa.concat_tables([passage.rows for passage in passages]),
+        pa.concat_tables([passage.rejects for passage in passages]),
+        passages[-1].passed,
+        unproven=tuple(at for passage in passages for at in passage.unproven),
+        unread=tuple(at for passage in passages for at in passage.unread),
+        served_at=max((passage.served_at for passage in passages if passage.served_at), default=None),
+    )
 
 
 def within(rows: pa.Table, column: str, rng: Range) -> pa.Table:

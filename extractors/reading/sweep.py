@@ -30,13 +30,20 @@ class Sweep:
     """Sweeps over ranges of one project's events."""
 
     def __init__(
-        self, client: Client, pages: PageSource, unserved: Unserved, microseconds: Microseconds, clock: ServerClock
+        self,
+        client: Client,
+        pages: PageSource,
+        unserved: Unserved,
+        microseconds: Microseconds,
+        clock: ServerClock,
+        page_bytes: int | None = None,
     ) -> None:
         self._client = client
         self._pages = pages
         self._unserved = unserved
         self._microseconds = microseconds
         self._clock = clock
+        self._page_bytes = page_bytes
 
     def passages(
         self, pace: Pace, zone: ZoneCheck, events: EventFilter, *, window_end: Callable[[datetime], datetime]
@@ -59,6 +66,8 @@ class Sweep:
                 seen = frozenset()
                 continue
             self._learn(page, asked, pace.limit)
+            if self._page_bytes and page.rows.num_rows:
+                pace = pace.at_most(self._page_bytes * page.rows.num_rows // page.rows.nbytes)
             zone.check(page, asked)
             fresh = rows_of.unseen(page.rows, asked.start, seen)
             if not page.more:

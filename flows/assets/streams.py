@@ -44,7 +44,7 @@ def sync(
     done = Synced(project_id, stream)
     sink = sink_of(settings, listener)
     sink.check(project_id, stream, host=settings.source.host, event_filter="")
-    with client_of(settings, listener=listener, max_wait=max_wait) as (client, _):
+    with sink.held(), client_of(settings, listener=listener, max_wait=max_wait) as (client, _):
         error = ""
         try:
             _land(settings, client, sink, done, accept_deletions=accept_deletions, rebuild=rebuild)

@@ -95,12 +95,22 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """Bytes that a run holds in memory: *joined* of pages before they are typed, *spool* of a window's rows before they wait
+    on disk."""
+
+    joined: int = 8 * 2**20
+    spool: int = 8 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """One run: what it is asked to do, where it lands, where rows wait meanwhile (*spool*, a directory), this machine's
-    clock, and whom it tells."""
+    clock, whom it tells, and how much it holds in memory."""
 
     order: Order
     sink: Sink
     spool: Path
     clock: Callable[[], datetime]
     listener: Listener = field(default_factory=Listener)
+    held: Held = field(default_factory=Held)

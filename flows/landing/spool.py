@@ -18,8 +18,6 @@ import pyarrow as pa
 
 from sinks.errors import DestinationUnusable
 
-MAX_MEMORY_BYTES = 8 * 2**20
-
 
 class Spool:
     """Appends tables of one schema and gives them back as one table, memory-mapped where they were spilled.
@@ -27,7 +25,7 @@ class Spool:
     Raises DestinationUnusable where the file cannot be made, written or read; then the spool is good for nothing more.
     """
 
-    def __init__(self, directory: Path, schema: pa.Schema, *, max_memory_bytes: int = MAX_MEMORY_BYTES) -> None:
+    def __init__(self, directory: Path, schema: pa.Schema, *, max_memory_bytes: int) -> None:
         self._directory = directory
         self._schema = schema
         self._nothing = schema.empty_table()

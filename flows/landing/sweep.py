@@ -6,7 +6,7 @@ Lands nothing and asks the destination nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 
 from extractors.http.decode import REJECTS
 from extractors.reading.events import EventsReader
-from extractors.reading.rows import Passage
+from extractors.reading.rows import Passage, joined
 from extractors.reading.zone import HourCount
 from extractors.window import midnight
 from flows.landing import plan
-from flows.landing.ahead import ahead
+from flows.landing.ahead import Joining, ahead
 from flows.landing.plan import Sweep, Target
 from flows.landing.session import Session
 from flows.landing.spool import Spool
@@ -93,24 +93,39 @@ def read(
     """
     order, edge = session.order, _Edge()
 
-    def stage(passage: Passage) -> _Staged:
-        rows = rows_of.from_page(passage.rows, project_id=order.project_id, loaded_at=session.clock())
-        # Asked here, by the thread that reads: one client asks one question at a time.
-        return _Staged(rows, _later(edge.joined(passage.rows, rows["_h"]), reader, order.lookback_queries), passage)
+    def typed(rows: pa.Table) -> pa.Table:
+        return rows_of.from_page(rows, project_id=order.project_id, loaded_at=session.clock())
 
+    def looked_up(passage: Passage) -> _Read:
+        # Asked here, by the thread that reads: one client asks one question at a time.
+        return _Read(passage, _later(edge.joined(passage.rows), typed, reader, order.lookback_queries))
+
+    def staged_of(found: list[_Read]) -> _Staged:
+        passage = joined([one.passage for one in found])
+        return _Staged(typed(passage.rows), pa.concat_tables([one.later for one in found]), passage)
+
+    joining = Joining(staged_of, lambda one: one.passage.rows.nbytes, session.held.joined, reader.resting)
     served_at = max(now, reader.served_at or now)
     passages = reader.sweep(sweep.range, window_end=plan.window_ends(sweep.targets), hours=hours)
     with (
-        Spool(session.spool, STAGED) as spool,
-        ahead(map(stage, passages), interrupted=reader.interrupted) as staged,
+        Spool(session.spool, STAGED, max_memory_bytes=session.held.spool) as spool,
+        ahead(map(looked_up, passages), joining, interrupted=reader.interrupted) as staged,
     ):
         cutter = _Cutter(sweep, spool, settled_by=now - order.settle, served_at=served_at, older=older)
         yield map(cutter.take, staged)
 
 
 @dataclass(frozen=True, slots=True)
+class _Read:
+    """A passage, and which of different copies in it the source created last."""
+
+    passage: Passage
+    later: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
 class _Staged:
-    """A passage, its rows as they are landed, and which of different copies among them the source created last."""
+    """Passages in one, their rows as they are landed, and which of different copies among them the source created last."""
 
     rows: pa.Table
     later: pa.Table
@@ -246,14 +261,13 @@ class _Cutter:
 
 
 class _Edge:
-    """The last time's rows of the passage before: copies of one event may lie on two pages."""
+    """The last time's rows of the page before: copies of one event may lie on two pages."""
 
     def __init__(self) -> None:
         self._rows: pa.Table | None = None
 
-    def joined(self, rows: pa.Table, hashes: pa.ChunkedArray) -> pa.Table:
-        """*rows*, which ascend, with their *hashes* as _h, behind those that the edge held; it then holds their last ones."""
-        rows = rows.append_column("_h", hashes)
+    def joined(self, rows: pa.Table) -> pa.Table:
+        """*rows*, which ascend, behind those that the edge held; it then holds their last ones."""
         if self._rows is not None:
             rows = pa.concat_tables([self._rows, rows])
         if rows.num_rows:
@@ -261,9 +275,14 @@ class _Edge:
         return rows
 
 
-def _later(rows: pa.Table, reader: EventsReader, queries: int | None) -> pa.Table:
-    """Which of the different copies among *rows* the source created last, as far as it tells."""
-    differing = copies.differing(rows)
+def _later(
+    rows: pa.Table, typed: Callable[[pa.Table], pa.Table], reader: EventsReader, queries: int | None
+) -> pa.Table:
+    """Which of the different copies among *rows* the source created last, as far as it tells. *typed*: gives rows _h."""
+    twice = copies.twice(rows)
+    if not twice.num_rows:
+        return copies.LATER.empty_table()
+    differing = copies.differing(twice.append_column("_h", typed(twice)["_h"]))
     if not differing.num_rows or not reader.queries_left(queries):
         return copies.LATER.empty_table()
     return copies.later(differing, reader.probe.contents(differing))

@@ -12,6 +12,7 @@ from urllib.request import getproxies
 from pydantic import SecretStr
 
 from flows.runs import aws
+from flows.runs.memory import MIB, shares
 from flows.runs.network import Network, read_certificates
 from flows.settings.load import environment
 from flows.settings.model import Settings
@@ -42,6 +43,7 @@ def destination_of(
             lock_timeout_s=settings.duckdb.lock_timeout.total_seconds(),
             on_wait=on_wait,
             storage_version=settings.duckdb.storage_version,
+            memory_limit=f"{shares(settings.run.memory).database // MIB}MiB",
         )
     if scheme in ("file", "s3"):
         from sinks.lake.sink import LakeSink

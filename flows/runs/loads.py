@@ -13,6 +13,7 @@ from extractors.http.pacing import Share
 from extractors.window import Range
 from flows.landing import pipeline, plan
 from flows.landing.session import STREAM, Order, Session
+from flows.runs.memory import held
 from flows.runs.run import Report, asked_range, started
 from flows.runs.wiring import Listener, filter_of, now, reader_of, sink_of
 from flows.settings.model import Settings
@@ -62,7 +63,7 @@ def load_events(
     ) as run:
         first = run.reader.earliest() if from_earliest else start
         order = _order(settings, project_id, since=first, until=end, marks=command == "sync", accept=accept_deletions)
-        session = Session(order, run.sink, run.sink.spool_directory, now, run.listener)
+        session = Session(order, run.sink, run.sink.spool_directory, now, run.listener, held(settings))
         pipeline.run(session, run.reader, run.log, served_at=run.served_at)
     return reports[0]
 

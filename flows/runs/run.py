@@ -89,11 +89,8 @@ def started(
     host, event_filter = settings.source.host, filter_of(settings).identity
     # The destination is tried before the source is asked, and written when the source has let us in.
     sink.check(project_id, STREAM, host=host, event_filter=event_filter, rebuild=rebuild)
-    with reader_of(settings, project_id, listener=listener, max_wait=max_wait, share=share) as (
-        reader,
-        client,
-        budget,
-    ):
+    asking = reader_of(settings, project_id, listener=listener, max_wait=max_wait, share=share)
+    with sink.held(), asking as (reader, client, budget):
         progress = foreseeing(listener.progress, budget, list_limit(settings, share))
         run = _Started(sink, reader, client, budget, replace(listener, progress=progress), Log(), [])
         try:

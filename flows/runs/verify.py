@@ -8,6 +8,7 @@ from flows.landing import audit
 from flows.landing.session import STREAM, Order, Session
 from flows.landing.verification import Verification
 from flows.runs import findings
+from flows.runs.memory import held
 from flows.runs.run import Report, asked_range, started
 from flows.runs.wiring import Listener, now, sink_of
 from flows.settings.model import Settings
@@ -55,7 +56,7 @@ def verify_events(
             marks=False,
             accept_deletions=accept_deletions,
         )
-        session = Session(order, run.sink, run.sink.spool_directory, now, run.listener)
+        session = Session(order, run.sink, run.sink.spool_directory, now, run.listener, held(settings))
         found = audit.run(session, run.reader, run.log, repair=repair, detail=detail)
         run.found.extend(findings.of_verification(found))
     return found, reports[0]

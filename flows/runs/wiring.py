@@ -17,6 +17,7 @@ from extractors.request import Bucket
 from flows.landing import session
 from flows.report import words
 from flows.runs.destinations import destination_of, network
+from flows.runs.memory import shares
 from flows.settings.load import environment
 from flows.settings.model import Settings
 from flows.settings.parse import KEY_HELP, SettingsError
@@ -72,7 +73,8 @@ def reader_of(
 ) -> Iterator[tuple[EventsReader, Client, Pacing]]:
     """A reader of the project's events, with its client and budget, or a *share* of that."""
     with client_of(settings, listener=listener, max_wait=max_wait, share=share) as (client, budget):
-        yield EventsReader(client, project_id, events=filter_of(settings)), client, budget
+        page_bytes = shares(settings.run.memory).page
+        yield EventsReader(client, project_id, events=filter_of(settings), page_bytes=page_bytes), client, budget
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from flows.settings.model import Settings, Snapshot
-from flows.settings.parse import SettingsError, decimal, near, written
+from flows.settings.parse import SettingsError, decimal, near, sized, written
 
 TOML_FILE = "hedgerow.toml"
 BLOCK = "a Secret block"
@@ -44,6 +44,7 @@ NEAR = 0.9  # POSTHOG_PROJECT is meant as POSTHOG_PROJECT_ID; POSTHOG_API_KEY is
 FLAGS = {"source.project_id": "--project", "destination.address": "--destination"}
 _AWS = ("access_key_id", "secret_access_key", "session_token")
 SECRETS = frozenset({"source.key", *(f"destination.{name}" for name in _AWS)})
+SIZES = frozenset({"run.memory"})
 _ELSEWHERE = "set it in the environment or in .env"
 _SECRETIVE = re.compile("key|token|secret|password", re.IGNORECASE)
 
@@ -257,6 +258,8 @@ def shown(loaded: Loaded) -> list[tuple[str, object, str]]:
         value = getattr(getattr(loaded.settings, table), name)
         if key in SECRETS:
             value = None if value is None else "set (hidden)"
+        if key in SIZES:
+            value = sized(value)
         lines.append((key, _simple(value), loaded.origins.get(key, "default")))
     return lines
 

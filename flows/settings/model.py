@@ -32,12 +32,16 @@ from flows.settings.parse import (
     json_object,
     personal_key,
     project_ids,
+    size,
     user_path,
 )
 
 Duration = Annotated[timedelta, BeforeValidator(duration)]
 AwsSecret = Annotated[SecretStr | None, BeforeValidator(aws_text)]
 Names = Annotated[tuple[str, ...], BeforeValidator(event_names)]
+
+
+LEAST_MEMORY = 300_000_000
 
 
 class _Table(BaseModel):
@@ -120,6 +124,21 @@ class DuckDBSettings(_Table):
     lock_timeout: Duration = timedelta(seconds=60)
 
 
+class RunSettings(_Table):
+    """*memory*: bytes that a run may use in all, its program and libraries included."""
+
+    memory: Annotated[int, BeforeValidator(size)] = 350_000_000
+
+    @field_validator("memory")
+    @classmethod
+    def _enough(cls, memory: int) -> int:
+        if memory < LEAST_MEMORY:
+            raise ValueError(
+                f"{memory / 1e6:.0f} MB is too little: hedgerow and its libraries take {LEAST_MEMORY / 1e6:.0f} MB"
+            )
+        return memory
+
+
 class Snapshot(_Table):
     """An export that each sync makes anew and lands into the growing table *name*: of an insight, a dashboard or a context
     (a JSON object as text, or a table of the file)."""
@@ -161,3 +180,4 @@ class Settings(_Table):
     streams: StreamsSettings = Field(default_factory=StreamsSettings)
     exports: ExportsSettings = Field(default_factory=ExportsSettings)
     duckdb: DuckDBSettings = Field(default_factory=DuckDBSettings)
+    run: RunSettings = Field(default_factory=RunSettings)

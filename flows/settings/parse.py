@@ -49,6 +49,22 @@ def duration(value: object) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+def size(value: object) -> int:
+    """`350MB`, `1GiB`, or a number of bytes. Raises ValueError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([kmg])(i)?b?|b)?\s*", str(value), re.IGNORECASE)
+    if isinstance(value, bool) or not match:
+        raise ValueError(f"{value!r} is no size: expected a number and a unit, such as 350MB or 1GiB")
+    unit, binary = (match[2] or "").lower(), bool(match[3])
+    return int(float(match[1]) * (1024 if binary else 1000) ** (" kmg".index(unit) if unit else 0))
+
+
+def sized(number: int) -> str:
+    """*number* of bytes as size() reads it, in the largest unit that keeps it whole: 350MB, 1GiB."""
+    units = [(name, 1000**power) for power, name in ((3, "GB"), (2, "MB"))]
+    units += [(name, 1024**power) for power, name in ((3, "GiB"), (2, "MiB"))]
+    return next((f"{number // one}{name}" for name, one in units if number and not number % one), f"{number}B")
+
+
 def written(span: timedelta) -> str:
     """*span* as duration() reads it, in the largest unit that keeps it whole: 30d, 36h, 90s."""
     seconds = span.total_seconds()

@@ -1,7 +1,7 @@
 """Opening a DuckDB file: bounds for writing, its lock, Ctrl-C, and DuckDB's errors in our terms.
 
-DuckDB 2.0 locks the whole file for one writing process (facts/stack.md §3), so the file is open only while it is used; a
-busy file is tried again until the lock timeout.
+DuckDB 2.0 locks the whole file for one writing process (facts/stack.md §3), so the file is open only while it is used, or
+held for uses that follow one another (keeping); a busy file is tried again until the lock timeout.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from sinks import durable, errors
+from sinks.duckdb_file.keeping import place_of, wanted
 from sinks.sink import STORAGE_VERSION
 
+MEMORY_LIMIT = "128MB"
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
-    "memory_limit": "128MB",
-    "threads": 2,
+    "threads": 1,  # the reading thread needs the other processor
     "preserve_insertion_order": False,
 }
 OFFLINE: dict[str, str | bool | int | float | list[str]] = {
@@ -37,9 +38,6 @@ MORE = ("256MB", "512MB", PLENTY)  # a table takes some 30 KB for each column, w
 LOCK_POLL_S = 0.1
 HEADER_BYTES = 3 * 4096  # DuckDB's main header and its two database headers, before the blocks
 
-# Two connections of one process share DuckDB's lock, so threads of a process take turns here.
-_turns: dict[Path, threading.RLock] = {}
-
 
 class DuckDBFile:
     """One file. *lock_timeout_s*: how long to wait for another process; *on_wait* hears the holder once; *storage_version*:
@@ -52,6 +50,7 @@ class DuckDBFile:
         lock_timeout_s: float,
         on_wait: Callable[[str], None],
         storage_version: str = STORAGE_VERSION,
+        memory_limit: str = MEMORY_LIMIT,
     ) -> None:
         self.path = path.absolute()
         self._wal = self.path.with_name(self.path.name + ".wal")
@@ -60,14 +59,23 @@ class DuckDBFile:
         self._made_as: dict[str, str | bool | int | float | list[str]] = {
             "storage_compatibility_version": storage_version
         }
-        self.memory_limit = CONFIG["memory_limit"]
-        self._turn = _turns.setdefault(self.path, threading.RLock())
+        self.memory_limit = memory_limit
+        self._place = place_of(self.path)
+
+    def held(self) -> AbstractContextManager[None]:
+        """Within the block the file stays open between uses that follow one another, as keeping says."""
+        return self._place.held()
 
     @contextmanager
-    def open(self, *, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._turn, _interruptible():
-            new = not read_only and self._make()
-            db = self._connect(read_only=read_only)
+    def open(self, *, read_only: bool = False, large: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The file, for one use; *large*: a reading that needs DuckDB's own memory and threads, not the bounds of landing."""
+        bounds = None if large else self.memory_limit
+        with self._place.turn, _interruptible():
+            db, whole = self._kept(bounds), False
+            writable = db is not None or not read_only
+            new = db is None and not read_only and self._make()
+            if db is None:
+                db = self._connect(read_only=read_only)
             with nullcontext() if read_only else _undisturbed():
                 try:
                     try:
@@ -75,10 +83,17 @@ class DuckDBFile:
                             with errors.writing(self.path):
                                 durable.sync(self.path.resolve().parent)
                         yield db
+                        whole = True
                     finally:
-                        db.close()
+                        self._place.give_back(db, bounds, keep=whole and writable)
                 except duckdb.Error as exc:
                     raise _translated(exc, self.path) from exc
+
+    def _kept(self, bounds: object) -> duckdb.DuckDBPyConnection | None:
+        try:
+            return self._place.take(bounds)
+        except duckdb.Error as exc:
+            raise _translated(exc, self.path) from exc
 
     def changed(self, change: Callable[[duckdb.DuckDBPyConnection], object]) -> None:
         """Make *change* in a transaction; where it takes more memory than the bound, once more with more, up to PLENTY."""
@@ -124,27 +139,29 @@ class DuckDBFile:
 
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         deadline = time.monotonic() + self.lock_timeout_s
-        told = False
-        while True:
-            # Readers keep DuckDB's own memory and thread settings: the bounds are those of landing.
-            bounds = {"temp_directory": f"{self.path}.tmp", "memory_limit": self.memory_limit}
-            config = OFFLINE if read_only else CONFIG | OFFLINE | bounds | self._made_as
-            try:
-                db = _connected(self.path, read_only=read_only, config=config)
-            except duckdb.Error as exc:
-                error = _translated(exc, self.path)
-                if isinstance(error, errors.MemoryExhausted) and self.memory_limit != PLENTY:
-                    self.memory_limit = PLENTY  # a write-ahead log of large rows is replayed when opening
-                    continue
-                if not isinstance(error, errors.DestinationBusy) or time.monotonic() > deadline:
-                    raise error from exc
+        with ExitStack() as waiting:
+            told = False
+            while True:
+                # Readers keep DuckDB's own memory and thread settings: the bounds are those of landing.
+                bounds = {"temp_directory": f"{self.path}.tmp", "memory_limit": self.memory_limit}
+                config = OFFLINE if read_only else CONFIG | OFFLINE | bounds | self._made_as
+                try:
+                    db = _connected(self.path, read_only=read_only, config=config)
+                    break
+                except duckdb.Error as exc:
+                    error = _translated(exc, self.path)
+                    if isinstance(error, errors.MemoryExhausted) and self.memory_limit != PLENTY:
+                        self.memory_limit = PLENTY  # a write-ahead log of large rows is replayed when opening
+                        continue
+                    if not isinstance(error, errors.DestinationBusy) or time.monotonic() > deadline:
+                        raise error from exc
                 if not told:
+                    waiting.enter_context(wanted(self.path))
                     self._on_wait(str(error))
                     told = True
                 time.sleep(LOCK_POLL_S)
-                continue
-            db.execute("SET TimeZone = 'UTC'")
-            return db
+        db.execute("SET TimeZone = 'UTC'")
+        return db
 
     @contextmanager
     def open_whole(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -155,19 +172,33 @@ class DuckDBFile:
             yield db
 
     def _check_length(self, db: duckdb.DuckDBPyConnection, *, waiting: bool) -> None:
-        """A file cut short opens well and even answers; its header tells how many blocks are in use.
+        """A file cut short opens well and even answers, as long as nobody needs what is gone.
 
-        Free blocks may be missing at the end of a sound file, so a cut that took only such is none.
+        Free blocks may be missing at the end of a sound file, so where any is missing the last one in use is looked for.
         *waiting*: a write-ahead log was there, whose blocks are not in the file yet.
         """
-        used = "SELECT block_size * used_blocks FROM pragma_database_size() WHERE database_name = current_database()"
-        row = one(db, used)
-        found, expected = self.path.stat().st_size, HEADER_BYTES + int(row[0] if row else 0)
-        if found < expected and not waiting:
-            raise errors.DestinationUnusable(
-                f"{self.path.name} is cut short: {found:,} bytes, expected at least {expected:,}",
-                hint="bring it back from a backup, or move it away and sync again; nothing of it was changed",
-            )
+        sizes = one(
+            db, "SELECT block_size, total_blocks FROM pragma_database_size() WHERE database_name = current_database()"
+        )
+        found, (block, total) = self.path.stat().st_size, sizes or (0, 0)
+        if waiting or found >= HEADER_BYTES + block * total:
+            return
+        expected = HEADER_BYTES + block * (1 + _last_block(db))
+        if found < expected:
+            raise _cut_short(self.path, f"{found:,} bytes, expected at least {expected:,}")
+
+
+def _last_block(db: duckdb.DuckDBPyConnection) -> int:
+    """The number of the last block of the file that is in use."""
+    names = db.execute(
+        "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = current_database() AND NOT temporary"
+    ).fetchall()
+    tables = [".".join('"' + part.replace('"', '""') + '"' for part in name).replace("'", "''") for name in names]
+    blocks = "SELECT max(greatest(block_id, list_max(additional_block_ids))) FROM pragma_storage_info('{}')"
+    found = ["SELECT max(block_id) FROM pragma_metadata_info()", *(blocks.format(table) for table in tables)]
+    return max(
+        (int(row[0]) for query in found if (row := one(db, query)) is not None and row[0] is not None), default=-1
+    )
 
 
 def _connected(
@@ -251,6 +282,8 @@ def _translated(exc: duckdb.Error, path: Path) -> errors.SinkError:
         return errors.MemoryExhausted(
             f"not enough memory to write {path.name}: {text[:200]}", hint="free memory, or land where there is more"
         )
+    if "Could not read enough bytes" in text:
+        return _cut_short(path, f"{path.stat().st_size:,} bytes, and DuckDB looks for more")
     if "not a valid DuckDB database file" in text or "sqlite_scanner" in text:
         return errors.DestinationUnusable(
             f"{path.name} is not a DuckDB file but {_kind_of(path)}", hint="choose another path; nothing was changed"
@@ -262,6 +295,13 @@ def _translated(exc: duckdb.Error, path: Path) -> errors.SinkError:
         )
     return errors.DestinationUnusable(
         f"cannot use {path.name}: {text[:300]}", hint="check path, permissions and disk; nothing half-written stays"
+    )
+
+
+def _cut_short(path: Path, why: str) -> errors.DestinationUnusable:
+    return errors.DestinationUnusable(
+        f"{path.name} is cut short: {why}",
+        hint="bring it back from a backup, or move it away and sync again; nothing of it was changed",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 
 import duckdb
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from sinks import errors
 from sinks.duckdb_file.connection import one
-from sinks.duckdb_file.rows import TIMES, entry_of, ledger_table, ledger_values, utc
+from sinks.duckdb_file.rows import TIMES, entries_of, ledger_table, ledger_values, utc
 from sinks.duckdb_file.schema import ADDED_COLUMNS, ALL_COLUMNS, COLUMNS, SINCE, format_of
 from sinks.entries import Entry, Landing, Removal
 from sinks.ledger import REMOVALS_KEPT, Ledger, marks_after, marks_kept, recent
@@ -21,8 +21,19 @@ WINDOW = "project_id = ? AND stream = ? AND window_start = ?"
 DATE = "project_id = ? AND stream = ? AND date = ?"
 
 
+def check_filter(db: duckdb.DuckDBPyConnection, entry: Entry, expected: str | None) -> None:
+    """Refuse rows that were read under a filter, *expected* if one is known, which a rebuild has replaced meanwhile."""
+    stream = [entry.project_id, entry.stream]
+    row = one(db, "SELECT filter FROM hedgerow.streams WHERE project_id = ? AND stream = ?", stream)
+    if row is not None and expected is not None and row[0] != expected:
+        raise errors.FilterChanged(
+            f"the event filter of stream {entry.stream!r} was changed by another run: now {row[0] or 'none'}",
+            hint="run again with the filter that is in force",
+        )
+
+
 def land_empty(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> list[Entry]:
-    """New windows without rows, inside the running transaction."""
+    """New windows without rows, inside the running transaction. A refusal is raised before anything is written."""
     entries = [landing.entry for landing in landings]
     of = [entries[0].project_id, entries[0].stream]
     held = (
@@ -51,13 +62,13 @@ def land_empty(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> li
 
 
 def land_window(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
-    """One window inside the running transaction."""
+    """One window inside the running transaction. A refusal is raised before anything is written."""
     entry = landing.entry
     key = list(entry.key)
     known = next(iter(read_entries(db, entry.project_id, entry.stream, "AND window_start = ?", [entry.start])), None)
     new = after(known, landing)
+    step = _step_of(db, landing)
     if known is None and _held(db, entry, entry):
-        _write_step(db, landing, unchecked=False)  # another run may have cut the date otherwise: then they are its rows
         raise _unaccounted(entry.start, entry)
     anew = landing.rewrite or (known is not None and known.facts.damaged is not None)
     changed = anew or known is None or not _same_rows(known, entry)
@@ -82,7 +93,7 @@ def land_window(db: duckdb.DuckDBPyConnection, landing: Landing) -> Entry:
     for found_at, news in changes_of(landing):
         counts = [found_at, news.late, news.deleted, news.changed, news.lateness.total_seconds()]
         db.execute(f"INSERT INTO hedgerow.changes VALUES ({', '.join('?' * 8)})", [*key, *counts])
-    _write_step(db, landing, unchecked=changed and landing.partial and landing.rows.num_rows > 0)
+    _write_step(db, landing, step, unchecked=changed and landing.partial and landing.rows.num_rows > 0)
     return new
 
 
@@ -131,17 +142,28 @@ def _quarantine(db: duckdb.DuckDBPyConnection, landing: Landing, *, anew: bool) 
         db.unregister("rejects")
 
 
-def _write_step(db: duckdb.DuckDBPyConnection, landing: Landing, *, unchecked: bool) -> None:
-    """A date's step is written once and never changed; *unchecked* notes that it is to be searched."""
+def _step_of(db: duckdb.DuckDBPyConnection, landing: Landing) -> tuple[int, bool] | None:
+    """Step and unchecked of the landing's date, as they are; None for a new date. Raises GenerationConflict.
+
+    Another run may have cut the date otherwise: then the rows that are there are its own.
+    """
     entry, day = landing.entry, landing.entry.start.date()
     row = one(db, f"SELECT step_s, unchecked FROM hedgerow.steps WHERE {DATE}", [entry.project_id, entry.stream, day])
     step_s = int(landing.step.total_seconds())
-    if row is None:
-        values = [entry.project_id, entry.stream, day, step_s, unchecked]
-        db.execute("INSERT INTO hedgerow.steps VALUES (?, ?, ?, ?, ?)", values)
-    elif row[0] != step_s:
+    if row is not None and row[0] != step_s:
         raise errors.GenerationConflict(f"{day} (step)", expected=step_s, found=row[0])
-    elif unchecked and not row[1]:
+    return row and (row[0], row[1])
+
+
+def _write_step(
+    db: duckdb.DuckDBPyConnection, landing: Landing, known: tuple[int, bool] | None, *, unchecked: bool
+) -> None:
+    """A date's step is written once and never changed; *unchecked* notes that it is to be searched."""
+    entry, day = landing.entry, landing.entry.start.date()
+    if known is None:
+        values = [entry.project_id, entry.stream, day, int(landing.step.total_seconds()), unchecked]
+        db.execute("INSERT INTO hedgerow.steps VALUES (?, ?, ?, ?, ?)", values)
+    elif unchecked and not known[1]:
         db.execute(f"UPDATE hedgerow.steps SET unchecked = true WHERE {DATE}", [entry.project_id, entry.stream, day])
 
 
@@ -163,7 +185,12 @@ def _write_steps(db: duckdb.DuckDBPyConnection, landings: Sequence[Landing]) -> 
         db.unregister("new_steps")
 
 
-def read_ledger(db: duckdb.DuckDBPyConnection, project_id: int, stream: str) -> Ledger:
+def read_ledger(
+    db: duckdb.DuckDBPyConnection, project_id: int, stream: str, entries: Mapping[datetime, Entry] | None = None
+) -> Ledger:
+    """Everything known of the stream. *entries*: those of it, where they were read before."""
+    if entries is None:
+        entries = {entry.start: entry for entry in read_entries(db, project_id, stream)}
     of = [project_id, stream]
     where = "WHERE project_id = ? AND stream = ?"
     steps = db.execute(f"SELECT date, step_s, unchecked FROM hedgerow.steps {where}", of).fetchall()
@@ -176,7 +203,7 @@ def read_ledger(db: duckdb.DuckDBPyConnection, project_id: int, stream: str) -> 
         removals = [Removal(utc(start), utc(at), rows) for start, at, rows in found.fetchall()]
     saved = one(db, "SELECT value FROM hedgerow.meta WHERE key = ?", [f"saved:{project_id}:{stream}"])
     return Ledger(
-        entries={entry.start: entry for entry in read_entries(db, project_id, stream)},
+        entries=entries,
         steps=known,
         marks=marks_kept(utc(row[0]) for row in marks),
         unchecked=frozenset(day for day, _, unchecked in steps if unchecked),
@@ -207,7 +234,7 @@ def read_entries(
     columns = ", ".join([*(f"epoch_us({name})" if name in TIMES else name for name in names), *missing])
     where = f"WHERE project_id = ? AND stream = ? {more}"
     rows = db.execute(f"SELECT {columns} FROM hedgerow.windows {where}", [project_id, stream, *values]).fetchall()
-    return [entry_of(row) for row in rows]
+    return entries_of(rows)
 
 
 def rewrite(db: duckdb.DuckDBPyConnection, entries: Sequence[Entry]) -> None:

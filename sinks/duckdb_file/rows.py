@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,9 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from sinks.duckdb_file.schema import ALL_COLUMNS
-from sinks.entries import FACTS, OWN, Agreed, Base, Entry, Facts, Probed, State, Tally, of_older
+from sinks.entries import FACTS, NO_FACTS, OWN, Agreed, Base, Entry, Facts, Probed, State, Tally, of_older
 from sinks.sink import EPOCH
 
+_STATES = {str(state): state for state in State}
+_NONE = [None] * len(FACTS)
 TIME = pa.timestamp("us", "UTC")
 TIMES = frozenset(name for name in ALL_COLUMNS.split(", ") if name.endswith(("_at", "_start", "_end", "_until")))
 TIME_PLACES = tuple(place for place, name in enumerate(ALL_COLUMNS.split(", ")) if name in TIMES)
@@ -55,11 +57,23 @@ def ledger_values(entry: Entry) -> list[object]:
     ]
 
 
-def entry_of(row: Sequence[Any]) -> Entry:
-    """The entry of a row in the order of ALL_COLUMNS, times in microseconds since 1970."""
+def entries_of(rows: Iterable[Sequence[Any]]) -> list[Entry]:
+    """The entries of *rows*, each in the order of ALL_COLUMNS, times in microseconds since 1970."""
+    at = _Times()  # most times stand in several entries
+    return [_entry_of(row, at) for row in rows]
+
+
+class _Times(dict[int | None, datetime | None]):
+    def __missing__(self, micros: int | None) -> datetime | None:
+        found = None if micros is None else EPOCH + timedelta(microseconds=micros)
+        self[micros] = found
+        return found
+
+
+def _entry_of(row: Sequence[Any], at: _Times) -> Entry:
     values = list(row)
     for place in TIME_PLACES:
-        values[place] = _at(values[place])
+        values[place] = at[values[place]]
     project_id, stream, start, end, covered_start, covered_end, shown, generation, read_at, *others = values
     *tally, base, probed_at, probed, agreed, agreed_until, noted, tried_at = others[: -len(FACTS)]
     stored = json.loads(base) if base else None
@@ -67,9 +81,10 @@ def entry_of(row: Sequence[Any]) -> Entry:
     if noted is None:  # of an older format
         state, facts, equal = of_older(shown, read_at=read_at, probed=last, covered_end=covered_end)
     else:
-        facts = Facts(*others[-len(FACTS) :])
+        found = others[-len(FACTS) :]
+        facts = NO_FACTS if found == _NONE else Facts(*found)
         own = shown in OWN or not facts
-        state = State(shown) if own else State.LANDED
+        state = _STATES[shown] if own else State.LANDED
         equal = Agreed(agreed, agreed_until) if agreed is not None else None
     return Entry(
         project_id=project_id,
@@ -98,10 +113,6 @@ def _base(stored: dict[str, Any]) -> Base:
         Tally(**stored["tally"]),
         datetime.fromisoformat(whole_at) if whole_at else None,
     )
-
-
-def _at(micros: int | None) -> datetime | None:
-    return None if micros is None else EPOCH + timedelta(microseconds=micros)
 
 
 def utc(value: object):  # type: ignore[no-untyped-def]  # any column's value

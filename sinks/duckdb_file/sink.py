@@ -19,10 +19,12 @@ import pyarrow as pa
 from sinks import errors, queries
 from sinks.destination import Table
 from sinks.duckdb_file import contents, tables
-from sinks.duckdb_file.connection import PLENTY, DuckDBFile, one, transaction
+from sinks.duckdb_file.connection import MEMORY_LIMIT, PLENTY, DuckDBFile, one, transaction
+from sinks.duckdb_file.known import Known, count
 from sinks.duckdb_file.landing import (
     DATE,
     WINDOW,
+    check_filter,
     land_empty,
     land_window,
     read_entries,
@@ -30,16 +32,17 @@ from sinks.duckdb_file.landing import (
     rewrite,
     take_mark,
 )
+from sinks.duckdb_file.prepare import prepare
 from sinks.duckdb_file.rows import utc
 from sinks.duckdb_file.schema import format_of, migrate
-from sinks.entries import Changes, Entry, Landing, Note, Rebuild
+from sinks.entries import Changes, Entry, Landing, Note
 from sinks.ledger import Ledger, follows, off_the_list
-from sinks.sink import REJECTS, STORAGE_VERSION, Change, Holding, Run, by_stream, grouped
+from sinks.sink import REJECTS, STORAGE_VERSION, Change, Holding, Run, by_stream, grouped, shared
 
 
 class DuckDBSink:
     """A DuckDB file. *lock_timeout_s*: how long to wait for another process; *on_wait* hears the holder once;
-    *storage_version*: of a new file, the DuckDB that can read it."""
+    *storage_version*: of a new file, the DuckDB that can read it; *memory_limit*: DuckDB's, while it lands."""
 
     def __init__(
         self,
@@ -48,15 +51,23 @@ class DuckDBSink:
         lock_timeout_s: float = 60.0,
         on_wait: Callable[[str], None] = lambda holder: None,
         storage_version: str = STORAGE_VERSION,
+        memory_limit: str = MEMORY_LIMIT,
     ) -> None:
-        self._file = DuckDBFile(path, lock_timeout_s=lock_timeout_s, on_wait=on_wait, storage_version=storage_version)
+        self._file = DuckDBFile(
+            path,
+            lock_timeout_s=lock_timeout_s,
+            on_wait=on_wait,
+            storage_version=storage_version,
+            memory_limit=memory_limit,
+        )
         self.path = self._file.path
         self.name, self.home, self.spool_directory = self.path.name, self.path.parent, self.path.parent
         self._filters: dict[tuple[int, str], str] = {}
+        self._entries = Known()
 
     def prepare(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool) -> None:
         with self._file.open_whole() as db, transaction(db):
-            self._prepare(db, project_id, stream, host=host, event_filter=event_filter, rebuild=rebuild)
+            prepare(db, self.path.name, project_id, stream, host=host, event_filter=event_filter, rebuild=rebuild)
         self._filters[project_id, stream] = event_filter
 
     def check(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
@@ -72,47 +83,9 @@ class DuckDBSink:
         with self._file.open_whole() as db:
             db.execute("BEGIN")
             try:
-                self._prepare(db, project_id, stream, host=host, event_filter=event_filter, rebuild=rebuild)
+                prepare(db, self.path.name, project_id, stream, host=host, event_filter=event_filter, rebuild=rebuild)
             finally:
                 db.execute("ROLLBACK")
-
-    def _prepare(
-        self,
-        db: duckdb.DuckDBPyConnection,
-        project_id: int,
-        stream: str,
-        *,
-        host: str,
-        event_filter: str,
-        rebuild: bool,
-    ) -> None:
-        migrate(db, self.path.name)
-        known = one(db, "SELECT value FROM hedgerow.meta WHERE key = ?", [f"host:{project_id}"])
-        if known is None:
-            db.execute("INSERT INTO hedgerow.meta VALUES (?, ?)", [f"host:{project_id}", host])
-        elif known[0] != host:
-            raise errors.HostChanged(
-                f"project {project_id} in {self.path.name} comes from {known[0]}, not from {host}",
-                hint="use another destination for another PostHog host",
-            )
-        row = one(db, "SELECT filter FROM hedgerow.streams WHERE project_id = ? AND stream = ?", [project_id, stream])
-        if row is None:
-            if stream != "events":
-                tables.check_free(db, stream)
-            db.execute("INSERT INTO hedgerow.streams VALUES (?, ?, ?, NULL)", [project_id, stream, event_filter])
-        elif row[0] != event_filter and not rebuild:
-            raise errors.FilterChanged(
-                f"stream {stream!r} of project {project_id} was landed with the event filter {row[0] or 'none'}, "
-                f"now it is {event_filter or 'none'}",
-                hint="go back to the old filter, or land everything again with --rebuild",
-            )
-        if rebuild:
-            db.execute(
-                "UPDATE hedgerow.streams SET filter = ? WHERE project_id = ? AND stream = ?",
-                [event_filter, project_id, stream],
-            )
-            stale = [follows(entry, Rebuild()) for entry in read_entries(db, project_id, stream)]
-            rewrite(db, [entry for entry in stale if isinstance(entry, Entry)])
 
     def ledger(self, project_id: int, stream: str) -> Ledger:
         if not self.path.exists():
@@ -120,7 +93,7 @@ class DuckDBSink:
         with self._file.open(read_only=True) as db:
             if not format_of(db):
                 return Ledger()
-            return read_ledger(db, project_id, stream)
+            return read_ledger(db, project_id, stream, self._entries.read(db, (project_id, stream)))
 
     def land(self, landings: Sequence[Landing], *, mark: datetime | None = None) -> list[Entry]:
         try:
@@ -150,39 +123,53 @@ class DuckDBSink:
 
     def _land_all(self, landings: Sequence[Landing], *, mark: datetime | None) -> list[Entry]:
         landed: list[Entry] = []
-        with errors.counting(landed), self._file.open() as db:
-            for group in grouped(landings):
-                with transaction(db):
-                    entry = group[-1].entry
-                    self._check_filter(db, entry)
-                    new = land_empty(db, group) if len(group) > 1 else [land_window(db, group[0])]
-                    if mark is not None and group[-1] is landings[-1]:
-                        take_mark(db, entry, mark)
-                landed += new
+        with errors.counting(landed):
+            for share in shared(grouped(landings)):
+                at_end = mark if share[-1][-1] is landings[-1] else None
+                try:
+                    self._commit(share, landed, mark=at_end)
+                except errors.DestinationUnusable:  # of one window: the others can be landed
+                    if len(share) == 1:
+                        raise
+                    for group in share:
+                        self._commit([group], landed, mark=at_end if group is share[-1] else None)
         return landed
 
-    def _check_filter(self, db: duckdb.DuckDBPyConnection, entry: Entry) -> None:
-        """Refuse rows that were read under a filter which a rebuild has replaced meanwhile."""
-        stream = [entry.project_id, entry.stream]
-        row = one(db, "SELECT filter FROM hedgerow.streams WHERE project_id = ? AND stream = ?", stream)
-        expected = self._filters.get((entry.project_id, entry.stream))
-        if row is not None and expected is not None and row[0] != expected:
-            raise errors.FilterChanged(
-                f"the event filter of stream {entry.stream!r} was changed by another run: now {row[0] or 'none'}",
-                hint="run again with the filter that is in force",
-            )
+    def _commit(self, share: Sequence[Sequence[Landing]], landed: list[Entry], *, mark: datetime | None) -> None:
+        """One transaction. What the ledger's rules refuse is left out, and said when the rest is committed."""
+        new: list[Entry] = []
+        stream = share[-1][-1].entry.key[:2]
+        refused: errors.SinkError | None = None
+        with self._file.open() as db, transaction(db):
+            entry = share[-1][-1].entry
+            number = count(db, stream)
+            check_filter(db, entry, self._filters.get((entry.project_id, entry.stream)))
+            for group in share:
+                try:
+                    new += land_empty(db, group) if len(group) > 1 else [land_window(db, group[0])]
+                except (errors.GenerationConflict, errors.CoversLess) as exc:
+                    refused = refused or exc
+            if mark is not None and refused is None:
+                take_mark(db, entry, mark)
+        self._entries.changed(stream, number, new)
+        landed += new
+        if refused is not None:
+            self._entries.forget(stream)
+            raise refused
 
     def duplicates(self, project_id: int, stream: str, days: Iterable[date]) -> pa.Table:
-        with self._file.open(read_only=True) as db:
+        with self._file.open(read_only=True, large=True) as db:
             return queries.duplicates(db, project_id, days)
 
     def note(self, notes: Sequence[Note]) -> list[Note]:
         left: list[Note] = []
         if not notes:
             return left
+        changed: dict[tuple[int, str], int] = {}
         with self._file.open() as db, transaction(db):
             new: dict[tuple[int, str, datetime], Entry] = {}
             for (project_id, stream), some in by_stream(notes):
+                changed[project_id, stream] = count(db, (project_id, stream))
                 starts = [note.known.start for note in some]
                 inside = "AND window_start BETWEEN ? AND ?"
                 found = read_entries(db, project_id, stream, inside, [min(starts), max(starts)])
@@ -195,6 +182,10 @@ class DuckDBSink:
                     else:
                         left.append(note)
             rewrite(db, list(new.values()))
+        for of, number in changed.items():
+            self._entries.changed(of, number, [entry for entry in new.values() if entry.key[:2] == of])
+        for note in left:
+            self._entries.forget(note.known.key[:2])
         return left
 
     def save(self, project_id: int, stream: str, pages: int) -> None:
@@ -210,7 +201,7 @@ class DuckDBSink:
     def audit(self, project_id: int, stream: str, start: datetime, end: datetime) -> dict[datetime | None, Holding]:
         if not self.path.exists():
             return {}
-        with self._file.open(read_only=True) as db:
+        with self._file.open(read_only=True, large=True) as db:
             return queries.audit(db, project_id, stream, start, end) if format_of(db) else {}
 
     def changes(self, project_id: int, stream: str) -> list[Change]:
@@ -240,6 +231,9 @@ class DuckDBSink:
 
     def exists(self) -> bool:
         return self.path.exists()
+
+    def held(self) -> AbstractContextManager[None]:
+        return self._file.held()
 
     def stop_waiting(self) -> None:
         self._file.lock_timeout_s = 0.0

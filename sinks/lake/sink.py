@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import date, datetime
 from pathlib import Path
 
@@ -246,6 +246,9 @@ class LakeSink(Beside):
         return sorted(found, key=lambda change: (change.found_at, change.window_start))
 
     # --- what is there
+
+    def held(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def exists(self) -> bool:
         return self.objects.head(marker.FORMAT_PATH) is not None

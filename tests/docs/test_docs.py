@@ -131,10 +131,28 @@ def test_settings_page_has_every_setting_and_its_example_is_accepted(tmp_path):
 
 @pytest.mark.long
 def test_bench_runs(tmp_path):
-    """`make bench` measures every stage."""
-    figures = tmp_path / "figures.json"
-    command = [sys.executable, "bench/run.py", "--events", "5000", "--json", str(figures)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    """The bench runs whole, finds every row landed, and writes its page and chart."""
+    figures, page = tmp_path / "figures.json", tmp_path / "benchmarks.md"
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "--only",
+        "pages-10000",
+        "--only",
+        "stages",
+        "--rows",
+        "5000",
+        "--rounds",
+        "1",
+    ]
+    command += ["--json", str(figures), "--docs", str(page)]
+    surrounding = surroundings(tmp_path, BENCH_DATA=str(tmp_path / "data"))
+    done = subprocess.run(command, cwd=ROOT, env=surrounding, capture_output=True, text=True, timeout=300, check=False)
 
-    assert done.returncode == 0, done.stderr
-    assert [figure["rows"] > 0 for figure in json.loads(figures.read_text())] == [True] * 4
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(figures.read_text())
+    assert [(line["landed_rows"], line["fault"]) for line in found["lines"]] == [(5000, "")] * 4
+    assert len(found["stages"]) == 3
+    assert "pages of 10,000" in page.read_text(encoding="utf-8")
+    assert page.with_suffix(".svg").exists()

@@ -129,9 +129,14 @@ def budget_of(directory: Path, **more: object) -> Pacing:
 
 
 def reader_of(
-    pages: httpx.BaseTransport, directory: Path, *, budget: Pacing | None = None, **more: object
+    pages: httpx.BaseTransport,
+    directory: Path,
+    *,
+    budget: Pacing | None = None,
+    page_bytes: int | None = None,
+    **more: object,
 ) -> EventsReader:
     """A reader of project 1."""
     more = {"patience": PATIENCE, **more}
     client = Client(Source(HOST, KEY), budget or budget_of(directory), transport=pages, **more)
-    return EventsReader(client, 1, events=EventFilter())
+    return EventsReader(client, 1, events=EventFilter(), page_bytes=page_bytes)

@@ -182,6 +182,7 @@ VECTORS = [
     pytest.param([{}], id="one row"),
     pytest.param([{"timestamp": datetime(1969, 12, 31, tzinfo=UTC)}], id="before 1970"),
     pytest.param([{"person_id": "p", "person_properties": '{"b":2,"a":1E5}', "created_at": DAY}], id="all columns"),
+    pytest.param([{"person_id": "p"}, {"person_id": None}, {"created_at": DAY}, {}], id="nulls beside values"),
     pytest.param([{"event": "a\x00b", "distinct_id": "", "elements_chain": 'a:b="\\""'}], id="odd names"),
     pytest.param([{"distinct_id": str(number)} for number in range(500)], id="a sum beyond 64 bits"),
 ]

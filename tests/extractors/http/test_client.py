@@ -148,11 +148,23 @@ def test_content_is_not_waited_for_longer_than_the_run_may(tmp_path):
     assert waits == []
 
 
+def damaged(*, at: int) -> bytes:
+    """A gzip body of which one byte was changed on the way."""
+    packed = bytearray(gzip.compress(json.dumps(list(range(1000))).encode(), mtime=0))
+    packed[at] ^= 0xFF
+    return bytes(packed)
+
+
 CUTS = [
     pytest.param(
         lambda handler: body(handler, gzip.compress(b"{}" * 5000)[:40], Content_Encoding="gzip"), id="gzip cut in half"
     ),
     pytest.param(lambda handler: body(handler, b"{}", Content_Encoding="gzip"), id="no gzip at all"),
+    pytest.param(
+        lambda handler: body(handler, b"\x1f\x8b no gzip", Content_Encoding="gzip"), id="gzip by its first bytes"
+    ),
+    pytest.param(lambda handler: body(handler, damaged(at=-5), Content_Encoding="gzip"), id="another checksum"),
+    pytest.param(lambda handler: body(handler, damaged(at=20), Content_Encoding="gzip"), id="another byte"),
     pytest.param(
         lambda handler: body(handler, b"{}", Content_Length="9999", Connection="close"), id="shorter than it says"
     ),

@@ -277,13 +277,26 @@ def test_numbers_that_json_has_no_word_for_are_texts_in_documents(text):
     assert json.loads(quoted, parse_constant=pytest.fail, parse_int=str, parse_float=str) == expected
 
 
-def test_page_rejects_a_row_that_is_not_utf8():
-    """Bytes that are no text are shown escaped; nothing is replaced silently."""
-    page = decode.page(body(row(), row('{"a": "?"}')).replace(b"?", b"\xff"))
+NO_TEXT = [
+    b"\xff",
+    b"\x80",
+    b"\xc3",
+    b"\xc0\x80",
+    b"\xe0\x80\xaf",
+    b"\xed\xa0\x80",
+    b"\xf4\x90\x80\x80",
+    b"\xf8\x88\x80\x80\x80",
+]
+
+
+@pytest.mark.parametrize("found", NO_TEXT)
+def test_page_rejects_a_row_that_is_not_utf8(found):
+    """Bytes that are no text, as Python understands it, are shown escaped; nothing is replaced silently."""
+    page = decode.page(body(row(), row('{"a": "?"}')).replace(b"?", found))
 
     assert page.rows.num_rows == 1
     assert page.rejects["reason"].to_pylist() == ["not UTF-8"]
-    assert '{"a": "\\xff"}' in page.rejects["text"][0].as_py()
+    assert '{"a": "' + found.decode("utf-8", "backslashreplace") + '"}' in page.rejects["text"][0].as_py()
 
 
 LATER = (AT + timedelta(seconds=9)).isoformat()

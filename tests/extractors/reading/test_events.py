@@ -12,7 +12,7 @@ from extractors import errors
 from extractors.http.client import Heard, one_clock
 from extractors.http.retry import Patience
 from extractors.reading.events import EventsReader
-from extractors.reading.pace import LIMIT
+from extractors.reading.pace import LEAST, LIMIT
 from extractors.reading.rows import Passage
 from extractors.window import DAY, MICROSECOND, Range, iso, window_at
 from tests.extractors.pages import Pages, at_times, reader_of, spread
@@ -69,6 +69,18 @@ def test_cap_that_is_lifted_is_learned_anew(tmp_path):
     swept(reader, Range(START, END))
 
     assert reader.learned.page_cap == 100
+
+
+@pytest.mark.parametrize(("page_bytes", "most"), [(20_000, 300), (1, LEAST), (None, 2_000), (10**9, 2_000)])
+def test_page_is_as_large_as_memory_allows(page_bytes, most, tmp_path):
+    """Once the size of rows is known so many are asked for, some at least; that is no cap of the server's."""
+    pages = Pages(spread(5_000, START, END), cap=2_000)
+    reader = reader_of(pages, tmp_path, page_bytes=page_bytes)
+    rows = [passage.rows.num_rows for passage in reader.sweep(Range(START, END), window_end=lambda at: END)]
+
+    assert sum(rows) == 5_000
+    assert most * 0.9 < rows[1] <= most
+    assert reader.learned.page_cap in (None, 2_000)
 
 
 def test_page_cut_off_is_halved_from_what_the_server_gives(tmp_path):

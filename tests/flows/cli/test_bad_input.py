@@ -157,6 +157,8 @@ CASES = [
     Case("ninety in flight", "sync", 2, ("in_flight",), toml="[source]\nin_flight = 90\n"),
     Case("settle in words", "sync", 2, ("events.settle", "10m"), toml="[events]\nsettle = 'soon'\n"),
     Case("settle negative", "sync", 2, ("events.settle",), toml="[events]\nsettle = '-5m'\n"),
+    Case("memory in words", "sync", 2, ("memory", "such as 350MB"), toml="[run]\nmemory = 'much'\n"),
+    Case("too little memory", "sync", 2, ("memory", "100 MB is too little"), toml="[run]\nmemory = '100MB'\n"),
     Case("re-read ages in words", "sync", 2, ("reread_at",), toml="[events]\nreread_at = ['later']\n"),
     Case("lock timeout without unit", "sync", 2, ("lock_timeout",), toml="[duckdb]\nlock_timeout = '60'\n"),
     Case("storage of no DuckDB", "sync", 2, ("storage_version", "v1.2.0"), toml="[duckdb]\nstorage_version = 'v9'\n"),

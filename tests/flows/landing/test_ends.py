@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -23,7 +24,7 @@ from extractors.http.pacing import Limit, Pacing
 from extractors.request import Bucket, events_page
 from extractors.window import Range
 from flows.landing import pipeline
-from flows.landing.ahead import ahead
+from flows.landing.ahead import Joining, ahead
 from flows.landing.outcome import Log
 from flows.landing.session import STREAM, Listener, Order, Session
 from flows.landing.spool import Spool
@@ -33,6 +34,7 @@ from sinks.memory import MemorySink
 from tests.extractors.pages import Pages, budget_of, reader_of, spread
 
 START, END, NOW = datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC), datetime(2026, 3, 20, tzinfo=UTC)
+EACH: Joining[Any, Any] = Joining(lambda held: held[0], lambda item: 1, 1)  # each by itself
 ROWS = pa.table({"n": pa.array(range(20_000), pa.int64())})
 
 # A real kernel refuses: no file may grow beyond the limit, as with a quota.
@@ -195,11 +197,12 @@ class Crossed(MemorySink):
         return super().land(landings, mark=mark)
 
 
-def test_second_attempt_after_a_conflict_is_alone_in_the_client(tmp_path):
+def test_second_attempt_after_a_conflict_is_alone_in_the_client(tmp_path, monkeypatch):
     """The reading thread of the first attempt is gone before the second asks, also when it waits for an answer.
 
     The answer to one request is held until the conflict is there, and a while longer.
     """
+    monkeypatch.setattr("flows.landing.ahead.JOINED_S", 0.0)  # a page at a time, so that the reader is still at work
     pages = Pages(spread(1_000, START, END), cap=50)
     asked, answered = threading.Event(), threading.Event()
 
@@ -238,7 +241,8 @@ def test_wait_of_an_hour_ends_with_the_run(tmp_path):
     watchdog.start()
 
     def fail_while_it_waits() -> None:
-        with ahead(reader.sweep(Range(START, END), window_end=lambda at: END), interrupted=reader.interrupted):
+        whole = reader.sweep(Range(START, END), window_end=lambda at: END)
+        with ahead(whole, EACH, interrupted=reader.interrupted):
             assert waiting.wait(10)
             raise GenerationConflict("a", expected=0, found=1)
 
@@ -279,11 +283,12 @@ def test_iteration_to_the_end_leaves_no_thread(tmp_path):
     """Nor does leaving it without an error."""
     reader = reader_of(Pages(spread(500, START, END), cap=50), tmp_path)
     whole = reader.sweep(Range(START, END), window_end=lambda at: END)
-    with ahead(whole, interrupted=reader.interrupted) as passages:
+    with ahead(whole, EACH, interrupted=reader.interrupted) as passages:
         rows = sum(passage.rows.num_rows for passage in passages)
     assert (rows, readers()) == (500, [])
 
-    with ahead(reader.sweep(Range(START, END), window_end=lambda at: END), interrupted=reader.interrupted) as passages:
+    whole = reader.sweep(Range(START, END), window_end=lambda at: END)
+    with ahead(whole, EACH, interrupted=reader.interrupted) as passages:
         next(passages)
     assert readers() == []
 
@@ -311,7 +316,7 @@ def test_interrupted_run_waits_for_nobody(end, tmp_path):
         answered.wait(30)
 
     def interrupted_after_one() -> None:
-        with ahead(items(), interrupted=nullcontext) as read:
+        with ahead(items(), EACH, interrupted=nullcontext) as read:
             next(read)
             raise end
 

@@ -699,4 +699,25 @@ BREAKS = [
         "    return made\n",
         "tests/transforms/test_tables.py -k compared_whole",
     ),
+    Break(
+        "more for each than there is",
+        "flows/runs/memory.py",
+        "spool=rows // 8",
+        "spool=rows",
+        "tests/flows/runs/test_memory.py",
+    ),
+    Break(
+        "a megabyte of 2^20 bytes",
+        "flows/settings/parse.py",
+        "(1024 if binary else 1000)",
+        "1024",
+        "tests/flows/settings/test_parse.py",
+    ),
+    Break(
+        "too little memory is taken",
+        "flows/settings/model.py",
+        "        if memory < LEAST_MEMORY:",
+        "        if memory < 1:",
+        "tests/flows/cli/test_bad_input.py -k 'too and little'",
+    ),
 ]

@@ -50,8 +50,15 @@ BREAKS = [
     Break(
         "lengths not hashed",
         "transforms/digest.py",
-        'pl.concat_str(text.str.len_bytes().cast(pl.String), pl.lit(":"), text)',
-        "text",
+        'parts = [text.str.len_bytes().cast(pl.String), pl.lit(":"), text]',
+        "parts = [text]",
+        "tests/transforms/test_digest.py",
+    ),
+    Break(
+        "a null beside values hashed as nothing",
+        "transforms/digest.py",
+        '.fill_null("~")',
+        '.fill_null("")',
         "tests/transforms/test_digest.py",
     ),
     Break(

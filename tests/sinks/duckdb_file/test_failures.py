@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -239,3 +240,22 @@ def refuse(number: int) -> Callable[..., None]:
         raise OSError(number, os.strerror(number))
 
     return refused
+
+
+@pytest.mark.parametrize(("blocks", "sound"), [(1, False), (0, True)])
+def test_cut_is_seen_however_many_blocks_are_free(blocks, sound, tmp_path):
+    """A file may be shorter than it once was, and still lack what is in use."""
+    path = tmp_path / FILE
+    DuckDBSink(path).prepare(1, "events", host="h", event_filter="", rebuild=False)
+    with duckdb.connect(str(path)) as db:
+        db.execute("CREATE TABLE early AS SELECT md5(i::VARCHAR) AS a FROM range(100000) t(i)")
+        db.execute("CHECKPOINT")
+        db.execute("CREATE TABLE late AS SELECT md5(i::VARCHAR) AS a FROM range(100000) t(i)")
+        db.execute("CHECKPOINT")
+        db.execute("DROP TABLE early")
+    rest = path.read_bytes()[: path.stat().st_size - blocks * 2**18]
+    path.write_bytes(rest)
+
+    with nullcontext() if sound else pytest.raises(DestinationUnusable, match="cut short"):
+        DuckDBSink(path).check(1, "events", host="h", event_filter="")
+    assert path.read_bytes() == rest
