@@ -151,7 +151,7 @@ class Connections:
                 yield inflate.decompress(piece) if inflate else piece
             if inflate and not inflate.eof:
                 raise EOFError("gzip stream ends early")
-        except (httpx.RemoteProtocolError, httpx.ReadError, isal_zlib.error, EOFError) as exc:
+        except (httpx.RemoteProtocolError, httpx.ReadError, isal_zlib.IsalError, EOFError) as exc:
             raise errors.BodyCut(f"the answer was cut: {_cause(exc)}") from exc
 
 
