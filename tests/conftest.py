@@ -21,6 +21,11 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    """Libraries look at the end whether anything of theirs was forgotten."""
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def what_is_planned_comes_about(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test fails if a fault or a hook that it planned was never reached; the mark `chance` allows it."""

@@ -25,6 +25,8 @@ for _library in ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.pr
 Transport = httpx.BaseTransport
 _REDIRECTS = (301, 302, 303, 307, 308)
 _UNPROVEN = "the server's certificate is not trusted here: set SSL_CERT_FILE to your authority's certificate"
+# No kind of zlib.error; its stub takes the class for an instance.
+_BROKEN: type[Exception] = isal_zlib.error  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ class Connections:
                 yield inflate.decompress(piece) if inflate else piece
             if inflate and not inflate.eof:
                 raise EOFError("gzip stream ends early")
-        except (httpx.RemoteProtocolError, httpx.ReadError, isal_zlib.IsalError, EOFError) as exc:
+        except (httpx.RemoteProtocolError, httpx.ReadError, _BROKEN, EOFError) as exc:
             raise errors.BodyCut(f"the answer was cut: {_cause(exc)}") from exc
 
 
