@@ -33,6 +33,7 @@ from extractors.reading.events import EventsReader
 from extractors.request import Bucket, Request
 from extractors.window import Range
 from flows.landing import audit, copy, pipeline
+from flows.landing.ahead import Joining
 from flows.landing.outcome import Log, Outcome
 from flows.landing.session import STREAM, Session
 from flows.landing.session import Order as RunOrder
@@ -366,10 +367,12 @@ def _run(
 
 
 @contextmanager
-def _in_line(items: Iterator[object], **options: object) -> Iterator[Iterator[object]]:
+def _in_line(
+    items: Iterator[object], joining: Joining[object, object], **options: object
+) -> Iterator[Iterator[object]]:
     """Stands for reading ahead in a thread: a page is asked for when it is wanted, so that a history can be repeated."""
     del options
-    yield items
+    yield (joining.join([item]) for item in items)
 
 
 SMALL: dict[str, object] = {
