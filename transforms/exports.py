@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import columns, tables, texts
-from transforms.tables import NotTabular
+from transforms.blocks import Blocks, NotTabular
 
 TIME = pa.timestamp("us", "UTC")
 EXPORTS = pa.schema(
@@ -40,23 +40,20 @@ SNAPSHOT = ("_snapshot_at", "_export_id", "_project_id")
 CONTENT = ("content_path", "content_sha256", "content_bytes", "content_rows", "possibly_cut")
 
 Row = dict[str, Any]
-READERS: Mapping[str, Callable[[Path], pa.Table]] = {
-    "text/csv": tables.from_csv,
-    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": tables.from_xlsx,
-    "application/json": tables.from_json,
-}
+READERS = tables.READERS
 """Formats whose contents may be tables."""
 
 
-def table_of(export_format: str, content: Path) -> pa.Table | None:
-    """The table that a content is; None for formats that hold none. Raises NotTabular, whatever is wrong with it."""
+def blocks_of(export_format: str, content: Path) -> Blocks | None:
+    """The table that a content is, in blocks, which wait beside it; None for formats that hold none. Raises NotTabular,
+    whatever is wrong with it."""
     reader = READERS.get(export_format)
     if reader is None:
         return None
     if content.stat().st_size > tables.LARGEST_BYTES:
         raise NotTabular("it is too large", broken=False)
     try:
-        return reader(content)
+        return reader(content, content.parent)
     except (NotTabular, OSError):
         raise
     except Exception as exc:  # one content must not end the run: what lies behind it would expire

@@ -19,6 +19,7 @@ from flows.runs.catalog import EXPORTS
 from sinks.destination import Destination
 from sinks.errors import writing
 from transforms import exports as export_rows
+from transforms.blocks import Blocks
 from transforms.exports import Row
 
 
@@ -47,7 +48,7 @@ def rebuild(sink: Destination, done: Synced, growing: Container[str]) -> None:
                 done.rebuilt += 1
         else:
             at = row["created_at"] or row["_loaded_at"]
-            part = export_rows.snapshot(made, at=at, project_id=done.project_id, asset_id=row["id"])
+            part = export_rows.snapshot(made.table(), at=at, project_id=done.project_id, asset_id=row["id"])
             grown.setdefault(snapshot, []).append(part)
             if own in there:
                 sink.drop(own, views=(f"export_{row['id']}",))
@@ -66,7 +67,7 @@ def _grows(sink: Destination, name: str, there: Container[str]) -> bool:
     return held is not None and held.rows.column_names[:2] == list(export_rows.SNAPSHOT[:2])
 
 
-def _made(sink: Destination, row: Row, done: Synced, *, snapshot: str | None) -> pa.Table | None:
+def _made(sink: Destination, row: Row, done: Synced, *, snapshot: str | None) -> Blocks | None:
     """The table of the row's content, once its bytes are the ones that were landed."""
     with writing(sink.spool_directory), tempfile.NamedTemporaryFile(dir=sink.spool_directory) as file:
         found = contents.read(sink, row["content_path"], file)
@@ -79,7 +80,7 @@ def _made(sink: Destination, row: Row, done: Synced, *, snapshot: str | None) ->
         return table_of(row["id"], row["export_format"], Path(file.name), done, snapshot=snapshot)
 
 
-def _count(sink: Destination, row: Row, made: pa.Table) -> None:
+def _count(sink: Destination, row: Row, made: Blocks) -> None:
     """Say in `exports` how many rows the table has, where it said another number."""
     if row["content_rows"] != made.num_rows:
         counted = row | {"content_rows": made.num_rows}

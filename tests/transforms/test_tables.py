@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.workbooks import cell, error, flag, text, workbook
-from transforms import columns, tables
+from transforms import blocks, columns, tables
 
 CELLS = st.one_of(
     st.integers(-(10**20), 10**20).map(str),
@@ -181,9 +181,9 @@ def test_json_keeps_digits_and_text():
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"{}", b"[]", b"[1]", b"[" * 2000, b"PK\x03\x04"])
 def test_what_is_no_table_is_said(content):
     """Each kind refuses what it is not; a picture is no table."""
-    with pytest.raises(tables.NotTabular):
+    with pytest.raises(blocks.NotTabular):
         tables.from_json(content)
-    with pytest.raises(tables.NotTabular):
+    with pytest.raises(blocks.NotTabular):
         tables.from_xlsx(content)
 
 
@@ -256,7 +256,7 @@ def test_a_growing_table_of_the_destination_has_the_types_of_its_values():
 
 def test_blocks_are_one_table(monkeypatch):
     """Rows that get longer and shorter, over many blocks: every cell is in its place."""
-    monkeypatch.setattr(tables, "_BLOCK_CELLS", 4)
+    monkeypatch.setattr(blocks, "BLOCK_CELLS", 4)
     rows = [["a"], ["1", "x"], ["2"], ["3", "", "y"], *([str(n)] for n in range(4, 20))]
     made = tables.from_csv(written(rows))
 
@@ -287,7 +287,7 @@ BROKEN = {
 def test_what_is_broken_is_said(name):
     """A content that says that it is a table and cannot be one: why, in words, whatever is wrong with it."""
     reader, content, said = BROKEN[name]
-    with pytest.raises(tables.NotTabular, match=said) as caught:
+    with pytest.raises(blocks.NotTabular, match=said) as caught:
         reader(content)
 
     assert caught.value.broken
@@ -299,14 +299,14 @@ def test_what_is_broken_is_said(name):
 )
 def test_nothing_is_empty(reader, content):
     """No header and no row: nothing is wrong with it."""
-    with pytest.raises(tables.Empty):
+    with pytest.raises(blocks.Empty):
         reader(content)
 
 
 def test_too_many_cells_are_said(monkeypatch):
     """A few long rows make every row long."""
-    monkeypatch.setattr(tables, "LARGEST_CELLS", 50)
-    with pytest.raises(tables.NotTabular, match="more than 50 cells"):
+    monkeypatch.setattr(blocks, "LARGEST_CELLS", 50)
+    with pytest.raises(blocks.NotTabular, match="more than 50 cells"):
         tables.from_csv(b"a\n" + b"1\n" * 9 + b",,,,,\n")
 
 
