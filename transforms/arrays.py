@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import BinaryIO, NoReturn
 
-from transforms import texts
-from transforms.blocks import LARGEST_ROW, NotTabular, check_row
+from transforms import blocks, texts
+from transforms.blocks import NotTabular, check_row
 from transforms.texts import Written
 
 PIECE_SIGNS = 2**18
@@ -66,7 +66,7 @@ class _Reading:
     def _more(self) -> bool:
         """Read as much again as waits, so that a long element is not tried too often; whether there was any."""
         waiting = self._text[self.at :]
-        piece = self._file.read(min(max(PIECE_SIGNS, len(waiting)), LARGEST_ROW + PIECE_SIGNS - len(waiting)))
+        piece = self._file.read(min(max(PIECE_SIGNS, len(waiting)), blocks.LARGEST_ROW + PIECE_SIGNS - len(waiting)))
         self._text, self.at = waiting + piece, 0
         return bool(piece)
 

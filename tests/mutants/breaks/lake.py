@@ -487,8 +487,8 @@ BREAKS = [
     Break(
         "a lake replaces a table that has changed meanwhile",
         "sinks/lake/beside.py",
-        "tables.replace(self.objects, name, rows, version=version,",
-        "tables.replace(self.objects, name, rows, version=(self.table(name) or Table(rows, '')).version,",
+        "tables.replace(self.objects, name, rows, notes, version=version,",
+        "tables.replace(self.objects, name, rows, notes, version=(self.table(name) or Table(rows, '')).version,",
         "tests/sinks/test_conformance.py -k table",
     ),
     Break(
