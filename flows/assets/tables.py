@@ -195,6 +195,7 @@ def replaced(
         old = sink.table(name)
         version = old.version if old else ""
         rows = change(old.rows if old else None)
+        del old  # which may be as large as what takes its place
         if rows is not None:
             sink.replace(name, rows, version=version, json=json, views=views)
 
