@@ -24,7 +24,12 @@ MB = 2**20
 # latter is inherited from the parent.
 PROGRAM = """
 import sys
-sys.modules["pandas"] = None
+class NoPandas:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, NoPandas)
 from flows.cli import main
 try:
     main()
