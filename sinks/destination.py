@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -15,6 +15,10 @@ from sinks.sink import Sink
 
 HISTORIES = ("evaluations", "annotations")
 """Tables of lists with history: in a lake each has a place of its own."""
+
+
+Rows: TypeAlias = pa.Table | Callable[[], pa.RecordBatchReader]
+"""Rows of a table: in memory, or to be read in blocks, from the start at each call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class Destination(Sink, Protocol):
     def replace(
         self,
         name: str,
-        rows: pa.Table,
+        rows: Rows,
         *,
         version: str,
         json: Sequence[str] = (),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -21,8 +21,7 @@ _MANTISSA = r"^-?[0-9]+(\.[0-9]*[1-9])?"
 _WHOLE = r"^-?[0-9]+$"
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _INSTANT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|\+00:00)$"
-_SHAPES = (r"^([Tt]rue|[Ff]alse)$", _INTEGER, _NUMBER, _DATE, _INSTANT)
-_AT_ONCE = 2**16  # texts that are looked at together
+_COMPARED = 2**22  # values that are compared with each other at a time
 _EXACT = 2**53  # whole numbers up to here are doubles
 _WRITTEN_ONE_WAY = (pa.string(), pa.int64(), pa.date32())  # each of their values has one text
 _FOLD = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
@@ -47,36 +46,75 @@ def names(header: Sequence[str], width: int) -> list[str]:
     return found
 
 
-def typed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column in the narrowest type that keeps every value; text where there is none, and where there is no value."""
-    first = next((cell.as_py() for cell in texts if cell.is_valid), None)
-    if first is None or not any(re.search(shape, first) for shape in _SHAPES):
-        return texts  # most columns, and the largest, are not looked at any further
-    for kind in KINDS:
-        made = _made(texts, kind)
-        if made is not None:
-            return made
-    return texts
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a column of texts becomes: its *type*, and its *values* of each block of texts."""
+
+    type: pa.DataType
+    values: Callable[[pa.Array], pa.Array]
+
+    def written(self) -> Form:
+        """What it becomes where it is to stay text: the texts as they stand in the content."""
+        return self if self.type == pa.string() else TEXT
 
 
-def _made(texts: pa.ChunkedArray, kind: Kind) -> pa.ChunkedArray | None:
-    """*texts* as values of *kind*; None where one of them is none, or two of them are one."""
-    parts: list[pa.Array] = []
-    manners: list[pl.Series] = []
-    for start in range(0, len(texts), _AT_ONCE):
-        part = pl.Series("", texts.slice(start, _AT_ONCE))
+TEXT = Form(pa.string(), lambda texts: texts)
+Texts = Callable[[], Iterator[pa.Array]]
+
+
+class Typing:
+    """Finds a column's type, block by block: the narrowest that keeps every value; text where there is none, and where
+    there is no value. *kinds*: in the order in which they are tried."""
+
+    def __init__(self, kinds: Sequence[Kind] | None = None) -> None:
+        self._kinds = KINDS if kinds is None else kinds
+        self._left: Sequence[Kind] | None = None  # None: there was no value yet
+        self._manners: dict[Kind, set[str]] = {}
+
+    @property
+    def empty(self) -> bool:
+        """Whether no block had a value."""
+        return self._left is None
+
+    def look(self, texts: pa.Array) -> None:
+        """Take a block into account."""
+        if self._left is None and texts.null_count < len(texts):
+            first = texts.drop_null()[0].as_py()
+            self._left = [kind for kind in self._kinds if re.search(kind.shape, first)]
+        if self._left:  # most columns, and the largest, are not looked at any further
+            part = pl.Series("", texts)
+            self._left = [kind for kind in self._left if self._fits(kind, part)]
+
+    def _fits(self, kind: Kind, part: pl.Series) -> bool:
         values = kind.values(part)
         if values is None or values.null_count() > part.null_count():
-            return None
-        parts += _plain(pa.chunked_array([values.to_arrow()])).chunks
-        manners.append(kind.manners(part.fill_null("")).hash())
-    made, manner = pa.chunked_array(parts), pl.concat(manners)
-    ways = manner.unique().to_list()
-    if len(ways) == 1:
-        return made
-    values = pl.Series("", made)
-    distinct = sum(_distinct(values.filter(manner == way)) for way in ways)
-    return made if distinct == _distinct(values) else None
+            return False
+        self._manners.setdefault(kind, set()).update(kind.manners(part.drop_nulls()).unique())
+        return True
+
+    def form(self, texts: Texts, rows: int) -> Form:
+        """What the column becomes; *texts* gives its blocks anew, of so many *rows* in all."""
+        for kind in self._left or ():
+            if len(self._manners[kind]) < 2 or not _ambiguous(kind, texts, 1 + rows // _COMPARED):
+                return Form(kind.type, kind.cells)
+        return TEXT
+
+
+def _ambiguous(kind: Kind, texts: Texts, parts: int) -> bool:
+    """Whether two texts become one value; looked at in so many *parts* of the values, which bounds the memory."""
+    for part in range(parts):
+        of_manner: dict[str, list[pl.Series]] = {}
+        for block in texts():
+            known = pl.Series("", block).drop_nulls()
+            values, manners = kind.values(known), kind.manners(known)
+            assert values is not None
+            for manner in manners.unique():
+                found = values.filter((manners == manner) & (values.hash() % parts == part))
+                of_manner.setdefault(manner, []).append(found)
+        each = [pl.concat(found) for found in of_manner.values()]
+        if each and _distinct(pl.concat(each)) != sum(map(_distinct, each)):
+            return True
+    return False
 
 
 def _distinct(values: pl.Series) -> int:
@@ -177,11 +215,11 @@ def _as(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     return _plain(pa.chunked_array([series.cast(pl.String).to_arrow()]))
 
 
-def _booleans(texts: pl.Series) -> pl.Series | None:
-    known = texts.drop_nulls()
-    if known.is_in(["true", "false"]).all() or known.is_in(["True", "False"]).all():
-        return texts.str.to_lowercase() == "true"
-    return None
+def _booleans(true: str, false: str) -> Callable[[pl.Series], pl.Series | None]:
+    def values(texts: pl.Series) -> pl.Series | None:
+        return texts == true if texts.drop_nulls().is_in([true, false]).all() else None
+
+    return values
 
 
 def _integers(texts: pl.Series) -> pl.Series | None:
@@ -226,18 +264,33 @@ def _instants(texts: pl.Series) -> pl.Series | None:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A type that texts may have. *values*: theirs, None where not all of them have one. *manners*: in how many ways they
-    are written; two texts of one manner are never one value."""
+    """A type that texts may have. *shape*: what each of them looks like; *values*: theirs, None where not all have one.
+    *manners*: in how many ways they are written; two texts of one manner are never one value."""
 
+    type: pa.DataType
+    shape: str
     values: Callable[[pl.Series], pl.Series | None]
     manners: Callable[[pl.Series], pl.Series] = lambda texts: texts.str.slice(0, 0)
 
+    def cells(self, texts: pa.Array) -> pa.Array:
+        """The values of a block of *texts* that are known to have some."""
+        values = self.values(pl.Series("", texts))
+        assert values is not None
+        return values.to_arrow().cast(self.type)
 
+
+BOOLEAN = Kind(pa.bool_(), "^(true|false)$", _booleans("true", "false"))
 KINDS = (
-    Kind(_booleans),
-    Kind(_integers),
-    Kind(_doubles, lambda texts: texts.str.replace(_MANTISSA, "").str.replace("[1-9][0-9]*$", "")),
-    Kind(_dates),
-    Kind(_instants, lambda texts: texts.str.replace_all("[0-9]", "0")),
+    BOOLEAN,
+    Kind(pa.bool_(), "^(True|False)$", _booleans("True", "False")),
+    Kind(pa.int64(), _INTEGER, _integers),
+    Kind(
+        pa.float64(),
+        _NUMBER,
+        _doubles,
+        lambda texts: texts.str.replace(_MANTISSA, "").str.replace("[1-9][0-9]*$", ""),
+    ),
+    Kind(pa.date32(), _DATE, _dates),
+    Kind(pa.timestamp("us", "UTC"), _INSTANT, _instants, lambda texts: texts.str.replace_all("[0-9]", "0")),
 )
 """In the order in which they are tried."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import columns, tables, texts
-from transforms.tables import Leave, NotTabular
+from transforms.blocks import Blocks, Leave, NotTabular
 
 TIME = pa.timestamp("us", "UTC")
 EXPORTS = pa.schema(
@@ -44,26 +44,20 @@ Key = tuple[int, int]
 """Project and id of an export."""
 Tables = Callable[[Sequence[pa.Table]], Sequence[pa.Table]]
 """Tables to be joined → the same, where a column of theirs becomes text with the texts that its values were written as."""
-READERS: Mapping[str, Callable[[Path, Leave], pa.Table]] = {
-    "text/csv": tables.from_csv,
-    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": tables.from_xlsx,
-    "application/json": tables.from_json,
-}
+READERS = tables.READERS
 """Formats whose contents may be tables."""
 
 
-def table_of(export_format: str, content: Path, texts: Leave = tables.all_typed) -> pa.Table | None:
-    """The table that a content is; None for formats that hold none. *texts*: which columns stay as they are written.
-
-    Raises NotTabular, whatever is wrong with it.
-    """
+def blocks_of(export_format: str, content: Path) -> Blocks | None:
+    """The table that a content is, in blocks, which wait beside it; None for formats that hold none. Raises NotTabular,
+    whatever is wrong with it."""
     reader = READERS.get(export_format)
     if reader is None:
         return None
     if content.stat().st_size > tables.LARGEST_BYTES:
         raise NotTabular("it is too large", broken=False)
     try:
-        return reader(content, texts)
+        return reader(content, content.parent)
     except (NotTabular, OSError):
         raise
     except Exception as exc:  # one content must not end the run: what lies behind it would expire

@@ -1,7 +1,7 @@
 """Contents of exports as typed tables: CSV, the first sheet of a workbook, JSON that is an array of objects.
 
-What a content is made of is read here, as text; what type a column of texts has is told by transforms/columns.py. Whatever
-goes wrong in a content is NotTabular: it is one content's fault, and no run's.
+What a content is made of is read here, as text, in blocks; what type a column of texts has is told by
+transforms/columns.py. Whatever goes wrong in a content is NotTabular: it is one content's fault, and no run's.
 """
 
 from __future__ import annotations
@@ -9,131 +9,187 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
-import polars as pl
 import pyarrow as pa
 
-from transforms import columns, texts
-from transforms.errors import TransformError
+from transforms import arrays, blocks, columns, sheets, texts
+from transforms.blocks import Blocks, Empty, Leave, NotTabular, Writer, all_typed, check_row, check_size
+from transforms.columns import Form
 from transforms.texts import Written
 
 LARGEST_BYTES = 256 * 2**20
 """Larger contents are kept as files only."""
-WIDEST = 10_000
-"""Columns; DuckDB needs minutes and gigabytes for wider tables."""
-LARGEST_CELLS = 50_000_000
-_UNPACKED_BYTES = 4 * LARGEST_BYTES
-_BLOCK_CELLS = 2**15  # that are Python's texts at a time: some 10 MB
-_ERRORS = {"Div0": "#DIV/0!", "NA": "#N/A", "Name": "#NAME?", "Null": "#NULL!", "Num": "#NUM!", "Value": "#VALUE!"}
+
+Content = bytes | Path
 
 
-class NotTabular(TransformError):
-    """The content is no table: no CSV with a header, no sheet, no array of objects. *broken*: it says that it is one."""
+def read_csv(content: Content, directory: Path | None = None) -> Blocks:
+    """A CSV with a header. Rows may be longer than it: what is beyond becomes further columns. Waits in *directory*.
 
-    def __init__(self, reason: str, *, broken: bool = True) -> None:
-        super().__init__(reason)
-        self.broken = broken
-
-
-class Empty(NotTabular):
-    """There is nothing in it, not even a header."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason, broken=False)
-
-
-Leave = Callable[[Sequence[str]], Sequence[bool]]
-"""The names of a content's columns → which of them stay the texts that are written there."""
-
-
-def all_typed(names: Sequence[str]) -> Sequence[bool]:
-    """No column stays text that may have a type."""
-    return [False] * len(names)
-
-
-def from_csv(content: bytes | Path, leave: Leave = all_typed) -> pa.Table:
-    """A CSV with a header. Rows may be longer than it: what is beyond becomes further columns. *leave*: those that stay text.
-
-    Memory: the texts as Arrow has them, once, and a block of rows. Raises NotTabular, also where a quote is never closed:
-    all that follows it would be one cell.
+    Memory: a block of rows. Raises NotTabular, also where a quote is never closed: all that follows it would be one cell.
     """
     csv.field_size_limit(LARGEST_BYTES)
     try:
         with _opened(content) as file:
-            rows = _rows(file)
-            header = next(rows, None)
+            rows = _rows(io.TextIOWrapper(file, "utf-8-sig", newline=""))
+            header, _ = next(rows, (None, 0))
             if header is None:
                 raise Empty("the file is empty")
-            # A line that is empty is no row, but for a single column, where it is an empty value.
-            return _typed(header, (row for row in rows if row or len(header) == 1), leave)
+            made = Writer(directory)
+            width = len(header)
+            block: list[list[str]] = []
+            signs = 0
+            for row, length in rows:
+                if not row and len(header) > 1:
+                    continue  # a line that is empty is no row, but for a single column, where it is an empty value
+                block.append(row)
+                signs, width = signs + length, max(width, len(row))
+                check_size(made.rows + len(block), width)
+                if len(block) * width >= blocks.BLOCK_CELLS or signs >= blocks.BLOCK_SIGNS:
+                    _add_rows(made, block)
+                    block, signs = [], 0
+            _add_rows(made, block)
+            return made.finish(header)
     except (UnicodeDecodeError, csv.Error) as exc:
         raise NotTabular(f"this is no CSV: {exc}") from exc
 
 
-def from_xlsx(content: bytes | Path, leave: Leave = all_typed) -> pa.Table:
-    """The first sheet of a workbook, whose first row is the header. Cells with an error are its text, `#DIV/0!`.
-
-    Raises NotTabular.
-    """
-    import fastexcel  # late: only contents of this kind need it
-
-    data = content.read_bytes() if isinstance(content, Path) else content
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(one.file_size for one in archive.infolist()) > _UNPACKED_BYTES:
-                raise NotTabular("the workbook is too large, unpacked, to be a table")
-        cells = _cells(fastexcel.read_excel(data))
-    except (fastexcel.FastExcelError, zipfile.BadZipFile, NotImplementedError, ValueError) as exc:
-        raise NotTabular(f"this is no workbook: {str(exc).splitlines()[0]}") from exc
-    if not cells or not len(cells[0]):
-        raise Empty("the sheet is empty")
-    header = [column[0] or "" for column in cells]
-    body = [column.slice(1).replace("", None).rechunk().to_arrow().cast(pa.string()) for column in cells]
-    return _table(header, [pa.chunked_array([_days(column)]) for column in body], leave)
+def read_xlsx(content: Content, directory: Path | None = None) -> Blocks:
+    """The first sheet of a workbook, whose first row is the header. Cells with an error are its text, `#DIV/0!`. Raises
+    NotTabular."""
+    return sheets.read(content, directory)
 
 
-def from_json(content: bytes | Path, leave: Leave = all_typed) -> pa.Table:
+def read_json(content: Content, directory: Path | None = None) -> Blocks:
     """An array of objects; columns in order of first appearance. Text stays text, also where it looks like a number.
 
-    Raises NotTabular.
+    Memory: a block of rows. Raises NotTabular.
     """
-    data = content.read_bytes() if isinstance(content, Path) else content
     try:
-        found = json.loads(
-            texts.decoded(data),
-            parse_float=Written,
-            parse_int=Written,
-            parse_constant=Written,
-            object_pairs_hook=texts.object_of,
-        )
+        with _opened(content) as file:
+            made = _Objects(directory)
+            plain, read = True, False
+            for row, signs in arrays.elements(file):
+                read = True
+                plain = plain and isinstance(row, dict)
+                if plain and isinstance(row, dict):
+                    made.take(row, signs)
     except (ValueError, RecursionError) as exc:
         raise NotTabular(f"this is no JSON: {exc}") from exc
-    if found == []:
+    if not read:
         raise Empty("the array is empty")
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+    if not plain:
         raise NotTabular("the JSON is no array of objects", broken=False)
-    values: dict[str | tuple[str, int], list[object]] = {}
-    for number, row in enumerate(found):
-        for name, value in row.items() if type(row) is dict else _numbered(row):
-            if name not in values:
-                values[name] = [None] * number
-            values[name].append(value)
-        _check_size(number + 1, len(values))
-        for column in values.values():
-            if len(column) == number:
-                column.append(None)
-    header = [name if isinstance(name, str) else name[0] for name in values]
-    return _table(header, list(values.values()), leave, _json_column)
+    return made.finish()
 
 
-def _numbered(row: Mapping[str, Any]) -> Iterator[tuple[str | tuple[str, int], Any]]:
+def from_csv(content: Content, leave: Leave = all_typed) -> pa.Table:
+    """As read_csv, in memory. *leave*: which columns stay text."""
+    return read_csv(content).table(leave)
+
+
+def from_xlsx(content: Content, leave: Leave = all_typed) -> pa.Table:
+    """As read_xlsx, in memory. *leave*: which columns stay text."""
+    return read_xlsx(content).table(leave)
+
+
+def from_json(content: Content, leave: Leave = all_typed) -> pa.Table:
+    """As read_json, in memory. *leave*: which columns stay text."""
+    return read_json(content).table(leave)
+
+
+@contextmanager
+def _opened(content: Content) -> Iterator[BinaryIO]:
+    with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as file:
+        yield file
+
+
+def _rows(file: TextIO) -> Iterator[tuple[list[str], int]]:
+    """The rows of a CSV, each with its length. Raises NotTabular for one that wants more when there is no more."""
+    ended, signs, number = False, 0, 1
+
+    def lines() -> Iterator[str]:
+        nonlocal ended, signs
+        while line := file.readline(blocks.LARGEST_ROW + 1):
+            signs += len(line)
+            check_row(signs, number)
+            yield line
+        ended = True
+
+    for row in csv.reader(lines()):
+        if ended:
+            raise NotTabular(f"this is no whole CSV: a quote of row {number:,} is never closed")
+        yield row, signs
+        signs, number = 0, number + 1
+
+
+def _add_rows(made: Writer, block: Sequence[list[str]]) -> None:
+    if block:
+        made.add([pa.array([cell or None for cell in cells], pa.string()) for cells in zip_longest(*block)], len(block))
+
+
+_Name = str | tuple[str, int]
+"""A name of an object; with a number where it stands again in the same one."""
+
+
+class _Objects:
+    """The objects of an array as a table's rows: each value waits as its JSON, until it is known what its column holds."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self._made = Writer(directory, kinds=())
+        self._kinds: dict[_Name, set[type]] = {}
+        self._typings: dict[_Name, columns.Typing] = {}
+        self._block: list[Mapping[Any, Any]] = []  # by _Name
+        self._signs = self._names = 0
+
+    def take(self, row: dict[str, Any], signs: int) -> None:
+        """One row more, whose text is so long."""
+        cells = row if type(row) is dict else dict(_numbered(row))
+        for name in cells:
+            if name not in self._kinds:
+                self._kinds[name] = set()
+                self._names += len(_plain(name))
+        check_row(self._names, 1)  # names are in memory to the end
+        self._block.append(cells)
+        self._signs += signs
+        check_size(self._made.rows + len(self._block), len(self._kinds))
+        if len(self._block) * len(self._kinds) >= blocks.BLOCK_CELLS or self._signs >= blocks.BLOCK_SIGNS:
+            self._add()
+
+    def _add(self) -> None:
+        made = []
+        for name, kinds in self._kinds.items():
+            values = [row.get(name) for row in self._block]
+            kinds.update({type(value) for value in values if value is not None})
+            cells = pa.array([None if value is None else _json(value) for value in values], pa.string())
+            if kinds <= {Written}:
+                self._typings.setdefault(name, columns.Typing()).look(cells)
+            made.append(cells)
+        self._made.add(made, len(self._block))
+        self._block, self._signs = [], 0
+
+    def finish(self) -> Blocks:
+        if self._block:
+            self._add()
+        forms = {place: self._form(place, name) for place, name in enumerate(self._kinds)}
+        return self._made.finish(list(map(_plain, self._kinds)), forms)
+
+    def _form(self, place: int, name: _Name) -> Form:
+        """Numbers get types as CSV's do, booleans theirs; objects, arrays and mixtures are their JSON text."""
+        kinds = self._kinds[name]
+        if kinds == {Written}:
+            return self._typings[name].form(lambda: self._made.texts(place), self._made.rows)
+        if kinds == {bool}:
+            return Form(columns.BOOLEAN.type, columns.BOOLEAN.cells)
+        return Form(pa.string(), _unquoted) if kinds == {str} else columns.TEXT
+
+
+def _numbered(row: Mapping[str, Any]) -> Iterator[tuple[_Name, Any]]:
     """Names and values of an object in which a name stands again: then it is another, as in a CSV's header."""
     seen: dict[str, int] = {}
     for name, value in row.items():
@@ -141,122 +197,22 @@ def _numbered(row: Mapping[str, Any]) -> Iterator[tuple[str | tuple[str, int], A
         yield name if number == 1 else (name, number), value
 
 
-@contextmanager
-def _opened(content: bytes | Path) -> Iterator[TextIO]:
-    with content.open("rb") if isinstance(content, Path) else io.BytesIO(content) as file:
-        yield io.TextIOWrapper(file, "utf-8-sig", newline="")
+def _plain(name: _Name) -> str:
+    return name if isinstance(name, str) else name[0]
 
 
-def _rows(file: TextIO) -> Iterator[list[str]]:
-    """The rows of a CSV. Raises NotTabular for one that wants more when there is no more."""
-    ended: list[bool] = []
-
-    def lines() -> Iterator[str]:
-        yield from file
-        ended.append(True)
-
-    for number, row in enumerate(csv.reader(lines()), 1):
-        if ended:
-            raise NotTabular(f"this is no whole CSV: a quote of row {number:,} is never closed")
-        yield row
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False) if type(value) is str else texts.dumps(value)
 
 
-def _typed(header: Sequence[str], rows: Iterable[list[str]], leave: Leave) -> pa.Table:
-    """A table of *rows*, which are as long as they like: in blocks, so that few are Python's texts at a time."""
-    parts: list[list[pa.Array]] = []
-    done = 0
-
-    def finish(block: list[list[str]]) -> None:
-        made = [pa.array([cell or None for cell in column], pa.string()) for column in zip_longest(*block)]
-        parts.extend([pa.nulls(done, pa.string())] for _ in range(len(parts), len(made)))
-        for place, column in enumerate(parts):
-            column.append(made[place] if place < len(made) else pa.nulls(len(block), pa.string()))
-
-    block: list[list[str]] = []
-    width = len(header)
-    for row in rows:
-        block.append(row)
-        width = max(width, len(row))
-        _check_size(done + len(block), width)
-        if len(block) * width >= _BLOCK_CELLS:
-            finish(block)
-            done, block = done + len(block), []
-    finish(block)
-    done += len(block)
-    made = [pa.chunked_array(column, pa.string()) for column in parts]
-    made += [pa.chunked_array([pa.nulls(done, pa.string())]) for _ in range(len(made), width)]
-    return _table(header, made, leave)
+def _unquoted(cells: pa.Array) -> pa.Array:
+    """The texts whose JSON *cells* are."""
+    return pa.array(json.loads(f"[{','.join(cell or 'null' for cell in cells.to_pylist())}]"), pa.string())
 
 
-def _check_size(rows: int, width: int) -> None:
-    if width > WIDEST:
-        raise NotTabular(f"it has more than {WIDEST:,} columns")
-    if rows * width > LARGEST_CELLS:
-        raise NotTabular(f"it has more than {LARGEST_CELLS:,} cells")
-
-
-def _column(texts: pa.ChunkedArray, left: bool) -> pa.ChunkedArray:
-    return texts if left else columns.typed(texts)
-
-
-def _table(
-    header: Sequence[str],
-    cells: list[Any],
-    leave: Leave,
-    column_of: Callable[[Any, bool], pa.ChunkedArray] = _column,
-) -> pa.Table:
-    """The columns by their names; made of *cells* one after the other, so that one is there twice. *cells* is emptied."""
-    if not cells:
-        raise Empty("there is no column")
-    _check_size(len(cells[0]), len(cells))
-    given = columns.names([texts.writable(name) for name in header], len(cells))
-    return pa.table([column_of(cells.pop(0), left) for left in leave(given)], names=given)
-
-
-def _json_column(values: Sequence[Any], left: bool) -> pa.ChunkedArray:
-    """Numbers get types as CSV's do, booleans theirs; objects, arrays and mixtures are their JSON text."""
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {Written}:
-        read = [None if value is None else str(value) for value in values]
-        return _column(pa.chunked_array([pa.array(read, pa.string())]), left)
-    if kinds == {bool} and not left:
-        return pa.chunked_array([pa.array(values, pa.bool_())])
-    if not kinds <= {str}:
-        values = [None if value is None else texts.dumps(value) for value in values]
-    return pa.chunked_array([pa.array(values, pa.string())])
-
-
-def _cells(book: Any) -> list[pl.Series]:
-    """The first sheet's columns as texts. A number's are its double's shortest digits: the library's own end at the ninth."""
-    sheet = book.load_sheet(0, header_row=None, dtypes="string")
-    batch, errors = sheet.to_arrow_with_errors()
-    numbers = book.load_sheet(0, header_row=None, dtypes="float").to_polars().get_columns()
-    _check_size(batch.num_rows, batch.num_columns)
-    wrong: dict[int, dict[int, str]] = {}
-    for one in errors.errors if errors else ():
-        row, column = one.offset_position
-        said = re.search(r"Error\((\w+)\)", one.detail)
-        if said:
-            wrong.setdefault(column, {})[row] = _ERRORS.get(said[1], f"#{said[1].upper()}!")
-    found = []
-    for place, column in enumerate(batch.columns):
-        cells = _with_digits(pl.Series("", column, dtype=pl.String), numbers[place])
-        found.append(cells.scatter(list(wrong[place]), list(wrong[place].values())) if place in wrong else cells)
-    return found
-
-
-def _with_digits(cells: pl.Series, numbers: pl.Series) -> pl.Series:
-    """*cells* with all digits where they are a number's, cut after the ninth behind the point."""
-    numbers = numbers.cast(pl.Float64)
-    shortest = numbers.cast(pl.String).str.replace(r"\.0$", "")
-    places = ((cells != shortest) & numbers.is_finite()).fill_null(False).arg_true()
-    cut = [(at, shortest[at]) for at in places if cells[at] == f"{numbers[at]:.9f}".rstrip("0").rstrip(".")]
-    return cells.scatter([at for at, _ in cut], [text for _, text in cut]) if cut else cells
-
-
-def _days(cells: pa.Array) -> pa.Array:
-    """*cells* as days, where all of them are the midnights as which the library writes the days of a sheet."""
-    series = pl.Series("", cells, dtype=pl.String)
-    known = series.drop_nulls()
-    midnights = not known.is_empty() and known.str.contains(r"^[0-9]{4}-[0-9]{2}-[0-9]{2} 00:00:00$").all()
-    return series.str.slice(0, 10).to_arrow().cast(pa.string()) if midnights else cells
+READERS: dict[str, Callable[[Content, Path | None], Blocks]] = {
+    "text/csv": read_csv,
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": read_xlsx,
+    "application/json": read_json,
+}
+"""Formats whose contents may be tables."""

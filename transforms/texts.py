@@ -51,9 +51,8 @@ def writable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def decoded(data: bytes) -> str:
-    """The JSON text that *data* is, in which each half of a pair is the six characters of its escape. Raises ValueError."""
-    text = data.decode(json.detect_encoding(data))
+def escaped(text: str) -> str:
+    """The JSON *text* in which each half of a pair is the six characters of its escape."""
     return _ESCAPES.sub(lambda found: f"\\{found[0]}" if found["half"] else found[0], text)
 
 

@@ -19,6 +19,7 @@ from sinks.errors import DestinationUnusable, writing
 from transforms import columns
 from transforms import exports as export_rows
 from transforms import tables as made_of
+from transforms.blocks import Blocks, NotTabular
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +60,14 @@ def snapshot_of(row: export_rows.Row) -> str | None:
     return ordering.snapshot_in(row["export_context"])
 
 
-def made(sink: Destination, row: export_rows.Row) -> pa.Table | None:
+def made(sink: Destination, row: export_rows.Row) -> Blocks | None:
     """The table of a kept content; None where it is none."""
     with writing(sink.spool_directory), tempfile.NamedTemporaryFile(dir=sink.spool_directory) as file:
         contents.read(sink, row["content_path"], file)
         file.flush()
         try:
-            return export_rows.table_of(row["export_format"], Path(file.name))
-        except made_of.NotTabular:
+            return export_rows.blocks_of(row["export_format"], Path(file.name))
+        except NotTabular:
             return None
 
 
@@ -99,7 +100,7 @@ def _grown(sink: Destination, row: export_rows.Row, name: str) -> Derived:
     if table is None:
         return Derived()
     at = row["created_at"] or now()
-    rows = export_rows.snapshot(table, at=at, project_id=row["project_id"], asset_id=row["id"])
+    rows = export_rows.snapshot(table.table(), at=at, project_id=row["project_id"], asset_id=row["id"])
 
     written = Written(sink, row["project_id"])
 

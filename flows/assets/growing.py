@@ -7,7 +7,6 @@ has such values are made anew, one content after the other, with those columns a
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -16,15 +15,15 @@ from flows.runs.catalog import EXPORTS
 from sinks.destination import Destination
 from transforms import columns
 from transforms import exports as export_rows
+from transforms.blocks import Blocks, Leave, NotTabular
 from transforms.exports import Key, Row
-from transforms.tables import Leave, NotTabular
 
 NAMED = 5  # exports, of those with the same fault
 
 
 class Written:
     """Tables → the same, with texts as they were written (transforms.exports.Tables). *fresh*: contents that are not landed
-    yet, their format and file; *foreign*: exports of which *sink* has another content than the one that made the rows.
+    yet; *foreign*: exports of which *sink* has another content than the one that made the rows.
 
     Rows whose content is not there, or not the one that was landed, stay as they are, and are named in *problems*.
     """
@@ -33,7 +32,7 @@ class Written:
         self,
         sink: Destination,
         project_id: int,
-        fresh: Mapping[Key, tuple[str, Path]] | None = None,
+        fresh: Mapping[Key, Blocks] | None = None,
         foreign: Container[Key] = (),
     ) -> None:
         self._sink, self._project_id, self._fresh, self._foreign = sink, project_id, fresh or {}, foreign
@@ -82,8 +81,7 @@ class Written:
 
     def _read(self, key: Key, leave: Leave) -> pa.Table | None:
         if key in self._fresh:
-            export_format, path = self._fresh[key]
-            return export_rows.table_of(export_format, path, leave)
+            return self._fresh[key].table(leave)
         if key in self._foreign:
             raise contents.NotAsLanded("another one is kept here")
         if self._assets is None:
@@ -94,7 +92,8 @@ class Written:
         if row is None:
             raise contents.NotAsLanded("it is not landed")
         with contents.as_landed(self._sink, row) as path:
-            return export_rows.table_of(row["export_format"], path, leave)
+            made = export_rows.blocks_of(row["export_format"], path)
+        return made.table(leave) if made is not None else None
 
 
 def _listed(ids: Sequence[int]) -> str:

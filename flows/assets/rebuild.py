@@ -18,6 +18,7 @@ from flows.assets.tables import named, put_table, replaced, table_of
 from flows.runs.catalog import EXPORTS
 from sinks.destination import Destination
 from transforms import exports as export_rows
+from transforms.blocks import Blocks
 from transforms.exports import Row
 
 
@@ -45,11 +46,12 @@ def rebuild(sink: Destination, done: Synced, growing: Container[str]) -> None:
                 put_table(sink, done.project_id, own, lambda old, made=made: made)  # type: ignore[misc]
                 done.rebuilt += 1
         else:
-            at = row["created_at"] or row["_loaded_at"]
-            part = export_rows.snapshot(made, at=at, project_id=done.project_id, asset_id=row["id"])
-            grown.setdefault(snapshot, []).append(part)
-            if own in there:
-                sink.drop(own, views=(f"export_{row['id']}",))
+            with named(done, f"snapshot {snapshot} was not made anew of export {row['id']}"):
+                at = row["created_at"] or row["_loaded_at"]
+                part = export_rows.snapshot(made.table(), at=at, project_id=done.project_id, asset_id=row["id"])
+                grown.setdefault(snapshot, []).append(part)
+                if own in there:
+                    sink.drop(own, views=(f"export_{row['id']}",))
         _count(sink, row, made)
     for name, parts in grown.items():
         with named(done, f"snapshot {name} was not made anew"):
@@ -67,7 +69,7 @@ def _grows(sink: Destination, name: str, there: Container[str]) -> bool:
     return held is not None and held.rows.column_names[:2] == list(export_rows.SNAPSHOT[:2])
 
 
-def _made(sink: Destination, row: Row, done: Synced, *, snapshot: str | None) -> pa.Table | None:
+def _made(sink: Destination, row: Row, done: Synced, *, snapshot: str | None) -> Blocks | None:
     """The table of the row's content, once its bytes are the ones that were landed."""
     try:
         with contents.as_landed(sink, row) as path:
@@ -77,7 +79,7 @@ def _made(sink: Destination, row: Row, done: Synced, *, snapshot: str | None) ->
         return None
 
 
-def _count(sink: Destination, row: Row, made: pa.Table) -> None:
+def _count(sink: Destination, row: Row, made: Blocks) -> None:
     """Say in `exports` how many rows the table has, where it said another number."""
     if row["content_rows"] != made.num_rows:
         counted = row | {"content_rows": made.num_rows}

@@ -18,10 +18,10 @@ from flows.assets.synced import Synced
 from flows.landing.crossing import until_done
 from flows.runs.catalog import EXPORTS
 from flows.runs.wiring import now
-from sinks.destination import Destination
+from sinks.destination import Destination, Rows
 from sinks.errors import DestinationUnusable, MemoryExhausted
 from transforms import exports as export_rows
-from transforms.tables import Empty, NotTabular
+from transforms.blocks import NONE, Blocks, Empty, NotTabular
 
 BATCH = 20  # assets that are committed together, where they have no content
 
@@ -86,7 +86,7 @@ class AssetTable:
             # A snapshot's table grows before the content is kept and the asset committed: a run that ends in between is
             # followed by one that does all of it again, and finds the rows in.
             if snapshot is not None:
-                self._grow(one, table, snapshot, content.path)
+                self._grow(one, table, snapshot)
             address = self._sink.store_content(f"{self._project_id}/{one.id}-{content.path.name}", content.path)
         if snapshot is None and table is not None:
             self._land_table(one, table)
@@ -99,7 +99,7 @@ class AssetTable:
             possibly_cut=content.possibly_cut,
         )
 
-    def _land_table(self, one: Asset, table: pa.Table) -> None:
+    def _land_table(self, one: Asset, table: Blocks) -> None:
         with named(self.done, f"the table of export {one.id} was not made, its content is kept"):
             put_table(self._sink, self._project_id, f"export_{self._project_id}_{one.id}", lambda old: table)
 
@@ -116,8 +116,8 @@ class AssetTable:
         replaced(self._sink, EXPORTS, update, json=export_rows.JSON)
         self._pending = []
 
-    def _grow(self, one: Asset, table: pa.Table | None, snapshot: str, path: Path) -> None:
-        """Add the rows of *one*, whose content is at *path*, to its snapshot's growing table, if they are not in it."""
+    def _grow(self, one: Asset, table: Blocks | None, snapshot: str) -> None:
+        """Add the rows of *one* to its snapshot's growing table, if they are not in it."""
         if snapshot not in self._growing:
             self.done.notes.append(
                 f"export {one.id} was ordered for snapshot {snapshot}, which is not in the settings: its content is kept"
@@ -126,24 +126,24 @@ class AssetTable:
             self.done.problems.append(f"snapshot {snapshot} was not landed: export {one.id} holds no table")
         else:
             at = one.created_at or now()
-            rows = export_rows.snapshot(table, at=at, project_id=self._project_id, asset_id=one.id)
             with named(self.done, f"snapshot {snapshot} has not grown by export {one.id}, its content is kept"):
-                written = Written(self._sink, self._project_id, {(self._project_id, one.id): (one.export_format, path)})
+                rows = export_rows.snapshot(table.table(), at=at, project_id=self._project_id, asset_id=one.id)
+                written = Written(self._sink, self._project_id, {(self._project_id, one.id): table})
                 replaced(self._sink, snapshot, lambda old: export_rows.grown(old, rows, written))
                 self.done.problems += written.problems(snapshot)
                 self.done.snapshots += 1
 
 
-def table_of(number: int, export_format: str, path: Path, done: Synced, *, snapshot: str | None) -> pa.Table | None:
+def table_of(number: int, export_format: str, path: Path, done: Synced, *, snapshot: str | None) -> Blocks | None:
     """What the content of export *number* is as a table, if it is one; why it is none is said.
 
     A content without rows is a snapshot's all the same: of a day without any.
     """
     try:
-        return export_rows.table_of(export_format, path)
+        return export_rows.blocks_of(export_format, path)
     except NotTabular as exc:
         if snapshot is not None and isinstance(exc, Empty):
-            return pa.table({})
+            return NONE
         said = done.problems if exc.broken else done.notes
         said.append(f"export {number} is no table: {exc}; its content is kept")
         return None
@@ -173,9 +173,7 @@ def _writing(sink: Destination) -> Iterator[None]:
         ) from exc
 
 
-def put_table(
-    sink: Destination, project_id: int, name: str, change: Callable[[pa.Table | None], pa.Table | None]
-) -> None:
+def put_table(sink: Destination, project_id: int, name: str, change: Callable[[pa.Table | None], Rows | None]) -> None:
     """As replaced, of the table of an export: with the view `export_<id>` where no other project has that id."""
     asset_id = name.rpartition("_")[2]
     held = sink.table(EXPORTS)
@@ -187,7 +185,7 @@ def put_table(
 def replaced(
     sink: Destination,
     name: str,
-    change: Callable[[pa.Table | None], pa.Table | None],
+    change: Callable[[pa.Table | None], Rows | None],
     *,
     json: Sequence[str] = (),
     views: dict[str, str] | None = None,
@@ -200,6 +198,7 @@ def replaced(
         old = sink.table(name)
         version = old.version if old else ""
         rows = change(old.rows if old else None)
+        del old  # which may be as large as what takes its place
         if rows is not None:
             sink.replace(name, rows, version=version, json=json, views=views)
 

@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from sinks import errors, queries
-from sinks.destination import Table
+from sinks.destination import Rows, Table
 from sinks.duckdb_file import contents, tables
 from sinks.duckdb_file.connection import MEMORY_LIMIT, PLENTY, DuckDBFile, one, transaction
 from sinks.duckdb_file.known import Known, count
@@ -284,7 +284,7 @@ class DuckDBSink:
     def replace(
         self,
         name: str,
-        rows: pa.Table,
+        rows: Rows,
         *,
         version: str,
         json: Sequence[str] = (),

@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from sinks import errors
-from sinks.destination import Table
+from sinks.destination import Rows, Table
 from sinks.duckdb_file.connection import one
 
 VERSION = "SELECT value FROM hedgerow.meta WHERE key = ?"
@@ -44,7 +44,7 @@ def check_free(db: duckdb.DuckDBPyConnection, name: str) -> None:
 def replace(
     db: duckdb.DuckDBPyConnection,
     name: str,
-    rows: pa.Table,
+    rows: Rows,
     *,
     version: str,
     json: Sequence[str],
@@ -59,7 +59,8 @@ def replace(
         raise _foreign(taken[0])
     typed = ", ".join(f"{_named(column)}::JSON AS {_named(column)}" for column in json)
     star = f"* REPLACE ({typed})" if typed else "*"
-    db.register("given", rows)
+    db.execute("SET threads = 1")  # rows come one after the other: a second thread would hold a row group of its own
+    db.register("given", rows if isinstance(rows, pa.Table) else rows())
     db.execute(f"CREATE OR REPLACE TABLE {_named(name)} AS SELECT {star} FROM given")
     db.unregister("given")
     db.execute("DELETE FROM hedgerow.meta WHERE key = ?", [_key(name)])

@@ -7,10 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-import pyarrow as pa
-
 from sinks import errors
-from sinks.destination import Table
+from sinks.destination import Rows, Table
 from sinks.lake import tables
 from sinks.objects.base import Missing, Objects
 
@@ -23,6 +21,11 @@ class Beside:
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
 
+    @property
+    def spool_directory(self) -> Path:
+        """As sinks.destination.Destination.spool_directory."""
+        raise NotImplementedError
+
     def tables(self) -> tuple[str, ...]:
         return tuple(sorted(tables.listed(self.objects)))
 
@@ -32,13 +35,14 @@ class Beside:
     def replace(
         self,
         name: str,
-        rows: pa.Table,
+        rows: Rows,
         *,
         version: str,
         json: Sequence[str] = (),
         views: Mapping[str, str] | None = None,
     ) -> None:
-        tables.replace(self.objects, name, rows, version=version, json=json, views=views or {})
+        notes = tables.notes(json, views or {})
+        tables.replace(self.objects, name, rows, notes, version=version, spool=self.spool_directory)
 
     def drop(self, name: str, *, views: Sequence[str] = ()) -> None:
         self.objects.delete(tables.table_path(name))

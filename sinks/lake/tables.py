@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sinks import errors
-from sinks.destination import HISTORIES, Table
+from sinks.destination import HISTORIES, Rows, Table
 from sinks.lake import window_file
 from sinks.objects.base import Changed, Exists, Found, Missing, Objects
 
+GROUP_BYTES = 16 * 2**20
 UNREADABLE_HINT = "bring it back from a backup, or delete it"
 
 
@@ -34,19 +38,42 @@ def read(objects: Objects, name: str) -> Table | None:
         raise errors.DestinationUnusable(unreadable(objects, table_path(name)), hint=UNREADABLE_HINT) from exc
 
 
+def notes(json: Sequence[str], views: Mapping[str, str]) -> window_file.TableNotes:
+    """What a footer says of a version: JSON is text in Parquet, and views are made where the lake is queried. Its id makes
+    two versions of the same rows two."""
+    return window_file.TableNotes(uuid.uuid4().hex, list(json), dict(views))
+
+
 def replace(
-    objects: Objects, name: str, rows: pa.Table, *, version: str, json: Sequence[str], views: Mapping[str, str]
+    objects: Objects, name: str, rows: Rows, noted: window_file.TableNotes, *, version: str, spool: Path
 ) -> None:
-    """As sinks.destination.Destination.replace."""
-    buffer = pa.BufferOutputStream()
-    # JSON is text in Parquet, and views are made where the lake is queried: the footer says what they are. Its id
-    # makes two versions of the same rows two.
-    notes = window_file.TableNotes(uuid.uuid4().hex, list(json), dict(views))
-    pq.write_table(window_file.noted(rows, notes), buffer, compression="zstd")
-    try:
-        objects.put(table_path(name), buffer.getvalue().to_pybytes(), create=not version, match=version or None)
-    except (Exists, Changed) as exc:
-        raise errors.GenerationConflict(f"table {name}", expected=0, found=1) from exc
+    """As sinks.destination.Destination.replace. Waits in *spool*; memory: a row group."""
+    reader = rows.to_reader() if isinstance(rows, pa.Table) else rows()
+    schema = reader.schema.with_metadata({window_file.KEY: msgspec.json.encode(noted)})
+    with errors.writing(spool), tempfile.NamedTemporaryFile(dir=spool, suffix=".parquet") as file:
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            for group in _groups(reader):
+                writer.write_table(group.cast(schema))
+        file.flush()
+        try:
+            objects.put(table_path(name), Path(file.name), create=not version, match=version or None)
+        except (Exists, Changed) as exc:
+            raise errors.GenerationConflict(f"table {name}", expected=0, found=1) from exc
+
+
+def _groups(reader: pa.RecordBatchReader) -> Iterator[pa.Table]:
+    """The rows by row groups: large enough to be read quickly, small enough to be held."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in reader:
+        waiting.append(batch)
+        if (
+            sum(len(one) for one in waiting) >= window_file.ROWS_PER_GROUP
+            or sum(one.nbytes for one in waiting) >= GROUP_BYTES
+        ):
+            yield pa.Table.from_batches(waiting)
+            waiting = []
+    if waiting:
+        yield pa.Table.from_batches(waiting)
 
 
 def listed(objects: Objects) -> dict[str, Found]:

@@ -183,11 +183,6 @@ def _metadata(tail: bytes) -> tuple[bytes, int]:
     return text, metadata.num_rows
 
 
-def noted(rows: pa.Table, notes: TableNotes) -> pa.Table:
-    """The table with *notes* in its footer."""
-    return rows.replace_schema_metadata({KEY: msgspec.json.encode(notes)})
-
-
 def read_notes(tail: bytes) -> TableNotes:
     """The notes of a table, from the last bytes of its file. Raises Unreadable, Truncated."""
     try:

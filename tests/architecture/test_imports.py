@@ -184,7 +184,7 @@ def test_second_server_stands_alone(file):
         ("httpx", {"extractors/http/exchange.py"}),
         (
             "polars",
-            {f"transforms/{name}.py" for name in ("columns", "copies", "differences", "digest", "events", "tables")},
+            {f"transforms/{name}.py" for name in ("columns", "copies", "differences", "digest", "events", "sheets")},
         ),
     ],
 )

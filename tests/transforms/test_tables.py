@@ -6,10 +6,12 @@ import csv
 import io
 import json
 import re
-import subprocess
+import struct
 import sys
 import time
+import zipfile
 from datetime import UTC, date, datetime
+from types import SimpleNamespace
 
 import duckdb
 import pyarrow as pa
@@ -18,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.workbooks import cell, error, flag, text, workbook
-from transforms import columns, tables, texts
+from transforms import arrays, blocks, columns, sheets, tables, texts
 
 CELLS = st.one_of(
     st.integers(-(10**20), 10**20).map(str),
@@ -181,9 +183,9 @@ def test_json_keeps_digits_and_text():
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"{}", b"[]", b"[1]", b"[" * 2000, b"PK\x03\x04"])
 def test_what_is_no_table_is_said(content):
     """Each kind refuses what it is not; a picture is no table."""
-    with pytest.raises(tables.NotTabular):
+    with pytest.raises(blocks.NotTabular):
         tables.from_json(content)
-    with pytest.raises(tables.NotTabular):
+    with pytest.raises(blocks.NotTabular):
         tables.from_xlsx(content)
 
 
@@ -277,7 +279,8 @@ def test_columns_that_are_left_as_text():
         ),
     ):
         assert made.to_pydict() == {"half": ["0.5", "2.5"], "flag": [True, False]}
-    assert tables.from_json(b'[{"flag":true}]', lambda names: [True]).to_pydict() == {"flag": ["true"]}
+    made = tables.from_json(b'[{"flag":true,"half":0.50,"t":"x"}]', lambda names: [True] * len(names))
+    assert made.to_pydict() == {"flag": ["true"], "half": ["0.50"], "t": ["x"]}
 
 
 def test_a_name_that_an_object_has_twice():
@@ -335,13 +338,169 @@ def test_a_growing_table_of_the_destination_has_the_types_of_its_values():
 
 def test_blocks_are_one_table(monkeypatch):
     """Rows that get longer and shorter, over many blocks: every cell is in its place."""
-    monkeypatch.setattr(tables, "_BLOCK_CELLS", 4)
+    monkeypatch.setattr(blocks, "BLOCK_CELLS", 4)
     rows = [["a"], ["1", "x"], ["2"], ["3", "", "y"], *([str(n)] for n in range(4, 20))]
     made = tables.from_csv(written(rows))
 
     assert made["a"].to_pylist() == list(range(1, 20))
     assert made["column_2"].to_pylist() == ["x"] + [None] * 18
     assert made["column_3"].to_pylist() == [None, None, "y"] + [None] * 16
+
+
+def test_blocks_of_json_are_one_table(monkeypatch):
+    """Names that come later, texts that become mixtures, whole numbers that become halves: over many blocks."""
+    monkeypatch.setattr(blocks, "BLOCK_CELLS", 4)
+    rows = [{"a": 1, "t": "x"}, {"a": 2, "t": "y"}, {"a": 2.5, "t": "z", "m": "x"}, {"t": None, "m": 7}, {"b": True}]
+    made = tables.read_json(json.dumps(rows).encode())
+
+    assert sum(1 for _ in made()) > 2
+    assert (
+        made.table().to_pydict()
+        == made.table().to_pydict()
+        == {
+            "a": [1.0, 2.0, 2.5, None, None],
+            "t": ["x", "y", "z", None, None],
+            "m": [None, None, '"x"', "7", None],
+            "b": [None] * 4 + [True],
+        }
+    )
+
+
+APART = {
+    "words of two cases": ["true", "True"],
+    "one number written twice": ["1", "1.0"],
+    "a word": ["1", "x"],
+    "a year that is none": ["2026-01-01", "0000-01-01"],
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_values_that_lie_far_apart_decide_together(name, monkeypatch):
+    """What stands in the first block and what stands in the last are text, if they are no one type."""
+    monkeypatch.setattr(blocks, "BLOCK_CELLS", 4)
+    monkeypatch.setattr(columns, "_COMPARED", 3)
+    first, last = APART[name]
+    made = tables.from_csv(written([["a", "b"], *[[first, str(n)] for n in range(9)], [last, "9.5"]]))
+
+    assert made["a"].to_pylist() == [first] * 9 + [last]
+    assert made["b"].to_pylist() == [*map(float, range(9)), 9.5]
+
+
+LONG = {
+    "a line": (tables.read_csv, b"a,b\n1,2\n" + b"x" * 101),
+    "a cell of many lines": (tables.read_csv, b'a,b\n1,2\n"' + b"x\n" * 60),
+    "an object": (tables.read_json, b'[{"a":1},{"a":[' + b"1," * 60 + b"1]}]"),
+    "an object without an end": (tables.read_json, b'[{"a":1},{"a":[' + b"1," * 9999),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_row_has_its_bound(name, monkeypatch):
+    """A row is in memory whole: one that is too long is said with its number, and not read."""
+    monkeypatch.setattr(blocks, "LARGEST_ROW", 100)
+    reader, content = LONG[name]
+    with pytest.raises(blocks.NotTabular, match=r"row [23] has more than 100 signs") as caught:
+        reader(content)
+
+    assert caught.value.broken
+
+
+def test_names_of_objects_have_their_bound(monkeypatch):
+    """They are in memory to the end, however many rows they come with."""
+    monkeypatch.setattr(blocks, "LARGEST_ROW", 100)
+    with pytest.raises(blocks.NotTabular, match="more than 100 signs"):
+        tables.read_json(json.dumps([{f"{n:060}": 1} for n in range(3)]).encode())
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_json_is_read_in_pieces(size, monkeypatch):
+    """Wherever a piece ends: inside a number, a name, an escape, between two elements."""
+    monkeypatch.setattr(arrays, "PIECE_SIGNS", size)
+    text = rb' [ {"a": 12.50, "b\u00e9": "\ud83d\ude00"} ,{"a":-7} , {"a":1e3}] '
+
+    assert [row for row, _ in arrays.elements(io.BytesIO(text))] == [
+        {"a": "12.50", "b\u00e9": "\U0001f600"},
+        {"a": "-7"},
+        {"a": "1e3"},
+    ]
+    assert [row for row, _ in arrays.elements(io.BytesIO(b"[123, 4567]"))] == ["123", "4567"]
+
+
+def test_a_long_element_takes_no_square_of_its_time(monkeypatch):
+    """It is tried each time that twice as much of it is there, not with every piece."""
+
+    class Counted(json.JSONDecoder):
+        tried = 0
+
+        def raw_decode(self, s: str, idx: int = 0) -> tuple[object, int]:
+            Counted.tried += 1
+            return super().raw_decode(s, idx)
+
+    monkeypatch.setattr(arrays, "PIECE_SIGNS", 16)
+    monkeypatch.setattr(arrays, "_DECODER", Counted())
+    list(arrays.elements(io.BytesIO(json.dumps(["x" * 100_000]).encode())))
+
+    assert Counted.tried < 20
+
+
+def test_an_object_that_is_no_array_is_no_fault(monkeypatch):
+    """However long it is; one that is no JSON is one, where it is short enough to be read."""
+    monkeypatch.setattr(blocks, "LARGEST_ROW", 100)
+    for content, broken in ((b'{"a":1}', False), (b'{"a":' + b"1" * 200 + b"}", False), (b'{"a":1', True)):
+        with pytest.raises(blocks.NotTabular) as caught:
+            tables.read_json(content)
+
+        assert caught.value.broken == broken
+
+
+def lying(packed: bytes, name: str) -> bytes:
+    """The workbook, whose member says that it unpacks to ten bytes."""
+    size = zipfile.ZipFile(io.BytesIO(packed)).getinfo(name).file_size
+    assert packed.count(struct.pack("<I", size)) == 2
+    return packed.replace(struct.pack("<I", size), struct.pack("<I", 10))
+
+
+SHEET = "xl/worksheets/sheet1.xml"
+HEAVY = {
+    "many cells": workbook([[cell("1")] * 40] * 40),
+    "many cells that are said to be few": lying(workbook([[cell("1")] * 40] * 40), SHEET),
+    "two cells far apart": workbook([], sheet='<row r="1"><c r="A1"/></row><row r="40"><c t="n" r="AN40"/></row>'),
+    "a far cell behind a sign": workbook([], sheet='<row><c r="A1"/></row><row><c x=">" r=\'AN40\'><v>1</v></c></row>'),
+    "long texts": workbook([[text("x" * 99_000)]]),
+    "texts that are shared": workbook([], sheet="<si><t/></si>" * 1600),
+    "a text without an end": workbook([], sheet="<row><c><v>" + "1" * 9_000),
+}
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_a_workbook_has_its_bound(name, monkeypatch):
+    """What it would take is reckoned from what it really unpacks to, before the library reads it."""
+    monkeypatch.setattr(sheets, "LARGEST_BYTES", 190_000)
+    monkeypatch.setattr(sheets, "_PIECE_BYTES", 1_000)
+    monkeypatch.setattr(blocks, "LARGEST_ROW", 5_000 if "end" in name else 10**6)
+    monkeypatch.setitem(sys.modules, "fastexcel", SimpleNamespace(FastExcelError=ZeroDivisionError))
+    with pytest.raises(blocks.NotTabular, match=r"too large, unpacked|more than 5,000 signs"):
+        tables.read_xlsx(HEAVY[name])
+
+
+@pytest.mark.parametrize("piece", [b"<row><c/></row>", b"<x/>"])
+def test_a_bomb_is_given_up(piece, monkeypatch):
+    """A member that unpacks to ever more is not unpacked to its end, whatever it unpacks to."""
+    unpacked = iter([piece * 1_000] * 100)
+    monkeypatch.setattr(sheets, "LARGEST_BYTES", 10 * 2**20)
+    monkeypatch.setattr(sheets, "_UNPACKED_BYTES", 100_000)
+    monkeypatch.setattr(sheets, "_pieces", lambda *of: unpacked)
+    with pytest.raises(blocks.NotTabular, match="too large, unpacked"):
+        tables.read_xlsx(workbook([[cell("1")]]))
+
+    assert len(list(unpacked)) > 70
+
+
+def test_a_workbook_within_its_bound_is_read(monkeypatch):
+    """One that takes nearly as much as it may is a table."""
+    monkeypatch.setattr(sheets, "LARGEST_BYTES", 190_000)
+
+    assert tables.from_xlsx(workbook([[cell("1")] * 36] * 40)).num_rows == 39
 
 
 BROKEN = {
@@ -366,7 +525,7 @@ BROKEN = {
 def test_what_is_broken_is_said(name):
     """A content that says that it is a table and cannot be one: why, in words, whatever is wrong with it."""
     reader, content, said = BROKEN[name]
-    with pytest.raises(tables.NotTabular, match=said) as caught:
+    with pytest.raises(blocks.NotTabular, match=said) as caught:
         reader(content)
 
     assert caught.value.broken
@@ -378,14 +537,14 @@ def test_what_is_broken_is_said(name):
 )
 def test_nothing_is_empty(reader, content):
     """No header and no row: nothing is wrong with it."""
-    with pytest.raises(tables.Empty):
+    with pytest.raises(blocks.Empty):
         reader(content)
 
 
 def test_too_many_cells_are_said(monkeypatch):
     """A few long rows make every row long."""
-    monkeypatch.setattr(tables, "LARGEST_CELLS", 50)
-    with pytest.raises(tables.NotTabular, match="more than 50 cells"):
+    monkeypatch.setattr(blocks, "LARGEST_CELLS", 50)
+    with pytest.raises(blocks.NotTabular, match="more than 50 cells"):
         tables.from_csv(b"a\n" + b"1\n" * 9 + b",,,,,\n")
 
 
@@ -443,33 +602,3 @@ def test_many_rows_of_json_take_no_square_of_their_time():
 
     assert made.num_rows == 200_000
     assert time.process_time() - begun < 6
-
-
-PEAK = """
-import sys
-from pathlib import Path
-from transforms import tables
-made = tables.from_csv(Path(sys.argv[1]))
-peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))  # ru_maxrss would be a parent's, too
-print(made.num_rows, peak.split()[1])
-"""
-
-
-@pytest.mark.long
-def test_the_memory_of_a_large_csv(tmp_path):
-    """45 MB of 300,000 rows are a table within 300 MB of the process, libraries included."""
-    with (tmp_path / "large.csv").open("w") as file:
-        file.write("uuid,event,at,who,n,ratio,address,plan,label,flag\n")
-        for n in range(300_000):
-            file.write(
-                f"{n:032x},$pageview,2026-01-{n % 28 + 1:02d}T10:{n % 60:02d}:00Z,user-{n:012},{n},{n / 1000},"
-                f"https://example.com/{n:020}/a,free,l{n % 7:03d},{'true' if n % 2 else 'false'}\n"
-            )
-    told = subprocess.run(
-        [sys.executable, "-c", PEAK, str(tmp_path / "large.csv")], capture_output=True, text=True, check=True
-    )
-    rows, kilobytes = map(int, told.stdout.split())
-
-    assert (tmp_path / "large.csv").stat().st_size > 40_000_000
-    assert rows == 300_000
-    assert kilobytes < 300 * 1024

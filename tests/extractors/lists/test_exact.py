@@ -51,7 +51,7 @@ def test_numbers_keep_their_digits(number):
 def test_half_a_pair_is_its_escape(text, value):
     """Whole pairs and escaped backslashes are what they are; in both readers alike."""
     assert exact.loads(text.encode()) == value
-    assert json.loads(texts.decoded(text.encode())) == value
+    assert json.loads(texts.escaped(text)) == value
 
 
 def test_a_name_that_stands_twice_is_written_twice():

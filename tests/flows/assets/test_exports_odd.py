@@ -22,8 +22,8 @@ from flows.settings.model import Snapshot
 from sinks.errors import MemoryExhausted
 from tests.flows.assets.test_assets import CSV, FREE, NOW, Place
 from tests.workbooks import workbook
+from transforms import blocks
 from transforms import history as histories
-from transforms import tables
 
 WEEKLY = Snapshot(name="weekly", insight=7)
 
@@ -82,7 +82,7 @@ def test_an_odd_export_keeps_no_other_from_landing(name, place, store):
 def test_whatever_fails_in_a_content_is_its_own_fault(exc, place, store, monkeypatch):
     """A reader that fails in a way that nobody has thought of: named, kept, and the run goes on."""
 
-    def failing(content: Path, leave: Any) -> None:
+    def failing(*given: Path) -> None:
         raise exc
 
     monkeypatch.setattr("transforms.exports.READERS", {"text/csv": failing})
@@ -103,15 +103,15 @@ def test_a_panic_in_a_library_is_a_content_s_fault(tmp_path, monkeypatch):
 
     content = tmp_path / "a.csv"
     content.write_bytes(CSV)
-    for raised, expected in ((PanicException, tables.NotTabular), (KeyboardInterrupt, KeyboardInterrupt)):
+    for raised, expected in ((PanicException, blocks.NotTabular), (KeyboardInterrupt, KeyboardInterrupt)):
 
-        def failing(content: Path, leave: Any, raised: type[BaseException] = raised) -> None:
+        def failing(*given: Path, raised: type[BaseException] = raised) -> None:
             raised_here = raised("index out of bounds")
             raise raised_here
 
         monkeypatch.setattr(exports, "READERS", {"text/csv": failing})
         with pytest.raises(expected):
-            exports.table_of("text/csv", content)
+            exports.blocks_of("text/csv", content)
 
 
 @pytest.mark.parametrize("width", [4_000])

@@ -158,13 +158,13 @@ def test_a_run_that_ends_before_its_content_is_kept_is_gone_on_with(filled, plac
 
 
 class Shelf:
-    """Contents by their exports, as files: a destination that nothing is asked of."""
+    """Contents by their exports: a destination that nothing is asked of."""
 
     def __init__(self, directory: Path, **contents: str) -> None:
         self.fresh = {}
         for name, text in contents.items():
             (directory / name).write_text(text)
-            self.fresh[1, int(name[1:])] = "text/csv", directory / name
+            self.fresh[1, int(name[1:])] = exports.blocks_of("text/csv", directory / name)
 
     def made(self, number: int, **columns: pa.Array) -> pa.Table:
         return exports.snapshot(pa.table(columns), at=NOW, project_id=1, asset_id=number)
@@ -216,8 +216,7 @@ def test_whatever_days_hold_a_column_of_text_is_what_they_hold(days):
         contents = {f"e{n}": "a,b\n" + "".join(f"{one},y\n" for one in day) for n, day in enumerate(days)}
         shelf, table = Shelf(Path(directory), **contents), None
         for n in range(len(days)):
-            made = exports.table_of("text/csv", Path(directory) / f"e{n}")
-            rows = exports.snapshot(made, at=NOW, project_id=1, asset_id=n)
+            rows = exports.snapshot(shelf.fresh[1, n].table(), at=NOW, project_id=1, asset_id=n)
             table = exports.grown(table, rows, Written(None, 1, shelf.fresh))  # type: ignore[arg-type]
 
     assert table.num_rows == sum(map(len, days))

@@ -36,7 +36,7 @@ from sinks.entries import (
     State,
     Stop,
 )
-from sinks.lake import journal, views
+from sinks.lake import journal, views, window_file
 from sinks.lake import statements as statements_lake
 from sinks.lake.journal import Journal, Line
 from sinks.lake.sink import LakeSink
@@ -974,3 +974,21 @@ def test_a_faster_replacer_is_not_taken_for_us(lake, monkeypatch):
     with pytest.raises(errors.GenerationConflict):
         lake.land([landing("c", generation=1)])
     assert names(other) == ["b"]
+
+
+def test_a_table_in_blocks_is_written_in_groups(tmp_path, monkeypatch):
+    """Each row once and in its order, a group of them in memory at a time; from the start again at each call."""
+    monkeypatch.setattr(window_file, "ROWS_PER_GROUP", 4)
+    rows = pa.table({"n": range(9)})
+    batches = rows.to_batches(max_chunksize=2)
+    sink = stores.local_lake(tmp_path / "lake")
+    for _ in range(2):
+        held = sink.table("weekly")
+        sink.replace(
+            "weekly",
+            lambda: pa.RecordBatchReader.from_batches(rows.schema, batches),
+            version=held.version if held else "",
+        )
+
+    assert sink.table("weekly").rows.to_pylist() == rows.to_pylist()
+    assert pq.ParquetFile(tmp_path / "lake/exports/snapshots/weekly.parquet").metadata.num_row_groups == 3
