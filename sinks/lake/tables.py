@@ -54,11 +54,16 @@ def listed(objects: Objects) -> dict[str, Found]:
     there = {}
     for place in ("exports", *HISTORIES):
         for one in objects.list(place):
-            name = one.path.rpartition("/")[2].removesuffix(".parquet")
-            name = "exports" if one.path == table_path("exports") else name
-            if one.path == table_path(name):
+            name = named(one.path)
+            if name is not None:
                 there[name] = one
     return there
+
+
+def named(path: str) -> str | None:
+    """The table whose object is at *path*; None for any other object."""
+    name = "exports" if path == table_path("exports") else path.rpartition("/")[2].removesuffix(".parquet")
+    return name if path == table_path(name) else None
 
 
 def found(objects: Objects) -> dict[str, tuple[str, window_file.TableNotes | None]]:

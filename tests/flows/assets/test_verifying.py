@@ -257,6 +257,20 @@ def test_table_that_cannot_be_read_is_said_to_whoever_asks(landed, hedgerow):
     assert "exports/tables/export_1_1.parquet cannot be read" in found.problems[0]
 
 
+@pytest.mark.parametrize("filled", ["lake"], indirect=True)
+def test_strays_in_a_lake_are_named_by_every_command(landed, hedgerow):
+    """Whatever stream it is about: exit 12, and PostHog was asked nothing."""
+    stray = landed.home / "lake/events/stray.parquet"
+    stray.write_bytes(b"PAR1")
+    before = len(landed.world.simulator.requests)
+    commands = (("sync", "exports"), ("sync", "annotations"), ("verify",), ("sql", "SELECT 1"), ("status",))
+    ended = [hedgerow(landed.world.simulator, *one, HEDGEROW_DESTINATION=landed.address) for one in commands]
+
+    assert [one.returncode for one in ended] == [12] * len(commands)
+    assert all("events/stray.parquet" in one.stderr for one in ended)
+    assert len(landed.world.simulator.requests) == before
+
+
 def test_verify_says_every_stream(landed, hedgerow):
     """In words and in `--json`, which grows by a list; damage is exit 3, and so it stays in the history of runs."""
     given = {"HEDGEROW_DESTINATION": landed.address}
