@@ -56,7 +56,8 @@ class Destination(Sink, Protocol):
         """Names of all tables beside the events, in order."""
 
     def table(self, name: str) -> Table | None:
-        """The table *name*, JSON and uuids as text; None where there is none."""
+        """The table *name*, JSON and uuids as text; None where there is none. Raises TableUnreadable for one that is
+        damaged by itself."""
 
     def replace(
         self,

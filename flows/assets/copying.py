@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from flows.landing.session import Progress
 from flows.runs import findings
 from flows.runs.catalog import EXPORTS, STREAMS, Mechanism, Stream
 from sinks.destination import Destination
-from sinks.errors import DestinationUnusable, writing
+from sinks.errors import DestinationUnusable, TableUnreadable, writing
 from transforms import backup, history
 from transforms import exports as export_rows
 
@@ -82,7 +83,8 @@ def copy(
         host, event_filter = source.origin(project_id, stream.name) or ("", "")
         target.prepare(project_id, stream.name, host=host, event_filter=event_filter, rebuild=False)
         done = Carried(project_id, stream.name)
-        BESIDE[stream.mechanism](stream, source, target, done)
+        with _left_out(done, stream.table):
+            BESIDE[stream.mechanism](stream, source, target, done)
         others.append(done)
     return Backup(project_id, events, tuple(others), _copy_runs(project_id, landed, source, target))
 
@@ -139,11 +141,22 @@ def _copy_exports(stream: Stream, source: Destination, target: Destination, done
         found = re.fullmatch(rf"export_{done.project_id}_(\d+)", name)
         row = theirs.get(int(found[1])) if found else None
         if row is not None and _of_one_content(row, ours[row["id"]]):
-            _copy_table(name, row, source, target, done)
+            with _left_out(done, name):
+                _copy_table(name, row, source, target, done)
     others = {one.table for one in STREAMS}
     for name in names:
         if name not in others and not re.fullmatch(r"export_\d+_\d+", name):
-            _copy_snapshot(name, source, target, done)
+            with _left_out(done, name):
+                _copy_snapshot(name, source, target, done)
+
+
+@contextmanager
+def _left_out(done: Carried, name: str) -> Iterator[None]:
+    """A table that cannot be read, here or there, keeps nothing else from being copied: it is named."""
+    try:
+        yield
+    except TableUnreadable as exc:
+        done.problems.append(f"table {name} not copied: {exc} ({exc.hint})")
 
 
 def _copy_assets(

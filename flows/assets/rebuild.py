@@ -17,7 +17,7 @@ from flows.assets.synced import Synced
 from flows.assets.tables import named, put_table, replaced, table_of
 from flows.runs.catalog import EXPORTS
 from sinks.destination import Destination
-from sinks.errors import writing
+from sinks.errors import TableUnreadable, writing
 from transforms import exports as export_rows
 from transforms.exports import Row
 
@@ -54,7 +54,8 @@ def rebuild(sink: Destination, done: Synced, growing: Container[str]) -> None:
         _count(sink, row, made)
     for name, parts in grown.items():
         with named(done, f"snapshot {name} was not made anew"):
-            replaced(sink, name, lambda old, parts=parts: export_rows.regrown(old, parts))  # type: ignore[misc]
+            change = lambda old, parts=parts: export_rows.regrown(old, parts)  # noqa: E731
+            replaced(sink, name, change, made_of_contents=True)
             done.rebuilt += 1
 
 
@@ -62,7 +63,10 @@ def _grows(sink: Destination, name: str, there: Container[str]) -> bool:
     """Whether *name* is the table of a snapshot that is in the settings no more."""
     if name not in there or re.fullmatch(r"export_\d+_\d+", name):
         return False
-    held = sink.table(name)
+    try:
+        held = sink.table(name)
+    except TableUnreadable:  # an export was ordered for it, so it is one
+        return True
     return held is not None and held.rows.column_names[:2] == list(export_rows.SNAPSHOT[:2])
 
 

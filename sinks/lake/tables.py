@@ -27,11 +27,13 @@ def read(objects: Objects, name: str) -> Table | None:
     """As sinks.destination.Destination.table."""
     try:
         data, etag = objects.get(table_path(name))
-        return Table(window_file.read(data), etag)
     except Missing:
         return None
+    try:
+        return Table(window_file.read(data), etag)
     except window_file.Unreadable as exc:
-        raise errors.DestinationUnusable(unreadable(objects, table_path(name)), hint=UNREADABLE_HINT) from exc
+        said = unreadable(objects, table_path(name))
+        raise errors.TableUnreadable(said, hint=UNREADABLE_HINT, version=etag) from exc
 
 
 def replace(
