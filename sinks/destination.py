@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from sinks.sink import Sink
 
-HISTORIES = ("evaluations", "annotations")
-"""Tables of lists with history: in a lake each has a place of its own."""
+HISTORIES = {"evaluations": ("evaluations_current", "evaluation_results"), "annotations": ("annotations_current",)}
+"""Tables of lists with history, and the views that are made with each: in a lake each has a place of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -309,7 +309,7 @@ class LakeSink(Beside):
         known = self._known(project_id, "events")
         return [file for file in known.files.values() if touches(file, start, end)]
 
-    def attach(self, output: Path, *, storage_version: str = STORAGE_VERSION) -> str:
+    def attach(self, output: Path, *, storage_version: str = STORAGE_VERSION) -> tuple[str, list[str]]:
         """Write a DuckDB file with the lake's views; as views.attach."""
         marker.check_format(self.objects, write=False)
         self._look_over()
@@ -322,9 +322,14 @@ class LakeSink(Beside):
         projects = self.projects()
         ledgers = [self.ledger(project_id, "events") for project_id in projects]
         entries = [entry for ledger in ledgers for entry in ledger.entries.values()]
+        rejects: list[tuple[Entry, pa.Table]] | str
+        try:
+            rejects = [(entry, self.rejects(entry)) for entry in entries if entry.tally.quarantined_rows]
+        except errors.TableUnreadable as exc:
+            rejects = str(exc)
         return lake_views.Contents(
             entries=entries,
-            rejects=[(entry, self.rejects(entry)) for entry in entries if entry.tally.quarantined_rows],
+            rejects=rejects,
             runs=[run for project_id in projects for run in self.runs(project_id, limit=10**6)],
             changes=[change for project_id in projects for change in self.changes(project_id, "events")],
             tables=tables.found(self.objects),

@@ -252,9 +252,14 @@ def test_table_that_cannot_be_read_is_said_to_whoever_asks(landed, hedgerow):
     given = {"HEDGEROW_DESTINATION": landed.address}
     other = hedgerow(landed.world.simulator, "sql", "SELECT count(*) FROM export_2", **given)
     ended = [hedgerow(landed.world.simulator, "sql", f"FROM {name}", **given) for name in ("export_1_1", "export_1")]
+    attached = hedgerow(landed.world.simulator, "attach", **given)
+    document = hedgerow(landed.world.simulator, "attach", "--json", **given)
 
     assert other.returncode == 0
-    assert ["exports/tables/export_1_1.parquet cannot be read" in one.stderr for one in ended] == [True, True]
+    said = "exports/tables/export_1_1.parquet cannot be read"
+    assert [(one.returncode, said in one.stderr) for one in ended] == [(12, True)] * 2
+    assert (attached.returncode, said in attached.stderr, "export_2" in attached.stdout) == (3, True, True)
+    assert [said in problem for problem in json.loads(document.stdout)["problems"]] == [True]
 
 
 @pytest.mark.parametrize("filled", ["lake"], indirect=True)

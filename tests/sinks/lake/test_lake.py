@@ -593,8 +593,70 @@ def test_a_lake_that_sql_cannot_read_is_told_as_one(lake):
     """What DuckDB says of the files is no fault of hedgerow, nor of the query."""
     lake.land([landing("a")])
     lake.replace("export_1_5", pa.table({"a": [1]}), version="", views={"export_5": "SELECT b FROM export_1_5"})
-    with pytest.raises(errors.DestinationUnusable, match="cannot be read"), lake.query("SELECT 1"):
+    with pytest.raises(errors.DestinationUnusable, match=r"export_5.* cannot be read"), lake.query("FROM export_5"):
         pass
+
+
+def test_a_damaged_window_that_a_query_meets_is_no_fault_of_the_query(lake):
+    """The first of the files says what the view is; what any other is, is seen only when its rows are read."""
+    lake.land([landing("a"), moved(landing("b"), 1)])
+    lake.record(a_run(1))
+    sorted(Path(lake.objects.root).glob("events/**/*.parquet"))[1].write_bytes(b"PAR1 no more")
+    there = stores.local_lake(Path(lake.objects.root))
+    with pytest.raises(errors.DestinationUnusable, match="T010000Z-"), there.query("SELECT event FROM events"):
+        pass
+    with pytest.raises(errors.BadQuery), there.query("SELECT nothing FROM events"):
+        pass
+
+
+LISTS = {
+    "evaluations": {
+        "evaluations_current": "FROM evaluations",
+        "evaluation_results": "SELECT e.uuid AS result FROM events e, evaluations",
+    },
+    "annotations": {"annotations_current": "FROM annotations"},
+}
+DEPENDENT = {
+    "evaluations/evaluations.parquet": ["evaluations", "evaluations_current", "evaluation_results"],
+    "annotations/annotations.parquet": ["annotations", "annotations_current"],
+    "exports/tables/export_1_5.parquet": ["export_1_5", "export_5"],
+    "exports/snapshots/weekly.parquet": ["weekly"],
+    "events/*/*/*.parquet": ["events", "evaluation_results"],
+    "_hedgerow/quarantine/*/*/*.parquet": ["hedgerow.quarantine"],
+}
+
+
+@pytest.mark.parametrize("damaged", DEPENDENT)
+def test_an_object_that_cannot_be_read_hides_nothing_but_itself(damaged, lake, tmp_path):
+    """Who asks for it hears which it is, also for a count of its rows or one of its columns; all else can be asked for. In
+    `sql` and in what `attach` writes."""
+    lake.land([landing("a", rejects=[DAY])])
+    lake.record(a_run(1))  # the window is remembered
+    for name, views_of in {**LISTS, "export_1_5": {"export_5": "FROM export_1_5"}, "weekly": {}}.items():
+        lake.replace(name, pa.table({"a": [1]}), version="", views=views_of)
+    (file,) = Path(lake.objects.root).glob(damaged)
+    file.write_bytes(b"PAR1 no more")
+    there = LakeSink(LocalObjects(Path(lake.objects.root), lake.name))
+    _, problems = there.attach(tmp_path / "views.duckdb")
+
+    names = {name for dependent in DEPENDENT.values() for name in dependent}
+    said = rf"({file.name}|{'events' if 'events' in damaged else file.name}) cannot be read|{file.name}'"
+    assert any(re.search(said, problem) for problem in problems)
+    with duckdb.connect(str(tmp_path / "views.duckdb"), read_only=True) as db:
+        for name in names:
+            if name not in DEPENDENT[damaged]:
+                with there.query(f"SELECT count(*) FROM {name}") as result:
+                    assert result.fetchall() == [(1,)]
+                if "events" not in damaged or "quarantine" not in name:  # attached, a view over the windows' footers
+                    assert db.execute(f"SELECT count(*) FROM {name}").fetchall() == [(1,)]
+                continue
+            with pytest.raises(errors.DestinationUnusable, match=said), there.query(f"SELECT count(*) FROM {name}"):
+                pass
+            with pytest.raises(errors.SinkError) as refused, there.query(f"SELECT a FROM {name}"):
+                pass
+            assert re.search(said, f"{refused.value} {refused.value.hint}")
+            with pytest.raises(duckdb.Error, match=said):
+                db.execute(f"SELECT count(*) FROM {name}")
 
 
 @pytest.fixture(params=["local", "moto", "localbucket"])
@@ -822,7 +884,7 @@ def test_views_follow_the_lake(empty, tmp_path):
 def test_printed_views_work_elsewhere(lake):
     """The SQL that is printed makes the same views in any DuckDB; the ledger comes from the footers."""
     lake.land([landing("a", "b"), moved(landing(), 1)])
-    statements = lake.attach(Path(lake.objects.root).parent / "views.duckdb")
+    statements, _ = lake.attach(Path(lake.objects.root).parent / "views.duckdb")
     with duckdb.connect() as db:
         db.execute(statements)
         assert db.sql("SELECT count(*) FROM events").fetchall() == [(2,)]
@@ -856,7 +918,7 @@ def test_views_over_windows_are_for_duckdb_1_too(journal, lake):
     lake.land([landing("a")])
     if journal:
         lake.record(Run("1", "sync", 1, "events", DAY, DAY, "done", 1, 2, 3, 0.0))
-    statements = lake.attach(Path(lake.objects.root).parent / "views.duckdb")
+    statements, _ = lake.attach(Path(lake.objects.root).parent / "views.duckdb")
 
     assert "allow_empty" not in statements
     assert re.search(r"->\s*'[^']*'\s*->", statements) is None
@@ -899,7 +961,7 @@ def test_no_credentials_in_views(moto, tmp_path):
     """Neither in the file nor in what is printed."""
     lake = prepare(stores.s3_lake(moto))
     lake.land([landing("a")])
-    statements = lake.attach(tmp_path / "views.duckdb")
+    statements, _ = lake.attach(tmp_path / "views.duckdb")
 
     for secret in stores.KEYS:
         assert secret not in statements
