@@ -40,6 +40,10 @@ class Destination(Sink, Protocol):
     def spool_directory(self) -> Path:
         """Where rows may wait on disk: beside the destination, or else the system's place for temporary files."""
 
+    @property
+    def runs_kept(self) -> int | None:
+        """How many runs of a stream the history keeps, the newest; None: all."""
+
     def check(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
         """What prepare would do and raise, without leaving a trace."""
 

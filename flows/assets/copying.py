@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,11 +25,11 @@ from flows.runs import findings
 from flows.runs.catalog import EXPORTS, STREAMS, Mechanism, Stream
 from sinks.destination import Destination
 from sinks.errors import DestinationUnusable, TableUnreadable, writing
+from sinks.sink import Run
 from transforms import backup, history
 from transforms import exports as export_rows
 
-RUNS = 1_000
-"""Runs of a project that go along: as many as a lake keeps of a stream."""
+EVERY_RUN = 2**62  # a history that is asked for whole
 
 
 @dataclass(slots=True)
@@ -48,12 +49,14 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What was copied of one project: its events, the streams beside them, and so many runs of its history."""
+    """What was copied of one project: its events, the streams beside them, and so many runs of its history. *runs_left*:
+    older ones, which the target does not keep."""
 
     project_id: int
     events: windows.Copied
     others: tuple[Carried, ...]
     runs: int
+    runs_left: int = 0
 
     @property
     def problems(self) -> list[str]:
@@ -86,17 +89,37 @@ def copy(
         with _left_out(done, stream.table):
             BESIDE[stream.mechanism](stream, source, target, done)
         others.append(done)
-    return Backup(project_id, events, tuple(others), _copy_runs(project_id, landed, source, target))
+    return Backup(project_id, events, tuple(others), *_copy_runs(project_id, landed, source, target))
 
 
-def _copy_runs(project_id: int, landed: Iterable[Stream], source: Destination, target: Destination) -> int:
-    """Runs of streams that are landed, each known by its id; the oldest first."""
+def _copy_runs(project_id: int, landed: Iterable[Stream], source: Destination, target: Destination) -> tuple[int, int]:
+    """Runs of streams that are landed, the oldest first; how many were copied, and how many left."""
     names = {stream.name for stream in landed}
-    known = {run.run_id for run in target.runs(project_id, limit=10 * RUNS)}
-    runs = [run for run in source.runs(project_id, limit=RUNS) if run.stream in names and run.run_id not in known]
-    if runs:
-        target.record(*reversed(runs))
-    return len(runs)
+    theirs = [run for run in source.runs(project_id, limit=EVERY_RUN) if run.stream in names]
+    ours = target.runs(project_id, limit=EVERY_RUN)
+    wanted, left = runs_to_copy(theirs, ours, keep=target.runs_kept)
+    if wanted:
+        target.record(*wanted)
+    return len(wanted), left
+
+
+def runs_to_copy(theirs: Sequence[Run], ours: Sequence[Run], *, keep: int | None) -> tuple[list[Run], int]:
+    """Those of *theirs* that *ours* lack, each known by its id, oldest first; of each stream no older ones than the target
+    will *keep*, or a copy would never be done. And how many of them were left out."""
+    known = {run.run_id for run in ours}
+    lacking = sorted((run for run in theirs if run.run_id not in known), key=_begun)
+    if keep is None:
+        return lacking, 0
+    kept: set[str] = set()
+    for stream in {run.stream for run in lacking}:
+        both = [run for run in (*ours, *lacking) if run.stream == stream]
+        kept |= {run.run_id for run in sorted(both, key=_begun)[-keep:]}
+    wanted = [run for run in lacking if run.run_id in kept]
+    return wanted, len(lacking) - len(wanted)
+
+
+def _begun(run: Run) -> tuple[datetime, str]:
+    return run.started_at, run.run_id
 
 
 # --- lists with history

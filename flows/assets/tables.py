@@ -126,9 +126,16 @@ class AssetTable:
         else:
             at = one.created_at or now()
             rows = export_rows.snapshot(table, at=at, project_id=self._project_id, asset_id=one.id)
+            grown: pa.Table | None = None
+
+            def grow(old: pa.Table | None) -> pa.Table | None:
+                nonlocal grown
+                grown = export_rows.grown(old, rows)
+                return grown
+
             with named(self.done, f"snapshot {snapshot} has not grown by export {one.id}, its content is kept"):
-                replaced(self._sink, snapshot, lambda old: export_rows.grown(old, rows))
-                self.done.snapshots += 1
+                replaced(self._sink, snapshot, grow)
+                self.done.snapshots += grown is not None  # a run that was killed may have got so far
 
 
 def table_of(number: int, export_format: str, path: Path, done: Synced, *, snapshot: str | None) -> pa.Table | None:

@@ -52,6 +52,7 @@ class DuckDBSink:
         self._file = DuckDBFile(path, lock_timeout_s=lock_timeout_s, on_wait=on_wait, storage_version=storage_version)
         self.path = self._file.path
         self.name, self.home, self.spool_directory = self.path.name, self.path.parent, self.path.parent
+        self.runs_kept: int | None = None
         self._filters: dict[tuple[int, str], str] = {}
 
     def prepare(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool) -> None:

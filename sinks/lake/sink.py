@@ -24,7 +24,7 @@ from sinks.lake import rows as rows_of
 from sinks.lake import views as lake_views
 from sinks.lake.beside import Beside
 from sinks.lake.cache import File
-from sinks.lake.journal import AT_ONCE, GRAVE, HOME, Line, line_of, stored_run
+from sinks.lake.journal import AT_ONCE, GRAVE, HOME, RUNS_KEPT, Line, line_of, stored_run
 from sinks.lake.landing import Writer
 from sinks.lake.rows import Rows, touches
 from sinks.lake.stream import Stream
@@ -59,6 +59,10 @@ class LakeSink(Beside):
             return Path(tempfile.gettempdir())
         scratch = self.home / SCRATCH
         return scratch if scratch.is_dir() else self.home.parent
+
+    @property
+    def runs_kept(self) -> int | None:
+        return RUNS_KEPT  # every run reads them all
 
     # --- the stream's rules
 
