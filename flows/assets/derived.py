@@ -14,7 +14,7 @@ from flows.assets import contents, ordering
 from flows.assets.tables import put_table, replaced
 from flows.runs.wiring import now
 from sinks.destination import Destination
-from sinks.errors import TableUnreadable, writing
+from sinks.errors import DestinationUnusable, TableUnreadable, writing
 from transforms import columns
 from transforms import exports as export_rows
 from transforms import tables as made_of
@@ -86,6 +86,8 @@ def _own(sink: Destination, row: export_rows.Row, name: str) -> Derived:
         fault = _short(f"the table {name}", count, row)
     except TableUnreadable as exc:
         fault = f"the table {name}: {exc}"
+    except DestinationUnusable as exc:
+        return Derived(f"the table {name}", None, f"{exc}: {exc.hint}")
     if made(sink, row) is None:  # an earlier version read it otherwise
         return Derived(fault, None, "its content makes no table any more; bring the table back from a backup")
     return Derived(fault, lambda: _make(sink, row, name))

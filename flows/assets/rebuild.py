@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Container
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,7 +55,7 @@ def rebuild(sink: Destination, done: Synced, growing: Container[str]) -> None:
         _count(sink, row, made)
     for name, parts in grown.items():
         with named(done, f"snapshot {name} was not made anew"):
-            change = lambda old, parts=parts: export_rows.regrown(old, parts)  # noqa: E731
+            change = partial(export_rows.regrown, parts=parts)
             replaced(sink, name, change, made_of_contents=True)
             done.rebuilt += 1
 
