@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from sinks.sink import Sink
 
-HISTORIES = ("evaluations", "annotations")
-"""Tables of lists with history: in a lake each has a place of its own."""
+HISTORIES = {"evaluations": ("evaluations_current", "evaluation_results"), "annotations": ("annotations_current",)}
+"""Tables of lists with history, and the views that are made with each: in a lake each has a place of its own."""
 
 
 Rows: TypeAlias = pa.Table | Callable[[], pa.RecordBatchReader]
@@ -44,6 +44,10 @@ class Destination(Sink, Protocol):
     def spool_directory(self) -> Path:
         """Where rows may wait on disk: beside the destination, or else the system's place for temporary files."""
 
+    @property
+    def runs_kept(self) -> int | None:
+        """How many runs of a stream the history keeps, the newest; None: all."""
+
     def check(self, project_id: int, stream: str, *, host: str, event_filter: str, rebuild: bool = False) -> None:
         """What prepare would do and raise, without leaving a trace."""
 
@@ -63,7 +67,8 @@ class Destination(Sink, Protocol):
         """Names of all tables beside the events, in order."""
 
     def table(self, name: str) -> Table | None:
-        """The table *name*, JSON and uuids as text; None where there is none."""
+        """The table *name*, JSON and uuids as text; None where there is none. Raises TableUnreadable for one that is
+        damaged by itself."""
 
     def replace(
         self,

@@ -61,6 +61,15 @@ class MemoryExhausted(DestinationUnusable):
     """DuckDB needs more memory than it was given; transactions before the failing one are committed."""
 
 
+class TableUnreadable(DestinationUnusable):
+    """The object of a table is there and cannot be read. *version*: which object, so that whoever can make it again may
+    replace it."""
+
+    def __init__(self, message: str, *, hint: str, version: str) -> None:
+        super().__init__(message, hint=hint)
+        self.version = version
+
+
 class FilterChanged(SinkError):
     """The stream was landed under another event filter (exit status 2)."""
 

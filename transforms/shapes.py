@@ -69,15 +69,16 @@ EVALUATIONS = Shape(
     },
     vanished_is_deleted=True,
     views={
+        "evaluations_current": "SELECT * FROM evaluations WHERE valid_to IS NULL AND NOT deleted",
         # By JSON pointers, because a leading $ would begin a path.
         "evaluation_results": """SELECT v.id AS evaluation_id, v.name, v.enabled, v.deleted, v.evaluation_type,
     e.properties->>'/$ai_evaluation_result' AS result, e.properties->>'/$ai_evaluation_reasoning' AS reasoning,
     e.properties->>'/$ai_target_event_id' AS target_event_id, e."timestamp", e.uuid, e.distinct_id, e.project_id, e.properties
 FROM events e JOIN evaluations v ON v.project_id = e.project_id AND v.id = e.properties->>'/$ai_evaluation_id'
-WHERE e.event = '$ai_evaluation' AND v.valid_to IS NULL"""
+WHERE e.event = '$ai_evaluation' AND v.valid_to IS NULL""",
     },
 )
-"""Current evaluations and what came of them, in `evaluation_results`: properties as PostHog's own events have them."""
+"""Current evaluations, and what came of them in `evaluation_results`: properties as PostHog's own events have them."""
 
 ANNOTATIONS = Shape(
     key=Kind.WHOLE,

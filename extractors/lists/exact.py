@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from extractors.http import scan
@@ -17,7 +17,6 @@ _ESCAPES = re.compile(
     r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
 )
 _LEVELS = 3  # a page, its rows, a row: what is in a row may be as deep as it likes
-_PLAIN = (str, int, float, bool, type(None))
 
 
 class Number(float):
@@ -55,19 +54,50 @@ class Deep:
         return self._text
 
 
+class _Written(str):
+    """A piece of JSON that stands as it is."""
+
+    __slots__ = ()
+
+
 def loads(body: bytes) -> Any:
     """The value of a JSON text. Raises ValueError."""
     text = body.decode(json.detect_encoding(body))
     return _read(_ESCAPES.sub(lambda found: f"\\{found[0]}" if found["half"] else found[0], text), _LEVELS)
 
 
-def dumps(value: Any) -> str:
-    """JSON as json.dumps writes it, but for what loads has kept as its text."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{json.dumps(name)}: {dumps(one)}" for name, one in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(dumps, value)) + "]"
-    return json.dumps(value) if type(value) in _PLAIN else repr(value)
+def dumps(
+    value: Any, *, simple: Callable[[Any], Any] = lambda one: one, indent: int = 0, ensure_ascii: bool = True
+) -> str:
+    """JSON as json.dumps writes it, of any depth, but for what loads has kept as its text.
+
+    *simple*: makes of each value one that JSON has, or one of loads'. *indent*: spaces of a level; 0: all on one line.
+    """
+    encoded, out = json.JSONEncoder(ensure_ascii=ensure_ascii).encode, list[str]()
+    todo: list[tuple[int, Any]] = [(0, value)]
+    while todo:
+        depth, one = todo.pop()
+        if type(one) is _Written:
+            out.append(one)
+            continue
+        one = simple(one)
+        if isinstance(one, Mapping):
+            parts = [(encoded(name) + ": ", member) for name, member in one.items()]
+        elif isinstance(one, list | tuple):
+            parts = [("", member) for member in one]
+        else:
+            kept = isinstance(one, Number | Deep)
+            out.append(repr(one) if kept else encoded(one))
+            continue
+        first, last = "{}" if isinstance(one, Mapping) else "[]"
+        inner, outer = (f"\n{' ' * indent * level}" if indent and parts else "" for level in (depth + 1, depth))
+        between = f",{inner}" if indent else ", "
+        out.append(first)
+        todo.append((depth, _Written(outer + last)))
+        for number in reversed(range(len(parts))):
+            named, member = parts[number]
+            todo += [(depth + 1, member), (depth, _Written((between if number else inner) + named))]
+    return "".join(out)
 
 
 def _read(text: str, levels: int) -> Any:

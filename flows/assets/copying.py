@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,12 +25,12 @@ from flows.landing.session import Progress
 from flows.runs import findings
 from flows.runs.catalog import EXPORTS, STREAMS, Mechanism, Stream
 from sinks.destination import Destination
-from sinks.errors import DestinationUnusable, writing
+from sinks.errors import DestinationUnusable, TableUnreadable, writing
+from sinks.sink import Run
 from transforms import backup, history
 from transforms import exports as export_rows
 
-RUNS = 1_000
-"""Runs of a project that go along: as many as a lake keeps of a stream."""
+EVERY_RUN = 2**62  # a history that is asked for whole
 
 
 @dataclass(slots=True)
@@ -48,12 +50,14 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What was copied of one project: its events, the streams beside them, and so many runs of its history."""
+    """What was copied of one project: its events, the streams beside them, and so many runs of its history. *runs_left*:
+    older ones, which the target does not keep."""
 
     project_id: int
     events: windows.Copied
     others: tuple[Carried, ...]
     runs: int
+    runs_left: int = 0
 
     @property
     def problems(self) -> list[str]:
@@ -83,19 +87,40 @@ def copy(
         host, event_filter = source.origin(project_id, stream.name) or ("", "")
         target.prepare(project_id, stream.name, host=host, event_filter=event_filter, rebuild=False)
         done = Carried(project_id, stream.name)
-        BESIDE[stream.mechanism](stream, source, target, done)
+        with _left_out(done, stream.table):
+            BESIDE[stream.mechanism](stream, source, target, done)
         others.append(done)
-    return Backup(project_id, events, tuple(others), _copy_runs(project_id, landed, source, target))
+    return Backup(project_id, events, tuple(others), *_copy_runs(project_id, landed, source, target))
 
 
-def _copy_runs(project_id: int, landed: Iterable[Stream], source: Destination, target: Destination) -> int:
-    """Runs of streams that are landed, each known by its id; the oldest first."""
+def _copy_runs(project_id: int, landed: Iterable[Stream], source: Destination, target: Destination) -> tuple[int, int]:
+    """Runs of streams that are landed, the oldest first; how many were copied, and how many left."""
     names = {stream.name for stream in landed}
-    known = {run.run_id for run in target.runs(project_id, limit=10 * RUNS)}
-    runs = [run for run in source.runs(project_id, limit=RUNS) if run.stream in names and run.run_id not in known]
-    if runs:
-        target.record(*reversed(runs))
-    return len(runs)
+    theirs = [run for run in source.runs(project_id, limit=EVERY_RUN) if run.stream in names]
+    ours = target.runs(project_id, limit=EVERY_RUN)
+    wanted, left = runs_to_copy(theirs, ours, keep=target.runs_kept)
+    if wanted:
+        target.record(*wanted)
+    return len(wanted), left
+
+
+def runs_to_copy(theirs: Sequence[Run], ours: Sequence[Run], *, keep: int | None) -> tuple[list[Run], int]:
+    """Those of *theirs* that *ours* lack, each known by its id, oldest first; of each stream no older ones than the target
+    will *keep*, or a copy would never be done. And how many of them were left out."""
+    known = {run.run_id for run in ours}
+    lacking = sorted((run for run in theirs if run.run_id not in known), key=_begun)
+    if keep is None:
+        return lacking, 0
+    kept: set[str] = set()
+    for stream in {run.stream for run in lacking}:
+        both = [run for run in (*ours, *lacking) if run.stream == stream]
+        kept |= {run.run_id for run in sorted(both, key=_begun)[-keep:]}
+    wanted = [run for run in lacking if run.run_id in kept]
+    return wanted, len(lacking) - len(wanted)
+
+
+def _begun(run: Run) -> tuple[datetime, str]:
+    return run.started_at, run.run_id
 
 
 # --- lists with history
@@ -140,12 +165,23 @@ def _copy_exports(stream: Stream, source: Destination, target: Destination, done
         found = re.fullmatch(rf"export_{done.project_id}_(\d+)", name)
         row = theirs.get(int(found[1])) if found else None
         if row is not None and _of_one_content(row, ours[row["id"]]):
-            _copy_table(name, row, source, target, done)
+            with _left_out(done, name):
+                _copy_table(name, row, source, target, done)
     others = {one.table for one in STREAMS}
     foreign = {(done.project_id, one) for one, row in theirs.items() if not _of_one_content(row, ours[one])}
     for name in names:
         if name not in others and not re.fullmatch(r"export_\d+_\d+", name):
-            _copy_snapshot(name, source, target, done, foreign)
+            with _left_out(done, name):
+                _copy_snapshot(name, source, target, done, foreign)
+
+
+@contextmanager
+def _left_out(done: Carried, name: str) -> Iterator[None]:
+    """A table that cannot be read, here or there, keeps nothing else from being copied: it is named."""
+    try:
+        yield
+    except TableUnreadable as exc:
+        done.problems.append(f"table {name} not copied: {exc} ({exc.hint})")
 
 
 def _copy_assets(

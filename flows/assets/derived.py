@@ -15,7 +15,7 @@ from flows.assets.growing import Written
 from flows.assets.tables import put_table, replaced
 from flows.runs.wiring import now
 from sinks.destination import Destination
-from sinks.errors import DestinationUnusable, writing
+from sinks.errors import DestinationUnusable, TableUnreadable, writing
 from transforms import columns
 from transforms import exports as export_rows
 from transforms import tables as made_of
@@ -80,22 +80,28 @@ def _make(sink: Destination, row: export_rows.Row, name: str) -> str:
 def _own(sink: Destination, row: export_rows.Row, name: str) -> Derived:
     try:
         held = sink.table(name)
+        count = held.rows.num_rows if held else 0
+        if count == row["content_rows"]:
+            return Derived()
+        fault = _short(f"the table {name}", count, row)
+    except TableUnreadable as exc:
+        fault = f"the table {name}: {exc}"
     except DestinationUnusable as exc:
-        return Derived(f"the table {name}", None, f"{exc}: {exc.hint}, and hedgerow verify --repair makes it again")
-    count = held.rows.num_rows if held else 0
-    if count == row["content_rows"]:
-        return Derived()
-    fault = _short(f"the table {name}", count, row)
+        return Derived(f"the table {name}", None, f"{exc}: {exc.hint}")
     if made(sink, row) is None:  # an earlier version read it otherwise
         return Derived(fault, None, "its content makes no table any more; bring the table back from a backup")
     return Derived(fault, lambda: _make(sink, row, name))
 
 
 def _grown(sink: Destination, row: export_rows.Row, name: str) -> Derived:
-    held = sink.table(name)
-    count = held.rows.filter(_mine(held.rows, row)).num_rows if held else 0
-    if count == row["content_rows"]:
-        return Derived()
+    try:
+        held = sink.table(name)
+        count = held.rows.filter(_mine(held.rows, row)).num_rows if held else 0
+        if count == row["content_rows"]:
+            return Derived()
+        fault = _short(f"the snapshot {name}", count, row)
+    except TableUnreadable as exc:
+        fault = f"the snapshot {name}: {exc}"
     table = made(sink, row)
     if table is None:
         return Derived()
@@ -109,10 +115,10 @@ def _grown(sink: Destination, row: export_rows.Row, name: str) -> Derived:
         return columns.joined(*written([*others, rows]))
 
     def mend() -> str:
-        replaced(sink, name, change)
+        replaced(sink, name, change, made_of_contents=True)
         return "; ".join(written.problems(name))
 
-    return Derived(_short(f"the snapshot {name}", count, row), mend)
+    return Derived(fault, mend)
 
 
 def _mine(table: pa.Table, row: export_rows.Row) -> pa.ChunkedArray:

@@ -17,6 +17,7 @@ from flows.assets.synced import Synced
 from flows.assets.tables import named, put_table, replaced, table_of
 from flows.runs.catalog import EXPORTS
 from sinks.destination import Destination
+from sinks.errors import TableUnreadable
 from transforms import exports as export_rows
 from transforms.blocks import Blocks
 from transforms.exports import Row
@@ -56,7 +57,8 @@ def rebuild(sink: Destination, done: Synced, growing: Container[str]) -> None:
     for name, parts in grown.items():
         with named(done, f"snapshot {name} was not made anew"):
             written = Written(sink, done.project_id)
-            replaced(sink, name, partial(export_rows.regrown, parts=parts, written=written))
+            change = partial(export_rows.regrown, parts=parts, written=written)
+            replaced(sink, name, change, made_of_contents=True)
             done.problems += written.problems(name)
             done.rebuilt += 1
 
@@ -65,7 +67,10 @@ def _grows(sink: Destination, name: str, there: Container[str]) -> bool:
     """Whether *name* is the table of a snapshot that is in the settings no more."""
     if name not in there or re.fullmatch(r"export_\d+_\d+", name):
         return False
-    held = sink.table(name)
+    try:
+        held = sink.table(name)
+    except TableUnreadable:  # an export was ordered for it, so it is one
+        return True
     return held is not None and held.rows.column_names[:2] == list(export_rows.SNAPSHOT[:2])
 
 

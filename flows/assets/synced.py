@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 @dataclass(slots=True)
 class Synced:
     """What a run over one stream of one project did. *new*, *changed*, *deleted*: of its objects; *contents*:
-    fetched, and their *bytes*; *rebuilt*: tables made anew; *skipped*: why the source has nothing for this key."""
+    fetched, and their *bytes*; *snapshots*: by which a table has grown; *rebuilt*: tables made anew; *skipped*: why the
+    source has nothing for this key."""
 
     project_id: int
     stream: str

@@ -19,7 +19,7 @@ from flows.landing.crossing import until_done
 from flows.runs.catalog import EXPORTS
 from flows.runs.wiring import now
 from sinks.destination import Destination, Rows
-from sinks.errors import DestinationUnusable, MemoryExhausted
+from sinks.errors import DestinationUnusable, MemoryExhausted, TableUnreadable
 from transforms import exports as export_rows
 from transforms.blocks import NONE, Blocks, Empty, NotTabular
 
@@ -126,12 +126,19 @@ class AssetTable:
             self.done.problems.append(f"snapshot {snapshot} was not landed: export {one.id} holds no table")
         else:
             at = one.created_at or now()
+            written = Written(self._sink, self._project_id, {(self._project_id, one.id): table})
+            grown: pa.Table | None = None
+
+            def grow(old: pa.Table | None) -> pa.Table | None:
+                nonlocal grown
+                grown = export_rows.grown(old, rows, written)
+                return grown
+
             with named(self.done, f"snapshot {snapshot} has not grown by export {one.id}, its content is kept"):
                 rows = export_rows.snapshot(table.table(), at=at, project_id=self._project_id, asset_id=one.id)
-                written = Written(self._sink, self._project_id, {(self._project_id, one.id): table})
-                replaced(self._sink, snapshot, lambda old: export_rows.grown(old, rows, written))
+                replaced(self._sink, snapshot, grow)
                 self.done.problems += written.problems(snapshot)
-                self.done.snapshots += 1
+                self.done.snapshots += grown is not None  # a run that was killed may have got so far
 
 
 def table_of(number: int, export_format: str, path: Path, done: Synced, *, snapshot: str | None) -> Blocks | None:
@@ -151,10 +158,10 @@ def table_of(number: int, export_format: str, path: Path, done: Synced, *, snaps
 
 @contextmanager
 def named(done: Synced, what: str) -> Iterator[None]:
-    """A table that takes more memory than there is keeps nothing else from landing: *what* is said."""
+    """A table that takes more memory than there is, or is damaged, keeps nothing else from landing: *what* is said."""
     try:
         yield
-    except (MemoryExhausted, MemoryError) as exc:
+    except (MemoryExhausted, MemoryError, TableUnreadable) as exc:
         done.problems.append(f"{what}: {exc}")
 
 
@@ -174,12 +181,16 @@ def _writing(sink: Destination) -> Iterator[None]:
 
 
 def put_table(sink: Destination, project_id: int, name: str, change: Callable[[pa.Table | None], Rows | None]) -> None:
-    """As replaced, of the table of an export: with the view `export_<id>` where no other project has that id."""
+    """As replaced, of the table of an export: with the view `export_<id>` where no other project has that id.
+
+    *change* needs nothing of the old table, so that one that cannot be read is replaced.
+    """
     asset_id = name.rpartition("_")[2]
     held = sink.table(EXPORTS)
     others = held.rows.to_pylist() if held else []
     alone = all(row["project_id"] == project_id for row in others if str(row["id"]) == asset_id)
-    replaced(sink, name, change, views={f"export_{asset_id}": f'FROM "{name}"'} if alone else {})
+    views = {f"export_{asset_id}": f'FROM "{name}"'} if alone else {}
+    replaced(sink, name, change, views=views, made_of_contents=True)
 
 
 def replaced(
@@ -189,16 +200,26 @@ def replaced(
     *,
     json: Sequence[str] = (),
     views: dict[str, str] | None = None,
+    made_of_contents: bool = False,
 ) -> None:
-    """Read the table *name*, *change* it and put it back; again, if another run was faster. None: it stays as it is."""
+    """Read the table *name*, *change* it and put it back; again, if another run was faster. None: it stays as it is.
+
+    *made_of_contents*: kept contents have all of it, so that one that cannot be read is changed as if there were none.
+    """
     version = ""
 
     def attempt() -> None:
         nonlocal version
-        old = sink.table(name)
-        version = old.version if old else ""
-        rows = change(old.rows if old else None)
-        del old  # which may be as large as what takes its place
+        held = None
+        try:
+            old = sink.table(name)
+            version, held = (old.version, old.rows) if old else ("", None)
+        except TableUnreadable as exc:
+            if not made_of_contents:
+                raise
+            version = exc.version
+        rows = change(held)
+        old = held = None  # which may be as large as what takes its place
         if rows is not None:
             sink.replace(name, rows, version=version, json=json, views=views)
 

@@ -27,7 +27,7 @@ from flows.runs.history import INTERRUPTED, record
 from flows.runs.wiring import Listener, client_of, now, sink_of
 from flows.settings.model import Settings
 from sinks.destination import Destination
-from sinks.errors import SinkError, writing
+from sinks.errors import SinkError, TableUnreadable, writing
 from transforms import exports as export_rows
 from transforms import history
 from transforms.backup import of_project
@@ -104,7 +104,8 @@ class Check:
     def found(self, what: str, mend: Callable[[Repair], str], *, hint: str) -> bool:
         """Note a difference, after *mend* where it may be mended: it says why it could not. Whether all is well now."""
         left = hint if self.repair is None else mend(self.repair)
-        self.done.differences.append(Difference(what, left))
+        if Difference(what, left) not in self.done.differences:  # a snapshot is looked at for each of its exports
+            self.done.differences.append(Difference(what, left))
         return not left
 
 
@@ -128,6 +129,8 @@ def verify(
     with Repair(settings, max_wait=max_wait, listener=listener).under_way() as mending:
         try:
             BESIDE[stream.mechanism](Check(sink, stream, done, growing, mending if repair else None))
+        except TableUnreadable as exc:  # of the stream itself, which no content has
+            done.differences.append(Difference(f"the table {stream.table}", f"{exc}: {exc.hint}"))
         except Exception as exc:
             error = f"{type(exc).__name__}: {exc}"[:500]
             raise

@@ -67,13 +67,18 @@ def attach(
     if output.is_dir() or not output.absolute().parent.is_dir():
         raise SettingsError(f"cannot write {output}", hint="give the path of a file in a directory that exists")
     settings = settings_of(destination, project).settings
-    statements = lake_of(settings).attach(output, storage_version=settings.duckdb.storage_version)
+    statements, damaged = lake_of(settings).attach(output, storage_version=settings.duckdb.storage_version)
+    problems = [f"{said}: a view says so until it is mended and attached again" for said in damaged]
     if json_output:
-        documents.as_json({"output": str(output), "sql": statements})
-        return
-    if not quiet:
-        terminal.note(f"written to {output}: open it, or run this in your own DuckDB")
-    terminal.say(statements)
+        documents.as_json({"output": str(output), "sql": statements, "problems": problems})
+    else:
+        if not quiet:
+            terminal.note(f"written to {output}: open it, or run this in your own DuckDB")
+        terminal.say(statements)
+    for problem in problems:
+        terminal.note(f"incomplete: {problem}", style="yellow")
+    if problems:
+        raise typer.Exit(INCOMPLETE)
 
 
 def copy(

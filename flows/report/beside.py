@@ -28,6 +28,10 @@ def copied(found: Sequence[Backup], *, json_output: bool, quiet: bool) -> None:
                 )
             for other in one.others:
                 say(f"project {one.project_id}: {', '.join(_carried(other))}")
+        if one.runs_left and not quiet:
+            note(
+                f"project {one.project_id}: {counted(one.runs_left, 'older run')} left: a lake keeps the last of each stream"
+            )
         for problem in one.problems:
             note(f"incomplete: project {one.project_id}: {problem}", style="yellow")
 
@@ -35,7 +39,12 @@ def copied(found: Sequence[Backup], *, json_output: bool, quiet: bool) -> None:
 def _document(one: Backup) -> dict[str, object]:
     """The JSON of a project's copy: that of its events, and a list of the streams beside them."""
     streams = [asdict(other) for other in one.others]
-    return asdict(one.events) | {"problems": one.problems, "streams": streams, "runs": one.runs}
+    return asdict(one.events) | {
+        "problems": one.problems,
+        "streams": streams,
+        "runs": one.runs,
+        "runs_left": one.runs_left,
+    }
 
 
 def _carried(one: Carried) -> Iterator[str]:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime, timedelta
 
+from extractors.lists import exact
+
 
 def plain(value: object) -> object:
     """*value* as JSON can say it. A time without a zone gets none: it may be of any."""
@@ -38,23 +40,31 @@ def begin(written: bool = True) -> None:
 def as_json(value: object) -> None:
     """Write *value* as the one document on stdout."""
     begin()
-    sys.stdout.write(json.dumps(json_value(value), ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+    sys.stdout.write(exact.dumps(value, simple=_simple, indent=2, ensure_ascii=False) + "\n")
 
 
 def json_value(value: object) -> object:
     """*value* as JSON can say it, in every depth: what is no number is null, bytes are hexadecimal, keys are text."""
+    simpler = _simple(value)
+    if isinstance(simpler, Mapping):
+        return {key: json_value(one) for key, one in simpler.items()}
+    return [json_value(one) for one in simpler] if isinstance(simpler, list | tuple) else simpler
+
+
+def _simple(value: object) -> object:
+    """*value* as JSON can say it, and what is in it as it is. What PostHog wrote stays as it was written."""
+    if isinstance(value, exact.Number | exact.Deep):
+        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int | str | list | tuple):
         return value
     if isinstance(value, bytes | bytearray):
         return value.hex()
     if isinstance(value, Mapping):
-        return {_json_key(key): json_value(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_value(one) for one in value]
+        return {_json_key(key): one for key, one in value.items()}
     simpler = plain(value)
-    return simpler if isinstance(simpler, str) else json_value(simpler)
+    return simpler if isinstance(simpler, str) else _simple(simpler)
 
 
 def _json_key(key: object) -> str:

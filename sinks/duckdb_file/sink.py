@@ -62,6 +62,7 @@ class DuckDBSink:
         )
         self.path = self._file.path
         self.name, self.home, self.spool_directory = self.path.name, self.path.parent, self.path.parent
+        self.runs_kept: int | None = None
         self._filters: dict[tuple[int, str], str] = {}
         self._entries = Known()
 

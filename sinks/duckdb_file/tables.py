@@ -54,8 +54,9 @@ def replace(
     found = one(db, VERSION, [_key(name)])
     if (found[0] if found else "") != version:
         raise errors.GenerationConflict(f"table {name}", expected=0, found=1)
-    taken = [wanted for wanted in (name, *views) if _exists(db, wanted) and not _is_ours(db, wanted, table=name)]
-    if found is None and taken:
+    made = views if found else (name, *views)  # a later version makes views that an earlier one did not
+    taken = [wanted for wanted in made if _exists(db, wanted) and not _is_ours(db, wanted, table=name)]
+    if taken:
         raise _foreign(taken[0])
     typed = ", ".join(f"{_named(column)}::JSON AS {_named(column)}" for column in json)
     star = f"* REPLACE ({typed})" if typed else "*"

@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 
 from sinks import errors
 from sinks.entries import Entry, Landing
-from sinks.lake import window_file
+from sinks.lake import tables, window_file
 from sinks.lake.cache import File
 from sinks.lake.journal import HOME, carried
 from sinks.lake.rows import Rows, conflict
 from sinks.lake.stream import Stream
-from sinks.lake.window_file import FILE_SCHEMA, Footer
+from sinks.lake.window_file import FILE_SCHEMA, Footer, Unreadable
 from sinks.ledger import marks_after, marks_kept, recent
 from sinks.objects.base import Changed, Exists, Missing, Objects
 from sinks.sink import REJECTS, after, changes_of
@@ -196,9 +196,14 @@ class Writer:
         if file.footer.quarantine is None:
             return REJECTS.empty_table()
         try:
-            return pq.read_table(pa.BufferReader(self._objects.get(file.footer.quarantine)[0])).cast(REJECTS)
+            data, etag = self._objects.get(file.footer.quarantine)
         except Missing:
             return REJECTS.empty_table()
+        try:
+            return window_file.read(data).cast(REJECTS)
+        except (Unreadable, pa.ArrowException, ValueError) as exc:
+            said = tables.unreadable(self._objects, file.footer.quarantine)
+            raise errors.TableUnreadable(said, hint=tables.UNREADABLE_HINT, version=etag) from exc
 
 
 def _ascends(times: pa.ChunkedArray) -> bool:

@@ -13,6 +13,7 @@ from sinks.objects.base import Exists, Missing, Objects
 from sinks.sink import FORMAT
 
 FORMAT_PATH = f"{HOME}/format"
+PROJECTS = f"{HOME}/projects"
 
 
 def check_format(objects: Objects, *, write: bool, attempt: Callable[[], None] = lambda: None) -> None:
@@ -51,7 +52,7 @@ def _format(objects: Objects) -> int | None:
 
 
 def check_host(objects: Objects, project_id: int, host: str, *, write: bool) -> None:
-    path = f"{HOME}/projects/{project_id}.json"
+    path = f"{PROJECTS}/{project_id}.json"
     known = host_of(objects, project_id)
     if known is None and write:
         with suppress(Exists):
@@ -66,14 +67,20 @@ def check_host(objects: Objects, project_id: int, host: str, *, write: bool) -> 
 
 def projects_of(objects: Objects) -> tuple[int, ...]:
     """The projects that were begun here, in order."""
-    names = (one.path.rpartition("/")[2].removesuffix(".json") for one in objects.list(f"{HOME}/projects"))
-    return tuple(sorted(int(name) for name in names if name.isdigit()))
+    found = (project_of(one.path) for one in objects.list(PROJECTS))
+    return tuple(sorted(project_id for project_id in found if project_id is not None))
+
+
+def project_of(path: str) -> int | None:
+    """The project that the object at *path* tells of; None for any other object."""
+    name = path.removeprefix(f"{PROJECTS}/").removesuffix(".json")
+    return int(name) if name.isdigit() and path == f"{PROJECTS}/{name}.json" else None
 
 
 def host_of(objects: Objects, project_id: int) -> str | None:
     """The PostHog host of a project; None for one that was never landed."""
     try:
-        return str(msgspec.json.decode(objects.get(f"{HOME}/projects/{project_id}.json")[0])["host"])
+        return str(msgspec.json.decode(objects.get(f"{PROJECTS}/{project_id}.json")[0])["host"])
     except Missing:
         return None
 

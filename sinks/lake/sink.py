@@ -19,12 +19,12 @@ import pyarrow as pa
 
 from sinks import errors, queries
 from sinks.entries import Entry, Landing, Note
-from sinks.lake import marker, tables, window_file
+from sinks.lake import marker, strays, tables, window_file
 from sinks.lake import rows as rows_of
 from sinks.lake import views as lake_views
 from sinks.lake.beside import Beside
 from sinks.lake.cache import File
-from sinks.lake.journal import AT_ONCE, GRAVE, HOME, Line, line_of, stored_run
+from sinks.lake.journal import AT_ONCE, GRAVE, HOME, RUNS_KEPT, Line, line_of, stored_run
 from sinks.lake.landing import Writer
 from sinks.lake.rows import Rows, touches
 from sinks.lake.stream import Stream
@@ -47,7 +47,7 @@ class LakeSink(Beside):
         self.name = objects.name
         self._filters: dict[tuple[int, str], str] = {}
         self._streams: dict[tuple[int, str], Stream] = {}
-        self._tried = False
+        self._tried = self._looked = False
 
     @property
     def home(self) -> Path | None:
@@ -59,6 +59,10 @@ class LakeSink(Beside):
             return Path(tempfile.gettempdir())
         scratch = self.home / SCRATCH
         return scratch if scratch.is_dir() else self.home.parent
+
+    @property
+    def runs_kept(self) -> int | None:
+        return RUNS_KEPT  # every run reads them all
 
     # --- the stream's rules
 
@@ -94,7 +98,6 @@ class LakeSink(Beside):
         marker.check_format(self.objects, write=False, attempt=self._try)
         marker.check_host(self.objects, project_id, host, write=False)
         known = self._stream(project_id, stream)
-        known.look_over()
         known.refresh_rules()
         self._check_filter(known, event_filter, rebuild=rebuild)
 
@@ -113,8 +116,14 @@ class LakeSink(Beside):
             )
 
     def _stream(self, project_id: int, stream: str) -> Stream:
-        first = stream == "events" and not any(name == stream for _, name in self._streams)
-        return self._streams.setdefault((project_id, stream), Stream(self.objects, project_id, stream, whole=first))
+        """A stream, of which nothing need be known. Before the first of them the lake is looked over, whichever it is."""
+        self._look_over()
+        return self._streams.setdefault((project_id, stream), Stream(self.objects, project_id, stream))
+
+    def _look_over(self) -> None:
+        if not self._looked:
+            strays.look_over(self.objects)
+            self._looked = True
 
     def _known(self, project_id: int, stream: str) -> Stream:
         """What is known of a stream, after a first look where there was none."""
@@ -307,22 +316,27 @@ class LakeSink(Beside):
         known = self._known(project_id, "events")
         return [file for file in known.files.values() if touches(file, start, end)]
 
-    def attach(self, output: Path, *, storage_version: str = STORAGE_VERSION) -> str:
+    def attach(self, output: Path, *, storage_version: str = STORAGE_VERSION) -> tuple[str, list[str]]:
         """Write a DuckDB file with the lake's views; as views.attach."""
         marker.check_format(self.objects, write=False)
-        self._stream(0, "events").look_over()
+        self._look_over()
         empty = not any(self.stream(project_id, "events").files for project_id in self.projects())
         found = tables.found(self.objects)
         return lake_views.attach(self.objects, output, found, empty=empty, storage_version=storage_version)
 
     def _contents(self) -> lake_views.Contents:
-        self._stream(0, "events").look_over()
+        self._look_over()
         projects = self.projects()
         ledgers = [self.ledger(project_id, "events") for project_id in projects]
         entries = [entry for ledger in ledgers for entry in ledger.entries.values()]
+        rejects: list[tuple[Entry, pa.Table]] | str
+        try:
+            rejects = [(entry, self.rejects(entry)) for entry in entries if entry.tally.quarantined_rows]
+        except errors.TableUnreadable as exc:
+            rejects = str(exc)
         return lake_views.Contents(
             entries=entries,
-            rejects=[(entry, self.rejects(entry)) for entry in entries if entry.tally.quarantined_rows],
+            rejects=rejects,
             runs=[run for project_id in projects for run in self.runs(project_id, limit=10**6)],
             changes=[change for project_id in projects for change in self.changes(project_id, "events")],
             tables=tables.found(self.objects),

@@ -53,10 +53,20 @@ def events_sql(objects: Objects, *, empty: bool) -> str:
 def table_sql(objects: Objects, path: str, notes: TableNotes | None) -> str:
     """The SELECT of the view over a table beside the events. One that cannot be read says so to whoever asks for it."""
     if notes is None:
-        return f"SELECT error({quoted(f'{unreadable(objects, path)}: {UNREADABLE_HINT}')}) AS unreadable"
+        return unreadable_sql(said_of(objects, path))
     typed = ", ".join(f"{named(column)}::JSON AS {named(column)}" for column in notes.json)
     star = f"* REPLACE ({typed})" if typed else "*"
     return f"SELECT {star} FROM read_parquet({quoted(f'{address_of(objects)}/{path}')}, hive_partitioning = false)"
+
+
+def said_of(objects: Objects, path: str) -> str:
+    """What the view over a table that cannot be read says."""
+    return f"{unreadable(objects, path)}: {UNREADABLE_HINT}"
+
+
+def unreadable_sql(said: str) -> str:
+    """The SELECT of a view that fails with *said*. By a condition: a column would be left out of a count, which had a row."""
+    return f"SELECT NULL AS unreadable WHERE error({quoted(said)}) IS NULL"
 
 
 def windows_sql(objects: Objects, *, noted: bool) -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 from sinks import errors
 from sinks.entries import Entry, Rebuild
-from sinks.lake import marker, window_file
+from sinks.lake import strays, window_file
 from sinks.lake.cache import Cache, File
 from sinks.lake.journal import HOME, Journal, noted, side_by_side
 from sinks.lake.window_file import Footer, Unreadable
@@ -29,14 +29,12 @@ LONG_LISTING_S = 0.5
 class Stream:
     """One stream of one project as far as this process knows it.
 
-    *rules*: the event filter in force and how often the stream was rebuilt; None before its first landing. *whole*: the
-    first look goes over the windows of all projects, as queries over the lake do.
+    *rules*: the event filter in force and how often the stream was rebuilt; None before its first landing.
     """
 
     objects: Objects
     project_id: int
     name: str
-    whole: bool = False
     rules: tuple[str, int] | None = None
     rules_etag: str | None = None
     files: dict[str, File] = field(default_factory=dict)
@@ -142,28 +140,17 @@ class Stream:
         self.files.update(side_by_side(self._opened, unknown))
         self._read_steps()
 
-    def look_over(self) -> None:
-        """Look whether among the windows lies what is not hedgerow's. Raises DestinationUnusable."""
-        self._list_windows()
-
     def _list_windows(self) -> dict[str, Found]:
-        """The windows of this project, after a look whether all that a glob would read are windows of projects of ours."""
+        """The windows of this project, after a look whether all that a glob would read among them are windows."""
         found: dict[str, Found] = {}
-        others: dict[int, str] = {}
         foreign = []
-        for one in self.objects.list(self.name if self.whole else f"{self.name}/project_id={self.project_id}"):
-            project_id = window_file.project_of(one.path)
-            if project_id == self.project_id:
+        for one in self.objects.list(f"{self.name}/project_id={self.project_id}"):
+            if window_file.project_of(one.path) == self.project_id:
                 found[one.path] = one
-            elif project_id is not None:
-                others.setdefault(project_id, one.path)
             elif one.path.endswith(".parquet"):
                 foreign.append(one.path)
-        if others:
-            foreign += [others[project_id] for project_id in others.keys() - set(marker.projects_of(self.objects))]
         if foreign:
-            raise self._foreign(*sorted(foreign))
-        self.whole = False
+            raise strays.refusal(self.objects, *sorted(foreign))
         return found
 
     def look(self, path: str) -> File | None:
@@ -192,15 +179,8 @@ class Stream:
     def _remembered(self, path: str) -> Footer:
         known = self.files.get(path)
         if known is None:
-            raise self._foreign(path)
+            raise strays.refusal(self.objects, path)
         return known.footer
-
-    def _foreign(self, *paths: str) -> errors.DestinationUnusable:
-        more = f" (and {len(paths) - 1:,} more)" if paths[1:] else ""
-        return errors.DestinationUnusable(
-            f"{self.objects.name} holds a file that hedgerow did not write or that is damaged: {paths[0]}{more}",
-            hint="move it out of the lake: every query over the lake reads it; nothing was changed",
-        )
 
     def _read_steps(self) -> None:
         for file in self.files.values():

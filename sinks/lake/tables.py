@@ -31,11 +31,13 @@ def read(objects: Objects, name: str) -> Table | None:
     """As sinks.destination.Destination.table."""
     try:
         data, etag = objects.get(table_path(name))
-        return Table(window_file.read(data), etag)
     except Missing:
         return None
+    try:
+        return Table(window_file.read(data), etag)
     except window_file.Unreadable as exc:
-        raise errors.DestinationUnusable(unreadable(objects, table_path(name)), hint=UNREADABLE_HINT) from exc
+        said = unreadable(objects, table_path(name))
+        raise errors.TableUnreadable(said, hint=UNREADABLE_HINT, version=etag) from exc
 
 
 def notes(json: Sequence[str], views: Mapping[str, str]) -> window_file.TableNotes:
@@ -81,11 +83,16 @@ def listed(objects: Objects) -> dict[str, Found]:
     there = {}
     for place in ("exports", *HISTORIES):
         for one in objects.list(place):
-            name = one.path.rpartition("/")[2].removesuffix(".parquet")
-            name = "exports" if one.path == table_path("exports") else name
-            if one.path == table_path(name):
+            name = named(one.path)
+            if name is not None:
                 there[name] = one
     return there
+
+
+def named(path: str) -> str | None:
+    """The table whose object is at *path*; None for any other object."""
+    name = "exports" if path == table_path("exports") else path.rpartition("/")[2].removesuffix(".parquet")
+    return name if path == table_path(name) else None
 
 
 def found(objects: Objects) -> dict[str, tuple[str, window_file.TableNotes | None]]:

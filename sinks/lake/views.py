@@ -21,10 +21,12 @@ import fsspec
 import pyarrow as pa
 
 from sinks import errors
+from sinks.destination import HISTORIES
 from sinks.entries import FACTS, Entry
+from sinks.lake import damage
 from sinks.lake.bookkeeping import changes_sql, quarantine_sql, runs_sql
 from sinks.lake.journal import HOME
-from sinks.lake.statements import events_sql, named, secret_sql, table_sql, windows_sql
+from sinks.lake.statements import events_sql, named, said_of, secret_sql, table_sql, unreadable_sql, windows_sql
 from sinks.lake.window_file import TableNotes
 from sinks.objects.base import Objects
 from sinks.objects.s3 import S3Objects
@@ -36,11 +38,12 @@ Tables = Mapping[str, tuple[str, TableNotes | None]]
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What a lake holds beside its events: the ledger's entries, the rejects of each that has any, and its histories.
+    """What a lake holds beside its events: the ledger's entries, the rejects of each that has any (or what is said where
+    these cannot be read), and its histories.
     *tables*: by name, each with its object's path and what its footer says, None where it cannot be read."""
 
     entries: Sequence[Entry]
-    rejects: Sequence[tuple[Entry, pa.Table]]
+    rejects: Sequence[tuple[Entry, pa.Table]] | str
     runs: Sequence[Run]
     changes: Sequence[Change]
     tables: Tables
@@ -48,50 +51,62 @@ class Contents:
 
 @contextmanager
 def connected(objects: Objects, held: Contents) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB in memory with the tables of a DuckDB file as views and tables. Raises DestinationUnusable."""
-    with reading(objects, ":memory:") as db:
-        try:
-            _fill(db, objects, held)
-        except duckdb.Error as exc:
-            said = str(exc).split("\n\n")[0].replace("\n", " ")
-            raise errors.DestinationUnusable(
-                f"{objects.name} cannot be read: {said}", hint="hedgerow verify names what is damaged"
-            ) from exc
+    """A DuckDB in memory with the tables of a DuckDB file as views and tables.
+
+    Raises DestinationUnusable where a query asks for what cannot be read.
+    """
+    with reading(objects, ":memory:") as db, damage.told(objects, _fill(db, objects, held)):
         yield db
 
 
-def _fill(db: duckdb.DuckDBPyConnection, objects: Objects, held: Contents) -> None:
+def _fill(db: duckdb.DuckDBPyConnection, objects: Objects, held: Contents) -> list[str]:
+    """Make views and tables; what is said of those that cannot be read."""
     db.execute("SET TimeZone = 'UTC'")
     db.execute("CREATE SCHEMA hedgerow")
-    db.execute(f"CREATE VIEW events AS {events_sql(objects, empty=not held.entries)}")
     tables = {
         "windows": _windows(held.entries),
         "runs": _runs(held.runs),
         "changes": _changes(held.changes),
-        "quarantine": _quarantine(held.rejects),
+        "quarantine": _quarantine([] if isinstance(held.rejects, str) else held.rejects),
     }
     for name, table in tables.items():
         db.register("given", table)
         db.execute(f"CREATE TABLE hedgerow.{name} AS SELECT * FROM given")
         db.unregister("given")
-    for name, select in table_views(objects, held.tables).items():
-        db.execute(f"CREATE OR REPLACE VIEW {named(name)} AS {select}")
+    views = {"events": events_sql(objects, empty=not held.entries)}
+    views |= {named(name): select for name, select in table_views(objects, held.tables).items()}
+    said = unread(objects, held.tables)
+    if isinstance(held.rejects, str):
+        db.execute("DROP TABLE hedgerow.quarantine")
+        views["hedgerow.quarantine"] = unreadable_sql(held.rejects)
+        said.append(held.rejects)
+    return said + damage.made(db, objects, views)[1]
+
+
+def unread(objects: Objects, tables: Tables) -> list[str]:
+    """What is said of those of *tables* that cannot be read."""
+    return [said_of(objects, path) for path, notes in tables.values() if notes is None]
 
 
 def table_views(objects: Objects, tables: Tables) -> dict[str, str]:
     """Views over the tables beside the events, and those that were made with them, in the order in which they can be made.
 
-    A table that cannot be read does not say its views: of an export it is the one that is short for it.
+    A table that cannot be read does not say its views: of an export it is the one that is short for it, of a list with
+    history they are known.
     """
     views = {name: table_sql(objects, path, notes) for name, (path, notes) in tables.items()}
     made = [notes.views for _, notes in tables.values() if notes is not None]
-    unread = [(name, re.fullmatch(r"export_\d+_(\d+)", name)) for name, (_, notes) in tables.items() if notes is None]
-    short = {f"export_{found[1]}": f"FROM {named(name)}" for name, found in unread if found}
+    silent = [(name, re.fullmatch(r"export_\d+_(\d+)", name)) for name, (_, notes) in tables.items() if notes is None]
+    short = {f"export_{found[1]}": f"FROM {named(name)}" for name, found in silent if found}
+    short |= {view: f"FROM {named(name)}" for name, _ in silent for view in HISTORIES.get(name, ())}
     return views | short | {name: select for some in made for name, select in some.items()}
 
 
-def attach(objects: Objects, output: Path, tables: Tables, *, empty: bool, storage_version: str) -> str:
-    """Write a DuckDB file with the views, replacing one that was there; the SQL that does the same elsewhere.
+def attach(
+    objects: Objects, output: Path, tables: Tables, *, empty: bool, storage_version: str
+) -> tuple[str, list[str]]:
+    """Write a DuckDB file with the views, replacing one that was there; the SQL that does the same elsewhere, and what is
+    said of what cannot be read.
 
     *tables*: those that are there now; *empty*: no window has landed yet. *storage_version*: the DuckDB that can read the
     file. No credentials go into it.
@@ -107,14 +122,14 @@ def attach(objects: Objects, output: Path, tables: Tables, *, empty: bool, stora
     views["hedgerow.runs"] = runs_sql(objects, noted=noted)
     views |= {named(name): select for name, select in table_views(objects, tables).items()}
     statements = ["CREATE SCHEMA IF NOT EXISTS hedgerow"]
-    statements += [f"CREATE OR REPLACE VIEW {name} AS\n{sql}" for name, sql in views.items()]
     made = output.with_name(f".new-{output.name}")  # DuckDB names a database after its file: never hedgerow
     made.unlink(missing_ok=True)
     _check_replaceable(output)
     try:
         with reading(objects, str(made), storage_version=storage_version) as db:
-            for statement in statements:
-                db.execute(statement)
+            db.execute(statements[0])
+            selects, damaged = damage.made(db, objects, views)
+            statements += [f"CREATE OR REPLACE VIEW {name} AS\n{select}" for name, select in selects.items()]
             db.execute("CHECKPOINT")
         made.replace(output)
     except (duckdb.Error, OSError) as exc:
@@ -124,7 +139,7 @@ def attach(objects: Objects, output: Path, tables: Tables, *, empty: bool, stora
         ) from exc
     finally:
         made.unlink(missing_ok=True)
-    return secret_sql(objects) + ";\n".join(statements) + ";\n"
+    return secret_sql(objects) + ";\n".join(statements) + ";\n", [*unread(objects, tables), *damaged]
 
 
 def _check_replaceable(output: Path) -> None:

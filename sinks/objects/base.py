@@ -11,7 +11,7 @@ import io
 import mmap
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +153,11 @@ class Objects:
                 for meta in chunk:
                     if not meta["path"].startswith(SCRATCH):
                         yield Found(meta["path"], meta["e_tag"] or "", meta["size"])
+
+    def among(self, places: Collection[str]) -> Iterator[Found]:
+        """All objects below the folders *places*, in any order."""
+        for place in places:
+            yield from self.list(place)
 
     def delete(self, path: str) -> None:
         """Remove an object, if it is there."""

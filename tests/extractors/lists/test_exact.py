@@ -25,6 +25,7 @@ NUMBERS = ["1.10", "1e400", "-0.0", "1E5", "0.1234567890123456789", "1" * 30, "9
 def test_both_write_as_json_does(value):
     """Requests and columns have the JSON that they had, but for what is kept to the letter."""
     assert exact.dumps(value) == json.dumps(value)
+    assert exact.dumps(value, indent=2, ensure_ascii=False) == json.dumps(value, indent=2, ensure_ascii=False)
     assert texts.dumps(value) == json.dumps(value, ensure_ascii=False)
 
 
@@ -70,6 +71,14 @@ def test_what_is_deep_stays_text():
 
     assert (read["count"], read["results"][1], read["results"][0]["id"]) == (2, {"id": 2}, 1)
     assert texts.dumps(read["results"][0]) == f'{{"id": 1, "é\\n": {deep}}}'
+
+
+@pytest.mark.parametrize("levels", [300, 600, 900, 5_000])
+def test_whatever_can_be_read_can_be_written(levels):
+    """What Python reads is deeper than what it goes into again."""
+    text = '{"a": [' * levels + "1.10" + "]}" * levels
+
+    assert exact.dumps(exact.loads(f'{{"row": {text}}}'.encode())) == f'{{"row": {text}}}'
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"{", b"[" * 100_000, b'{"a":' + b"[" * 100_000])

@@ -3,7 +3,10 @@ a snapshot, histories with changes, two projects and their runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from extractors.simulator.assets import lists
 from extractors.simulator.assets.blobs import Blob
@@ -115,13 +119,27 @@ def odd(number: int) -> Event:
 
 
 def fill(address: str, directory: Path) -> None:
-    """Land every stream of both projects, twice with changes between."""
+    """Land every stream of both projects; of the first again, after something has changed."""
     with world(directory) as made:
         for project_id in PROJECTS:
             made.sync(address, project_id)
         made.change()
-        for project_id in PROJECTS:
-            made.sync(address, project_id)
+        made.sync(address, PROJECTS[0])
+
+
+def once(temporary: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A directory that *make* fills once for all workers of a run, to be copied from."""
+    root = temporary.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    home, begun = root / name, root / f"{name}.new"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not home.exists():
+            shutil.rmtree(begun, ignore_errors=True)
+            begun.mkdir()
+            make(begun)
+            begun.rename(home)
+    return home
 
 
 def opened(address: str, directory: Path) -> Destination:

@@ -460,6 +460,24 @@ def test_a_snapshot_whose_order_was_killed_is_taken_once(place, store, monkeypat
     assert whole(place, store)
 
 
+def test_snapshots_are_those_of_this_run(place, store, monkeypatch):
+    """A run that was killed when the table had grown has landed that one: the next keeps its content, and counts its own."""
+    store.made["text/csv"] = Blob.of(CSV)
+
+    def before(name: str, given: tuple[Any, ...]) -> None:
+        if name == "store_content":
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(streams, "sink_of", lambda *_: Heard(destination_of(place.settings()), before))
+        with pytest.raises(Killed):
+            place.sync("exports", WEEKLY)
+    done = place.sync("exports", WEEKLY)
+
+    assert (done.contents, done.snapshots, done.problems) == (2, 1, [])
+    assert whole(place, store)
+
+
 def test_a_snapshot_that_was_not_ready_is_landed_later(place, store, monkeypatch):
     """A run that gives up waiting, and one that cannot fetch: a later one lands it, before it takes its own."""
     store.made["text/csv"] = Blob.of(CSV)

@@ -13,8 +13,12 @@ import pyarrow as pa
 import pytest
 
 from flows.assets import copying
+from flows.report import beside
 from sinks.destination import Destination
 from sinks.errors import DestinationBusy
+from sinks.lake import sink as lake
+from sinks.sink import Run
+from tests import stores
 from tests.flows.assets import every
 from tests.flows.places import meanwhile
 from tests.program import surroundings
@@ -27,9 +31,7 @@ HOUR = timedelta(hours=1)
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """A directory with a DuckDB file, and its contents, that holds something of every stream."""
-    home = tmp_path_factory.mktemp("whole")
-    every.fill(f"duckdb:{home / 'a.duckdb'}", home)
-    return home
+    return every.once(tmp_path_factory, "whole", lambda home: every.fill(f"duckdb:{home / 'a.duckdb'}", home))
 
 
 @dataclass(slots=True)
@@ -57,11 +59,13 @@ class Two:
 @pytest.fixture(scope="module")
 def copied_once(whole, tmp_path_factory) -> Two:
     """The same with its copy in the lake."""
-    home = tmp_path_factory.mktemp("copied")
-    shutil.copytree(whole, home, dirs_exist_ok=True)
-    done = Two(home)
-    assert [one.problems for one in copied(done.here, done.there)] == [[], []]
-    return done
+
+    def make(home: Path) -> None:
+        shutil.copytree(whole, home, dirs_exist_ok=True)
+        done = Two(home)
+        assert [one.problems for one in copied(done.here, done.there)] == [[], []]
+
+    return Two(every.once(tmp_path_factory, "copied", make))
 
 
 @pytest.fixture
@@ -101,6 +105,23 @@ def test_copy_there_and_back_is_equal_in_everything(pair):
     assert [(one.events.windows, one.runs, [(o.rows, o.contents) for o in one.others]) for one in again] == [
         (0, 0, [(0, 0)] * 3)
     ] * 4
+
+
+@pytest.mark.long
+def test_copy_through_a_bucket_is_equal_in_everything(two, moto, monkeypatch):
+    """File → S3 → file, in every table and content. A second copy writes nothing into the bucket."""
+    for name, value in stores.environment(moto).items():
+        monkeypatch.setenv(name, value)
+    bucket = stores.new_bucket(moto)
+    (two.home / "back").mkdir()
+    back, there = two.at("duckdb:back/a.duckdb"), every.opened(f"s3://{bucket}/post hog", two.home)
+    done = [*copied(two.here, there), *copied(there, back)]
+    written = sorted((one.path, one.etag) for one in there.objects.list())
+    again = copied(two.here, every.opened(f"s3://{bucket}/post hog", two.home))
+
+    assert [one.problems for one in (*done, *again)] == [[]] * 6
+    assert sorted((one.path, one.etag) for one in there.objects.list()) == written
+    assert every.told(there) == every.told(back) == every.told(two.here)
 
 
 def test_file_without_events_is_copied(whole, tmp_path, main):
@@ -219,6 +240,41 @@ def test_table_that_lost_rows_is_not_copied(two):
 
     assert ["table export_1_1 not copied" in problem for problem in done.problems] == [True]
     assert two.there.table("export_1_1") is None
+
+
+def test_runs_that_a_lake_does_not_keep_are_left_and_said(two, monkeypatch, capsys):
+    """The newest of each stream go along; a second copy writes none, and says the same."""
+    monkeypatch.setattr(lake, "RUNS_KEPT", 1)
+    first, second = copying.copy(1, two.here, two.there), copying.copy(1, two.here, two.there)
+    beside.copied([first], json_output=False, quiet=False)
+
+    assert [(one.runs, one.runs_left) for one in (first, second)] == [(4, 4), (0, 4)]
+    assert {run.stream for run in two.there.runs(1, limit=9)} == {"events", "exports", "evaluations", "annotations"}
+    assert "4 older runs left" in capsys.readouterr().err
+
+
+def a_run(number: int, stream: str = "events") -> Run:
+    return Run(f"{stream} {number}", "sync", 1, stream, AT + number * HOUR, AT + number * HOUR, "done", 1, 2, 3, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "keep", "expected"),
+    [
+        pytest.param(range(20_000), [], None, (range(20_000), 0), id="all"),
+        pytest.param(range(20_000), range(10_000, 30_000), None, (range(10_000), 0), id="what it lacks, however old"),
+        pytest.param(range(5), [], 3, ([2, 3, 4], 2), id="the newest"),
+        pytest.param(range(5), [2, 3, 4], 3, ([], 2), id="again"),
+        pytest.param(range(5), [1, 8, 9], 3, ([4], 3), id="beside newer ones of its own"),
+    ],
+)
+def test_runs_are_copied_as_far_as_they_are_kept(theirs, ours, keep, expected):
+    """Of each stream by itself, in the order of time."""
+    other = a_run(0, "exports")
+    given = [*map(a_run, reversed(theirs)), other]
+    found, left = copying.runs_to_copy(given, [*map(a_run, ours)], keep=keep)
+
+    assert [run for run in found if run is not other] == [a_run(number) for number in expected[0]]
+    assert (other in found, left) == (True, expected[1])
 
 
 # --- what a target becomes

@@ -17,10 +17,12 @@ import pytest
 
 from extractors.simulator.assets.blobs import Blob
 from flows import verify as verify_flow
-from flows.assets import verified, verifying
+from flows.assets import copying, rebuild, tables, verified, verifying
+from flows.assets.synced import Synced
 from flows.orchestration import artifacts
 from flows.report import status
 from flows.runs.catalog import BY_NAME
+from sinks.errors import TableUnreadable
 from tests.flows.assets import every
 from tests.flows.assets.test_copying import A_ENDED, A_LATER, OTHER, A, row, table
 from transforms import exports as export_rows
@@ -250,11 +252,104 @@ def test_table_that_cannot_be_read_is_said_to_whoever_asks(landed, hedgerow):
     given = {"HEDGEROW_DESTINATION": landed.address}
     other = hedgerow(landed.world.simulator, "sql", "SELECT count(*) FROM export_2", **given)
     ended = [hedgerow(landed.world.simulator, "sql", f"FROM {name}", **given) for name in ("export_1_1", "export_1")]
-    found = landed.check(repair=True)
+    attached = hedgerow(landed.world.simulator, "attach", **given)
+    document = hedgerow(landed.world.simulator, "attach", "--json", **given)
 
     assert other.returncode == 0
-    assert ["exports/tables/export_1_1.parquet cannot be read" in one.stderr for one in ended] == [True, True]
-    assert "exports/tables/export_1_1.parquet cannot be read" in found.problems[0]
+    said = "exports/tables/export_1_1.parquet cannot be read"
+    assert [(one.returncode, said in one.stderr) for one in ended] == [(12, True)] * 2
+    assert (attached.returncode, said in attached.stderr, "export_2" in attached.stdout) == (3, True, True)
+    assert [said in problem for problem in json.loads(document.stdout)["problems"]] == [True]
+
+
+@pytest.mark.parametrize("filled", ["lake"], indirect=True)
+@pytest.mark.parametrize("name", ["tables/export_1_1", "snapshots/weekly"])
+def test_table_that_cannot_be_read_is_made_again_of_kept_contents(name, landed):
+    """Named once, whatever hangs on it; a repair replaces it, and a second finds nothing."""
+    wanted = landed.told()
+    (landed.home / f"lake/exports/{name}.parquet").write_bytes(b"PAR1 no more")
+    found = landed.check()
+    mended = landed.check(repair=True)
+
+    assert len(found.problems) == 1
+    assert f"exports/{name}.parquet cannot be read: hedgerow verify --repair" in found.problems[0]
+    assert mended.good
+    assert landed.check().differences == []
+    assert landed.told() == wanted
+
+
+@pytest.mark.parametrize("filled", ["lake"], indirect=True)
+@pytest.mark.parametrize("name", ["exports/assets", "evaluations/evaluations"])
+def test_table_of_a_stream_that_cannot_be_read_is_named_beside_the_others(name, landed):
+    """No content has its rows: verify says so as a difference, and goes on with the next stream; so does copy."""
+    (landed.home / f"lake/{name}.parquet").write_bytes(b"PAR1 no more")
+    streams = ("exports", "evaluations", "annotations")
+    found = [landed.check(one, repair=True).problems for one in streams]
+    here, there = (every.opened(f"file:{landed.home / place}", landed.home) for place in ("lake", "backup"))
+    copied = [one.problems for one in copying.copy(1, here, there).others]
+
+    expected = [[True] if name.startswith(one) else [] for one in streams]
+    for problems in (found, copied):
+        assert [[f"{name}.parquet cannot be read" in problem for problem in some] for some in problems] == expected
+    with pytest.raises(TableUnreadable):
+        tables.replaced(here, name.partition("/")[0], lambda old: pa.table({"a": [1]}))
+
+
+@pytest.mark.parametrize("filled", ["lake"], indirect=True)
+def test_tables_that_cannot_be_read_keep_nothing_else_from_being_copied(landed):
+    """Each is named; what a copy's target cannot read of an export comes again."""
+    here, there = (every.opened(f"file:{landed.home / place}", landed.home) for place in ("lake", "backup"))
+    assert copying.copy(1, here, there).problems == []
+    wanted = every.told(here)
+    (landed.home / "backup/exports/tables/export_1_1.parquet").write_bytes(b"PAR1 no more")
+    assert copying.copy(1, here, there).problems == []
+    assert every.told(there) == wanted
+
+    names = ("tables/export_1_1", "snapshots/weekly")
+    for name in names:
+        (landed.home / f"lake/exports/{name}.parquet").write_bytes(b"PAR1 no more")
+    problems = copying.copy(1, here, there).problems
+    assert [problem.partition(":")[0] for problem in problems] == [
+        f"table {name.partition('/')[2]} not copied" for name in names
+    ]
+    assert every.told(there) == wanted
+
+
+def test_snapshot_that_cannot_be_read_keeps_no_export_from_being_kept():
+    """It is said, and the run goes on."""
+    done = Synced(1, "exports")
+    with tables.named(done, "snapshot weekly has not grown"):
+        raise TableUnreadable("it cannot be read", hint="", version="")
+
+    assert done.problems == ["snapshot weekly has not grown: it cannot be read"]
+
+
+@pytest.mark.parametrize("filled", ["lake"], indirect=True)
+def test_rebuild_replaces_what_cannot_be_read(landed):
+    """Tables of exports, snapshots of the settings and those that are in them no more."""
+    wanted, sink = landed.told(), every.opened(landed.address, landed.home)
+    for growing in (("weekly",), ()):
+        for name in ("tables/export_1_1", "snapshots/weekly"):
+            (landed.home / f"lake/exports/{name}.parquet").write_bytes(b"PAR1 no more")
+        done = Synced(1, "exports")
+        rebuild.rebuild(sink, done, growing)
+
+        assert done.problems == []
+        assert landed.told() == wanted
+
+
+@pytest.mark.parametrize("filled", ["lake"], indirect=True)
+def test_strays_in_a_lake_are_named_by_every_command(landed, hedgerow):
+    """Whatever stream it is about: exit 12, and PostHog was asked nothing."""
+    stray = landed.home / "lake/events/stray.parquet"
+    stray.write_bytes(b"PAR1")
+    before = len(landed.world.simulator.requests)
+    commands = (("sync", "exports"), ("sync", "annotations"), ("verify",), ("sql", "SELECT 1"), ("status",))
+    ended = [hedgerow(landed.world.simulator, *one, HEDGEROW_DESTINATION=landed.address) for one in commands]
+
+    assert [one.returncode for one in ended] == [12] * len(commands)
+    assert all("events/stray.parquet" in one.stderr for one in ended)
+    assert len(landed.world.simulator.requests) == before
 
 
 def test_verify_says_every_stream(landed, hedgerow):

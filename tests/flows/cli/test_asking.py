@@ -447,6 +447,33 @@ def test_number_without_a_word_in_json_is_a_text_in_every_document(tmp_path):
     assert landed == [(event.properties.replace("1e400", "Infinity"), math.inf)]
 
 
+def test_numbers_of_lists_are_printed_to_the_letter(main, tmp_path, monkeypatch):
+    """As PostHog wrote them, whatever their digits and however deep, by get, list and update."""
+    stores = ExportStore(), EvaluationStore()
+    digits = (
+        '{"a": 1.10, "b": 123456789012345678901234567890.50, "c": 1e400, "deep": ' + "[" * 700 + "1.0" + "]" * 700 + "}"
+    )
+    stores[0].add("text/csv", RECENT.timestamp, content=Blob.of(b"a\n1\n"), export_context="DIGITS")
+    judge = stores[1].add("Digits", START)
+    judge["evaluation_config"] = {"prompt": "p", "n": "DIGITS"}
+    answer = json.dumps
+    monkeypatch.setattr(
+        "extractors.simulator.responses.json.dumps", lambda *of, **how: answer(*of, **how).replace('"DIGITS"', digits)
+    )
+    commands = (
+        ("exports", "get", "1"),
+        ("exports", "list", "--json"),
+        ("evaluations", "get", judge["id"]),
+        ("evaluations", "list", "--json"),
+        ("evaluations", "update", judge["id"], "--set", "name=Digits", "--json"),
+    )
+    with serve(Dataset([]), profile=FREE, exports=stores[0], evaluations=stores[1]) as simulator:
+        ended = [main(one, tmp_path, environment(simulator, tmp_path)) for one in commands]
+
+    assert [one.returncode for one in ended] == [0] * len(commands), [one.stderr for one in ended]
+    assert [re.sub(r"\s", "", digits) in re.sub(r"\s", "", one.stdout) for one in ended] == [True] * len(commands)
+
+
 def test_old_server_lists_the_same_events(tmp_path):
     """1.43 has another address, page size and rule for the lower bound: the same rows, as JSON and as its CSV."""
     with serve(DATASET, profile=OLD_2023) as old:

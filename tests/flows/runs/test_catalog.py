@@ -224,7 +224,8 @@ def test_lake_has_a_place_for_every_table_with_history(stream, tmp_path):
 
     assert lake_tables.table_path(stream.table) == f"{stream.table}/{stream.table}.parquet"
     assert stream.table in lake_tables.found(lake.objects)
-    assert set(HISTORIES) == {one.table for one in WITH_HISTORY}
+    assert {one.table: one.views for one in WITH_HISTORY} == HISTORIES
+    assert f"{stream.table}_current" in stream.views
 
 
 @EACH

@@ -239,8 +239,8 @@ BREAKS = [
     Break(
         "a table with history lies among snapshots",
         "sinks/destination.py",
-        'HISTORIES = ("evaluations", "annotations")',
-        'HISTORIES = ("evaluations",)',
+        ', "annotations": ("annotations_current",)}',
+        "}",
         f"{CATALOG} -k lake_has_a_place",
     ),
     Break(

@@ -285,7 +285,7 @@ BREAKS = [
     Break(
         "a table of somebody else is replaced",
         "sinks/duckdb_file/tables.py",
-        "    if found is None and taken:\n",
+        "    if taken:\n",
         "    if False:\n",
         "tests/flows/assets/test_annotations.py -k user_s_is_left",
     ),
@@ -327,8 +327,8 @@ BREAKS = [
     Break(
         "a view of somebody else is replaced",
         "sinks/duckdb_file/tables.py",
-        "for wanted in (name, *views) if",
-        "for wanted in (name,) if",
+        "    made = views if found else (name, *views)",
+        "    made = views if found else (name,)",
         "tests/flows/assets/test_annotations.py -k user_s_is_left",
     ),
     Break(

@@ -208,4 +208,18 @@ BREAKS = [
         "        for problem in ():\n",
         "tests/flows/assets/test_copying.py tests/flows/landing/test_copy.py tests/flows/cli/test_exit.py -k 'copy or copied'",
     ),
+    Break(
+        "numbers of what PostHog shows are printed rounded",
+        "flows/report/documents.py",
+        "    if isinstance(value, exact.Number | exact.Deep):\n",
+        "    if False:\n",
+        "tests/flows/cli/test_asking.py -k numbers_of_lists",
+    ),
+    Break(
+        "what can be read is too deep to be written",
+        "extractors/lists/exact.py",
+        "        elif isinstance(one, list | tuple):\n            parts",
+        "        elif isinstance(one, list | tuple) and depth < 500:\n            parts",
+        "tests/extractors/lists/test_exact.py -k can_be_written",
+    ),
 ]

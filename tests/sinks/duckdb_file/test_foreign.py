@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from sinks import errors
@@ -114,6 +115,23 @@ def test_columns_and_tables_of_the_user_are_no_hindrance(tmp_path):
     sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
 
     assert names(sink) == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["TABLE", "VIEW"])
+def test_view_of_a_later_version_takes_nobody_s_place(kind, tmp_path):
+    """A version makes a view with a table that an earlier one made without: what the user has of that name stays."""
+    sink, rows, view = DuckDBSink(tmp_path / "a.duckdb"), pa.table({"a": [1]}), {"lists_current": "FROM lists"}
+    sink.prepare(1, "events", host="https://a", event_filter="", rebuild=False)
+    sink.replace("lists", rows, version="")
+    of_duckdb(f"CREATE {kind} lists_current AS SELECT 1 AS mine")(sink.path)
+    with pytest.raises(errors.DestinationUnusable, match="lists_current that is not hedgerow's"):
+        sink.replace("lists", rows, version=sink.table("lists").version, views=view)
+    of_duckdb(f"DROP {kind} lists_current")(sink.path)
+    for _ in range(2):
+        sink.replace("lists", rows, version=sink.table("lists").version, views=view)
+
+    with sink.query("FROM lists_current") as result:
+        assert result.fetchall() == [(1,)]
 
 
 def test_a_file_of_a_duckdb_that_cannot_be_read_here_is_called_that():
