@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.options import (
+    ENDS,
     INCOMPLETE,
+    STARTS,
     AcceptDeletions,
     Destination,
     Json,
@@ -23,6 +25,7 @@ from flows.cli.options import (
     Verbose,
     fail_first,
     longest_wait,
+    offered,
     settings_of,
 )
 from flows.runs.catalog import BY_DEFAULT, BY_NAME, STREAMS, Stream, chosen
@@ -60,7 +63,7 @@ class _Load:
 
 
 def sync(
-    streams: Annotated[list[str] | None, typer.Argument(help=SYNCED)] = None,
+    streams: Annotated[list[str] | None, typer.Argument(help=SYNCED, autocompletion=offered(*BY_NAME))] = None,
     since: Since = None,
     until: Until = None,
     rebuild: Annotated[
@@ -100,9 +103,14 @@ def sync(
 
 
 def backfill(
-    since: Annotated[str, typer.Option(help="Start: ISO 8601 (no zone = UTC), 90d, or earliest.")],
-    streams: Annotated[list[str] | None, typer.Argument(help=BACKFILLED)] = None,
-    until: Annotated[str, typer.Option(help="End, not included: ISO 8601, 1h, or now.")] = "now",
+    since: Annotated[
+        str, typer.Option(help="Start: ISO 8601 (no zone = UTC), 90d, or earliest.", autocompletion=STARTS)
+    ],
+    streams: Annotated[
+        list[str] | None,
+        typer.Argument(help=BACKFILLED, autocompletion=offered(*(stream.name for stream in RANGED))),
+    ] = None,
+    until: Annotated[str, typer.Option(help="End, not included: ISO 8601, 1h, or now.", autocompletion=ENDS)] = "now",
     accept_deletions: AcceptDeletions = False,
     require_proof: RequireProof = False,
     max_wait: MaxWait = None,

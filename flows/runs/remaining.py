@@ -35,7 +35,7 @@ def foreseeing(
     *,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Callable[[Progress], None]:
-    """*listener*, told as well how long is left; reckoned at most once in FORESEEN_EVERY_S."""
+    """*listener*, told as well how long is left; reckoned at most once in FORESEEN_EVERY_S, and when all is landed."""
     begun_s = monotonic()
     due_s = begun_s
     ends_s: float | None = None
@@ -43,7 +43,7 @@ def foreseeing(
     def told(at: Progress) -> None:
         nonlocal due_s, ends_s
         now_s = monotonic()
-        if now_s >= due_s:
+        if now_s >= due_s or at.windows_done >= at.windows_planned:
             busy_s = max(0.0, now_s - begun_s - budget.waited_s)
             left_s = remaining_s(at, busy_s=busy_s, ages_s=budget.ages_s(Bucket.LIST), limit=limit)
             due_s, ends_s = now_s + FORESEEN_EVERY_S, None if left_s is None else now_s + left_s

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +42,16 @@ _turns: dict[Path, threading.RLock] = {}
 
 
 class DuckDBFile:
-    """One file. *lock_timeout_s*: how long to wait for another process; *on_wait* hears the holder once; *storage_version*:
-    of a file that is made, the DuckDB that can read it; a file that is there keeps its own."""
+    """One file. *lock_timeout_s*: how long to wait for another process; *on_wait* hears the holder once for each wait, and
+    None when it is over; *storage_version*: of a file that is made, the DuckDB that can read it; a file that is there keeps
+    its own."""
 
     def __init__(
         self,
         path: Path,
         *,
         lock_timeout_s: float,
-        on_wait: Callable[[str], None],
+        on_wait: Callable[[str | None], None],
         storage_version: str = STORAGE_VERSION,
     ) -> None:
         self.path = path.absolute()
@@ -123,8 +124,12 @@ class DuckDBFile:
         return True
 
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        deadline = time.monotonic() + self.lock_timeout_s
-        told = False
+        with ExitStack() as told:
+            return self._opened(read_only=read_only, told=told)
+
+    def _opened(self, *, read_only: bool, told: ExitStack) -> duckdb.DuckDBPyConnection:
+        """The file opened, as soon as nobody else holds it; *told* ends what was told of a wait."""
+        deadline, waiting = time.monotonic() + self.lock_timeout_s, False
         while True:
             # Readers keep DuckDB's own memory and thread settings: the bounds are those of landing.
             bounds = {"temp_directory": f"{self.path}.tmp", "memory_limit": self.memory_limit}
@@ -138,9 +143,10 @@ class DuckDBFile:
                     continue
                 if not isinstance(error, errors.DestinationBusy) or time.monotonic() > deadline:
                     raise error from exc
-                if not told:
+                if not waiting:
+                    waiting = True
+                    told.callback(self._on_wait, None)
                     self._on_wait(str(error))
-                    told = True
                 time.sleep(LOCK_POLL_S)
                 continue
             db.execute("SET TimeZone = 'UTC'")

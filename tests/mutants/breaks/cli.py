@@ -197,8 +197,8 @@ BREAKS = [
     Break(
         "check goes by the table and not by the settings",
         "flows/runs/check.py",
-        "                by_name = stream.name not in settings.streams.include\n",
-        "                by_name = not stream.by_default\n",
+        "            by_name = stream.name not in settings.streams.include\n",
+        "            by_name = not stream.by_default\n",
         f"{CATALOG} -k included_by_the_settings",
     ),
     Break(
@@ -225,8 +225,8 @@ BREAKS = [
     Break(
         "check passes over a stream",
         "flows/runs/check.py",
-        "                if stream.listed:\n",
-        "                if stream.listed and stream.by_default:\n",
+        "            if stream.listed:\n",
+        "            if stream.listed and stream.by_default:\n",
         f"{CATALOG} -k check_names",
     ),
     Break(
