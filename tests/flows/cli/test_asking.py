@@ -528,6 +528,7 @@ def test_lost_answer_makes_no_second_export(kind, tmp_path):
         posts = [seen for seen in running.requests if seen.method == "POST"]
 
     assert (done.returncode, len(posts), len(running.exports.assets)) == (0, 1, 1), done.stderr
+    assert (done.stdout + done.stderr).count("ready") == 1  # the result says it
     assert "looking for it in the list" in done.stderr
     assert not list(tmp_path.rglob("*.export"))
 
@@ -652,6 +653,7 @@ def test_evaluation_is_changed_deleted_and_restored(tmp_path):
     row = json.loads(changed.stdout)
     assert (row["name"], row["evaluation_config"], row["enabled"]) == ("new", {"prompt": "Is it polite?"}, False)
     assert "so already" in same.stderr
+    assert (gone.stdout + gone.stderr).count(" deleted") == 2, gone.stderr  # that it will be, and that it is
     assert json.loads(listed.stdout) == {"evaluations": []}
     assert json.loads(back.stdout)["deleted"] is False
     assert "nothing to restore" in again.stderr
