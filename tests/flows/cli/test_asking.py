@@ -470,6 +470,7 @@ def test_export_is_made_waited_for_and_fetched(tmp_path):
         replaced = hedgerow(running, tmp_path, "exports", "download", "1", "--output", "etc-cron.d-x-2J.csv", "--json")
 
     assert (made.returncode, json.loads(made.stdout)["has_content"]) == (0, True), made.stderr
+    assert ": ready" not in made.stderr  # the result says it
     assert ("what was asked is ignored" in made.stderr, "will be made" in made.stderr) == (True, True)
     assert store.assets[0].export_context["source"] == {"kind": "EventsQuery"}
     statuses = [one.returncode for one in (fetched, again, beside, replaced)]
