@@ -12,7 +12,7 @@ import pyarrow as pa
 from sinks import errors
 from sinks.sink import HASHED, IDENTITIES, Holding
 
-TABLES = "the tables: events, hedgerow.windows, hedgerow.runs, hedgerow.changes, hedgerow.quarantine"
+TABLES = 'hedgerow sql "SHOW TABLES" names them; also hedgerow.windows, .runs, .changes and .quarantine'
 
 _DIGESTED = (
     "project_id::VARCHAR",

@@ -167,11 +167,14 @@ def check(
     from flows.report import results, terminal
     from flows.runs import check as checks
     from flows.runs import wiring
+    from flows.settings.load import shown
 
     loaded = settings_of(destination, project)
     settings, found = loaded.settings, dict[int, list[checks.Finding]]()
     if verbose and not (json_output or quiet):
-        results.show_origins(loaded)
+        for name, value, origin in shown(loaded):
+            if origin != "default":
+                terminal.say(f"{name} = {_in_words(value)} ({origin})")
     for project_id in wiring.projects(settings):
         with terminal.waits(quiet=quiet, verbose=verbose) as listener:
             lines = checks.check(settings, project_id, listener=listener)

@@ -152,8 +152,9 @@ def _run(settings: Settings, load: _Load, *, json_output: bool, quiet: bool, ver
     synced: list[Synced] = []
 
     def load_project(project_id: int) -> None:
-        with terminal.progress(project_id, quiet=quiet, verbose=verbose) as listener:
-            for stream in load.streams:
+        for stream in load.streams:
+            # A bar of each: that of events would stand there as done while contents of exports come.
+            with terminal.progress(project_id, quiet=quiet, verbose=verbose, what=stream.name) as listener:
                 _load_stream(settings, project_id, stream, load, listener, reports, synced)
 
     wanted, failures = wiring.projects(settings), dict[int, Exception]()

@@ -19,21 +19,13 @@ from flows.report.differences import SHOWN, lines_of
 from flows.report.documents import as_json
 from flows.report.failures import failure_of
 from flows.report.status import LATENESS, Day, Kind, Summary, cells
-from flows.report.terminal import note, say
+from flows.report.terminal import TOLD_S, note, say
 from flows.report.words import counted, day, percent, sized, spoken, step_spoken, visible
 from flows.runs import findings
 from flows.runs.catalog import BY_NAME
 from flows.runs.check import Finding, Verdict
 from flows.runs.estimate import Estimate
 from flows.runs.run import Report
-from flows.settings.load import Loaded, shown
-
-
-def show_origins(loaded: Loaded) -> None:
-    """What is set, and where: for `hedgerow check -v`."""
-    for name, value, origin in shown(loaded):
-        if origin != "default":
-            say(f"{name} = {value} ({origin})")
 
 
 def shown_findings(lines: Iterable[Finding], *, verbose: bool) -> Iterator[Finding]:
@@ -42,7 +34,8 @@ def shown_findings(lines: Iterable[Finding], *, verbose: bool) -> Iterator[Findi
     console = Console(highlight=False, soft_wrap=True, emoji=False)
     for finding in lines:
         console.print(f"  [{styles[finding.verdict]}]{finding.verdict:<4}[/] {finding.name:<12}", end=" ")
-        took = f" · {counted(finding.requests, 'request')} · {finding.seconds:.2f} s" if verbose else ""
+        asked = verbose and (finding.requests or finding.seconds >= TOLD_S)
+        took = f" · {counted(finding.requests, 'request')} · {finding.seconds:.2f} s" if asked else ""
         console.print(visible(finding.found) + took, markup=False)
         if finding.mend and finding.verdict is not Verdict.OK:
             console.print(visible(f"{'':19} → {finding.mend}"), markup=False)

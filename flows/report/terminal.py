@@ -143,7 +143,7 @@ def waits(*, quiet: bool = False, verbose: bool = False) -> Iterator[Listener]:
 
 
 @contextmanager
-def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listener]:
+def progress(project_id: int, *, quiet: bool, verbose: bool, what: str = "") -> Iterator[Listener]:
     """A listener that shows a bar on a terminal, what is waited for elsewhere too, nothing with *quiet*; with *verbose* also
     what is read and what each commit made durable."""
     columns = [  # one line of 80 columns
@@ -159,7 +159,7 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
         Progress(*columns, console=stderr, transient=True, disable=hidden) as bar,
         waits(quiet=quiet, verbose=verbose) as listener,
     ):
-        task = bar.add_task(f"project {project_id}", total=None, doing="", ends_s=None)
+        task = bar.add_task(f"project {project_id}", total=None, doing=what, ends_s=None)
 
         def moved(at: session.Progress) -> None:
             elapsed = bar.tasks[0].elapsed or 0
@@ -217,7 +217,9 @@ def show_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     table = Table(box=SQUARE, header_style="")
     for name, *column in zip(names, *rows, strict=True):
         numeric = bool(column) and all(isinstance(value, int | float | None) for value in column)
-        table.add_column(visible(name), justify="right" if numeric else "left", overflow="fold")
+        # The first names the row, and is copied into the next command.
+        whole = not table.columns
+        table.add_column(visible(name), justify="right" if numeric else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*("" if value is None else visible(str(value)) for value in row))
     terminal = Console(highlight=False, markup=False, emoji=False)

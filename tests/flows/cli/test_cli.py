@@ -327,7 +327,7 @@ def test_check_says_whose_failure_it_is_and_more_if_asked(simulator, tmp_path, m
 
     assert plain.stderr == "".join(f"hedgerow: project {one} is not ready: key\n" for one in (1, 2))
     assert "source.key = set (hidden) (environment)\n" in more.stdout
-    assert (len(re.findall(r" · \d requests? · \d", more.stdout)), " · " in plain.stdout) == (6, False)
+    assert (len(re.findall(r" · \d requests? · \d", more.stdout)), " · " in plain.stdout) == (2, False)
     assert [line.partition(": ")[0] for line in quiet.stderr.splitlines()[:2]] == ["project 1", "project 2"]
 
 

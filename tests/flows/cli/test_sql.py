@@ -219,6 +219,18 @@ def test_lists_look_as_results_do(capsys):
     assert capsys.readouterr().out == result
 
 
+def test_lists_have_their_ids_whole(monkeypatch, capsys):
+    """However narrow the terminal: they are copied into the next command. What is beside them is folded."""
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    uuid = "00000000-0000-4000-8000-000000000004"
+    terminal.show_table(("id", "name"), [(uuid, "x" * 40)])
+    said = capsys.readouterr().out
+
+    assert uuid in said
+    assert (said.count("x"), "x" * 40 in said) == (40, False)
+
+
 PEAK = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)

@@ -188,11 +188,12 @@ def test_what_is_left_counts_down_between_two_reckonings(tmp_path):
     budget = Pacing(tmp_path, host="h", key="k", limits={Bucket.LIST: Limit(240, 1200)})
     now, told = [0.0], []
     progress = foreseeing(told.append, budget, Limit(240, 1200), monotonic=lambda: now[0])
+    progress(Progress(0, 10, 0, None, 0))
     for at_s in (10.0, 10.6):
         now[0] = at_s
         progress(Progress(5, 10, 0, None, 10))
 
-    assert [one.left_s for one in told] == [pytest.approx(10.0), pytest.approx(9.4)]
+    assert [one.left_s for one in told[1:]] == [pytest.approx(10.0), pytest.approx(9.4)]
 
 
 def test_nothing_is_left_when_all_is_landed(tmp_path):
@@ -200,11 +201,23 @@ def test_nothing_is_left_when_all_is_landed(tmp_path):
     budget = Pacing(tmp_path, host="h", key="k", limits={Bucket.LIST: Limit(240, 1200)})
     now, told = [0.0], []
     progress = foreseeing(told.append, budget, Limit(240, 1200), monotonic=lambda: now[0])
+    progress(Progress(0, 10, 0, None, 0))
     for at_s, windows_done in ((10.0, 9), (10.2, 10)):
         now[0] = at_s
         progress(Progress(windows_done, 10, 0, None, 10))
 
-    assert [one.left_s for one in told] == [pytest.approx(1.1, abs=0.2), 0.0]
+    assert [one.left_s for one in told[1:]] == [pytest.approx(1.1, abs=0.2), 0.0]
+
+
+def test_what_is_left_forgets_what_was_asked_before_the_first_window(tmp_path):
+    """Questions at the start cost no window to come: a thousand empty days were said to take a day."""
+    budget = Pacing(tmp_path, host="h", key="k", limits={Bucket.LIST: Limit(240, 1200)})
+    told: list[Progress] = []
+    foreseeing(told.append, budget, Limit(240, 1200), monotonic=iter([0.0, 0.1]).__next__)(
+        Progress(1, 201, 0, None, 33)
+    )
+
+    assert told[0].left_s == pytest.approx(200 * 0.1 / 33, abs=1.0)
 
 
 def test_a_wait_that_is_broken_off_counts_as_long_as_it_was(tmp_path):
@@ -311,3 +324,15 @@ def test_check_tells_that_it_waits_for_the_file(held_file):
     finding = check._destination(settings, 1, Listener(busy=heard.append))
 
     assert (finding.verdict, [wait and wait.seconds for wait in heard]) == (check.Verdict.FAIL, [0.1, None])
+
+
+def test_each_stream_has_a_bar_of_its_own(monkeypatch, tmp_path, main):
+    """That of events would stand there as done while contents of exports come."""
+    said = io.StringIO()
+    monkeypatch.setattr(terminal, "stderr", Console(file=said, force_terminal=True, width=100))
+    monkeypatch.setattr("flows.cli.loading._load_stream", lambda *given: None)
+    key = {"POSTHOG_PERSONAL_API_KEY": "phx_a", "POSTHOG_PROJECT_ID": "1"}
+    done = main(["sync", "events", "exports"], tmp_path, surroundings(tmp_path, **key))
+
+    assert done.returncode == 0, done.stderr
+    assert list(dict.fromkeys(re.findall(r"events|exports", said.getvalue()))) == ["events", "exports"]

@@ -295,8 +295,22 @@ BREAKS = [
     Break(
         "check -v says no more",
         "flows/report/results.py",
-        '.2f} s" if verbose else ""',
-        '.2f} s" if False else ""',
+        "        asked = verbose and (",
+        "        asked = False and (",
         "tests/flows/runs/test_check.py -k as_it_comes",
+    ),
+    Break(
+        "a list's ids are folded",
+        "flows/report/terminal.py",
+        "no_wrap=whole",
+        "no_wrap=False",
+        "tests/flows/cli/test_sql.py -k ids_whole",
+    ),
+    Break(
+        "a bar of no stream",
+        "flows/report/terminal.py",
+        "doing=what",
+        'doing=""',
+        "tests/flows/report/test_waits.py -k bar_of_its_own",
     ),
 ]
