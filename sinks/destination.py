@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,3 +100,6 @@ class Destination(Sink, Protocol):
 
     def query(self, sql: str) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
         """The result of *sql* on the destination, which it cannot change. Raises BadQuery for SQL that DuckDB refuses."""
+
+    def results(self, sql: str, *, alone: bool) -> AbstractContextManager[Iterator[duckdb.DuckDBPyConnection]]:
+        """The result of each query in *sql*, to be read before the next. *alone*: as query, which takes one."""

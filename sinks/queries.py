@@ -12,7 +12,7 @@ import pyarrow as pa
 from sinks import errors
 from sinks.sink import HASHED, IDENTITIES, Holding
 
-TABLES = "the tables: events, hedgerow.windows, hedgerow.runs, hedgerow.changes, hedgerow.quarantine"
+TABLES = 'hedgerow sql "SHOW TABLES" names them; also hedgerow.windows, .runs, .changes and .quarantine'
 
 _DIGESTED = (
     "project_id::VARCHAR",
@@ -107,14 +107,28 @@ def refusals() -> Iterator[None]:
     except duckdb.Error as exc:
         # DuckDB's first line says what; the rest draws it.
         said = str(exc).split("\n\n")[0].replace("\n", " ")
-        raise errors.BadQuery(said, hint=TABLES) from exc
+        raise errors.BadQuery(said, hint="" if isinstance(exc, duckdb.ParserException) else TABLES) from exc
 
 
-def executed(db: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyConnection:
-    """The result of a user's *sql*. Raises BadQuery for text without a query."""
-    if not duckdb.extract_statements(sql):
+def results(db: duckdb.DuckDBPyConnection, sql: str, *, alone: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The result of each query in a user's *sql*, to be read before the next; of SQL without any that of the last statement.
+
+    Raises BadQuery for text without SQL, and before anything is done for several queries where one has to be *alone*.
+    """
+    statements = duckdb.extract_statements(sql)
+    if not statements:
         raise errors.BadQuery("no query", hint=TABLES)
-    return db.execute(sql)
+    rows = duckdb.ExpectedResultType.QUERY_RESULT
+    queries = [number for number, one in enumerate(statements) if one.expected_result_type[0] == rows]
+    if alone and len(queries) > 1:
+        raise errors.BadQuery(
+            f"{len(queries)} queries at once, where the result of one is written",
+            hint="ask one at a time, or as a table: that shows all",
+        )
+    for number, statement in enumerate(statements):
+        result = db.execute(statement)
+        if number in (queries or [len(statements) - 1]):
+            yield result
 
 
 def audit(

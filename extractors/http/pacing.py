@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import threading
 import time
@@ -190,8 +191,8 @@ class Pacing:
         if self.max_wait_s is None or total_s <= self.max_wait_s:
             return
         raise LimitsExhausted(
-            f"{wait.reason}: the waits of this run would come to {total_s:g} s, more than the {self.max_wait_s:g} s "
-            "allowed",
+            f"{wait.reason}: the waits of this run would come to {_spoken(total_s)}, more than the "
+            f"{_spoken(self.max_wait_s)} allowed",
             hint="everything landed stays; run again later, or allow a longer --max-wait",
         )
 
@@ -320,6 +321,13 @@ class Pacing:
             self._allow(Wait(SLOT_POLL_S, "other requests of the project are under way"))
             self._rest(SLOT_POLL_S)
             waited_s += SLOT_POLL_S
+
+
+def _spoken(seconds: float) -> str:
+    """Seconds, rounded up, for people: 40 s, 57 min, 1 h 5 s."""
+    whole = math.ceil(seconds)
+    parts = ((whole // 3600, "h"), (whole // 60 % 60, "min"), (whole % 60, "s"))
+    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"
 
 
 def _private(path: Path, mode: str) -> TextIO:

@@ -25,6 +25,7 @@ from flows.cli.options import (
     INTERRUPTED,
     USAGE,
     AcceptDeletions,
+    Commands,
     Destination,
     Json,
     MaxWait,
@@ -46,6 +47,7 @@ from flows.settings.parse import SettingsError
 
 app = typer.Typer(
     name="hedgerow",
+    cls=Commands,
     help="Moves PostHog events into DuckDB or S3 Parquet: none lost, none doubled, proven.",
     no_args_is_help=True,
     context_settings=HELP,
@@ -165,12 +167,21 @@ def check(
     from flows.report import results, terminal
     from flows.runs import check as checks
     from flows.runs import wiring
+    from flows.settings.load import shown
 
-    settings = settings_of(destination, project).settings
-    found = {}
+    loaded = settings_of(destination, project)
+    settings, found = loaded.settings, dict[int, list[checks.Finding]]()
+    if verbose and not (json_output or quiet):
+        for name, value, origin in shown(loaded):
+            if origin != "default":
+                terminal.say(f"{name} = {_in_words(value)} ({origin})")
     for project_id in wiring.projects(settings):
         with terminal.waits(quiet=quiet, verbose=verbose) as listener:
-            found[project_id] = list(checks.check(settings, project_id, listener=listener))
+            lines = checks.check(settings, project_id, listener=listener)
+            if not (json_output or quiet):
+                terminal.say(f"project {project_id} at {settings.source.host}")
+                lines = results.shown_findings(lines, verbose=verbose)
+            found[project_id] = list(lines)
     if json_output:
         documents.as_json(
             {
@@ -179,16 +190,15 @@ def check(
                 ]
             }
         )
-    elif not quiet:
-        for project_id, findings in found.items():
-            terminal.say(f"project {project_id} at {settings.source.host}")
-            results.show_findings(findings)
-    failed = [finding for findings in found.values() for finding in findings if finding.error]
-    if failed and failed[0].error is not None:
-        if quiet or json_output:
-            raise failed[0].error
-        terminal.note(f"hedgerow: not ready: {', '.join(finding.name for finding in failed)}", style="red")
-        raise typer.Exit(explained(failed[0].error)[0])
+    errors = {one: line.error for one, findings in found.items() for line in reversed(findings) if line.error}
+    if quiet or json_output:
+        fail_first(errors, of=tuple(found))
+    for project_id in errors:
+        names = ", ".join(line.name for line in found[project_id] if line.error)
+        whose = f"project {project_id} is " if len(found) > 1 else ""
+        terminal.note(f"hedgerow: {whose}not ready: {names}", style="red")
+    for error in errors.values():
+        raise typer.Exit(explained(error)[0])
 
 
 app.command()(landed.status)
@@ -241,11 +251,19 @@ def demo(
         raise typer.Exit(INCOMPLETE)
 
 
+def _profiles() -> list[str]:
+    from extractors.simulator.profiles import PROFILES
+
+    return list(PROFILES)
+
+
 @app.command()
 def simulator(
     port: Annotated[int, typer.Option(help="Port on loopback; 0 takes a free one.", min=0, max=65535)] = 8765,
     events: Annotated[int, typer.Option(help="Events to make, over the last 30 days.", min=0)] = 50_000,
-    profile: Annotated[str, typer.Option(help="Which server to act as: cloud, self_hosted, old_2023, …")] = "cloud",
+    profile: Annotated[
+        str, typer.Option(help="Which server to act as: cloud, self_hosted, old_2023, …", autocompletion=_profiles)
+    ] = "cloud",
     seed: Annotated[int, typer.Option(help="The same seed makes the same events.")] = 1,
 ) -> None:
     """Run the bundled PostHog simulator for your tests. Until Ctrl-C; prints the settings to use."""

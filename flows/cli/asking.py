@@ -14,6 +14,7 @@ import typer
 from extractors.http.client import Client
 from flows.report import terminal
 from flows.runs import wiring
+from flows.runs.wiring import Listener
 from flows.settings.load import load
 from flows.settings.model import Settings
 from flows.settings.parse import SettingsError, json_value
@@ -27,6 +28,7 @@ class Asking:
     project_id: int
     client: Client
     quiet: bool
+    listener: Listener
 
     def note(self, text: str) -> None:
         """A line for people beside the result."""
@@ -46,7 +48,7 @@ def asking(project: str | None, destination: str | None, *, quiet: bool) -> Iter
         terminal.waits(quiet=quiet) as listener,
         wiring.client_of(settings, listener=listener, max_wait=None) as (client, _),
     ):
-        yield Asking(settings, project_id, client, quiet)
+        yield Asking(settings, project_id, client, quiet, listener)
 
 
 def agreed(what: str, *, yes: bool) -> None:
@@ -89,8 +91,10 @@ def names_of(name: str, given: str | None) -> tuple[str, ...]:
     return tuple(found)
 
 
-def uuid_of(given: str) -> UUID:
+def uuid_of(given: str, what: str) -> UUID:
+    """The uuid of one of *what* that `hedgerow WHAT list` shows. Raises SettingsError."""
     try:
         return UUID(given)
     except ValueError:
-        raise SettingsError(f"{given!r} is no uuid") from None
+        hint = f"expected a uuid, as hedgerow {what} list shows them"
+        raise SettingsError(f"{given!r} is no uuid", hint=hint) from None

@@ -14,7 +14,7 @@ from extractors.simulator.profiles import CLOUD
 from extractors.simulator.server import serve
 from extractors.window import Range
 from flows.landing.session import STREAM
-from flows.report import terminal
+from flows.report import rows, terminal
 from flows.report.words import counted
 from flows.runs import loads, wiring
 from flows.runs.run import Report
@@ -82,15 +82,16 @@ def demo(path: Path, *, quiet: bool) -> bool:
 def _answer_queries(sink: Destination) -> None:
     for title, query in QUERIES.items():
         with sink.query(query) as result:
-            names, rows = [column[0] for column in result.description or []], result.fetchall()
-        terminal.say(f"\n{title}: {query}")
-        terminal.show_table(names, rows)
+            terminal.say(f"\n{title}: {query}")
+            rows.show(rows.Columns.of(result.description or []), rows.batches(result.fetchmany), limit=None)
 
 
 def _make_way(path: Path) -> None:
     """Remove an older demo's file. Raises SettingsError for a file that holds, or may hold, anything else."""
     files = [one for one in (path, path.with_name(path.name + ".wal")) if one.exists()]
-    if files and not _is_demo(path):
+    with terminal.waits() as listener:
+        ours = not files or _is_demo(path, listener)
+    if not ours:
         raise SettingsError(
             f"{files[0]} is there, and hedgerow demo did not make it",
             hint="name another file: hedgerow demo --output FILE",
@@ -99,9 +100,9 @@ def _make_way(path: Path) -> None:
         file.unlink()
 
 
-def _is_demo(path: Path) -> bool:
+def _is_demo(path: Path, listener: wiring.Listener) -> bool:
     """Whether the file holds nothing but the demo's week of one project, read from this machine."""
-    sink = wiring.sink_of(Settings.model_validate({"destination": {"address": f"duckdb:{path}"}}))
+    sink = wiring.sink_of(Settings.model_validate({"destination": {"address": f"duckdb:{path}"}}), listener)
     try:
         origin = sink.origin(1, STREAM)
         windows = sink.ledger(1, STREAM).entries.values()

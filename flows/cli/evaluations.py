@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import HELP, Destination, Json, Project, Quiet, Verbose, Yes
+from flows.cli.options import HELP, Commands, Destination, Json, OneProject, Quiet, Verbose, Yes
 from flows.settings.parse import SettingsError
 
 if TYPE_CHECKING:
@@ -17,19 +17,20 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Evaluations: list, change, delete, restore.",
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
     context_settings=HELP,
 )
 SETTABLE = ("name", "description")
-Id = Annotated[str, typer.Argument(help="Uuid of the evaluation.")]
+Id = Annotated[str, typer.Argument(help="Uuid of the evaluation.", metavar="UUID")]
 
 
 @app.command("list")
 def list_evaluations(
     destination: Destination = None,
-    project: Project = None,
+    project: OneProject = None,
     json_output: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -57,7 +58,7 @@ def _cell(value: object) -> str:
 def get_evaluation(
     name: Id,
     destination: Destination = None,
-    project: Project = None,
+    project: OneProject = None,
     json_output: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -67,7 +68,7 @@ def get_evaluation(
     from flows.cli.asking import asking, uuid_of
     from flows.report import documents
 
-    wanted = uuid_of(name)
+    wanted = uuid_of(name, "evaluations")
     with asking(project, destination, quiet=quiet) as at:
         row = evaluations.evaluation(at.client, at.project_id, wanted)
     documents.as_json(row)
@@ -82,7 +83,7 @@ def update(
     enable: Annotated[bool | None, typer.Option("--enable/--disable", help="Switch it on or off.")] = None,
     yes: Yes = False,
     destination: Destination = None,
-    project: Project = None,
+    project: OneProject = None,
     json_output: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -91,7 +92,7 @@ def update(
     from extractors.lists import evaluations
     from flows.cli.asking import asking, json_of, text_of, uuid_of
 
-    wanted_id = uuid_of(name)
+    wanted_id = uuid_of(name, "evaluations")
     wanted = _sets(sets or [])
     if conditions is not None:
         found = json_of("--conditions", conditions)
@@ -135,7 +136,7 @@ def delete(
     name: Id,
     yes: Yes = False,
     destination: Destination = None,
-    project: Project = None,
+    project: OneProject = None,
     json_output: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -144,7 +145,7 @@ def delete(
     from extractors.lists import evaluations
     from flows.cli.asking import asking, uuid_of
 
-    wanted = uuid_of(name)
+    wanted = uuid_of(name, "evaluations")
     with asking(project, destination, quiet=quiet) as at:
         row = evaluations.evaluation(at.client, at.project_id, wanted)
         told = "will be deleted (hedgerow evaluations restore brings it back)"
@@ -156,7 +157,7 @@ def restore(
     name: Id,
     yes: Yes = False,
     destination: Destination = None,
-    project: Project = None,
+    project: OneProject = None,
     json_output: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -166,7 +167,7 @@ def restore(
     from extractors.lists import evaluations
     from flows.cli.asking import asking, uuid_of
 
-    wanted = uuid_of(name)
+    wanted = uuid_of(name, "evaluations")
     with asking(project, destination, quiet=quiet) as at:
         try:
             row = evaluations.evaluation(at.client, at.project_id, wanted)
@@ -189,7 +190,6 @@ def _change(
     agreed(f"evaluation {name}{called} in project {at.project_id} of {at.client.host} {told}", yes=yes)
     after = evaluations.change(at.client, at.project_id, name, changes)
     if after is None:
-        at.note(f"evaluation {name} is deleted")
         _show({**row, **changes, "id": str(name)}, json_output=json_output)
     else:
         _show(after, json_output=json_output)

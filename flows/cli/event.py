@@ -43,7 +43,7 @@ def differences_of(at: Asking, name: UUID, body: bytes) -> Mapping[str, str]:
     columns = ", ".join("properties::VARCHAR" if column == "properties" else column for column in COLUMNS)
     # A uuid and a number: nothing to bind.
     query = f"SELECT {columns} FROM events WHERE uuid = '{name}' AND project_id = {at.project_id}"  # noqa: S608
-    with wiring.sink_of(at.settings).query(query) as result:
+    with wiring.sink_of(at.settings, at.listener).query(query) as result:
         landed = [dict(zip(COLUMNS, row, strict=True)) for row in result.fetchall()]
     alike = [row for row in landed if all(row[column] == shown[column] for column in ("event", "distinct_id"))]
     if not alike:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.cli.event import Format, differences_of, event_rows, one_form, raw, show, suggested
-from flows.cli.options import HELP, INCOMPLETE, Destination, Json, Project, Quiet, Since, Until, Verbose
+from flows.cli.options import HELP, INCOMPLETE, Commands, Destination, Json, OneProject, Quiet, Since, Until, Verbose
 from flows.settings.parse import SettingsError, instant
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Look at events at the source, land nothing.",
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -57,7 +58,7 @@ def list_events(
     offset: Annotated[int | None, typer.Option("--offset", min=0, help="One page as PostHog gives it.")] = None,
     format_: AsFormat = None,
     destination: Destination = None,
-    project: Project = None,
+    project: OneProject = None,
     json_output: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -272,7 +273,7 @@ def get_event(
     diff: Annotated[bool, typer.Option("--diff", help="Compare with the landed row.")] = False,
     format_: AsFormat = None,
     destination: Destination = None,
-    project: Project = None,
+    project: OneProject = None,
     json_output: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -285,7 +286,7 @@ def get_event(
     form = one_form(json_output, format_)
     if diff and form is Format.CSV:
         raise SettingsError("--diff is no table", hint="leave out --format csv")
-    name = uuid_of(uuid)
+    name = uuid_of(uuid, "events")
     with asking(project, destination, quiet=quiet) as at:
         if not diff:
             show(at, lookups.event_request(at.project_id, name, csv=False), form or Format.JSON, event_rows)
@@ -315,7 +316,7 @@ def values(
     ] = None,
     format_: Annotated[Format | None, typer.Option("--format", help="json or csv.")] = None,
     destination: Destination = None,
-    project: Project = None,
+    project: OneProject = None,
     json_output: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.options import HELP, INCOMPLETE, Destination, Json, Project, Quiet, Verbose, Yes
+from flows.cli.options import HELP, INCOMPLETE, Commands, Destination, Json, OneProject, Quiet, Verbose, Yes
 from flows.settings.parse import SettingsError, duration, instant
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Exported assets: list, make, download.",
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
@@ -29,7 +31,18 @@ app = typer.Typer(
 )
 # Listening to a POST: a proxy may cut it at about a minute or two anyway, and then the asset is found by its mark.
 WAITING_ANSWER_S, ANSWER_S = 100.0, 30.0
-Id = Annotated[int, typer.Argument(help="Id of the export.", min=0)]
+
+
+def _id(given: str) -> int:
+    """The id of an export. Raises SettingsError."""
+    if not re.fullmatch(r"[0-9]{1,18}", given):
+        raise SettingsError(
+            f"{given!r} is no id of an export", hint="expected a number, as hedgerow exports list shows them"
+        )
+    return int(given)
+
+
+Id = Annotated[int, typer.Argument(help="Id of the export.", parser=_id, metavar="ID")]
 
 
 class Kind(StrEnum):
@@ -48,7 +61,7 @@ def list_exports(
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the newest.")] = None,
     offset: Annotated[int | None, typer.Option("--offset", min=0, help="One page as PostHog gives it.")] = None,
     destination: Destination = None,
-    project: Project = None,
+    project: OneProject = None,
     json_output: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -99,7 +112,7 @@ def _state(one: Asset) -> str:
 def get_export(
     asset_id: Id,
     destination: Destination = None,
-    project: Project = None,
+    project: OneProject = None,
     json_output: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -128,7 +141,7 @@ def create(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is ready, 36 minutes at most.")] = False,
     yes: Yes = False,
     destination: Destination = None,
-    project: Project = None,
+    project: OneProject = None,
     json_output: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -158,7 +171,7 @@ def create(
             pause=time.sleep,
             on_note=at.note,
         )
-        at.note(f"export {one.id}: {_state(one)}, expires {_minute(one.expires_after) or 'never'}")
+        at.note(f"export {one.id} is ordered; it expires {_minute(one.expires_after) or 'never'}")
         wanted = order.expires_after
         if wanted and one.expires_after and abs((one.expires_after - wanted).total_seconds()) > 86_400:
             at.note("the expiry is PostHog's own: what was asked is ignored")
@@ -181,14 +194,14 @@ def _raise_failed(one: Asset) -> None:
 
 
 def _told(at: Asking) -> Callable[[Asset], None]:
-    """Says what is waited for when it changes."""
-    last = [""]
+    """Says what is waited for when it changes; that it is ready, the result says."""
+    last = ["ready"]
 
     def told(one: Asset) -> None:
         state = _state(one)
-        if state != last[0]:
+        if state not in last:
             at.note(f"export {one.id}: {state}")
-        last[0] = state
+            last[1:] = [state]
 
     return told
 
@@ -233,7 +246,7 @@ def download(
     asset_id: Id,
     output: Annotated[Path | None, typer.Option("--output", help="File to write; else its own name, here.")] = None,
     destination: Destination = None,
-    project: Project = None,
+    project: OneProject = None,
     json_output: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

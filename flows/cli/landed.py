@@ -9,6 +9,8 @@ import typer
 
 from flows.cli.options import (
     INCOMPLETE,
+    PLACES,
+    AnyProject,
     Destination,
     Json,
     Project,
@@ -35,7 +37,8 @@ def status(
     from flows.runs.destinations import check_output
 
     settings = settings_of(destination, project).settings
-    summaries = status_report.summaries(settings)
+    with terminal.waits(quiet=quiet, verbose=verbose) as listener:
+        summaries = status_report.summaries(settings, listener)
     if html is not None:
         check_output(settings, html)
         text = status_page.page(summaries, destination=settings.destination.address, made_at=wiring.now())
@@ -55,7 +58,7 @@ def status(
 def attach(
     output: Annotated[Path, typer.Option(help="The file to write; an old one is replaced.")] = Path("views.duckdb"),
     destination: Destination = None,
-    project: Project = None,
+    project: AnyProject = None,
     json_output: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -82,8 +85,10 @@ def attach(
 
 
 def copy(
-    source: Annotated[str, typer.Option("--from", help="Where it is landed: duckdb:PATH, s3://…, file:DIR.")],
-    target: Annotated[str, typer.Option("--to", help="Where it goes.")],
+    source: Annotated[
+        str, typer.Option("--from", help="Where it is landed: duckdb:PATH, s3://…, file:DIR.", autocompletion=PLACES)
+    ],
+    target: Annotated[str, typer.Option("--to", help="Where it goes.", autocompletion=PLACES)],
     project: Project = None,
     json_output: Json = False,
     quiet: Quiet = False,
@@ -92,16 +97,17 @@ def copy(
     """Copy all that is landed between destinations and verify. Does not ask PostHog; resumes."""
     from flows.assets import copying
     from flows.report import beside, terminal
-    from flows.runs.destinations import destination_of, same
+    from flows.runs.destinations import same
+    from flows.runs.wiring import sink_of
 
-    settings = settings_of(None, project).settings
-    origin, goal = destination_of(settings, source), destination_of(settings, target)
-    if same(origin, goal):
-        raise SettingsError("--from and --to are the same destination", hint="name two")
-    found = []
-    for project_id in settings.source.project_id or origin.projects():
-        with terminal.progress(project_id, quiet=quiet, verbose=verbose) as listener:
-            found.append(copying.copy(project_id, origin, goal, on_progress=listener.progress))
+    settings, found = settings_of(None, project).settings, []
+    with terminal.waits(quiet=quiet, verbose=verbose) as waits:
+        origin, goal = (sink_of(settings, waits, address=address) for address in (source, target))
+        if same(origin, goal):
+            raise SettingsError("--from and --to are the same destination", hint="name two")
+        for project_id in settings.source.project_id or origin.projects():
+            with terminal.progress(project_id, quiet=quiet, verbose=verbose) as listener:
+                found.append(copying.copy(project_id, origin, goal, on_progress=listener.progress))
     if not found:
         raise SettingsError(f"{source} holds nothing yet", hint="run hedgerow sync first, or name another --from")
     beside.copied(found, json_output=json_output, quiet=quiet)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.options import (
+    ENDS,
     INCOMPLETE,
+    STARTS,
     AcceptDeletions,
     Destination,
     Json,
@@ -23,6 +25,7 @@ from flows.cli.options import (
     Verbose,
     fail_first,
     longest_wait,
+    offered,
     settings_of,
 )
 from flows.runs.catalog import BY_DEFAULT, BY_NAME, STREAMS, Stream, chosen
@@ -60,7 +63,7 @@ class _Load:
 
 
 def sync(
-    streams: Annotated[list[str] | None, typer.Argument(help=SYNCED)] = None,
+    streams: Annotated[list[str] | None, typer.Argument(help=SYNCED, autocompletion=offered(*BY_NAME))] = None,
     since: Since = None,
     until: Until = None,
     rebuild: Annotated[
@@ -100,9 +103,14 @@ def sync(
 
 
 def backfill(
-    since: Annotated[str, typer.Option(help="Start: ISO 8601 (no zone = UTC), 90d, or earliest.")],
-    streams: Annotated[list[str] | None, typer.Argument(help=BACKFILLED)] = None,
-    until: Annotated[str, typer.Option(help="End, not included: ISO 8601, 1h, or now.")] = "now",
+    since: Annotated[
+        str, typer.Option(help="Start: ISO 8601 (no zone = UTC), 90d, or earliest.", autocompletion=STARTS)
+    ],
+    streams: Annotated[
+        list[str] | None,
+        typer.Argument(help=BACKFILLED, autocompletion=offered(*(stream.name for stream in RANGED))),
+    ] = None,
+    until: Annotated[str, typer.Option(help="End, not included: ISO 8601, 1h, or now.", autocompletion=ENDS)] = "now",
     accept_deletions: AcceptDeletions = False,
     require_proof: RequireProof = False,
     max_wait: MaxWait = None,
@@ -144,8 +152,9 @@ def _run(settings: Settings, load: _Load, *, json_output: bool, quiet: bool, ver
     synced: list[Synced] = []
 
     def load_project(project_id: int) -> None:
-        with terminal.progress(project_id, quiet=quiet, verbose=verbose) as listener:
-            for stream in load.streams:
+        for stream in load.streams:
+            # A bar of each: that of events would stand there as done while contents of exports come.
+            with terminal.progress(project_id, quiet=quiet, verbose=verbose, what=stream.name) as listener:
                 _load_stream(settings, project_id, stream, load, listener, reports, synced)
 
     wanted, failures = wiring.projects(settings), dict[int, Exception]()

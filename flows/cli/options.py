@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from flows.settings.load import Loaded, load
 from flows.settings.parse import SettingsError, duration
@@ -14,16 +15,47 @@ from flows.settings.parse import SettingsError, duration
 DONE, BUG, USAGE, INCOMPLETE, ACCESS, SOURCE, DESTINATION, INTERRUPTED = 0, 1, 2, 3, 10, 11, 12, 130
 HELP = {"help_option_names": ["-h", "--help"]}
 
-Destination = Annotated[str | None, typer.Option("--destination", help="duckdb:PATH, s3://bucket/prefix or file:DIR.")]
+
+class Commands(TyperGroup):
+    """Commands under a name. A usage error is that of the command whose arguments were read, where typer forgets whose."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as exc:
+            name = ctx.invoked_subcommand
+            command = self.get_command(ctx, name) if name and getattr(exc, "ctx", exc) is None else None
+            if command is not None:
+                exc.ctx = type(ctx)(command, info_name=name, parent=ctx)  # type: ignore[attr-defined]
+            raise
+
+
+def offered(*words: str) -> Callable[[], list[str]]:
+    """What a shell completes to."""
+    return lambda: list(words)
+
+
+PLACES = offered("duckdb:", "file:", "s3://")
+Destination = Annotated[
+    str | None,
+    typer.Option("--destination", help="duckdb:PATH, s3://bucket/prefix or file:DIR.", autocompletion=PLACES),
+]
 Project = Annotated[str | None, typer.Option("--project", help="Project id; several, separated by commas.")]
+OneProject = Annotated[str | None, typer.Option("--project", help="Project id; one, where several are set.")]
+AnyProject = Annotated[
+    str | None, typer.Option("--project", help="Without effect: all projects are there. Put project_id into queries.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="No progress, no summary.")]
 QuietResult = Annotated[
     bool, typer.Option("-q", "--quiet", help="No notes; the output is the result and is printed all the same.")
 ]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Say more; a traceback for errors.")]
-Since = Annotated[str | None, typer.Option(help="Start: ISO 8601 (no zone = UTC), 7d, 36h, or earliest.")]
-Until = Annotated[str | None, typer.Option(help="End, not included: ISO 8601, 1h, or now.")]
+STARTS, ENDS = offered("earliest", "24h", "7d", "30d"), offered("now", "1h", "1d")
+Since = Annotated[
+    str | None, typer.Option(help="Start: ISO 8601 (no zone = UTC), 7d, 36h, or earliest.", autocompletion=STARTS)
+]
+Until = Annotated[str | None, typer.Option(help="End, not included: ISO 8601, 1h, or now.", autocompletion=ENDS)]
 AcceptDeletions = Annotated[
     bool,
     typer.Option(

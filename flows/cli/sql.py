@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import Destination, Json, Project, QuietResult, Verbose, settings_of
+from flows.cli.options import AnyProject, Destination, Json, QuietResult, Verbose, settings_of
 from flows.settings.parse import SettingsError
 
 if TYPE_CHECKING:  # DuckDB takes its time to import, and --help does without
@@ -32,7 +32,7 @@ def sql(
         typer.Option(min=1, help="Rows of the table to show.  [default: 40 on a terminal, all elsewhere]"),
     ] = None,
     destination: Destination = None,
-    project: Project = None,
+    project: AnyProject = None,
     json_output: Json = False,
     quiet: QuietResult = False,
     verbose: Verbose = False,
@@ -43,17 +43,21 @@ def sql(
     from flows.runs import wiring
     from flows.runs.destinations import check_output
 
-    _check_form(csv, json_output, json_lines, parquet, limit)
+    for_programs = _for_programs(csv, json_output, json_lines, parquet, limit)
     settings = settings_of(destination, project).settings
     if parquet is not None:
         check_output(settings, parquet)
-    with wiring.sink_of(settings).query(_given(query)) as result:
+    with (
+        terminal.waits(quiet=quiet, verbose=verbose) as listener,
+        wiring.sink_of(settings, listener).results(_given(query), alone=for_programs) as results,
+    ):
         if parquet is None:
-            _write(result, csv=csv, json_lines=json_lines, json_output=json_output, limit=limit, quiet=quiet)
+            for result in results:
+                _write(result, csv=csv, json_lines=json_lines, json_output=json_output, limit=limit, quiet=quiet)
             return
         # DuckDB warns that the rows are copied once more.
         with warnings.catch_warnings(action="ignore", category=UserWarning):
-            table = result.to_arrow_table()
+            table = next(results).to_arrow_table()
         rows_written = files.write_parquet(table, parquet)
         if not quiet:
             terminal.note(f"{counted(rows_written, 'row')} written to {parquet}")
@@ -83,13 +87,14 @@ def _write(
         terminal.note(f"of {counted(count, 'row')}; --limit N shows more, --csv and --jsonl give all")
 
 
-def _check_form(csv: bool, json_output: bool, json_lines: bool, parquet: Path | None, limit: int | None) -> None:
-    """Raises SettingsError for several forms of output, and for a limit of one that is for programs."""
+def _for_programs(csv: bool, json_output: bool, json_lines: bool, parquet: Path | None, limit: int | None) -> bool:
+    """Whether the output is no table. Raises SettingsError for several forms of it, and for a limit of one for programs."""
     forms = sum((csv, json_output, json_lines, parquet is not None))
     if forms > 1:
         raise SettingsError("more than one form of output", hint="choose one of --csv, --json, --jsonl and --parquet")
     if forms and limit is not None:
         raise SettingsError("--limit is for the table", hint="put LIMIT into the query")
+    return forms > 0
 
 
 def _given(query: str) -> str:

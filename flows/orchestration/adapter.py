@@ -163,6 +163,10 @@ def listener(project_id: int, *, progress: Callable[[Progress], None] = lambda a
         if wait.seconds >= TOLD_WAIT_S:
             flow_log.info("%s", terminal.waiting(wait))
 
+    def busy(wait: Wait | None) -> None:
+        if wait is not None:
+            flow_log.info("%s", terminal.waiting(wait, at_most=True))
+
     def retried(error: Exception, wait_s: float) -> None:
         flow_log.warning("trying again in %.0f s: %s", wait_s, error)
 
@@ -172,7 +176,7 @@ def listener(project_id: int, *, progress: Callable[[Progress], None] = lambda a
         run_group=run_group,
         wait=waited,
         retry=retried,
-        busy=lambda text: flow_log.info("waiting for the file: %s", text),
+        busy=busy,
     )
 
 

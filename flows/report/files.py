@@ -69,11 +69,12 @@ def _whole(file: Path) -> Iterator[BinaryIO]:
 
 
 def write_csv(names: Sequence[str], rows: Iterable[Sequence[object]], file: Path | None = None) -> None:
-    """CSV to *file* or stdout; text that a spreadsheet would run as a formula is quoted with an apostrophe."""
+    """CSV to *file* or stdout, each row ended by a line feed; text that a spreadsheet would run as a formula is quoted with an
+    apostrophe."""
     import csv
 
     with file.open("w", newline="", encoding="utf-8") if file else _stdout() as out:
-        writer = csv.writer(out)
+        writer = csv.writer(out, lineterminator="\n")
         writer.writerow([_harmless(name) for name in names])
         writer.writerows([_harmless(value) for value in row] for row in rows)
 

@@ -18,8 +18,8 @@ from flows.report.beside import held_lines
 from flows.report.differences import SHOWN, lines_of
 from flows.report.documents import as_json
 from flows.report.failures import failure_of
-from flows.report.status import LATENESS, Kind, Summary, cells
-from flows.report.terminal import note, say
+from flows.report.status import LATENESS, Day, Kind, Summary, cells
+from flows.report.terminal import TOLD_S, note, say
 from flows.report.words import counted, day, percent, sized, spoken, step_spoken, visible
 from flows.runs import findings
 from flows.runs.catalog import BY_NAME
@@ -28,15 +28,18 @@ from flows.runs.estimate import Estimate
 from flows.runs.run import Report
 
 
-def show_findings(lines: Iterable[Finding]) -> None:
-    """The lines of `hedgerow check`; a mend stands under what it mends."""
+def shown_findings(lines: Iterable[Finding], *, verbose: bool) -> Iterator[Finding]:
+    """The lines of `hedgerow check`, each shown as it comes; a mend stands under what it mends. *verbose*: what each took."""
     styles = {Verdict.OK: "green", Verdict.SKIP: "dim", Verdict.WARN: "yellow", Verdict.FAIL: "red"}
     console = Console(highlight=False, soft_wrap=True, emoji=False)
     for finding in lines:
         console.print(f"  [{styles[finding.verdict]}]{finding.verdict:<4}[/] {finding.name:<12}", end=" ")
-        console.print(visible(finding.found), markup=False)
+        asked = verbose and (finding.requests or finding.seconds >= TOLD_S)
+        took = f" · {counted(finding.requests, 'request')} · {finding.seconds:.2f} s" if asked else ""
+        console.print(visible(finding.found) + took, markup=False)
         if finding.mend and finding.verdict is not Verdict.OK:
             console.print(visible(f"{'':19} → {finding.mend}"), markup=False)
+        yield finding
 
 
 def checked(finding: Finding) -> dict[str, str]:
@@ -291,10 +294,7 @@ def _status_lines(one: Summary) -> Iterator[tuple[str, str]]:
     yield "", f"{day(one.segments[0].start)} .. {day(one.segments[-1].end)} · {told}"
     for gap in one.gaps[:SHOWN]:
         yield "gap", f"hedgerow backfill --since {iso(gap.start)} --until {iso(gap.end)} fills it"
-    recent = one.days[-_BAR_DAYS:]
-    most = max(day.rows for day in recent)
-    bars = "".join(_LEVELS[min(7, day.rows * 8 // (most + 1))] if day.rows else " " for day in recent)
-    yield "per day", f"{bars} last {len(recent)} days, at most {most:,} rows"
+    yield "per day", _per_day(one.days)
     if one.late or one.deleted or one.changed:
         late = f"{one.late:,} late" + (
             f", the latest at least {spoken(one.latest)} after its time" if one.latest else ""
@@ -310,6 +310,18 @@ def _status_lines(one: Summary) -> Iterator[tuple[str, str]]:
     for used in one.budget:
         left = f"{max(0, used.per_hour - used.last_hour):,} of {used.per_hour:,} requests left this hour"
         yield "budget", f"{used.bucket}: {left}, {used.last_minute:,} of {used.per_minute:,} used in the last minute"
+
+
+def _per_day(days: Sequence[Day]) -> str:
+    """The rows of the last days as bars; where there are none, since when."""
+    recent = days[-_BAR_DAYS:]
+    most = max(day.rows for day in recent)
+    if not most:
+        last = max((day.date for day in days if day.rows), default=None)
+        since = f", none since {last}" if last else ""
+        return f"no rows in the last {counted(len(recent), 'day')}{since}"
+    bars = "".join(_LEVELS[min(7, day.rows * 8 // (most + 1))] if day.rows else " " for day in recent)
+    return f"{bars} last {counted(len(recent), 'day')}, at most {counted(most, 'row')}"
 
 
 def compared(one: Summary) -> str:

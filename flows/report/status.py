@@ -268,12 +268,12 @@ RUNS_SHOWN = 10
 RUNS_SEARCHED = 1_000  # for the last ones of a stream that is synced seldom
 
 
-def summaries(settings: Settings) -> list[Summary]:
+def summaries(settings: Settings, listener: Listener | None = None) -> list[Summary]:
     """What the destination holds of every project that is set, or else of every project it knows, stream by stream.
 
     A project of which nothing is landed has one that says so.
     """
-    sink = sink_of(settings)
+    sink = sink_of(settings, listener)
     return [
         one
         for project_id in settings.source.project_id or sink.projects()

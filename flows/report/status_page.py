@@ -38,7 +38,7 @@ main{max-width:1080px;margin:0 auto;padding:24px 16px 48px}
 h1{font-size:22px;margin:0}h2{font-size:17px;margin:40px 0 12px}
 h3{font-size:14px;margin:0 0 10px;color:var(--soft);font-weight:600}
 p{margin:4px 0;color:var(--soft)}code{overflow-wrap:anywhere}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(148px,1fr));gap:12px;margin:16px 0}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(190px,45%),1fr));gap:12px;margin:16px 0}
 .card,.panel{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px}
 .panel{margin:12px 0}.card b{display:block;font-size:22px;line-height:1.25;font-variant-numeric:tabular-nums}
 .card span{color:var(--soft);font-size:13px}
@@ -93,8 +93,16 @@ def _cards(one: Summary) -> str:
         (spoken(one.freshness) if one.freshness is not None else "–", "behind the source", False),
         (f"{len(one.gaps):,}", "gaps", bool(one.gaps)),
         (f"{differing:,}", "days that differ", bool(differing)),
-        (f"{one.late:,}", f"late events, {one.deleted:,} deleted, {one.changed:,} changed", False),
-        (f"{one.quarantined:,}", f"rows in quarantine, {one.suppressed:,} suppressed", bool(one.quarantined)),
+        (
+            f"{one.late + one.deleted + one.changed:,}",
+            f"since landed: {one.late:,} late, {one.deleted:,} deleted, {one.changed:,} changed",
+            False,
+        ),
+        (
+            f"{one.quarantined + one.suppressed:,}",
+            f"left out: {one.quarantined:,} in quarantine, {one.suppressed:,} suppressed",
+            bool(one.quarantined),
+        ),
     ]
     for used in one.budget:
         cards.append(
@@ -175,8 +183,8 @@ def _rows_chart(days: Sequence[Day]) -> str:
         (sum(day.rows for day in part), f"{part[0].date}" + (f" to {part[-1].date}" if size > 1 else ""))
         for part in parts
     ]
-    ends = [f"{days[0].date}", f"{days[-1].date}"][: len(days)]
-    return _bars(bars, unit="rows", name="Rows over time") + _axis(ends)
+    marks = dict.fromkeys(f"{days[at].date}" for at in (0, (len(days) - 1) // 2, -1))
+    return _bars(bars, unit="rows", name="Rows over time") + _axis(list(marks))
 
 
 def _lateness_chart(one: Summary) -> str:

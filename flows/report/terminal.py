@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from rich.box import SQUARE
 from rich.console import Console
 from rich.live import Live
 from rich.progress import (
@@ -37,6 +38,7 @@ from flows.runs.wiring import Listener
 stderr = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 WIDE = 1_000_000  # columns of a table that no terminal shows: nothing is cut
 TOLD_S = 1.0  # shorter waits are told with --verbose only
+_AT_MOST = "up to "
 
 
 def say(text: str) -> None:
@@ -60,14 +62,16 @@ class _Countdown:
         self._live: Live | None = None
         self._ends = threading.Timer(0, self.end)
 
-    def begin(self, wait: Wait) -> None:
-        """Show *wait*, which begins now, until it is over."""
+    def begin(self, wait: Wait, *, at_most: bool = False) -> Live:
+        """Show *wait*, which begins now, until it is over; the line that shows it. *at_most*: end() may come sooner."""
         self.end()
-        ends_s, ends = time.monotonic() + wait.seconds, _time_of_day(wait)
+        ends_s, ends, most = time.monotonic() + wait.seconds, _time_of_day(wait), _AT_MOST if at_most else ""
 
         def line() -> Text:
             left = timedelta(seconds=max(0, math.ceil(ends_s - time.monotonic())))
-            return Text(visible(f"waiting {left} more, until {ends}: {wait.reason}"), style="yellow", no_wrap=True)
+            return Text(
+                visible(f"waiting {most}{left} more, until {ends}: {wait.reason}"), style="yellow", no_wrap=True
+            )
 
         live = Live(console=stderr, get_renderable=line, transient=True, refresh_per_second=4)
         with self._lock:
@@ -76,6 +80,7 @@ class _Countdown:
             self._ends = threading.Timer(wait.seconds, self.end, [live])
             self._ends.daemon = True
             self._ends.start()
+        return live
 
     def end(self, of: Live | None = None) -> None:
         """Take the line away, if there is one. *of*: only that of this wait, as a later one may have begun meanwhile."""
@@ -120,14 +125,25 @@ def waits(*, quiet: bool = False, verbose: bool = False) -> Iterator[Listener]:
         if stderr.is_terminal and wait_s >= TOLD_S:
             countdown.begin(Wait(wait_s, "before it is tried again"))
 
+    lines: list[Live] = []
+
+    def busy(wait: Wait | None) -> None:
+        if wait is None:
+            while lines:
+                countdown.end(lines.pop())
+        elif stderr.is_terminal:
+            lines.append(countdown.begin(wait, at_most=True))
+        else:
+            note(waiting(wait, at_most=True))
+
     try:
-        yield Listener(wait=waited, retry=retried, busy=lambda text: note(f"waiting for the file: {text}"))
+        yield Listener(wait=waited, retry=retried, busy=busy)
     finally:
         countdown.end()
 
 
 @contextmanager
-def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listener]:
+def progress(project_id: int, *, quiet: bool, verbose: bool, what: str = "") -> Iterator[Listener]:
     """A listener that shows a bar on a terminal, what is waited for elsewhere too, nothing with *quiet*; with *verbose* also
     what is read and what each commit made durable."""
     columns = [  # one line of 80 columns
@@ -143,7 +159,7 @@ def progress(project_id: int, *, quiet: bool, verbose: bool) -> Iterator[Listene
         Progress(*columns, console=stderr, transient=True, disable=hidden) as bar,
         waits(quiet=quiet, verbose=verbose) as listener,
     ):
-        task = bar.add_task(f"project {project_id}", total=None, doing="", ends_s=None)
+        task = bar.add_task(f"project {project_id}", total=None, doing=what, ends_s=None)
 
         def moved(at: session.Progress) -> None:
             elapsed = bar.tasks[0].elapsed or 0
@@ -185,9 +201,10 @@ def group_name(project_id: int, group: Group) -> str:
     return f"project {project_id} · {span} · {counted(group.windows, 'window')}"
 
 
-def waiting(wait: Wait) -> str:
-    """A wait that begins now, in words."""
-    return f"waiting {spoken(timedelta(seconds=wait.seconds))}, until {_time_of_day(wait)}: {wait.reason}"
+def waiting(wait: Wait, *, at_most: bool = False) -> str:
+    """A wait that begins now, in words. *at_most*: it may be over sooner."""
+    longest = f"{_AT_MOST if at_most else ''}{spoken(timedelta(seconds=wait.seconds))}"
+    return f"waiting {longest}, until {_time_of_day(wait)}: {wait.reason}"
 
 
 def _time_of_day(wait: Wait) -> str:
@@ -196,8 +213,13 @@ def _time_of_day(wait: Wait) -> str:
 
 
 def show_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A result of SQL for people."""
-    table = Table(*map(visible, names))
+    """A list for people, drawn as a result of SQL is; what is too wide for the terminal is folded."""
+    table = Table(box=SQUARE, header_style="")
+    for name, *column in zip(names, *rows, strict=True):
+        numeric = bool(column) and all(isinstance(value, int | float | None) for value in column)
+        # The first names the row, and is copied into the next command.
+        whole = not table.columns
+        table.add_column(visible(name), justify="right" if numeric else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         table.add_row(*("" if value is None else visible(str(value)) for value in row))
     terminal = Console(highlight=False, markup=False, emoji=False)

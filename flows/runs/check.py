@@ -6,6 +6,7 @@ has none: events do not need them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -43,13 +44,15 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the check. *error*: what failed, which decides the exit status."""
+    """One line of the check. *error*: what failed, which decides the exit status; *requests*, *seconds*: what it took."""
 
     name: str
     verdict: Verdict
     found: str
     mend: str = ""
     error: Exception | None = None
+    requests: int = 0
+    seconds: float = 0.0
 
 
 def check(settings: Settings, project_id: int, *, listener: Listener | None = None) -> Iterator[Finding]:
@@ -60,20 +63,32 @@ def check(settings: Settings, project_id: int, *, listener: Listener | None = No
         _,
     ):
         client.patience = replace(client.patience, attempts=2, total_s=20, server_error_waits_s=(1.0,))
-        reachable = True
-        for finding in _access(settings, reader):
-            yield finding
-            reachable = reachable and finding.verdict is not Verdict.FAIL
-        if reachable:
-            yield from _events(client, project_id)
-            yield _query(reader, project_id)
-            for stream in STREAMS:
-                if stream.resource:
-                    asked_first(client, stream.resource)
-                by_name = stream.name not in settings.streams.include
-                if stream.listed:
-                    yield listing(client, project_id, stream.listed, scope=stream.scope, by_name=by_name)
-    yield _destination(settings, project_id)
+        asked, begun_s = 0, time.monotonic()
+        for finding in _findings(settings, project_id, reader, client, listener=listener):
+            sent = sum(client.requests.values())
+            yield replace(finding, requests=sent - asked, seconds=time.monotonic() - begun_s)
+            asked, begun_s = sent, time.monotonic()
+
+
+def _findings(
+    settings: Settings, project_id: int, reader: EventsReader, client: Client, *, listener: Listener | None
+) -> Iterator[Finding]:
+    reachable = True
+    for finding in _access(settings, reader):
+        yield finding
+        reachable = reachable and finding.verdict is not Verdict.FAIL
+    if reachable:
+        yield from _events(client, project_id)
+        yield _query(reader, project_id)
+        for stream in STREAMS:
+            if stream.resource:
+                asked_first(client, stream.resource)
+            by_name = stream.name not in settings.streams.include
+            if stream.listed:
+                yield listing(client, project_id, stream.listed, scope=stream.scope, by_name=by_name)
+    if beyond := wiring.beyond_cloud(settings):
+        yield Finding("limits", Verdict.WARN, beyond, "leave out [source] requests_per_minute and requests_per_hour")
+    yield _destination(settings, project_id, listener)
 
 
 def _access(settings: Settings, reader: EventsReader) -> Iterator[Finding]:
@@ -183,9 +198,9 @@ def listing(client: Client, project_id: int, resource: str, *, scope: str, by_na
     return Finding(resource, Verdict.OK, "the list answers")
 
 
-def _destination(settings: Settings, project_id: int) -> Finding:
+def _destination(settings: Settings, project_id: int, listener: Listener | None) -> Finding:
     try:
-        sink = wiring.sink_of(settings)
+        sink = wiring.sink_of(settings, listener)
         existed = sink.exists()
         sink.check(
             project_id,

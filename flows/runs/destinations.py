@@ -28,11 +28,11 @@ EXPECTED = "expected duckdb:PATH, s3://bucket/prefix or file:DIR, such as duckdb
 
 
 def destination_of(
-    settings: Settings, address: str | None = None, *, on_wait: Callable[[str], None] = lambda holder: None
+    settings: Settings, address: str | None = None, *, on_wait: Callable[[str | None], None] = lambda holder: None
 ) -> Destination:
     """The sink at *address*, or at the one of the settings. Raises SettingsError for what is no destination.
 
-    *on_wait* hears of a process that holds the destination.
+    *on_wait* hears of a process that holds the destination, and None when it does so no more.
     """
     address = settings.destination.address if address is None else address
     scheme, _, rest = address.partition(":")
@@ -51,10 +51,20 @@ def destination_of(
 
         objects = LocalObjects(_directory(address, rest), address) if scheme == "file" else _bucket(settings, address)
         return LakeSink(objects)
-    file = ":" not in address and Path(address).suffix in (".duckdb", ".db")
-    raise SettingsError(
-        f"unknown destination {address!r}", hint=f"did you mean duckdb:{address}? {EXPECTED}" if file else EXPECTED
+    raise _unknown(address)
+
+
+def _unknown(address: str) -> SettingsError:
+    """What is no destination, and which one it may have meant."""
+    scheme, colon, rest = address.partition(":")
+    meant = (
+        {"duckdb": f"duckdb:{rest.removeprefix('//')}", "s3": f"s3://{rest.lstrip('/')}"}.get(scheme) if rest else None
     )
+    if not colon and address:
+        file = Path(address).suffix in (".duckdb", ".db") or Path(address).is_file()
+        meant = f"{'duckdb' if file else 'file'}:{address}"
+    hint = f"did you mean {meant}? {EXPECTED}" if meant else EXPECTED
+    return SettingsError(f"unknown destination {address!r}", hint=hint)
 
 
 def network() -> Network:
@@ -100,7 +110,7 @@ def lake_of(settings: Settings) -> LakeSink:
 
 def _duckdb_path(address: str, rest: str) -> Path:
     if not rest or rest.startswith("//"):
-        raise SettingsError(f"unknown destination {address!r}", hint=EXPECTED)
+        raise _unknown(address)
     path = Path(rest)
     if rest == ":memory:" or path.is_dir():
         raise SettingsError(
@@ -114,7 +124,10 @@ def _duckdb_path(address: str, rest: str) -> Path:
 def _directory(address: str, rest: str) -> Path:
     path = Path(rest.removeprefix("//"))
     if not rest.strip("/") or (rest.startswith("//") and not rest.startswith("///")):
-        raise SettingsError(f"destination {address!r} names no directory", hint="expected file:DIR, such as file:lake")
+        meant = rest.strip("/") or "lake"
+        raise SettingsError(
+            f"destination {address!r} names no directory", hint=f"expected file:DIR, such as file:{meant}"
+        )
     if re.search(r"[*?\[]", str(path.absolute())):
         raise SettingsError(
             f"destination {address!r} cannot be read by a glob: {path.absolute()}",
@@ -156,7 +169,7 @@ def _bucket(settings: Settings, address: str) -> S3Objects:
 
     rest = address.removeprefix("s3:")
     if not rest.startswith("//"):
-        raise SettingsError(f"unknown destination {address!r}", hint=EXPECTED)
+        raise _unknown(address)
     bucket, _, prefix = rest.removeprefix("//").partition("/")
     if not re.fullmatch(BUCKET, bucket) or ".." in bucket:
         raise SettingsError(

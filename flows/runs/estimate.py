@@ -26,7 +26,7 @@ from flows.landing.due import PAGE_ROWS
 from flows.landing.plan import Sweep, Target
 from flows.landing.session import STREAM
 from flows.runs.run import asked_range
-from flows.runs.wiring import Listener, filter_of, reader_of, sink_of
+from flows.runs.wiring import Listener, beyond_cloud, filter_of, reader_of, sink_of
 from flows.settings.model import Settings
 from sinks.entries import State
 from sinks.ledger import Ledger
@@ -132,12 +132,14 @@ def of_project(
 
 def notes(settings: Settings) -> list[str]:
     """What is worth knowing of a plan, which is one of events whatever is synced."""
-    included = settings.streams.include
+    included, beyond = settings.streams.include, beyond_cloud(settings)
+    limits = [f"the time is more than this: {beyond}"] if beyond else []
     if STREAM in included:
-        return []
+        return limits
     return [
+        *limits,
         f"events are not in [streams] include ({', '.join(included)}): this is what hedgerow sync events would land, "
-        "and hedgerow sync alone does not"
+        "and hedgerow sync alone does not",
     ]
 
 

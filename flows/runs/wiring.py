@@ -15,7 +15,6 @@ from extractors.http.pacing import Limit, Pacing, Share, Wait
 from extractors.reading.events import EventsReader
 from extractors.request import Bucket
 from flows.landing import session
-from flows.report import words
 from flows.runs.destinations import destination_of, network
 from flows.runs.memory import shares
 from flows.settings.load import environment
@@ -26,10 +25,11 @@ from sinks.destination import Destination
 
 @dataclass(frozen=True, slots=True)
 class Listener(session.Listener):
-    """Whom a run tells what happens; of waits for the limits and of a busy destination as well: by whom, how long at most."""
+    """Whom a run tells what happens; of waits for the limits as well, and of a destination that is busy: by whom, and how
+    long it is waited for at most; None when that is over."""
 
     wait: Callable[[Wait], None] = lambda wait: None
-    busy: Callable[[str], None] = lambda holder: None
+    busy: Callable[[Wait | None], None] = lambda wait: None
 
 
 def now() -> datetime:
@@ -52,14 +52,16 @@ def projects(settings: Settings) -> tuple[int, ...]:
     return settings.source.project_id
 
 
-def sink_of(settings: Settings, listener: Listener | None = None) -> Destination:
-    """The destination. Raises SettingsError for an address that is none.
+def sink_of(settings: Settings, listener: Listener | None = None, *, address: str | None = None) -> Destination:
+    """The destination, or the one at *address*. Raises SettingsError for an address that is none.
 
     From here on what the process creates (database, WAL, objects, contents, spool) is the user's alone, under Prefect too.
     """
     os.umask(0o077)
-    heard, longest = listener or Listener(), words.spoken(settings.duckdb.lock_timeout)
-    return destination_of(settings, on_wait=lambda holder: heard.busy(f"{holder}, for up to {longest}"))
+    heard, longest_s = listener or Listener(), settings.duckdb.lock_timeout.total_seconds()
+    return destination_of(
+        settings, address, on_wait=lambda holder: heard.busy(None if holder is None else Wait(longest_s, holder))
+    )
 
 
 @contextmanager
@@ -134,6 +136,19 @@ def limits_of(settings: Settings) -> dict[Bucket, Limit]:
         Bucket.VALUES: pacing.VALUES,
         Bucket.REST: pacing.REST,
     }
+
+
+def beyond_cloud(settings: Settings) -> str:
+    """What PostHog Cloud answers to limits above its own, which are the defaults; empty where none is (docs/backfill.md)."""
+    if not settings.source.host.endswith(".posthog.com"):
+        return ""
+    wanted, cloud = limits_of(settings)[Bucket.LIST], limits_of(Settings())[Bucket.LIST]
+    if wanted.per_minute <= cloud.per_minute and wanted.per_hour <= cloud.per_hour:
+        return ""
+    return (
+        f"{wanted.per_minute:,} requests a minute and {wanted.per_hour:,} an hour are set; PostHog Cloud answers "
+        f"{cloud.per_minute:,} and {cloud.per_hour:,}, and asks to wait beyond them (429)"
+    )
 
 
 def list_limit(settings: Settings, share: Share | None = None) -> Limit:

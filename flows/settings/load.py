@@ -39,7 +39,8 @@ ENVIRONMENT = {
     "AWS_ENDPOINT_URL": "destination.endpoint",
     "AWS_ENDPOINT_URL_S3": "destination.endpoint",
 }
-OTHERS = ("HEDGEROW_HOME", "HEDGEROW_SOAK_SECONDS")  # hedgerow's, and no settings
+OTHERS = ("HEDGEROW_HOME",)  # hedgerow's, and no setting
+TESTS = ("HEDGEROW_SOAK_SECONDS",)  # of hedgerow's own tests, which nobody else is told of
 NEAR = 0.9  # POSTHOG_PROJECT is meant as POSTHOG_PROJECT_ID; POSTHOG_API_KEY is another program's
 FLAGS = {"source.project_id": "--project", "destination.address": "--destination"}
 _AWS = ("access_key_id", "secret_access_key", "session_token")
@@ -121,12 +122,12 @@ def environment(more: Mapping[str, str], *, without: Iterable[str] = ()) -> dict
 
 def _check_names(names: Iterable[str], origin: str) -> None:
     """Refuse a variable that is meant for hedgerow and would be passed over. Raises SettingsError."""
-    known = [name for name in (*ENVIRONMENT, *OTHERS) if name.startswith(("POSTHOG_", "HEDGEROW_"))]
-    for name in sorted(set(names) - set(known)):
+    set_by_users = [name for name in (*ENVIRONMENT, *OTHERS) if name.startswith(("POSTHOG_", "HEDGEROW_"))]
+    for name in sorted(set(names).difference(set_by_users, TESTS)):
         ours = name.upper().startswith("HEDGEROW_")
-        close = near(name.upper(), known, cutoff=0.8 if ours else NEAR)
+        close = near(name.upper(), set_by_users, cutoff=0.8 if ours else NEAR)
         if ours or close:
-            hint = f"did you mean {close}?" if close else f"expected one of {', '.join(known)}"
+            hint = f"did you mean {close}?" if close else f"expected one of {', '.join(set_by_users)}"
             raise SettingsError(f"unknown variable {name} in {_of(origin)}", hint=hint)
 
 

@@ -40,15 +40,16 @@ HEADER_BYTES = 3 * 4096  # DuckDB's main header and its two database headers, be
 
 
 class DuckDBFile:
-    """One file. *lock_timeout_s*: how long to wait for another process; *on_wait* hears the holder once; *storage_version*:
-    of a file that is made, the DuckDB that can read it; a file that is there keeps its own."""
+    """One file. *lock_timeout_s*: how long to wait for another process; *on_wait* hears the holder once for each wait, and
+    None when it is over; *storage_version*: of a file that is made, the DuckDB that can read it; a file that is there keeps
+    its own."""
 
     def __init__(
         self,
         path: Path,
         *,
         lock_timeout_s: float,
-        on_wait: Callable[[str], None],
+        on_wait: Callable[[str | None], None],
         storage_version: str = STORAGE_VERSION,
         memory_limit: str = MEMORY_LIMIT,
     ) -> None:
@@ -139,8 +140,8 @@ class DuckDBFile:
 
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         deadline = time.monotonic() + self.lock_timeout_s
-        with ExitStack() as waiting:
-            told = False
+        with ExitStack() as told:
+            waiting = False
             while True:
                 # Readers keep DuckDB's own memory and thread settings: the bounds are those of landing.
                 bounds = {"temp_directory": f"{self.path}.tmp", "memory_limit": self.memory_limit}
@@ -155,10 +156,11 @@ class DuckDBFile:
                         continue
                     if not isinstance(error, errors.DestinationBusy) or time.monotonic() > deadline:
                         raise error from exc
-                if not told:
-                    waiting.enter_context(wanted(self.path))
+                if not waiting:
+                    waiting = True
+                    told.enter_context(wanted(self.path))
+                    told.callback(self._on_wait, None)
                     self._on_wait(str(error))
-                    told = True
                 time.sleep(LOCK_POLL_S)
         db.execute("SET TimeZone = 'UTC'")
         return db

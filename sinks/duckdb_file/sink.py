@@ -41,15 +41,15 @@ from sinks.sink import REJECTS, STORAGE_VERSION, Change, Holding, Run, by_stream
 
 
 class DuckDBSink:
-    """A DuckDB file. *lock_timeout_s*: how long to wait for another process; *on_wait* hears the holder once;
-    *storage_version*: of a new file, the DuckDB that can read it; *memory_limit*: DuckDB's, while it lands."""
+    """A DuckDB file. *lock_timeout_s*: how long to wait for another process; *on_wait* hears the holder, and None when that is
+    over; *storage_version*: of a new file, the DuckDB that can read it; *memory_limit*: DuckDB's, while it lands."""
 
     def __init__(
         self,
         path: Path,
         *,
         lock_timeout_s: float = 60.0,
-        on_wait: Callable[[str], None] = lambda holder: None,
+        on_wait: Callable[[str | None], None] = lambda holder: None,
         storage_version: str = STORAGE_VERSION,
         memory_limit: str = MEMORY_LIMIT,
     ) -> None:
@@ -327,7 +327,12 @@ class DuckDBSink:
 
     @contextmanager
     def query(self, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self.results(sql, alone=True) as found:
+            yield next(found)
+
+    @contextmanager
+    def results(self, sql: str, *, alone: bool) -> Iterator[Iterator[duckdb.DuckDBPyConnection]]:
         if not self.path.exists():
             raise errors.DestinationUnusable(f"no such file: {self.path}", hint="run hedgerow sync first")
         with self._file.open(read_only=True) as db, queries.refusals():
-            yield queries.executed(db, sql)
+            yield queries.results(db, sql, alone=alone)

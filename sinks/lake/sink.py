@@ -344,8 +344,13 @@ class LakeSink(Beside):
 
     @contextmanager
     def query(self, sql: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self.results(sql, alone=True) as found:
+            yield next(found)
+
+    @contextmanager
+    def results(self, sql: str, *, alone: bool) -> Iterator[Iterator[duckdb.DuckDBPyConnection]]:
         if not self.exists():
             marker.check_format(self.objects, write=False)
             raise errors.DestinationUnusable(f"there is no lake yet: {self.name}", hint="run hedgerow sync first")
         with lake_views.connected(self.objects, self._contents()) as db, queries.refusals():
-            yield queries.executed(db, sql)
+            yield queries.results(db, sql, alone=alone)

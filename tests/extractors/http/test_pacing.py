@@ -196,6 +196,18 @@ def test_waits_of_a_run_are_bounded_in_sum(tmp_path):
     assert impatient.waited_s == 20
 
 
+@pytest.mark.parametrize(
+    ("allowed_s", "asked_s", "said"),
+    [(600, 3420.004, "57 min 1 s, more than the 10 min allowed"), (3605, 7200, "2 h, more than the 1 h 5 s allowed")],
+)
+def test_a_wait_that_is_too_long_is_said_in_words(allowed_s, asked_s, said, tmp_path):
+    """Hours, minutes and seconds, and never as much as is allowed where it is more."""
+    clock = Clock()
+    impatient = pacing(tmp_path, clock, max_wait_s=allowed_s)
+    with pytest.raises(LimitsExhausted, match=said):
+        impatient.pause(Wait(asked_s, "PostHog asked to wait (429)"))
+
+
 def test_waits_for_a_slot_count(tmp_path):
     """A neighbour that keeps the project's slots is waited for no longer than all waits together may take."""
     clock = Clock()

@@ -502,6 +502,7 @@ def test_export_is_made_waited_for_and_fetched(tmp_path):
         replaced = hedgerow(running, tmp_path, "exports", "download", "1", "--output", "etc-cron.d-x-2J.csv", "--json")
 
     assert (made.returncode, json.loads(made.stdout)["has_content"]) == (0, True), made.stderr
+    assert ": ready" not in made.stderr  # the result says it
     assert ("what was asked is ignored" in made.stderr, "will be made" in made.stderr) == (True, True)
     assert store.assets[0].export_context["source"] == {"kind": "EventsQuery"}
     statuses = [one.returncode for one in (fetched, again, beside, replaced)]
@@ -560,6 +561,7 @@ def test_lost_answer_makes_no_second_export(kind, tmp_path):
         posts = [seen for seen in running.requests if seen.method == "POST"]
 
     assert (done.returncode, len(posts), len(running.exports.assets)) == (0, 1, 1), done.stderr
+    assert (done.stdout + done.stderr).count("ready") == 1  # the result says it
     assert "looking for it in the list" in done.stderr
     assert not list(tmp_path.rglob("*.export"))
 
@@ -684,6 +686,7 @@ def test_evaluation_is_changed_deleted_and_restored(tmp_path):
     row = json.loads(changed.stdout)
     assert (row["name"], row["evaluation_config"], row["enabled"]) == ("new", {"prompt": "Is it polite?"}, False)
     assert "so already" in same.stderr
+    assert (gone.stdout + gone.stderr).count(" deleted") == 2, gone.stderr  # that it will be, and that it is
     assert json.loads(listed.stdout) == {"evaluations": []}
     assert json.loads(back.stdout)["deleted"] is False
     assert "nothing to restore" in again.stderr

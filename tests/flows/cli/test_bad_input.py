@@ -211,7 +211,13 @@ CASES = [
     Case("a redirect", "sync", 11, ("302", HOST), {KEY: "phx_moved"}),
     Case("billing limit", "sync", 11, ("402", "Billing"), {KEY: "phx_quota"}),
     Case("events without uuids", "sync --since 2026-11-01", 11, ("upgrade PostHog",), {KEY: "phx_numbers"}),
-    Case("an hour to wait", "sync --max-wait 1m", 11, ("3600 s", "--max-wait"), {KEY: "phx_later"}),
+    Case(
+        "an hour to wait",
+        "sync --max-wait 1m",
+        11,
+        ("come to 1 h, more than the 1 min allowed", "--max-wait"),
+        {KEY: "phx_later"},
+    ),
     # destination
     Case("query of nothing", ("sql", "SELECT 1"), 12, ("no such file", "hedgerow sync")),
     Case("bad SQL", ("sql", "SELEC 1"), 2, ("SELEC",), {TO: "duckdb:other.duckdb"}),

@@ -314,6 +314,17 @@ def test_check_says_a_failure_once(simulator, tmp_path, main):
     assert (quiet.stdout, len(why.findall(quiet.stderr))) == ("", 1)
 
 
+def test_check_says_whose_failure_it_is_and_more_if_asked(simulator, tmp_path, main):
+    """Of several projects each is named; -v says what is set, where, and what each line took."""
+    around = environment(simulator, tmp_path, POSTHOG_PERSONAL_API_KEY="phx_wrong", POSTHOG_PROJECT_ID="1,2")
+    plain, more, quiet = (main(["check", *flags], tmp_path, around) for flags in ((), ("-v",), ("-q",)))
+
+    assert plain.stderr == "".join(f"hedgerow: project {one} is not ready: key\n" for one in (1, 2))
+    assert "source.key = set (hidden) (environment)\n" in more.stdout
+    assert (len(re.findall(r" · \d requests? · \d", more.stdout)), " · " in plain.stdout) == (2, False)
+    assert [line.partition(": ")[0] for line in quiet.stderr.splitlines()[:2]] == ["project 1", "project 2"]
+
+
 def test_verbose_says_what_is_read_and_what_is_landed(simulator, tmp_path, main):
     """-v has a line for each group of windows and for each commit; without it there is none."""
     told = [

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from flows.report import rows
+from flows.report import rows, terminal
 from tests.flows.cli.test_cli import HEDGEROW
 from tests.program import Ended, surroundings
 
@@ -180,6 +181,54 @@ def test_a_limit_of_what_programs_read_is_refused(form, sql):
 
     assert (done.returncode, "x0" in done.stdout) == (2, False)
     assert "put LIMIT into the query" in done.stderr
+
+
+def test_every_query_is_shown(sql, home):
+    """As in DuckDB's own shell; what gives no rows is done, and shown only where nothing else is."""
+    shown = sql("SELECT 1 AS one; SET threads = 1; CREATE TEMP TABLE x AS SELECT 2 AS two; FROM x")
+    alone, broken = sql("CREATE TEMP TABLE x AS SELECT 2"), sql("SELECT 1 AS one; SELECT nothing")
+
+    assert re.findall(r"\w+", shown.stdout) == ["one", "1", "two", "2"]
+    assert re.findall(r"\w+", alone.stdout) == ["Count", "1"]
+    assert (broken.returncode, "one" in broken.stdout, "nothing" in broken.stderr) == (2, True, True)
+
+
+@pytest.mark.parametrize("form", ["--csv", "--json", "--jsonl", "--parquet=a.parquet"])
+def test_programs_get_the_result_of_one_query(form, sql, home):
+    """What goes before it is done; of two queries none is, exit 2."""
+    one = sql("SET threads = 1; CREATE TEMP TABLE x AS SELECT 2 AS two; FROM x", form)
+    two = sql("CREATE TEMP TABLE x AS SELECT 2 AS two; FROM x; FROM x", form)
+
+    assert (one.returncode, two.returncode, "two" in two.stdout) == (0, 2, False), one.stderr
+    assert two.stderr.startswith("hedgerow: 2 queries at once")
+    assert "2" in one.stdout or duckdb.sql(f"FROM '{home / 'a.parquet'}'").fetchall() == [(2,)]
+
+
+def test_csv_ends_its_lines_as_other_programs_do(sql):
+    """With a line feed alone, and what is within a cell is left as it is."""
+    assert sql("SELECT 1 AS a, 'x\r\ny' AS b", "--csv").stdout == 'a,b\n1,"x\r\ny"\n'
+
+
+def test_lists_look_as_results_do(capsys):
+    """One look: the tables of the demo, of sql and of the lists."""
+    values = [(1, "x"), (20, None)]
+    rows.show(rows.Columns(("n", "name"), (True, False), (False, False)), iter(values), limit=None)
+    result = capsys.readouterr().out
+    terminal.show_table(("n", "name"), values)
+
+    assert capsys.readouterr().out == result
+
+
+def test_lists_have_their_ids_whole(monkeypatch, capsys):
+    """However narrow the terminal: they are copied into the next command. What is beside them is folded."""
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    uuid = "00000000-0000-4000-8000-000000000004"
+    terminal.show_table(("id", "name"), [(uuid, "x" * 40)])
+    said = capsys.readouterr().out
+
+    assert uuid in said
+    assert (said.count("x"), "x" * 40 in said) == (40, False)
 
 
 PEAK = """

@@ -120,6 +120,21 @@ def change(late: int, lateness: timedelta) -> Change:
     return Change(1, "events", START, NOW, Changes(late=late, deleted=1, changed=2, lateness=lateness))
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([3] * 30, f"{'▇' * 30} last 30 days, at most 3 rows"),
+        ([7] + [0] * 30, "no rows in the last 30 days, none since 2026-01-01"),
+        ([0], "no rows in the last 1 day"),
+    ],
+)
+def test_days_without_rows_are_said_in_words(rows, said):
+    """Blanks say nothing: since when there are none is told where all days that are drawn have none."""
+    days = [Day(date(2026, 1, 1) + number * DAY, count, 1, Kind.VERIFIED) for number, count in enumerate(rows)]
+
+    assert results._per_day(days) == said
+
+
 def test_lateness_is_told_by_how_late():
     """Late events stand where their lateness lies; deletions and changes are counted beside them."""
     found = told(day(0), changes=[change(5, timedelta(minutes=59)), change(7, HOUR), change(1, 400 * DAY)])

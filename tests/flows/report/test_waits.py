@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
+import duckdb
 import pytest
 from rich.console import Console
 
@@ -24,10 +26,13 @@ from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import RequestSeen, Simulator, serve
 from flows.landing.session import Progress
 from flows.report import terminal
+from flows.runs import check
 from flows.runs.remaining import foreseeing, remaining_s
+from flows.runs.wiring import Listener
+from flows.settings.model import Settings
 from tests.flows.cli.test_cli import DATASET, RANGE, environment
 from tests.flows.harness import UNLIMITED
-from tests.program import HEDGEROW, run, told
+from tests.program import HEDGEROW, run, surroundings, told
 
 WAITING = re.compile(r"waiting (\d+):(\d\d):(\d\d) more, until (\d\d:\d\d:\d\d) \S+: ([^\r\x1b]*)")
 Frame = tuple[float, int, str, str]  # when it was drawn, seconds left, until when, why
@@ -72,7 +77,7 @@ def used_up(home: Path, *, free_in_s: float) -> None:
 @pytest.mark.parametrize(
     ("faults", "ours", "why"),
     [
-        (Faults([Fault("429", at=(3,), seconds=3)]), False, "PostHog asked to wait (429)"),
+        (Faults([Fault("429", at=(3,), seconds=2)]), False, "PostHog asked to wait (429)"),
         (Faults([]), True, "the limit of 240 requests a minute is used up"),
     ],
     ids=["the server's 429", "our own limit"],
@@ -85,7 +90,7 @@ def test_a_wait_is_seen_until_it_is_over(faults, ours, why, tmp_path):
             "query",
             1,
         ):  # the program has begun, and no page is asked yet
-            used_up(tmp_path, free_in_s=3)
+            used_up(tmp_path, free_in_s=2.2)
 
     with serve(DATASET, profile=UNLIMITED, faults=faults, on_request=seen) as simulator:
         status, frames, said = on_terminal(simulator, tmp_path, "backfill", *RANGE)
@@ -103,7 +108,7 @@ def test_a_wait_is_seen_until_it_is_over(faults, ours, why, tmp_path):
 
 def test_a_wait_of_a_look_up_counts_down(tmp_path):
     """Where no bar of progress draws it."""
-    with serve(DATASET, profile=UNLIMITED, faults=Faults([Fault("429", at=(1,), seconds=3)])) as simulator:
+    with serve(DATASET, profile=UNLIMITED, faults=Faults([Fault("429", at=(1,), seconds=2)])) as simulator:
         status, frames, said = on_terminal(simulator, tmp_path, "events", "list", *RANGE, "--limit", "1")
 
     assert status == 0, said
@@ -176,11 +181,36 @@ def test_what_is_left_counts_down_between_two_reckonings(tmp_path):
     budget = Pacing(tmp_path, host="h", key="k", limits={Bucket.LIST: Limit(240, 1200)})
     now, told = [0.0], []
     progress = foreseeing(told.append, budget, Limit(240, 1200), monotonic=lambda: now[0])
+    progress(Progress(0, 10, 0, None, 0))
     for at_s in (10.0, 10.6):
         now[0] = at_s
         progress(Progress(5, 10, 0, None, 10))
 
-    assert [one.left_s for one in told] == [pytest.approx(10.0), pytest.approx(9.4)]
+    assert [one.left_s for one in told[1:]] == [pytest.approx(10.0), pytest.approx(9.4)]
+
+
+def test_nothing_is_left_when_all_is_landed(tmp_path):
+    """At once, although it was reckoned a moment ago."""
+    budget = Pacing(tmp_path, host="h", key="k", limits={Bucket.LIST: Limit(240, 1200)})
+    now, told = [0.0], []
+    progress = foreseeing(told.append, budget, Limit(240, 1200), monotonic=lambda: now[0])
+    progress(Progress(0, 10, 0, None, 0))
+    for at_s, windows_done in ((10.0, 9), (10.2, 10)):
+        now[0] = at_s
+        progress(Progress(windows_done, 10, 0, None, 10))
+
+    assert [one.left_s for one in told[1:]] == [pytest.approx(1.1, abs=0.2), 0.0]
+
+
+def test_what_is_left_forgets_what_was_asked_before_the_first_window(tmp_path):
+    """Questions at the start cost no window to come: a thousand empty days were said to take a day."""
+    budget = Pacing(tmp_path, host="h", key="k", limits={Bucket.LIST: Limit(240, 1200)})
+    told: list[Progress] = []
+    foreseeing(told.append, budget, Limit(240, 1200), monotonic=iter([0.0, 0.1]).__next__)(
+        Progress(1, 201, 0, None, 33)
+    )
+
+    assert told[0].left_s == pytest.approx(200 * 0.1 / 33, abs=1.0)
 
 
 def test_a_wait_that_is_broken_off_counts_as_long_as_it_was(tmp_path):
@@ -231,3 +261,71 @@ def test_a_run_that_waits_has_at_least_the_wait_left(monkeypatch):
         listener.wait(Wait(47.5, "PostHog asked to wait (429)"))
 
     assert re.findall(r"\d:\d\d:\d\d left", said.getvalue())[-1] in ("0:00:47 left", "0:00:48 left")
+
+
+def test_a_wait_for_a_file_counts_down_until_it_is_free(monkeypatch):
+    """Nobody knows when its holder lets go, but when hedgerow gives up; the line goes as soon as the file is free."""
+    said = io.StringIO()
+    monkeypatch.setattr(terminal, "stderr", Console(file=said, force_terminal=True, width=100))
+    with terminal.waits() as listener:
+        listener.busy(Wait(47.5, "a.duckdb is open in another process"))
+        drawn = said.getvalue()
+        listener.busy(None)
+        taken_away = said.getvalue()[len(drawn) :]
+        listener.busy(None)
+
+    assert re.search(r"waiting up to 0:00:4[78] more, until \d\d:\d\d:\d\d \S+: a\.duckdb is open", drawn), drawn
+    assert taken_away.endswith("\x1b[2K"), taken_away  # the line is emptied
+
+
+HOLD = (
+    "import fcntl, sys; file = open(sys.argv[1], 'r+b'); fcntl.lockf(file, fcntl.LOCK_EX); print(flush=True); input()"
+)
+
+
+@pytest.fixture(scope="module")
+def held_file(tmp_path_factory) -> Iterator[Path]:
+    """A DuckDB file that another process has open, in a home that waits a moment for it."""
+    home = tmp_path_factory.mktemp("held")
+    duckdb.connect(str(home / "posthog.duckdb")).close()
+    (home / "hedgerow.toml").write_text('[duckdb]\nlock_timeout = "0.1s"\n')
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(home / "posthog.duckdb")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout
+        holder.stdout.readline()
+        yield home / "posthog.duckdb"
+        holder.kill()
+
+
+@pytest.mark.parametrize("line", ["sql x", "status", "copy --from duckdb:posthog.duckdb --to file:lake"])
+def test_every_command_tells_that_it_waits_for_a_file(line, held_file, main):
+    """One line when it begins, also of commands that land nothing; then exit 12."""
+    done = main(line.split(), held_file.parent, surroundings(held_file.parent))
+    (told,) = (said for said in done.stderr.splitlines() if said.startswith("waiting"))
+
+    assert done.returncode == 12, done.stderr
+    assert re.fullmatch(r"waiting up to 0\.1 s, until \S+ \S+: posthog\.duckdb is open in another process.*", told)
+
+
+def test_check_tells_that_it_waits_for_the_file(held_file):
+    """As it asks the source, too."""
+    settings = Settings.model_validate(
+        {"destination": {"address": f"duckdb:{held_file}"}, "duckdb": {"lock_timeout": "0.1s"}}
+    )
+    heard: list[Wait | None] = []
+    finding = check._destination(settings, 1, Listener(busy=heard.append))
+
+    assert (finding.verdict, [wait and wait.seconds for wait in heard]) == (check.Verdict.FAIL, [0.1, None])
+
+
+def test_each_stream_has_a_bar_of_its_own(monkeypatch, tmp_path, main):
+    """That of events would stand there as done while contents of exports come."""
+    said = io.StringIO()
+    monkeypatch.setattr(terminal, "stderr", Console(file=said, force_terminal=True, width=100))
+    monkeypatch.setattr("flows.cli.loading._load_stream", lambda *given: None)
+    key = {"POSTHOG_PERSONAL_API_KEY": "phx_a", "POSTHOG_PROJECT_ID": "1"}
+    done = main(["sync", "events", "exports"], tmp_path, surroundings(tmp_path, **key))
+
+    assert done.returncode == 0, done.stderr
+    assert list(dict.fromkeys(re.findall(r"events|exports", said.getvalue()))) == ["events", "exports"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from extractors.http import pacing
-from extractors.http.pacing import Limit
+from extractors.http.pacing import Limit, Wait
 from extractors.request import Bucket
 from flows.runs import wiring
 from flows.runs.destinations import destination_of
@@ -30,12 +30,13 @@ def test_a_wait_for_a_file_says_how_long_it_may_last(tmp_path):
     settings = Settings.model_validate(
         {"destination": {"address": f"duckdb:{tmp_path / 'posthog.duckdb'}"}, "duckdb": {"lock_timeout": "30s"}}
     )
-    heard: list[str] = []
+    heard: list[Wait | None] = []
     sink = wiring.sink_of(settings, wiring.Listener(busy=heard.append))
     assert isinstance(sink, DuckDBSink)
     sink._file._on_wait("open in another process: cat (PID 7)")
+    sink._file._on_wait(None)
 
-    assert heard == ["open in another process: cat (PID 7), for up to 30 s"]
+    assert heard == [Wait(30, "open in another process: cat (PID 7)"), None]
 
 
 def test_a_file_is_waited_for_as_long_as_is_set(tmp_path):
