@@ -240,18 +240,13 @@ class LakeSink(Beside):
             known.tidy()
 
     def runs(self, project_id: int, *, limit: int) -> list[Run]:
-        found = [
-            run for stream in self._streams_of(project_id) for run in self.stream(project_id, stream).journal.runs()
-        ]
+        streams = self._streams_of(project_id)
+        found = [run for stream in streams for run in self.stream(project_id, stream).journal.runs()]
         return sorted(found, key=lambda run: run.started_at, reverse=True)[:limit]
 
     def changes(self, project_id: int, stream: str) -> list[Change]:
-        files = self.stream(project_id, stream).files.values()
-        found = [
-            Change(project_id, stream, file.footer.entry.start, at, changes)
-            for file in files
-            for at, changes in file.footer.changes
-        ]
+        footers = [file.footer for file in self.stream(project_id, stream).files.values()]
+        found = [Change(*footer.entry.key, at, changes) for footer in footers for at, changes in footer.changes]
         return sorted(found, key=lambda change: (change.found_at, change.window_start))
 
     # --- what is there
@@ -327,8 +322,7 @@ class LakeSink(Beside):
     def _contents(self) -> lake_views.Contents:
         self._look_over()
         projects = self.projects()
-        ledgers = [self.ledger(project_id, "events") for project_id in projects]
-        entries = [entry for ledger in ledgers for entry in ledger.entries.values()]
+        entries = [entry for one in projects for entry in self.ledger(one, "events").entries.values()]
         rejects: list[tuple[Entry, pa.Table]] | str
         try:
             rejects = [(entry, self.rejects(entry)) for entry in entries if entry.tally.quarantined_rows]

@@ -21,6 +21,7 @@ from sinks.duckdb_file.sink import DuckDBSink
 from sinks.entries import (
     Agreed,
     Agreement,
+    Base,
     Changes,
     Damage,
     Dispute,
@@ -142,6 +143,17 @@ def test_landed_rows_come_back_to_the_letter(sink):
     assert ledger.entries == {DAY: entry}
     assert entry.generation == 1
     assert ledger.steps == {DAY.date(): HOUR}
+
+
+@pytest.mark.parametrize("whole_at", [None, DAY + HOUR / 4], ids=["older", "read whole"])
+def test_open_window_comes_back_with_its_base(whole_at, sink):
+    """What was compared of it, up to when, and when it was last read from its start, by which it is read again."""
+    made = landing("a", "b", rejects=[DAY + HOUR / 3], state=State.OPEN)
+    base = Base(DAY + HOUR / 2, replace(made.entry.tally, landed_rows=1, copies=1), whole_at)
+    (entry,) = sink.land([replace(made, entry=replace(made.entry, base=base))])
+
+    assert entry.base == base
+    assert opened_anew(sink).ledger(1, "events").entries == {DAY: entry}
 
 
 def test_landing_again_replaces(sink):
@@ -542,6 +554,19 @@ def test_removals_are_kept_with_their_landing(sink):
     late = landing("a", generation=2)
     sink.land([replace(late, entry=replace(late.entry, read_at=DAY + timedelta(days=3)), removed=2)])
     assert sink.ledger(1, "events").removals == (Removal(DAY, DAY + timedelta(days=3), 2),)
+
+
+def test_removals_of_two_days_are_all_kept(sink):
+    """The guard adds up what every landing has removed, of one window or of several."""
+    sink.land([landing("a", "b", "c"), shifted(landing(), hours=1)])
+    for generation, hours in ((1, 1), (2, 47)):
+        made = landing("a", "b", generation=generation)
+        sink.land([replace(made, entry=replace(made.entry, read_at=DAY + hours * HOUR), removed=generation)])
+    other = shifted(landing(generation=1), hours=1)
+    sink.land([replace(other, entry=replace(other.entry, read_at=DAY + 2 * HOUR), removed=5)])
+
+    removed = [(one.at - DAY, one.rows) for one in opened_anew(sink).ledger(1, "events").removals]
+    assert sorted(removed) == [(HOUR, 1), (2 * HOUR, 5), (47 * HOUR, 2)]
 
 
 def test_saved_pages_are_remembered(sink):

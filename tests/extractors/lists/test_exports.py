@@ -48,6 +48,21 @@ def test_order_of_nothing_cannot_be_built(given):
         NewExport("text/csv", **given)
 
 
+ORDER = NewExport("text/csv", insight=1, dashboard=2, context='{"a":1}')
+OTHERS = [{"export_format": "image/png"}, {"insight": 3}, {"dashboard": 3}, {"context": '{"a":2}'}, {"context": None}]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=lambda other: f"{other}")
+def test_order_of_something_else_is_another(other):
+    """What is exported and how: an order whose answer was lost is not taken for one of anything else."""
+    assert replace(ORDER, **other).identity != ORDER.identity
+
+
+def test_order_with_another_expiry_is_the_same():
+    """The same command an hour later names another time."""
+    assert replace(ORDER, expires_after=NOW).identity == ORDER.identity
+
+
 def test_create_gives_the_asset_with_its_granted_expiry(tmp_path):
     """201: the row; the expiry is the server's."""
     order = NewExport("text/csv", insight=1, expires_after=NOW + timedelta(days=90))

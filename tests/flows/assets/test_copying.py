@@ -169,9 +169,14 @@ def assets(sink: Destination) -> list[exports.Row]:
     return [row for row in held.rows.to_pylist() if row["project_id"] == 1]
 
 
-def test_content_that_the_target_lost_comes_again(pair):
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, cut_short], ids=["gone", "cut short"])
+def test_content_that_the_target_lost_comes_again(damage, pair):
     """A backup is whole again after the next copy: also where a row says that the content is there."""
-    next(pair.home.glob("lake/exports/contents/1/3-*")).unlink()
+    damage(next(pair.home.glob("lake/exports/contents/1/3-*")))
     done = copying.copy(1, pair.here, pair.there)
 
     assert [one.contents for one in done.others] == [1, 0, 0]

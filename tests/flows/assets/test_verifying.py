@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from extractors.errors import LimitsExhausted
 from extractors.simulator.assets.blobs import Blob
 from flows import verify as verify_flow
 from flows.assets import copying, rebuild, tables, verified, verifying
@@ -118,6 +119,11 @@ DAMAGES = {
     "rows of a table": (lambda it: it.cut("export_1_1", "count = 7"), "export_1_1 holds 1 of 2 rows", "of its content"),
     "a table": (lambda it: it.drop("export_1_2"), "the table export_1_2 is missing", "of its content"),
     "rows of a snapshot": (lambda it: it.cut("weekly", "_export_id = 5"), "weekly holds 0 of 2 rows", "of its content"),
+    "a row of a snapshot": (
+        lambda it: it.cut("weekly", "_export_id = 5 AND \"properties.note\" = 'plain'"),
+        "weekly holds 1 of 2 rows",
+        "of its content",
+    ),
     "a snapshot": (lambda it: it.drop("weekly"), "weekly holds 0 of 2 rows", "of its content"),
 }
 
@@ -227,6 +233,21 @@ def test_content_that_cannot_be_had_again_is_said(change, why, landed):
         ("the content of export 3", found.differences[1].left),
     ]
     assert why in found.differences[1].left
+
+
+@pytest.mark.parametrize("filled", ["lake"], indirect=True)
+def test_limits_that_are_used_up_end_a_repair(landed, monkeypatch):
+    """They are no word about a content: the run fails, as any other that may not wait longer, and says so in its history."""
+
+    def refused(*given: object) -> None:
+        raise LimitsExhausted("used up")
+
+    monkeypatch.setattr(verifying.exports, "asset", refused)
+    landed.content(3).unlink()
+    with pytest.raises(LimitsExhausted):
+        landed.check(repair=True)
+
+    assert every.opened(landed.address, landed.home).runs(1, limit=1)[0].outcome == "failed"
 
 
 def test_history_that_cannot_be_is_named(landed):

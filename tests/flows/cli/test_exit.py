@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import MISSING, fields, replace
 from datetime import UTC, datetime, timedelta
@@ -19,19 +23,21 @@ from extractors.simulator.assets.exports import ExportStore
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.faults import Fault, Faults
 from extractors.simulator.server import serve
-from extractors.window import Range
+from extractors.window import MICROSECOND, Range, iso
 from flows import backfill
 from flows.assets import copying
 from flows.assets import streams as assets
 from flows.assets.copying import Backup
 from flows.assets.synced import Synced
-from flows.cli import app, demo
+from flows.cli import app, demo, ending
 from flows.landing.copy import Copied
 from flows.landing.outcome import Beyond, Outcome
 from flows.landing.plan import Bounds
 from flows.landing.verification import Difference, Verification
 from flows.orchestration import adapter, parts
 from flows.orchestration.parts import Part
+from flows.report import documents
+from flows.report.failures import Failure, Kind
 from flows.runs import findings, loads, verify
 from flows.runs.run import Report
 from flows.settings.load import load
@@ -116,17 +122,56 @@ def test_every_part_of_an_outcome_is_decided_about():
     assert {*FACTS} - {"unmerged"} <= {*PROBLEMS}
 
 
+# --- how the program ends
+
+
+def test_what_is_written_is_out_before_threads_are_left(monkeypatch):
+    """A file or a pipe gets it from a buffer, which an end beside a thread that still reads does not empty by itself."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(2))
+    ends: list[tuple[int, bytes, bytes]] = []
+
+    def ended(status: int) -> None:
+        ends.append((status, out.buffer.getvalue(), err.buffer.getvalue()))
+        raise SystemExit
+
+    for owner, name, value in ((sys, "stdout", out), (sys, "stderr", err), (os, "_exit", ended)):
+        monkeypatch.setattr(owner, name, value)
+    monkeypatch.setattr(sys, "argv", ["hedgerow", "sync", "--json"])
+    monkeypatch.setattr(documents, "_begun", False)
+    stay = threading.Event()
+    threading.Thread(target=stay.wait).start()
+    try:
+        with pytest.raises(SystemExit):
+            ending.fail(Failure(Kind.SOURCE, "no answer", "wait"))
+    finally:
+        stay.set()
+    ((status, document, words),) = ends
+
+    assert (status, json.loads(document)["error"]["exit_status"]) == (11, 11)
+    assert words == b"hedgerow: no answer\n  wait\n"
+
+
 # --- what is said of a verification
 
 DIFFERENCE = Difference(AT, AT + DAY, State.LANDED, 1, 1, 1, damaged=False, changed=True)
-BETWEEN, AROUND = Outside("between", 3, AT, AT + HOUR), Outside("before", 3, AT, AT + HOUR)
+BETWEEN, AROUND = Outside("between", 3, AT, AT + HOUR), Outside("before", 3, AT - DAY, AT - HOUR)
+LATER = Outside("between", 2, AT + 2 * HOUR, AT + 3 * HOUR)
+
+
+def filling(first: datetime, last: datetime) -> str:
+    """The command that lands the events from *first* to *last*, that one too."""
+    return f"hedgerow backfill --since {iso(first)} --until {iso(last + MICROSECOND)}"
+
+
 NOT_GOOD: dict[str, tuple[dict[str, Any], str]] = {
     "nothing": ({"windows": 0}, "nothing is landed in this range"),
     "differences": ({"differences": [DIFFERENCE], "left": [AT]}, "not as landed: 1 window"),
     "elsewhere": ({"elsewhere": [AT]}, "outside this range, not as landed"),
     "doubled": ({"doubled": [AT.date()]}, "stands in two windows"),
     "stale": ({"stale": 1}, "to be landed again: 1 window"),
-    "a gap": ({"outside": [BETWEEN]}, "missing between landed windows: 3 rows"),
+    "a gap": ({"outside": [BETWEEN]}, f"missing between landed windows: 3 rows; {filling(AT, AT + HOUR)}"),
+    "an event's gap": ({"outside": [Outside("between", 1, AT, AT)]}, filling(AT, AT)),
+    "two gaps": ({"outside": [AROUND, LATER, BETWEEN]}, filling(AT, AT + 3 * HOUR)),
     "strays": ({"stray_rows": 1}, "outside all landed windows: 1 row"),
     "not compared": ({"unknown": 1}, "not compared: 1 window"),
     "quarantine": ({"quarantined": 1}, "in quarantine, and missing from the table: 1 row"),

@@ -246,12 +246,23 @@ def test_order_that_goes_out_again_bears_its_first_mark(tmp_path, monkeypatch):
     monkeypatch.setattr(exports, "create", sent)
     for look in ("marked", "found_again"):
         monkeypatch.setattr(exports, look, lambda *asked, **more: None)
-    for at in (NOW, NOW + timedelta(hours=23), NOW + timedelta(hours=48)):
-        desk = ordering.OrderNotes(tmp_path, "https://a", 1, at)
+    for hours in (0, 23, 40, 88):  # each time it is noted anew
+        desk = ordering.OrderNotes(tmp_path, "https://a", 1, NOW + timedelta(hours=hours))
         with pytest.raises(AnswerLost):
             ordering.make(None, NewExport("text/csv", insight=7), desk, answer_s=1, pause=print, on_note=print)
 
-    assert marks[0] == marks[1] != marks[2]
+    assert marks[0] == marks[1] == marks[2] != marks[3]
+
+
+@pytest.mark.parametrize(
+    "other", [{"host": "https://b"}, {"project_id": 2}, {"snapshot": "weekly"}], ids=lambda other: f"{other}"
+)
+def test_order_of_another_place_is_noted_by_itself(other, tmp_path):
+    """One state directory serves every host and project: an order of one is not taken up by another."""
+    order = NewExport("text/csv", insight=7)
+    desk = ordering.OrderNotes(tmp_path, "https://a", 1, NOW)
+
+    assert replace(desk, **other).note_of(order) != desk.note_of(order)
 
 
 @pytest.mark.parametrize("arriving", [durable.arriving, files.arriving], ids=["of a destination", "of a download"])

@@ -11,6 +11,8 @@ from flows.orchestration import demo
 from flows.orchestration.local import NotReady, Stack, free_port
 from sinks.duckdb_file.sink import DuckDBSink
 
+LOOPBACK = "http://127.0.0.1:1"
+
 
 def test_port_is_the_same_each_time_if_it_is_free(tmp_path):
     """An address that a browser remembers; where somebody else has it any other one."""
@@ -38,14 +40,20 @@ def test_first_run_is_waited_for_and_a_failed_one_is_named():
 
 
 @pytest.mark.parametrize(
-    ("host", "project_id", "kept"),
-    [("http://127.0.0.1:1", 1, False), ("https://eu.posthog.com", 1, True), ("http://127.0.0.1:1", 2, True)],
-    ids=["an earlier demo's", "a PostHog's", "another project's"],
+    ("hosts", "kept"),
+    [
+        ({1: LOOPBACK}, False),
+        ({1: "https://eu.posthog.com"}, True),
+        ({2: LOOPBACK}, True),
+        ({1: LOOPBACK, 42: "https://us.posthog.com"}, True),
+    ],
+    ids=["an earlier demo's", "a PostHog's", "another project's", "another project's, too"],
 )
-def test_second_demo_replaces_the_first_ones_file_and_no_other(host, project_id, kept, tmp_path):
+def test_second_demo_replaces_the_first_ones_file_and_no_other(hosts, kept, tmp_path):
     """The simulator has another port and other events each time: on the old file every run would fail."""
     database = tmp_path / demo.DATABASE
-    DuckDBSink(database).prepare(project_id, "events", host=host, event_filter="", rebuild=False)
+    for project_id, host in hosts.items():
+        DuckDBSink(database).prepare(project_id, "events", host=host, event_filter="", rebuild=False)
     if kept:
         with pytest.raises(NotReady, match="make prefect did not make it"):
             demo.make_way(database)

@@ -116,6 +116,28 @@ def test_cells_never_hide_what_is_wrong():
     assert set(found[33:]) == {Kind.LANDED}
 
 
+NAMES = ("left out", "found since")
+BARE = replace(told(day(0)), quarantined=0)
+LINES = [
+    pytest.param({}, {}, id="nothing to say"),
+    pytest.param({"quarantined": 2}, {"left out": "2 in quarantine, 0 suppressed"}, id="quarantine alone"),
+    pytest.param({"suppressed": 3}, {"left out": "0 in quarantine, 3 suppressed"}, id="suppressed alone"),
+    pytest.param({"late": 4}, {"found since": "4 late · 0 deleted · 0 changed"}, id="late alone"),
+    pytest.param({"deleted": 5}, {"found since": "0 late · 5 deleted · 0 changed"}, id="deleted alone"),
+    pytest.param({"changed": 6}, {"found since": "0 late · 0 deleted · 6 changed"}, id="changed alone"),
+]
+
+
+@pytest.mark.parametrize(("counts", "lines"), LINES)
+def test_what_is_not_as_it_was_has_a_line(counts, lines, capsys):
+    """On a terminal whatever is not nothing is said, be it alone; and nothing else is."""
+    results.show_status(replace(BARE, **counts))
+    said = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    told = {name: line.removeprefix(name).strip() for line in said for name in NAMES if line.startswith(name)}
+
+    assert told == lines
+
+
 def change(late: int, lateness: timedelta) -> Change:
     return Change(1, "events", START, NOW, Changes(late=late, deleted=1, changed=2, lateness=lateness))
 

@@ -16,6 +16,7 @@ from extractors.simulator.data.dataset import generate
 from extractors.simulator.server import Simulator, serve
 from flows import backfill, evaluations, events, exports, verify
 from flows.assets.synced import Synced
+from flows.cli import options
 from flows.orchestration import adapter
 from flows.runs import projects
 from sinks.duckdb_file.sink import DuckDBSink
@@ -46,6 +47,20 @@ def test_failure_of_one_project_ends_no_other_unless_they_share_it(error, tried)
 
     assert projects.each((1, 2, 3), work) == {2: error}
     assert seen == tried
+
+
+def test_first_failure_is_the_command_s(capsys):
+    """Its exit status and remedy, whatever the others ended with; where there are several projects, each has a line before."""
+    failures = {7: HostChanged("another host"), 3: LimitsExhausted("429")}
+    with pytest.raises(HostChanged):
+        options.fail_first(failures, of=[7, 5, 3])
+    lines = capsys.readouterr().err.splitlines()
+    with pytest.raises(LimitsExhausted):
+        options.fail_first({3: failures[3]}, of=[3])
+    options.fail_first({}, of=[7, 5, 3])
+
+    assert lines == ["project 7: another host", "project 3: 429"]
+    assert capsys.readouterr().err == ""
 
 
 def test_error_names_every_failure_and_every_problem():

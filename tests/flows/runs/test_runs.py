@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from extractors.errors import LimitsExhausted
 from extractors.http import pacing
 from extractors.http.pacing import Limit, Pacing
 from extractors.request import Bucket
-from extractors.simulator.data.dataset import Dataset
+from extractors.simulator.data.dataset import Dataset, Event
 from extractors.simulator.server import Simulator, serve
-from flows.runs import loads, verify, wiring
+from flows.runs import loads, run, verify, wiring
 from flows.settings.load import load
 from flows.settings.model import Settings
 from sinks.duckdb_file.sink import DuckDBSink
+from sinks.entries import Damage, Note
 from tests.flows.harness import UNLIMITED
 
 START, NOW = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 20, tzinfo=UTC)
@@ -84,6 +86,32 @@ def test_order_says_what_was_asked_and_what_is_set(work, accepted, tmp_path, mon
             (timedelta(minutes=90), timedelta(hours=2)),
             100,
         )
+
+
+ENDED = [
+    pytest.param(LimitsExhausted("used up"), "failed", "LimitsExhausted: used up", id="failed"),
+    pytest.param(KeyboardInterrupt(), "interrupted", "interrupted", id="interrupted"),
+]
+
+
+@pytest.mark.parametrize(("ended", "outcome", "why"), ENDED)
+def test_run_that_ends_early_tells_what_stands(ended, outcome, why, tmp_path):
+    """A window that an earlier run found damaged, in its report and in the history, beside what ended it."""
+    dataset = Dataset([Event("00000000-0000-4000-8000-000000000001", "a", "ann", START, "{}")])
+    reports: list[run.Report] = []
+    with serve(dataset, profile=UNLIMITED, now=lambda: NOW) as source:
+        settings, sink = settings_of(source, tmp_path), DuckDBSink(tmp_path / "a.duckdb")
+        loads.load_events(settings, 1, command="sync", since=START.isoformat(), until=(START + DAY).isoformat())
+        (entry,) = sink.ledger(1, "events").entries.values()
+        sink.note([Note(entry, NOW, Damage())])
+        given = {"command": "sync", "rebuild": False, "max_wait": None, "listener": wiring.Listener()}
+        with pytest.raises(type(ended)), run.started(settings, 1, **given, on_report=reports.append):
+            raise ended
+
+    (told,) = reports[0].problems
+    (last, _) = sink.runs(1, limit=9)
+    assert "does not hold what was landed of 1 window" in told
+    assert (last.outcome, last.error) == (outcome, f"{why}; {told}")
 
 
 @pytest.mark.parametrize(("queries", "asks"), [(79, True), (80, False)])

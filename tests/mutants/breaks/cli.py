@@ -397,4 +397,32 @@ BREAKS = [
         'what="events"',
         "tests/flows/report/test_waits.py -k bar_of_its_own",
     ),
+    Break(
+        "a document stays in the buffer beside a thread",
+        "flows/cli/ending.py",
+        "        sys.stdout.flush()\n        sys.stderr.flush()\n",
+        "        sys.stderr.flush()\n",
+        "tests/flows/cli/test_exit.py -k written_is_out",
+    ),
+    Break(
+        "words stay in the buffer beside a thread",
+        "flows/cli/ending.py",
+        "        sys.stdout.flush()\n        sys.stderr.flush()\n",
+        "        sys.stdout.flush()\n",
+        "tests/flows/cli/test_exit.py -k written_is_out",
+    ),
+    Break(
+        "the last failure is the command's",
+        "flows/cli/options.py",
+        "    for failure in failures.values():\n        raise failure",
+        "    for failure in reversed(failures.values()):\n        raise failure",
+        "tests/flows/runs/test_projects.py -k first_failure",
+    ),
+    Break(
+        "a failure of one project is said twice",
+        "flows/cli/options.py",
+        "failures.items() if len(of) > 1 else ():",
+        "failures.items():",
+        "tests/flows/runs/test_projects.py -k first_failure",
+    ),
 ]

@@ -286,4 +286,25 @@ BREAKS = [
         "    if False:\n",
         "tests/flows/cli/test_sql.py -k one_query",
     ),
+    Break(
+        "the reference remembers one removal",
+        "sinks/memory.py",
+        "recent((*self._removals.get(stream, ()), landing.removal))",
+        "recent((landing.removal,))",
+        "tests/sinks/test_conformance.py -k 'removals_of_two_days and memory'",
+    ),
+    Break(
+        "a file remembers removals of a day",
+        "sinks/duckdb_file/landing.py",
+        "[*of, removal.at - REMOVALS_KEPT]",
+        "[*of, removal.at - REMOVALS_KEPT / 2]",
+        "tests/sinks/test_conformance.py -k 'removals_of_two_days and duckdb'",
+    ),
+    Break(
+        "a lake remembers one removal of a window",
+        "sinks/lake/landing.py",
+        "[*(old.removed if old else ()), *filter(None, [landing.removal])]",
+        "[*filter(None, [landing.removal])]",
+        "tests/sinks/test_conformance.py -k 'removals_of_two_days and lake'",
+    ),
 ]

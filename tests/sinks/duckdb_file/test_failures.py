@@ -20,7 +20,7 @@ import pytest
 
 from extractors.simulator.data.dataset import generate
 from extractors.simulator.server import Simulator, serve
-from sinks.duckdb_file.connection import DuckDBFile
+from sinks.duckdb_file.connection import DuckDBFile, transaction
 from sinks.duckdb_file.sink import DuckDBSink
 from sinks.errors import DestinationUnusable
 from tests import program
@@ -187,6 +187,29 @@ def test_wal_left_by_a_kill_is_replayed(simulator, tmp_path):
     assert_whole(simulator, tmp_path)
     with duckdb.connect(str(tmp_path / FILE), read_only=True) as db:
         assert db.execute("FROM mine").fetchall() == [(42,)]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_waits_for_what_is_being_written(number, times, tmp_path):
+    """It is committed first; then whoever listens hears of it, once, and as before."""
+    file = DuckDBFile(tmp_path / "a.duckdb", lock_timeout_s=1, on_wait=print)
+    heard: list[int] = []
+    done: list[str] = []
+    before = signal.signal(number, lambda *given: heard.append(len(done)))
+    try:
+        with file.open() as db, transaction(db):
+            for _ in range(times):
+                os.kill(os.getpid(), number)
+            db.execute("CREATE TABLE a AS SELECT 42 AS b")
+            done.append("written")
+        with file.open(read_only=True) as db:
+            os.kill(os.getpid(), number)
+            rows = db.sql("FROM a").fetchall()
+    finally:
+        signal.signal(number, before)
+
+    assert (heard, rows) == ([1, 1], [(42,)])
 
 
 def test_created_files_are_the_users_alone(simulator, tmp_path):

@@ -36,6 +36,33 @@ def of_parquet(path: Path) -> None:
     duckdb.sql("SELECT 42 AS answer").write_parquet(str(path))
 
 
+@pytest.mark.parametrize("select", ["SELECT 42 AS a", "SELECT * FROM export_2_7"], ids=["user's", "other project's"])
+def test_view_that_is_not_of_the_table_outlives_it(select, tmp_path):
+    """A table of an export goes with its own view; one of that name over anything else stays."""
+    sink = DuckDBSink(tmp_path / "a.duckdb")
+    sink.prepare(1, "exports", host="https://a", event_filter="", rebuild=False)
+    rows = pa.table({"a": [1]})
+    sink.replace("export_2_7", rows, version="", json=(), views={})
+    sink.replace("export_1_7", rows, version="", json=(), views={"export_7": "SELECT * FROM export_1_7"})
+    of_duckdb(f"CREATE OR REPLACE VIEW export_7 AS {select}")(sink.path)
+    sink.drop("export_1_7", views=["export_7", "export_8"])
+
+    with duckdb.connect(str(sink.path)) as db:
+        assert len(db.sql("FROM export_7").fetchall()) == 1
+    assert sink.tables() == ("export_2_7",)
+
+
+def test_view_of_a_table_goes_with_it(tmp_path):
+    """And its name is free again."""
+    sink = DuckDBSink(tmp_path / "a.duckdb")
+    sink.prepare(1, "exports", host="https://a", event_filter="", rebuild=False)
+    sink.replace("t", pa.table({"a": [1]}), version="", json=(), views={"v": "SELECT * FROM t"})
+    sink.drop("t", views=["v"])
+
+    with duckdb.connect(str(sink.path)) as db:
+        assert db.sql("SELECT view_name FROM duckdb_views() WHERE NOT internal AND view_name = 'v'").fetchall() == []
+
+
 FOREIGN = {
     "its table": (of_duckdb("CREATE TABLE events AS SELECT 42 AS a"), "a table or view events that is not hedgerow's"),
     "its table in capitals": (of_duckdb('CREATE TABLE "EVENTS" (a INT)'), "a table or view EVENTS that is not"),

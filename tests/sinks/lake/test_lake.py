@@ -7,9 +7,11 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import duckdb
@@ -376,6 +378,32 @@ def test_merged_journal_keeps_notes_searches_and_runs(searched_first, lake):
     assert len(again.runs(1, limit=99)) == 60
 
 
+@pytest.mark.parametrize("ended_at", ["put", "delete"])
+def test_merge_that_ends_in_between_forgets_nothing(ended_at, lake, monkeypatch):
+    """Killed, or without the store's answer: what the journal said stands in the old objects, in the merged one, or in both."""
+    lake.land([landing("a")])
+    lake.note([disputed(lake)])
+    for number in range(60):
+        lake.stream(1, "events").journal.write([Line(run=journal.stored_run(a_run(number)))])
+    merge = Journal.merge
+
+    def ended(*given: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    def merge_until_then(*given: Any) -> None:
+        monkeypatch.setattr(LocalObjects, ended_at, ended)
+        merge(*given)
+
+    monkeypatch.setattr(Journal, "merge", merge_until_then)
+    with pytest.raises(KeyboardInterrupt):
+        lake.record(a_run(60))
+    monkeypatch.undo()
+    again = stores.local_lake(Path(lake.objects.root))
+
+    assert [run.run_id for run in again.runs(1, limit=99)] == [str(number) for number in reversed(range(61))]
+    assert again.ledger(1, "events").entries[DAY].facts == Facts(disputed=DAY + HOUR)
+
+
 def test_a_history_that_is_too_long_forgets_the_oldest_runs(lake, monkeypatch):
     """What `status` shows are the last runs."""
     monkeypatch.setattr(journal, "RUNS_KEPT", 5)
@@ -456,6 +484,22 @@ def test_a_lake_that_another_process_has_just_begun_is_no_foreign_place(lake, mo
     prepare(other)
 
     assert names(other) == ["a"]
+
+
+@pytest.mark.parametrize(("host", "other_host"), [("https://us", False), ("https://eu", True)])
+def test_of_two_hosts_that_begin_a_project_at_once_one_is_refused(host, other_host, lake, monkeypatch):
+    """Both see a lake that knows no host of it: the slower one hears whose it is by then. Two of one host go on."""
+    other = stores.local_lake(Path(lake.objects.root))
+    put = other.objects.put
+
+    def slower(path: str, *given: Any, **named: Any) -> Any:
+        monkeypatch.undo()
+        lake.prepare(2, "events", host="https://us", event_filter="", rebuild=False)
+        return put(path, *given, **named)
+
+    monkeypatch.setattr(other.objects, "put", slower)
+    with pytest.raises(errors.HostChanged, match="from https://us") if other_host else nullcontext():
+        other.prepare(2, "events", host=host, event_filter="", rebuild=False)
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -862,6 +906,38 @@ def test_sql_has_the_tables_of_a_duckdb_file(whole, shared, monkeypatch):
         assert result.description[0][1] == "UUID"
     with pytest.raises(errors.BadQuery), shared().query("SELECT nothing FROM events"):
         pass
+
+
+def test_views_of_histories_say_what_runs_know(lake, tmp_path):
+    """Each column has its own value, and its own type: of runs, of changes and of quarantine, attached and in `sql`."""
+    found = Changes(1, 2, 3, timedelta(hours=50))
+    lake.land([replace(landing("a", rejects=[DAY + HOUR / 2]), changes=found)])
+    run = Run("r", "sync", 1, "events", DAY, DAY + HOUR, "failed", 4, 5, 6, 7.5, "why")
+    lake.record(run)
+    asked = {
+        "runs": "run_id, command, project_id, stream, epoch(started_at), epoch(finished_at), outcome, windows, rows, "
+        "requests, waited_s, error",
+        "changes": "project_id, stream, epoch(window_start), epoch(found_at), late, deleted, changed, lateness_s",
+        "quarantine": 'project_id, stream, epoch(window_start), epoch("at"), reason, text, epoch(read_at)',
+    }
+    began = DAY.timestamp()
+    odd = str(DAY + HOUR / 2)
+    expected = {
+        "runs": ("r", "sync", 1, "events", began, began + 3600, "failed", 4, 5, 6, 7.5, "why"),
+        "changes": (1, "events", began, began, 1, 2, 3, 180_000.0),
+        "quarantine": (1, "events", began, began + 1800, odd, odd, began),
+    }
+    lake.attach(tmp_path / "views.duckdb")
+    with duckdb.connect(str(tmp_path / "views.duckdb"), read_only=True) as db:
+        attached = {
+            name: db.sql(f"SELECT {columns} FROM hedgerow.{name}").fetchall() for name, columns in asked.items()
+        }
+    shown = {}
+    for name, columns in asked.items():
+        with lake.query(f"SELECT {columns} FROM hedgerow.{name}") as result:
+            shown[name] = result.fetchall()
+
+    assert attached == shown == {name: [row] for name, row in expected.items()}
 
 
 @pytest.mark.parametrize("empty", [True, False])
