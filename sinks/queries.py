@@ -55,6 +55,7 @@ SELECT uuid::VARCHAR AS uuid, event, distinct_id, "timestamp" FROM picked
 QUALIFY count(*) OVER (PARTITION BY uuid, event, distinct_id) > 1
 """
 HASHES = f'SELECT uuid::VARCHAR AS uuid, event, distinct_id, "timestamp", {HASH_SQL} AS hash FROM events WHERE {INSIDE}'
+# Hashed before they are joined with windows: the join sorts what it is given.
 AUDIT = f"""
 WITH covers AS (
     SELECT window_start, covered_start, covered_end FROM hedgerow.windows
@@ -62,8 +63,10 @@ WITH covers AS (
 span AS (SELECT least($start, min(covered_start)) AS a, greatest($end, max(covered_end)) AS b FROM covers),
 held AS (
     SELECT CASE WHEN e."timestamp" < covers.covered_end THEN covers.window_start END AS window_start,
-        count(*) AS rows, {SUM_SQL} AS digest, count(*) FILTER ("timestamp" >= $start AND "timestamp" < $end) AS asked
-    FROM (SELECT * FROM events, span WHERE project_id = $project AND "timestamp" >= a AND "timestamp" < b) e
+        count(*) AS rows, coalesce(sum(h::HUGEINT) % 18446744073709551616, 0)::VARCHAR AS digest,
+        count(*) FILTER ("timestamp" >= $start AND "timestamp" < $end) AS asked
+    FROM (SELECT "timestamp", {HASH_SQL} AS h FROM events, span
+        WHERE project_id = $project AND "timestamp" >= a AND "timestamp" < b) e
     ASOF LEFT JOIN covers ON e."timestamp" >= covers.covered_start
     GROUP BY 1)
 SELECT covers.window_start, coalesce(rows, 0), coalesce(digest, '0')

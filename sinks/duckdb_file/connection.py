@@ -162,6 +162,8 @@ class DuckDBFile:
                     told.callback(self._on_wait, None)
                     self._on_wait(str(error))
                 time.sleep(LOCK_POLL_S)
+        # With rows and windows in the thousands DuckDB takes one side for small, and compares each row with each window.
+        db.execute("SET asof_loop_join_threshold = 0")
         db.execute("SET TimeZone = 'UTC'")
         return db
 
