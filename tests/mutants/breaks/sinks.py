@@ -148,8 +148,8 @@ BREAKS = [
     Break(
         "rows of every project counted",
         "sinks/queries.py",
-        "FROM events, span WHERE project_id = $project",
-        "FROM events, span WHERE project_id >= $project",
+        'WHERE project_id = $project AND "timestamp" >= a AND',
+        'WHERE project_id >= $project AND "timestamp" >= a AND',
         f"{CONFORMANCE} -k 'projects_of_one and duckdb'",
     ),
     Break(
