@@ -86,7 +86,7 @@ def dumps(
         elif isinstance(one, list | tuple):
             parts = [("", member) for member in one]
         else:
-            kept = isinstance(one, Number | Deep)
+            kept = isinstance(one, float | Deep) and type(one) is not float  # settings have numbers of their own
             out.append(repr(one) if kept else encoded(one))
             continue
         first, last = "{}" if isinstance(one, Mapping) else "[]"
