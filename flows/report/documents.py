@@ -53,7 +53,7 @@ def json_value(value: object) -> object:
 
 def _simple(value: object) -> object:
     """*value* as JSON can say it, and what is in it as it is. What PostHog wrote stays as it was written."""
-    if isinstance(value, exact.Number | exact.Deep):
+    if isinstance(value, exact.Number | exact.Deep | exact.Repeated):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -451,7 +451,11 @@ def test_numbers_of_lists_are_printed_to_the_letter(main, tmp_path, monkeypatch)
     """As PostHog wrote them, whatever their digits and however deep, by get, list and update."""
     stores = ExportStore(), EvaluationStore()
     digits = (
-        '{"a": 1.10, "b": 123456789012345678901234567890.50, "c": 1e400, "deep": ' + "[" * 700 + "1.0" + "]" * 700 + "}"
+        '{"a": 1.10, "b": 123456789012345678901234567890.50, "c": 1e400, "twice": {"x": 1, "x": 1.10}, "deep": '
+        + "[" * 700
+        + "1.0"
+        + "]" * 700
+        + "}"
     )
     stores[0].add("text/csv", RECENT.timestamp, content=Blob.of(b"a\n1\n"), export_context="DIGITS")
     judge = stores[1].add("Digits", START)
