@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -252,6 +253,31 @@ def test_order_that_goes_out_again_bears_its_first_mark(tmp_path, monkeypatch):
             ordering.make(None, NewExport("text/csv", insight=7), desk, answer_s=1, pause=print, on_note=print)
 
     assert marks[0] == marks[1] != marks[2]
+
+
+@pytest.mark.parametrize("shown_at", [1, 3, 4, None])
+def test_order_whose_answer_was_lost_is_looked_for_before_it_is_called_lost(shown_at, tmp_path, monkeypatch):
+    """The list may show it only after a while: then it is the export, and its note is struck out; else the note stays."""
+    looks: list[str] = []
+    made = SimpleNamespace(id=7)
+
+    def marked(client: Client, project_id: int, mark: str) -> object:
+        looks.append(mark)
+        return made if len(looks) == shown_at else None
+
+    def sent(*given: object, **more: object) -> None:
+        raise AnswerLost("x")
+
+    monkeypatch.setattr(exports, "create", sent)
+    monkeypatch.setattr(exports, "marked", marked)
+    desk, waits = ordering.OrderNotes(tmp_path, "https://a", 1, NOW), []
+    order = NewExport("text/csv", insight=7)
+    with nullcontext() if shown_at else pytest.raises(AnswerLost, match="does not show it"):
+        assert ordering.make(None, order, desk, answer_s=1, pause=waits.append, on_note=print) is made
+
+    assert (len(looks), len(set(looks))) == (shown_at or len(exports.SEARCH_WAITS_S), 1)
+    assert waits == list(exports.SEARCH_WAITS_S[: len(looks)])
+    assert desk.note_of(order).exists() == (shown_at is None)
 
 
 @pytest.mark.parametrize("arriving", [durable.arriving, files.arriving], ids=["of a destination", "of a download"])

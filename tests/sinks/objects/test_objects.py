@@ -188,10 +188,13 @@ def test_a_store_without_if_match_is_found_out(between, moto):
     assert not store.conditional
 
 
-@pytest.mark.parametrize("local", [True, False])
-def test_large_objects_go_up_in_parts(local, store, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("local", "single"), [(True, base.SINGLE_BYTES), (False, base.SINGLE_BYTES), (True, 2**20)], ids=str
+)
+def test_large_objects_go_up_in_parts(local, single, store, tmp_path, monkeypatch):
     """From memory or from a file; conditions are looked at before."""
     monkeypatch.setattr(base, "MULTIPART_BYTES", 2**20)
+    monkeypatch.setattr(base, "SINGLE_BYTES", single)
     monkeypatch.setattr(base, "PART_BYTES", 5 * 2**20)
     data = os.urandom(12 * 2**20)
     source: bytes | Path = data
