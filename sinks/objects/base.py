@@ -69,7 +69,7 @@ class Objects:
         self.conditional = False
 
     def _there(self) -> bool:
-        """Whether the root exists; a bucket that does not says so itself."""
+        """Whether the root exists, which every use asks first; a bucket that does not says so itself."""
         return True
 
     def put(self, path: str, data: bytes | Path, *, create: bool = False, match: str | None = None) -> str:
@@ -130,6 +130,8 @@ class Objects:
 
     def part(self, path: str, start: int, end: int) -> bytes:
         """The bytes [start, end) of an object. Raises Missing."""
+        if not self._there():
+            raise Missing(path)
         with self._translated(path):
             return bytes(obstore.get_range(self._store, path, start=start, end=end))
 
@@ -161,6 +163,8 @@ class Objects:
 
     def delete(self, path: str) -> None:
         """Remove an object, if it is there."""
+        if not self._there():
+            return
         with suppress(Missing), self._translated(path):
             obstore.delete(self._store, path)
 

@@ -54,9 +54,9 @@ def test_links_between_pages_lead_somewhere(page):
         assert (page.parent / target).exists(), target
 
 
-PATHS = re.findall(
-    r"`((?:flows|extractors|transforms|sinks)\.[\w.]+)`", (ROOT / "docs/contributing.md").read_text(encoding="utf-8")
-)
+CONTRIBUTING = (ROOT / "docs/contributing.md").read_text(encoding="utf-8")
+PATHS = sorted(set(re.findall(r"`((?:flows|extractors|transforms|sinks)\.[\w.]+)`", CONTRIBUTING)))
+TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py::\w+)`", CONTRIBUTING)))
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -65,6 +65,14 @@ def test_way_of_a_row_names_what_is_there(name):
     resolved = pkgutil.resolve_name(name)
 
     assert resolved.__qualname__ == name.removeprefix(f"{resolved.__module__}.")
+
+
+@pytest.mark.parametrize("named", TESTS)
+def test_tests_that_a_page_names_are_there(named):
+    """Who wants to know what reaches a branch finds the test: its file and its name."""
+    file, _, name = named.partition("::")
+
+    assert re.search(rf"^def {name}\(", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from transforms.exports import EXPORTS, TIME, Row, grown, known, row_of, snapshot, updated, with_content
+from transforms.exports import EXPORTS, TIME, Row, grown, known, regrown, row_of, snapshot, updated, with_content
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -83,3 +83,12 @@ def test_a_growing_table_without_projects_grows_on():
     assert table is not None
     assert table["_project_id"].to_pylist() == [None, 1]
     assert table["n"].to_pylist() == [1, 2]
+
+
+def test_a_growing_table_is_made_anew_for_its_exports_alone():
+    """Also where the table is gone, or older than projects: the rows of other exports stay, and none is there twice."""
+    anew = snapshot(pa.table({"n": [1, 2]}), at=AT, project_id=1, asset_id=7)
+    old = pa.table({"_snapshot_at": pa.array([AT] * 2, TIME), "_export_id": [7, 8], "n": [9, 3]})
+    tables = [regrown(held, [anew]) for held in (None, old, regrown(old, [anew]))]
+
+    assert [sorted(table["n"].to_pylist()) for table in tables] == [[1, 2], [1, 2, 3], [1, 2, 3]]

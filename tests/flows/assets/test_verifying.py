@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import pyarrow as pa
@@ -257,6 +258,15 @@ def test_history_that_cannot_be_is_named(landed):
 
     assert "has no current row" in fault
     assert "backup" in fault
+
+
+def test_history_whose_table_is_gone_is_named():
+    """It held every change: no table is not a history without rows."""
+    done = verifying.Checked(1, "evaluations")
+    empty, stream = SimpleNamespace(table=lambda name: None), BY_NAME["evaluations"]
+    verifying.BESIDE[stream.mechanism](verifying.Check(empty, stream, done, frozenset(), None))
+
+    assert [one.left for one in done.differences] == ["it is gone: hedgerow sync evaluations"]
 
 
 def test_range_is_one_of_events(landed):

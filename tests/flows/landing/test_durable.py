@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -263,6 +264,31 @@ def test_order_of_another_place_is_noted_by_itself(other, tmp_path):
     desk = ordering.OrderNotes(tmp_path, "https://a", 1, NOW)
 
     assert replace(desk, **other).note_of(order) != desk.note_of(order)
+
+
+@pytest.mark.parametrize("shown_at", [1, 3, 4, None])
+def test_order_whose_answer_was_lost_is_looked_for_before_it_is_called_lost(shown_at, tmp_path, monkeypatch):
+    """The list may show it only after a while: then it is the export, and its note is struck out; else the note stays."""
+    looks: list[str] = []
+    made = SimpleNamespace(id=7)
+
+    def marked(client: Client, project_id: int, mark: str) -> object:
+        looks.append(mark)
+        return made if len(looks) == shown_at else None
+
+    def sent(*given: object, **more: object) -> None:
+        raise AnswerLost("x")
+
+    monkeypatch.setattr(exports, "create", sent)
+    monkeypatch.setattr(exports, "marked", marked)
+    desk, waits = ordering.OrderNotes(tmp_path, "https://a", 1, NOW), []
+    order = NewExport("text/csv", insight=7)
+    with nullcontext() if shown_at else pytest.raises(AnswerLost, match="does not show it"):
+        assert ordering.make(None, order, desk, answer_s=1, pause=waits.append, on_note=print) is made
+
+    assert (len(looks), len(set(looks))) == (shown_at or len(exports.SEARCH_WAITS_S), 1)
+    assert waits == list(exports.SEARCH_WAITS_S[: len(looks)])
+    assert desk.note_of(order).exists() == (shown_at is None)
 
 
 @pytest.mark.parametrize("arriving", [durable.arriving, files.arriving], ids=["of a destination", "of a download"])

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from extractors.reading.questions import Seen
 from extractors.simulator.data.dataset import Dataset
 from extractors.simulator.server import RequestSeen, Simulator, serve
+from flows.landing import audit
 from flows.landing.outcome import Outcome
 from flows.landing.verification import Verification
 from sinks.entries import State
 from sinks.sink import Sink
 from tests.flows.harness import UNLIMITED, landed, sync, truth, verify
 from tests.flows.places import late, lose_a_row, place, reopened, steady
+from tests.sinks.test_conformance import landing
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
 TODAY = datetime(2026, 3, 2, tzinfo=UTC)
@@ -256,3 +259,14 @@ def test_open_window_that_was_damaged_goes_on(tmp_path):
     assert found.left == [TODAY]
     assert mended.left == []
     assert (after.damaged, after.complete, today.right()) == ([], True, True)
+
+
+@pytest.mark.parametrize(("state", "differs"), [(State.OPEN, False), (State.LANDED, True)], ids=str)
+def test_event_of_an_open_window_is_no_difference_for_being_newer_than_its_reading(state, differs):
+    """Nothing was compared with it yet, so only sums can say that it differs; of a settled window a later creation does."""
+    entry = landing("a", state=state).entry
+    later = int((entry.read_at + timedelta(minutes=1)).timestamp()) * 10**6
+    said = Seen(1, entry.tally.source_digest, f"1:{later}")
+
+    assert audit._differs(entry, said, None) is differs
+    assert audit._differs(entry, Seen(2, "2:0:0:0:0", f"1:{later}"), None)

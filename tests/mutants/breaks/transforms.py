@@ -481,4 +481,11 @@ BREAKS = [
         "    doubtful = bool(missing) and",
         "tests/flows/assets/test_annotations.py -k a_query_shows",
     ),
+    Break(
+        "growing table of before projects cannot be made anew",
+        "transforms/exports.py",
+        "        if SNAPSHOT[2] in table.column_names:\n            projects",
+        "        if True:\n            projects",
+        "tests/transforms/test_exports.py -k made_anew",
+    ),
 ]

@@ -61,4 +61,11 @@ BREAKS = [
         "    return {*done.moved_on}\n",
         f"{COPY} -k looked_at_again",
     ),
+    Break(
+        "open window differs for what is new",
+        "flows/landing/audit.py",
+        "    if entry.state is State.OPEN and entry.agreed is None:\n",
+        "    if False:\n",
+        "tests/flows/landing/test_open_windows.py -k newer_than_its_reading",
+    ),
 ]

@@ -68,6 +68,19 @@ def test_what_is_not_there(store):
     store.delete("x")
 
 
+def test_directory_that_is_not_there_yet_is_no_other(tmp_path):
+    """Nothing of the machine is read or removed in its stead, whatever its path from the root."""
+    other = tmp_path / "other"
+    other.write_bytes(b"mine")
+    store, path = LocalObjects(tmp_path / "lake", "lake"), str(other).lstrip("/")
+    store.delete(path)
+
+    assert other.read_bytes() == b"mine"
+    for read in (lambda: store.get(path), lambda: store.part(path, 0, 2), lambda: store.open(path)):
+        with pytest.raises(Missing):
+            read()
+
+
 def test_the_first_to_create_wins(store):
     """`create` refuses a name that is taken; the first content stays."""
     store.put("x", b"1", create=True)
@@ -188,10 +201,13 @@ def test_a_store_without_if_match_is_found_out(between, moto):
     assert not store.conditional
 
 
-@pytest.mark.parametrize("local", [True, False])
-def test_large_objects_go_up_in_parts(local, store, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("local", "single"), [(True, base.SINGLE_BYTES), (False, base.SINGLE_BYTES), (True, 2**20)], ids=str
+)
+def test_large_objects_go_up_in_parts(local, single, store, tmp_path, monkeypatch):
     """From memory or from a file; conditions are looked at before."""
     monkeypatch.setattr(base, "MULTIPART_BYTES", 2**20)
+    monkeypatch.setattr(base, "SINGLE_BYTES", single)
     monkeypatch.setattr(base, "PART_BYTES", 5 * 2**20)
     data = os.urandom(12 * 2**20)
     source: bytes | Path = data
