@@ -28,6 +28,7 @@ from pathlib import Path
 
 import httpx
 
+from flows.landing.session import Held
 from flows.runs.destinations import destination_of
 from flows.settings.load import load
 from sinks.destination import Destination
@@ -55,4 +56,7 @@ if __name__ == "__main__":
     home = Path(directory)
     sink = destination_of(load({"destination.address": address}, directory=home).settings)
     start, end = (datetime.fromisoformat(at) for at in (since, until))
-    sync(url, key, telling(sink, url), home, since=start, until=end, marks="backfill" not in rest)
+    # Two small pages at a time, so that there is something left to be killed in.
+    with sink.held():
+        few = Held(joined=2**19)
+        sync(url, key, telling(sink, url), home, since=start, until=end, marks="backfill" not in rest, held=few)

@@ -24,7 +24,7 @@ from extractors.simulator.data.dataset import Event
 from extractors.simulator.profiles import CLOUD
 from flows.landing import audit, pipeline
 from flows.landing.outcome import Log, Outcome
-from flows.landing.session import STREAM, Order, Session
+from flows.landing.session import STREAM, Held, Order, Session
 from flows.landing.verification import Verification
 from sinks.sink import Sink
 
@@ -41,6 +41,7 @@ SETTLE = timedelta(minutes=10)
 COLUMNS = ["uuid", "event", "distinct_id", "timestamp", "properties", "elements_chain"]
 DIRECT = Way(trust=ssl.create_default_context())  # read once: authorities, which no test server has, cost 16 ms
 ORDER = [(name, "ascending") for name in ("timestamp", "uuid", "event", "distinct_id")]
+WHOLE = Held()
 
 
 def sync(
@@ -58,6 +59,7 @@ def sync(
     accept_deletions: bool = False,
     log: Log | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    held: Held = WHOLE,
 ) -> tuple[Outcome, dict[str, int]]:
     """One sync of project 1 by the local *clock*.
 
@@ -68,7 +70,8 @@ def sync(
     log = log or Log()
     with unhindered(url, key, directory) as client:
         order = Order(1, since, until, settle, marks=marks, accept_deletions=accept_deletions)
-        pipeline.run(Session(order, sink, directory, clock), EventsReader(client, 1, events=events), log)
+        session = Session(order, sink, directory, clock, held=held)
+        pipeline.run(session, EventsReader(client, 1, events=events), log)
     return log.outcome(), {str(bucket): count for bucket, count in client.requests.items()}
 
 
