@@ -1,1 +1,1 @@
-"""What hedgerow costs, measured: `make bench` (docs/benchmarks.md). Knows the product from outside only, but for stages."""
+"""What hedgerow costs, measured: `make bench`. Knows the product from outside only, but for stages."""

@@ -1,4 +1,4 @@
-"""The memory that a run may use, divided among those who hold rows. Pure; measured in docs/benchmarks.md."""
+"""The memory that a run may use, divided among those who hold rows. Pure."""
 
 from __future__ import annotations
 
