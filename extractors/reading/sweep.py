@@ -44,6 +44,7 @@ class Sweep:
         self._microseconds = microseconds
         self._clock = clock
         self._page_bytes = page_bytes
+        self._fitting: int | None = None  # rows of the last page's size that a page may hold, for the next sweep too
 
     def passages(
         self, pace: Pace, zone: ZoneCheck, events: EventFilter, *, window_end: Callable[[datetime], datetime]
@@ -51,6 +52,8 @@ class Sweep:
         """What *pace* still has to read, ascending; as EventsReader.sweep says."""
         seen: frozenset[tuple[object, ...]] = frozenset()
         stop: datetime | None = None
+        if self._fitting is not None:
+            pace = pace.at_most(self._fitting)
         while pace.cursor < pace.end:
             if self._unserved.too_many:
                 # A window that was begun is read to its end, or every run would begin it anew and land nothing of it.
@@ -67,7 +70,8 @@ class Sweep:
                 continue
             self._learn(page, asked, pace.limit)
             if self._page_bytes and page.rows.num_rows:
-                pace = pace.at_most(self._page_bytes * page.rows.num_rows // page.rows.nbytes)
+                self._fitting = self._page_bytes * page.rows.num_rows // page.rows.nbytes
+                pace = pace.at_most(self._fitting)
             zone.check(page, asked)
             fresh = rows_of.unseen(page.rows, asked.start, seen)
             if not page.more:

@@ -125,7 +125,7 @@ class DuckDBSettings(_Table):
 
 
 class RunSettings(_Table):
-    """*memory*: bytes that a run may use in all, its program and libraries included."""
+    """*memory*: bytes that a run aims at in all, its program and libraries included."""
 
     memory: Annotated[int, BeforeValidator(size)] = 350_000_000
 

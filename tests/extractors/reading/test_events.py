@@ -83,6 +83,16 @@ def test_page_is_as_large_as_memory_allows(page_bytes, most, tmp_path):
     assert reader.learned.page_cap in (None, 2_000)
 
 
+def test_next_sweep_knows_the_size_of_rows(tmp_path):
+    """Its first page, too, is as large as memory allows."""
+    reader = reader_of(Pages(spread(5_000, START, END), cap=2_000), tmp_path, page_bytes=20_000)
+    for _ in range(2):
+        rows = [passage.rows.num_rows for passage in reader.sweep(Range(START, END), window_end=lambda at: END)]
+
+    assert sum(rows) == 5_000
+    assert max(rows) <= 300
+
+
 def test_page_cut_off_is_halved_from_what_the_server_gives(tmp_path):
     """Not from what was asked in vain: 70 rows a page that are too many become 35."""
     pages = Pages(spread(1_000, START, END), cap=70, cut=(6,))

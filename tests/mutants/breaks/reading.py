@@ -512,8 +512,8 @@ BREAKS = [
     Break(
         "pages of any size",
         "extractors/reading/sweep.py",
-        "                pace = pace.at_most(",
-        "                pace.at_most(",
+        "                pace = pace.at_most(self._fitting)\n",
+        "                pace.at_most(self._fitting)\n",
         "tests/extractors/reading/test_events.py -k memory_allows",
     ),
     Break(
@@ -566,5 +566,12 @@ BREAKS = [
         "    if not sliceable():\n        return UNKNOWN\n",
         "    if not sliceable():\n        return _of([page], passing, whole=True)\n",
         f"{FAR} -k leaves_all_of_it",
+    ),
+    Break(
+        "each sweep begins with a page of any size",
+        "extractors/reading/sweep.py",
+        "        if self._fitting is not None:\n",
+        "        if False:\n",
+        "tests/extractors/reading/test_events.py -k next_sweep_knows",
     ),
 ]
